@@ -1,0 +1,24 @@
+from snakemake.utils import min_version
+
+min_version("9.8")
+
+
+if not workflow.overwrite_configfiles:
+
+    # Given on the command line, a configuration stands alone: nothing is merged into it.
+    configfile: "config/demo.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/demo.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/results.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        TABLES,
+        FIGURES,

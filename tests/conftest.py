@@ -1,0 +1,51 @@
+"""What the tests share: small tensors, small images, and the published files where they are."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from vtclip.methods.base import Shots, Task, Texts
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def published() -> Path:
+    """The folder of published split files and few-shot picks; set VTCLIP_TEST_DATA to it."""
+    folder = Path(os.environ.get("VTCLIP_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the published files are not at {folder} (set VTCLIP_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture
+def manifest() -> pl.DataFrame:
+    """Three classes with 6 train, 5 val and 2 test images each, in mixed order."""
+    rows = [
+        (f"{split}/{number}-{label}.png", label, f"class {label}", split)
+        for split, size in (("train", 6), ("val", 5), ("test", 2))
+        for number in range(size)
+        for label in (2, 0, 1)
+    ]
+    schema = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+@pytest.fixture
+def task() -> Task:
+    """Random features: 4 classes, 3 shots, 2 views, 5 spatial tokens, 16 wide."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    labels = torch.arange(4).repeat_interleave(3)
+    return Task(
+        texts=Texts(torch.nn.functional.normalize(normal(4, 16), dim=-1), 100.0),
+        train=Shots(normal(12, 2, 16), normal(12, 2, 5, 16), labels),
+        val=Shots(normal(12, 1, 16), normal(12, 1, 5, 16), labels),
+        seed=1,
+    )

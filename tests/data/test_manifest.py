@@ -1,0 +1,80 @@
+import json
+
+import polars as pl
+import pytest
+
+from vtclip.data.manifest import ManifestError, prepare_manifest, read_coop_split
+
+SPLIT = {
+    "train": [["a/1.png", 0, "cat"], ["b/2.png", 1, "dog"]],
+    "val": [["a/3.png", 0, "cat"]],
+    "test": [["b/4.png", 1, "dog"]],
+}
+COUNTS = {"train": 2, "val": 1, "test": 1, "classes": 2}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A folder with a split file and its images."""
+    for rows in SPLIT.values():
+        for image, *_ in rows:
+            (tmp_path / image).parent.mkdir(exist_ok=True)
+            (tmp_path / image).write_bytes(b"")
+    write_split(tmp_path, SPLIT)
+    return tmp_path
+
+
+def write_split(folder, content):
+    (folder / "split.json").write_text(json.dumps(content))
+
+
+def test_a_split_is_read_in_file_order(dataset):
+    manifest = read_coop_split(dataset / "split.json")
+    assert manifest.rows() == [
+        ("a/1.png", 0, "cat", "train"),
+        ("b/2.png", 1, "dog", "train"),
+        ("a/3.png", 0, "cat", "val"),
+        ("b/4.png", 1, "dog", "test"),
+    ]
+
+
+def test_the_manifest_on_disk_is_the_split(dataset):
+    prepare_manifest(dataset / "split.json", dataset, COUNTS, dataset / "manifest.parquet")
+    written = pl.read_parquet(dataset / "manifest.parquet")
+    assert written.equals(read_coop_split(dataset / "split.json"))
+
+
+def test_other_counts_than_the_datasets_file_promises_are_refused(dataset):
+    with pytest.raises(ManifestError, match="expected .*'train': 3.*, found .*'train': 2"):
+        prepare_manifest(dataset / "split.json", dataset, COUNTS | {"train": 3}, dataset / "m")
+    assert not (dataset / "m").exists()
+
+
+def test_images_that_are_not_there_are_all_named(dataset):
+    (dataset / "a/1.png").unlink()
+    (dataset / "b/4.png").unlink()
+    with pytest.raises(ManifestError, match=r"2 of 4 .*missing:\n  a/1\.png\n  b/4\.png"):
+        prepare_manifest(dataset / "split.json", dataset, COUNTS, dataset / "m")
+
+
+def test_a_missing_split_file_is_an_error_and_no_invented_split(dataset):
+    with pytest.raises(ManifestError, match="never invented"):
+        read_coop_split(dataset / "other.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"train": []},
+        SPLIT | {"val": [["a/3.png", "0", "cat"]]},
+        SPLIT | {"val": [["a/3.png", 0]]},
+        SPLIT | {"val": [["a/3.png", 0, "lynx"]]},
+        SPLIT | {"val": [["a/3.png", 3, "lynx"]]},
+    ],
+    ids=["a list", "no test", "label is text", "no name", "two names", "label 2 is missing"],
+)
+def test_a_split_of_another_form_is_refused_by_name(dataset, content):
+    write_split(dataset, content)
+    with pytest.raises(ManifestError, match=r"split\.json"):
+        read_coop_split(dataset / "split.json")

@@ -1,0 +1,61 @@
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vtclip.data.manifest import SCHEMA, read_coop_split
+from vtclip.data.shots import sample_shots
+
+PUBLISHED = {
+    "caltech101": ("split_zhou_Caltech101.json", "101_ObjectCategories/"),
+    "dtd": ("split_zhou_DescribableTextures.json", "images/"),
+    "eurosat": ("split_zhou_EuroSAT.json", "2750/"),
+}
+
+
+@pytest.mark.parametrize("dataset", PUBLISHED)
+def test_the_picks_are_coops_in_all_fifteen_files_in_order(published, dataset):
+    split, prefix = PUBLISHED[dataset]
+    picks = json.loads((published / "coop-shots" / f"{dataset}.json").read_text())
+    manifest = read_coop_split(published / "coop-splits" / split)
+    assert len(picks) == 15
+    for name, expected in picks.items():
+        shots, _, seed = name.partition("shot-seed")
+        sampled = sample_shots(manifest, shots=int(shots), seed=int(seed))
+        for part in ("train", "val"):
+            images = [prefix + image for image in sampled.filter(split=part)["image"]]
+            assert images == expected[part], name
+
+
+def test_train_rows_come_first_and_val_has_four_a_class_at_most(manifest):
+    sampled = sample_shots(manifest, shots=5, seed=1)
+    assert sampled["split"].to_list() == ["train"] * 15 + ["val"] * 12
+    assert sampled.group_by("label", "split").len()["len"].sort().to_list() == [4] * 3 + [5] * 3
+
+
+def test_a_class_with_too_few_images_gives_all_it_has(manifest):
+    sampled = sample_shots(manifest, shots=100, seed=1)
+    assert sampled.filter(split="train").height == 18
+
+
+def test_shots_below_one_are_refused(manifest):
+    with pytest.raises(ValueError, match="found 0"):
+        sample_shots(manifest, shots=0, seed=1)
+
+
+@given(
+    labels=st.lists(st.integers(0, 5), min_size=1, max_size=60),
+    shots=st.integers(1, 8),
+    seed=st.integers(0, 2**32),
+)
+def test_every_class_gives_distinct_train_images_of_its_own(labels, shots, seed):
+    rows = [(f"{row}.png", label, str(label), "train") for row, label in enumerate(labels)]
+    manifest = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    sampled = sample_shots(manifest, shots=shots, seed=seed)
+    assert sampled.equals(sample_shots(manifest, shots=shots, seed=seed))
+    assert sampled["image"].is_unique().all()
+    assert sampled.join(manifest, on=manifest.columns, how="anti").is_empty()
+    for label in set(labels):
+        assert sampled.filter(label=label).height == min(shots, labels.count(label))

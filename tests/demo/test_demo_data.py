@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vtclip.data.manifest import prepare_manifest
+from vtclip.demo.datasets import SIZES, draw_dataset
+from vtclip.demo.glyphs import HELD_OUT_FONTS, NAMES, PRETRAINING_FONTS, draw_sheet
+from vtclip.demo.pretrain import GlyphBatches, pretrain_backbone
+from vtclip.experiment import read_dataset
+from vtclip.features.backbone import load_backbone
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_drawn_dataset_is_what_its_file_promises(name, tmp_path):
+    dataset = read_dataset(name, ROOT / "config" / "datasets")
+    draw_dataset(name, tmp_path / name, tmp_path / "receipt.json", seed=0)
+    split = tmp_path / name / dataset.split
+    manifest = prepare_manifest(
+        split, tmp_path / name, dataset.counts.model_dump(), tmp_path / "manifest.parquet"
+    )
+    assert manifest["image"].is_unique().all()
+
+
+def test_the_digits_are_scikit_learns_pixel_for_pixel(tmp_path):
+    from sklearn.datasets import load_digits
+
+    draw_dataset("digits", tmp_path / "digits", tmp_path / "receipt.json", seed=0)
+    digits = load_digits()
+    with Image.open(next((tmp_path / "digits").rglob("0007.png"))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), np.round(digits.images[7] * 255 / 16))
+
+
+def test_drawing_again_gives_the_same_bytes(tmp_path):
+    for part in ("one", "two"):
+        draw_dataset("letters", tmp_path / part, tmp_path / f"{part}.json", seed=0)
+    for path in (tmp_path / "one").rglob("*.*"):
+        other = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert path.read_bytes() == other.read_bytes()
+
+
+def test_letters_are_drawn_in_fonts_that_pre_training_never_saw():
+    assert not set(HELD_OUT_FONTS) & set(PRETRAINING_FONTS)
+
+
+def test_every_font_draws_every_character_differently():
+    sheet = draw_sheet(NAMES, PRETRAINING_FONTS + HELD_OUT_FONTS)
+    for font in range(sheet.shape[1]):
+        glyphs = sheet[:, font].flatten(1)
+        assert glyphs.sum(dim=1).min() > 10  # some ink
+        assert len(glyphs.unique(dim=0)) == len(NAMES)
+
+
+def test_a_batch_holds_every_character_once_in_range():
+    pixels, style = GlyphBatches(seed=0).draw()
+    assert pixels.shape == (len(NAMES), 32, 32)
+    assert style.shape == (len(NAMES),)
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+
+
+def test_a_few_steps_of_pre_training_lower_the_loss_and_the_weights_can_be_loaded(tmp_path):
+    architecture = ROOT / "config" / "backbones" / "glyph-clip.json"
+    losses = [
+        pretrain_backbone(
+            architecture, tmp_path / "weights.safetensors", steps=steps, learning_rate=1e-3, seed=0
+        )
+        for steps in (1, 60)
+    ]
+    assert losses[1] < losses[0]
+    backbone = load_backbone(
+        "glyph-clip",
+        pretrained=str(tmp_path / "weights.safetensors"),
+        architecture=architecture,
+    )
+    weights = load_file(tmp_path / "weights.safetensors")
+    assert torch.equal(backbone.model.state_dict()["logit_scale"], weights["logit_scale"])

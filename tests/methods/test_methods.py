@@ -1,0 +1,85 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from vtclip.methods import METHODS
+from vtclip.methods.base import Images, Recipe
+from vtclip.methods.linear_probe import LinearProbe, LinearProbeSettings
+from vtclip.methods.vt_clip import VTClip, VTClipSettings
+from vtclip.methods.zero_shot import ZeroShot
+from vtclip.settings import ConfigError, Settings
+
+
+def test_zero_shot_is_the_scaled_cosine_computed_pair_by_pair(task):
+    images = Images(task.val.pooled[:, 0], None)
+    logits = ZeroShot(Settings()).classifier({}, task.texts)(images)
+    for image, row in zip(images.pooled, logits, strict=True):
+        for text, logit in zip(task.texts.features, row, strict=True):
+            cosine = (image @ text) / (image.norm() * text.norm())
+            assert logit.item() == pytest.approx(100 * cosine.item(), abs=1e-3)
+
+
+def test_the_linear_probe_keeps_the_regularisation_that_is_best_on_validation_shots(task):
+    settings = LinearProbeSettings(inverse_regularisation=[1e-4, 1.0, 1e4])
+    chosen = LinearProbe(settings).start(task)
+    scores = {}
+    for strength in settings.inverse_regularisation:
+        only = LinearProbe(LinearProbeSettings(inverse_regularisation=[strength]))
+        logits = only.classifier(only.start(task), task.texts)(Images(task.val.pooled[:, 0], None))
+        scores[strength] = (logits.argmax(1) == task.val.labels).float().mean().item()
+    best = max(scores, key=scores.get)
+    assert chosen["inverse_regularisation"].item() == pytest.approx(best)
+
+
+def test_the_linear_probe_separates_its_own_shots(task):
+    probe = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e6]))
+    logits = probe.classifier(probe.start(task), task.texts)(Images(task.train.pooled[:, 0], None))
+    assert torch.equal(logits.argmax(1), task.train.labels)
+
+
+def test_vt_clips_start_depends_on_the_seed_alone(task):
+    method = VTClip(VTClipSettings())
+    first = method.start(task)
+    torch.rand(5)
+    again = method.start(task)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_vt_clips_head_comes_back_from_its_tensors(task):
+    method = VTClip(VTClipSettings(blocks=2, feed_forward=2.0))
+    head = {name: tensor + 0.1 for name, tensor in method.start(task).items()}
+    images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
+    logits = method.classifier(head, task.texts)(images)
+    zero_shot = ZeroShot(Settings()).classifier({}, task.texts)(images)
+    assert not torch.allclose(logits, zero_shot, atol=0.1)
+    assert torch.equal(method.classifier(head, task.texts)(images), logits)
+
+
+def test_an_unknown_method_is_a_named_failure():
+    with pytest.raises(ConfigError, match="Unknown method 'x'; known: .*zero_shot"):
+        METHODS["x"]
+
+
+def test_every_registered_method_is_a_method_with_settings():
+    for name, method in METHODS.items():
+        assert method.settings_type(), name
+
+
+def test_naming_the_methods_and_their_settings_does_not_import_torch():
+    code = (
+        "import sys; from vtclip.methods import METHODS; "
+        "[m.settings_type() for m in METHODS.values()]; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("shots", "epochs"), [(1, 50), (2, 100), (4, 100), (8, 200), (32, 200)])
+def test_epochs_follow_the_number_of_shots_as_coops_do(shots, epochs):
+    assert Recipe().epochs_at(shots) == epochs
+
+
+def test_one_number_of_epochs_holds_for_all_shots():
+    assert Recipe(epochs=7).epochs_at(16) == 7

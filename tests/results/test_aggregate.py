@@ -1,0 +1,64 @@
+import polars as pl
+import pytest
+
+from vtclip.results.aggregate import aggregate_results
+from vtclip.results.figures import plot_accuracy
+
+
+def write_predictions(path, accuracies):
+    """A predictions file in which each (shots, seed) has that share of ten images right."""
+    tables = [
+        pl.DataFrame({"shots": shots, "seed": seed, "label": [0] * 10}).with_columns(
+            prediction=(pl.int_range(10) >= round(10 * accuracy)).cast(pl.Int32)
+        )
+        for (shots, seed), accuracy in accuracies.items()
+    ]
+    pl.concat(tables).write_parquet(path)
+    return path
+
+
+@pytest.fixture
+def results(tmp_path):
+    few = {(1, 1): 0.5, (1, 2): 0.7, (2, 1): 0.8, (2, 2): 0.8}
+    predictions = {
+        ("a", "zero_shot"): write_predictions(tmp_path / "az", {(0, 0): 0.4}),
+        ("a", "probe"): write_predictions(tmp_path / "ap", few),
+        ("b", "zero_shot"): write_predictions(tmp_path / "bz", {(0, 0): 0.2}),
+        ("b", "probe"): write_predictions(tmp_path / "bp", few | {(1, 1): 0.3, (1, 2): 0.3}),
+    }
+    return aggregate_results(predictions, tmp_path / "results")
+
+
+def test_mean_and_sample_spread_over_seeds_are_in_percent(results):
+    row = results.row(by_predicate=(pl.col("dataset") == "a") & (pl.col("shots") == 1), named=True)
+    assert row["mean"] == pytest.approx(60)
+    assert row["std"] == pytest.approx(200**0.5)
+    assert row["seeds"] == 2
+
+
+def test_the_mean_over_datasets_is_taken_seed_by_seed(results):
+    mean = results.filter(dataset="mean", method="probe", shots=1).row(0, named=True)
+    assert mean["mean"] == pytest.approx(45)
+    assert mean["std"] == pytest.approx(50**0.5)  # seeds: 40 and 50
+    assert results.filter(dataset="mean", method="zero_shot")["mean"][0] == pytest.approx(30)
+
+
+def test_one_run_has_no_spread(results):
+    assert results.filter(dataset="a", method="zero_shot")["std"].to_list() == [None]
+
+
+def test_all_three_files_tell_the_same(results, tmp_path):
+    assert pl.read_parquet(tmp_path / "results.parquet").equals(results)
+    csv = pl.read_csv(tmp_path / "results.csv")
+    assert csv.columns == ["dataset", "method", "shots", "mean", "std", "seeds"]
+    assert csv["mean"].to_list() == pytest.approx(results["mean"].to_list())
+    markdown = (tmp_path / "results.md").read_text()
+    assert "| a       | probe     |         | 60.0 ± 14.1 | 80.0 ± 0.0 |" in markdown
+    assert "| a       | zero_shot | 40.0 " in markdown
+
+
+def test_the_figure_is_the_same_file_for_the_same_table(results, tmp_path):
+    for name in ("one", "two"):
+        plot_accuracy(tmp_path / "results.parquet", tmp_path / name, {"a": "Data A", "b": "Data B"})
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,1 @@
+"""From archives to manifests and shots."""

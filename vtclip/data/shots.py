@@ -1,0 +1,42 @@
+"""K-shot sampling: the same images as CoOp picks, in the same order."""
+
+import random
+
+import polars as pl
+
+VAL_SHOTS = 4  # CoOp never takes more than four validation images a class.
+
+
+def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFrame:
+    """Pick `shots` training images and min(shots, 4) validation images a class.
+
+    CoOp's procedure, with its use of the random generator: group the train rows by label in
+    file order, take `random.sample` of each group, then go on with the same generator over the
+    val rows. A class with fewer rows than asked for gives all it has, in file order.
+
+    Args:
+        manifest: image, label, class_name, split.
+        shots: labelled training images a class, 1 or more.
+        seed: seed of the generator.
+
+    Returns:
+        The manifest's columns; train rows, then val rows, in sampled order.
+
+    Raises:
+        ValueError: shots below 1.
+    """
+    if shots < 1:
+        raise ValueError(f"shots: expected 1 or more, found {shots}.")
+    generator = random.Random(seed)
+    train = _sample_classes(manifest.filter(split="train"), shots, generator)
+    val = _sample_classes(manifest.filter(split="val"), min(shots, VAL_SHOTS), generator)
+    return pl.concat([train, val])
+
+
+def _sample_classes(rows: pl.DataFrame, number: int, generator: random.Random) -> pl.DataFrame:
+    picked: list[int] = []
+    numbered = rows.with_row_index("row")
+    for group in numbered.partition_by("label", maintain_order=True):
+        members = group["row"].to_list()
+        picked += generator.sample(members, number) if len(members) >= number else members
+    return rows[picked]

@@ -1,0 +1,209 @@
+"""The frozen CLIP: pooled and spatial image features from one pass, and text features."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from open_clip.transformer import VisionTransformer
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+SpatialKind = Literal["projected", "raw"]
+
+
+class BackboneError(ValueError):
+    """A backbone that cannot be built as asked."""
+
+
+class Backbone:
+    """A CLIP of open_clip with frozen weights.
+
+    Attributes:
+        name: open_clip's name of the architecture.
+        pretrained: the tag or file of the weights.
+        weights_sha256: of the file of weights; None for weights that came from no file.
+        spatial: "projected" into the joint space, or "raw".
+        image_size: height and width in pixels.
+        preprocess: PIL.Image -> (3, H, W) float32, open_clip's test transform.
+        device: where the weights are.
+        logit_scale: the factor on the cosine similarities.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, name: str, pretrained: str | None, spatial: SpatialKind
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.name = name
+        self.pretrained = pretrained
+        self.weights_sha256 = _file_sha256(pretrained)
+        self.spatial = spatial
+        preprocessing = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
+        size = preprocessing.size
+        self.image_size: int = size if isinstance(size, int) else size[0]
+        self.preprocess: Callable[[Image.Image], torch.Tensor] = image_transform_v2(
+            preprocessing, is_train=False
+        )
+        self.device: torch.device = next(model.parameters()).device
+        self.logit_scale = model.get_parameter("logit_scale").exp().item()
+        self._encode_text: Any = model.encode_text
+        self._tokenizer = open_clip.get_tokenizer(name)
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled and spatial features from one pass through the image tower.
+
+        "projected" spatial features lie in the joint space. A ResNet's attention pool is run with
+        every token as query, so the first token is the pooled feature; a ViT's tokens all go
+        through the final norm and the projection. "raw" ones are the map before pooling.
+
+        Args:
+            pixels: (B, 3, H, W), as `preprocess` gives them.
+
+        Returns:
+            pooled (B, D) and spatial (B, N, D), or (B, N, width) if raw; not normalised.
+        """
+        visual = self.model.visual
+        if isinstance(visual, ModifiedResNet):
+            return _encode_resnet(visual, pixels, self.spatial)
+        return _encode_vit(visual, pixels, self.spatial)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Text features (T, D), not normalised."""
+        tokens = self._tokenizer(list(texts)).to(self.device)  # (T, context)
+        return self._encode_text(tokens)
+
+    def encode_classes(self, class_names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
+        """One text feature a class: the mean over templates of unit vectors, a unit vector again.
+
+        Underscores in class names are read as spaces, as CoOp does.
+
+        Returns:
+            (K, D) float32 of unit length.
+        """
+        rows = []
+        for name in class_names:
+            readable = name.replace("_", " ")
+            texts = self.encode_texts([template.format(readable) for template in templates])
+            rows.append(F.normalize(texts.float(), dim=-1).mean(dim=0))
+        return F.normalize(torch.stack(rows), dim=-1)
+
+
+def load_backbone(
+    name: str,
+    *,
+    pretrained: str | None,
+    device: str | torch.device = "cpu",
+    architecture: str | Path | None = None,
+    spatial: SpatialKind = "projected",
+) -> Backbone:
+    """Build a frozen CLIP.
+
+    Args:
+        name: open_clip's name of a ResNet or ViT, such as "RN50-quickgelu".
+        pretrained: open_clip's tag, or a file of weights (safetensors, or a PyTorch file that
+            loads with weights only); None for random weights.
+        device: where to put it.
+        architecture: a configuration in open_clip's JSON form, for a name of your own.
+        spatial: the kind of spatial features.
+
+    Raises:
+        BackboneError: an unknown name, an image tower that is no ResNet or ViT, or weights that
+            were trained with another activation than the named model has.
+    """
+    known = _register(name, architecture)
+    _check_activation(known, pretrained)
+    model = open_clip.create_model(
+        known, pretrained=pretrained, device=device, load_weights=pretrained is not None
+    )
+    if not isinstance(model.visual, ModifiedResNet | VisionTransformer):
+        raise BackboneError(
+            f"{name}: expected a ResNet or a ViT of open_clip as the image tower, "
+            f"found {type(model.visual).__name__}."
+        )
+    return Backbone(model, known, pretrained, spatial)
+
+
+def _register(name: str, architecture: str | Path | None) -> str:
+    """Make open_clip know the model, and give the name that open_clip knows it by."""
+    if architecture is not None:
+        if not Path(architecture).is_file():
+            raise BackboneError(f"{architecture}: the architecture of '{name}' is not there.")
+        open_clip.add_model_config(Path(architecture))
+        return Path(architecture).stem
+    known = name.replace("/", "-")
+    if known not in open_clip.list_models():
+        raise BackboneError(
+            f"Unknown backbone '{name}'; known: {', '.join(open_clip.list_models())}."
+        )
+    return known
+
+
+def _check_activation(name: str, pretrained: str | None) -> None:
+    """Refuse weights trained with QuickGELU in a model with GELU: open_clip would only warn."""
+    expected = (open_clip.get_pretrained_cfg(name, pretrained or "") or {}).get("quick_gelu", False)
+    if expected and not open_clip.get_model_config(name).get("quick_gelu", False):
+        raise BackboneError(
+            f"{name}: the weights '{pretrained}' were trained with QuickGELU, and this model has "
+            f"GELU.\n  write:\n    name: {name}-quickgelu"
+        )
+
+
+def _encode_resnet(
+    visual: ModifiedResNet, pixels: torch.Tensor, spatial: SpatialKind
+) -> tuple[torch.Tensor, torch.Tensor]:
+    features = visual.stem(pixels)
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        features = layer(features)  # (B, width, h, w)
+    if spatial == "raw":
+        return visual.attnpool(features), features.flatten(2).transpose(1, 2)
+    tokens = _pool_with_every_query(visual.attnpool, features)  # (B, 1 + h*w, D)
+    return tokens[:, 0], tokens
+
+
+def _pool_with_every_query(pool: AttentionPool2d, features: torch.Tensor) -> torch.Tensor:
+    """open_clip's attention pool, which computes every token and gives back only the first.
+
+    Args:
+        features: (B, width, h, w).
+
+    Returns:
+        (B, 1 + h*w, D), the pooled feature first.
+    """
+    tokens = features.flatten(2).transpose(1, 2)  # (B, h*w, width)
+    tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+    tokens = tokens + pool.positional_embedding.to(tokens.dtype)
+    query, key, value = (
+        projection(tokens).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
+        for projection in (pool.q_proj, pool.k_proj, pool.v_proj)
+    )  # (B, heads, 1 + h*w, width / heads)
+    attended = F.scaled_dot_product_attention(query, key, value)
+    return pool.c_proj(attended.transpose(1, 2).flatten(2))
+
+
+def _encode_vit(
+    visual: VisionTransformer, pixels: torch.Tensor, spatial: SpatialKind
+) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens = visual.transformer(visual._embeds(pixels))  # (B, 1 + h*w, width)
+    pooled, _ = visual._pool(tokens)
+    if visual.proj is not None:
+        pooled = pooled @ visual.proj  # (B, D)
+    if spatial == "raw":
+        return pooled, tokens[:, 1:]
+    tokens = visual.ln_post(tokens)
+    return pooled, tokens if visual.proj is None else tokens @ visual.proj
+
+
+def _file_sha256(pretrained: str | None) -> str | None:
+    if pretrained is None or not Path(pretrained).is_file():
+        return None
+    with Path(pretrained).open("rb") as weights:
+        return hashlib.file_digest(weights, "sha256").hexdigest()

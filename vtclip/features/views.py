@@ -1,0 +1,65 @@
+"""The cached views of an image: the test transform, and random crops."""
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    InterpolationMode,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+)
+
+Transform = Callable[[Image.Image], torch.Tensor]
+
+
+class Views:
+    """Gives view 0 (the test transform) and views 1, 2, ... (random crops) of an image.
+
+    Args:
+        preprocess: the backbone's test transform.
+        image_size: height and width of a view, in pixels.
+        scale: smallest and largest share of the image's area in a crop.
+        flip: whether half of the random views are mirrored.
+        seed: together with the image's name and the view's number it decides the pixels.
+    """
+
+    def __init__(
+        self,
+        preprocess: Compose,
+        image_size: int,
+        *,
+        scale: tuple[float, float],
+        flip: bool,
+        seed: int,
+    ) -> None:
+        self.test = preprocess
+        # Random views differ from the test view in where they look, not in what follows.
+        finish = [
+            step for step in preprocess.transforms if not isinstance(step, Resize | CenterCrop)
+        ]
+        crop = RandomResizedCrop(image_size, scale=scale, interpolation=InterpolationMode.BICUBIC)
+        self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else []), *finish])
+        self.seed = seed
+
+    def __call__(self, picture: Image.Image, image: str, view: int) -> torch.Tensor:
+        """The pixels of one view.
+
+        Args:
+            picture: the decoded image.
+            image: its name in the manifest.
+            view: 0 for the test transform.
+
+        Returns:
+            (3, H, W) float32.
+        """
+        if view == 0:
+            return self.test(picture)
+        key = hashlib.sha256(f"{image}\0{view}\0{self.seed}".encode()).digest()
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
+            torch.manual_seed(int.from_bytes(key[:8], "little") >> 1)
+            return self.random(picture)

@@ -1,0 +1,133 @@
+"""What a method is: settings, what it starts from, and a classifier. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from vtclip.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Head = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Shots:
+    """The labelled images that a method may learn from.
+
+    Attributes:
+        pooled: (M, V, D) float32; V views of M images, view 0 the test view.
+        spatial: (M, V, N, width) float32, or None where the method reads none.
+        labels: (M,) int64.
+    """
+
+    pooled: Tensor
+    spatial: Tensor | None
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """A batch of images to classify.
+
+    Attributes:
+        pooled: (B, D) float32.
+        spatial: (B, N, width) float32, or None where the method reads none.
+    """
+
+    pooled: Tensor
+    spatial: Tensor | None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The class names, as CLIP reads them.
+
+    Attributes:
+        features: (K, D) float32 of unit length.
+        logit_scale: CLIP's frozen factor on the cosine similarities.
+    """
+
+    features: Tensor
+    logit_scale: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a method may see before it predicts: no test image is in it.
+
+    Attributes:
+        texts: the classes.
+        train: the shots to learn from; None for a method that needs none.
+        val: min(shots, 4) images a class to tune on, in the test view; likewise.
+        seed: of everything that is drawn at random.
+    """
+
+    texts: Texts
+    train: Shots | None
+    val: Shots | None
+    seed: int
+
+
+class Method:
+    """One way to classify from few labelled images.
+
+    A subclass says what it starts from (`start`) and how a head classifies (`classifier`). Where
+    the classifier is a `torch.nn.Module` with parameters, training goes on from there by gradient,
+    with the settings' recipe.
+    """
+
+    settings_type: ClassVar[type[Settings]] = Settings
+    few_shot: ClassVar[bool] = True
+    """False for a method that learns from no image; it is run once, as `0shot-seed0`."""
+    reads_spatial: ClassVar[bool] = False
+    """Whether it reads the spatial features, most of a feature file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def start(self, task: Task) -> Head:
+        """The tensors of the head before any step by gradient; what is computed in closed form."""
+        return {}
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """What turns images into logits (B, K)."""
+        raise NotImplementedError
+
+
+class Recipe(Settings):
+    """How a head is trained by gradient."""
+
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="the largest learning rate, above 0; left out, the method's own",
+        examples=[0.001],
+    )
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="AdamW's weight decay, 0 or more", examples=[0.01]
+    )
+    batch_size: int = Field(default=32, ge=1, description="images a step", examples=[32])
+    warmup: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="share of the steps in which the learning rate rises, 0 to below 1",
+        examples=[0.05],
+    )
+    epochs: int | dict[int, int] = Field(
+        default={1: 50, 2: 100, 8: 200},  # CoOp's
+        description="epochs, or from which number of shots on how many epochs",
+        examples=[{1: 50, 2: 100, 8: 200}],
+    )
+
+    def epochs_at(self, shots: int) -> int:
+        """Epochs at a number of shots: those of the largest number named that is not above it."""
+        if isinstance(self.epochs, int):
+            return self.epochs
+        return self.epochs[max((k for k in self.epochs if k <= shots), default=min(self.epochs))]

@@ -1,0 +1,69 @@
+"""The linear probe: logistic regression on pooled features (Radford et al., 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from vtclip.methods.base import Head, Images, Method, Task, Texts
+from vtclip.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+class LinearProbeSettings(Settings):
+    """Settings of the linear probe."""
+
+    inverse_regularisation: list[float] = Field(
+        default=[10.0**power for power in range(-2, 6)],
+        min_length=1,
+        description="values of scikit-learn's C to choose from on the validation shots",
+        examples=[[0.1, 1.0, 10.0, 100.0]],
+    )
+    iterations: int = Field(
+        default=1000, ge=1, description="largest number of L-BFGS iterations", examples=[1000]
+    )
+
+
+class LinearProbe(Method):
+    """logits = pooled @ weight.T + bias, on pooled features of unit length."""
+
+    settings_type = LinearProbeSettings
+
+    def start(self, task: Task) -> Head:
+        """Fit with every C and keep the best on the validation shots, of equals the smallest C."""
+        import torch
+        from sklearn.linear_model import LogisticRegression
+
+        assert task.train is not None
+        assert task.val is not None
+        assert isinstance(self.settings, LinearProbeSettings)
+        images, labels = _unit(task.train.pooled[:, 0]), task.train.labels.numpy()
+        val_images, val_labels = _unit(task.val.pooled[:, 0]), task.val.labels.numpy()
+        probes = [
+            LogisticRegression(C=strength, max_iter=self.settings.iterations).fit(images, labels)
+            for strength in sorted(self.settings.inverse_regularisation)
+        ]
+        best = max(probes, key=lambda probe: probe.score(val_images, val_labels))
+        return {
+            "weight": torch.from_numpy(best.coef_).float(),  # (K, D)
+            "bias": torch.from_numpy(best.intercept_).float(),  # (K,)
+            "inverse_regularisation": torch.tensor(best.C),
+        }
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """The fitted hyperplanes."""
+
+        def logits(images: Images) -> Tensor:
+            pooled = images.pooled / images.pooled.norm(dim=-1, keepdim=True)  # (B, D)
+            return pooled @ head["weight"].T + head["bias"]  # (B, K)
+
+        return logits
+
+
+def _unit(pooled: Tensor) -> np.ndarray:
+    return (pooled / pooled.norm(dim=-1, keepdim=True)).cpu().numpy()

@@ -1,0 +1,70 @@
+"""VT-CLIP: texts that look at the image (arXiv 2112.02399)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from vtclip.methods.base import Head, Method, Recipe, Task, Texts
+
+if TYPE_CHECKING:
+    from vtclip.methods.visual_guided import VisualGuidedHead
+
+
+class VTClipSettings(Recipe):
+    """Settings of VT-CLIP. The paper leaves them untold: `docs/method.md` gives the reasons."""
+
+    blocks: int = Field(default=1, ge=1, description="blocks, 1 or more", examples=[1])
+    heads: int = Field(
+        default=8,
+        ge=1,
+        description="attention heads, a divisor of the features' width",
+        examples=[8],
+    )
+    self_attention: bool = Field(
+        default=True, description="whether the texts attend to one another first", examples=[True]
+    )
+    feed_forward: float = Field(
+        default=4.0,
+        ge=0,
+        description="hidden width of the feed-forward part as a multiple of the features' width, "
+        "0 for none",
+        examples=[4.0],
+    )
+
+
+class VTClip(Method):
+    """logits = scale * cos(pooled, texts of this image)."""
+
+    settings_type = VTClipSettings
+    reads_spatial = True
+
+    def start(self, task: Task) -> Head:
+        """Fresh weights, whose logits are the zero-shot logits."""
+        import torch
+
+        assert task.train is not None
+        assert task.train.spatial is not None
+        torch.manual_seed(task.seed)
+        return self._build(task.texts, width=task.train.spatial.shape[-1]).state_dict()
+
+    def classifier(self, head: Head, texts: Texts) -> VisualGuidedHead:
+        """The guided texts' similarity with the pooled feature."""
+        built = self._build(texts, width=len(head["guide.spatial_norm.weight"]))
+        built.load_state_dict(head)
+        return built
+
+    def _build(self, texts: Texts, width: int) -> VisualGuidedHead:
+        from vtclip.methods.visual_guided import VisualGuidedHead, VisualGuidedText
+
+        assert isinstance(self.settings, VTClipSettings)
+        guide = VisualGuidedText(
+            texts.features.shape[1],
+            spatial_dim=width,
+            blocks=self.settings.blocks,
+            heads=self.settings.heads,
+            self_attention=self.settings.self_attention,
+            feed_forward=self.settings.feed_forward,
+        )
+        return VisualGuidedHead(guide, texts)

@@ -1,0 +1,26 @@
+"""Zero-shot CLIP: the nearest class text (Radford et al., 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vtclip.methods.base import Head, Images, Method, Texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ZeroShot(Method):
+    """logits = scale * cos(pooled, texts)."""
+
+    few_shot = False
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """Nothing is learned: the texts are the classifier."""
+
+        def logits(images: Images) -> Tensor:
+            pooled = images.pooled / images.pooled.norm(dim=-1, keepdim=True)  # (B, D)
+            return texts.logit_scale * pooled @ texts.features.T  # (B, K)
+
+        return logits

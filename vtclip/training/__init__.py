@@ -1,0 +1,1 @@
+"""From features to heads, and from heads to predictions."""

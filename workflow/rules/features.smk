@@ -1,0 +1,84 @@
+# From class names and images to features.
+
+BACKBONE_PARAMS = EXPERIMENT.backbone.model_dump()
+
+
+rule extract_texts:
+    input:
+        weights="resources/backbones/{backbone}.safetensors",
+        manifest="results/manifests/{dataset}.parquet",
+    output:
+        "results/features/{backbone}/{dataset}/texts.parquet",
+    log:
+        "logs/extract_texts/{backbone}/{dataset}.log",
+    benchmark:
+        "results/benchmarks/extract_texts/{backbone}/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        backbone=BACKBONE_PARAMS,
+        templates=lambda wildcards: DATASETS[wildcards.dataset].templates,
+        code=code_of("extract_texts", "vtclip.features.extract"),
+    message:
+        "Reading the class names of {wildcards.dataset} with {wildcards.backbone}"
+    script:
+        "../scripts/extract_texts.py"
+
+
+rule extract_shots:
+    input:
+        weights="resources/backbones/{backbone}.safetensors",
+        shots=shots_files_of_seed,
+    output:
+        "results/features/{backbone}/{dataset}/seed{seed}.parquet",
+    log:
+        "logs/extract_shots/{backbone}/{dataset}/seed{seed}.log",
+    benchmark:
+        "results/benchmarks/extract_shots/{backbone}/{dataset}/seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime=120,
+    params:
+        backbone=BACKBONE_PARAMS,
+        images="resources/images/{dataset}",
+        views=EXPERIMENT.views.model_dump(),
+        code=code_of("extract_shots", "vtclip.features.extract", "vtclip.devices"),
+    message:
+        "Extracting the features of {wildcards.dataset}'s shots, seed {wildcards.seed}"
+    script:
+        "../scripts/extract_shots.py"
+
+
+rule extract_test:
+    input:
+        weights="resources/backbones/{backbone}.safetensors",
+        manifest="results/manifests/{dataset}.parquet",
+    output:
+        "results/features/{backbone}/{dataset}/test.parquet",
+    log:
+        "logs/extract_test/{backbone}/{dataset}.log",
+    benchmark:
+        "results/benchmarks/extract_test/{backbone}/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime=240,
+    params:
+        backbone=BACKBONE_PARAMS,
+        images="resources/images/{dataset}",
+        code=code_of("extract_test", "vtclip.features.extract", "vtclip.devices"),
+    message:
+        "Extracting the features of {wildcards.dataset}'s test images"
+    script:
+        "../scripts/extract_test.py"

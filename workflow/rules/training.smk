@@ -1,0 +1,67 @@
+# From features to heads, and from heads to predictions.
+
+
+rule train_head:
+    input:
+        unpack(training_inputs),
+    output:
+        head="results/runs/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}/head.safetensors",
+        history="results/runs/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}/history.parquet",
+        run="results/runs/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}/run.json",
+    log:
+        "logs/train_head/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}.log",
+    benchmark:
+        "results/benchmarks/train_head/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=settings_of,
+        code=lambda wildcards: code_of(
+            "train_head",
+            "vtclip.training.train",
+            "vtclip.devices",
+            method_module(wildcards.method),
+        ),
+    message:
+        "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed}"
+    script:
+        "../scripts/train_head.py"
+
+
+# The one rule that sees test features: nothing can be chosen on them.
+rule predict_test:
+    input:
+        texts="results/features/{backbone}/{dataset}/texts.parquet",
+        features=["results/features/{backbone}/{dataset}/test.parquet"],
+        heads=heads_of,
+    output:
+        "results/predictions/{backbone}/{dataset}/{method}.parquet",
+    log:
+        "logs/predict_test/{backbone}/{dataset}/{method}.log",
+    benchmark:
+        "results/benchmarks/predict_test/{backbone}/{dataset}/{method}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        settings=settings_of,
+        runs=lambda wildcards: runs_of(wildcards.method),
+        code=lambda wildcards: code_of(
+            "predict_test",
+            "vtclip.training.predict",
+            "vtclip.devices",
+            method_module(wildcards.method),
+        ),
+    message:
+        "Predicting the test images of {wildcards.dataset} with {wildcards.method}"
+    script:
+        "../scripts/predict_test.py"

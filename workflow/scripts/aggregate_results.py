@@ -1,0 +1,12 @@
+"""Rule aggregate_results: vtclip.results.aggregate.aggregate_results."""
+
+from pathlib import Path
+
+from vtclip.logs import job_log
+from vtclip.results.aggregate import aggregate_results
+
+with job_log(snakemake.log[0]):
+    aggregate_results(
+        dict(zip(map(tuple, snakemake.params.columns), snakemake.input, strict=True)),
+        Path(snakemake.output.parquet).with_suffix(""),
+    )

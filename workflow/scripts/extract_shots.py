@@ -1,0 +1,28 @@
+"""Rule extract_shots: vtclip.features.extract.extract_shots."""
+
+import torch
+
+from vtclip.devices import choose_device
+from vtclip.features.backbone import load_backbone
+from vtclip.features.extract import extract_shots
+from vtclip.logs import job_log
+
+with job_log(snakemake.log[0]):
+    torch.set_num_threads(snakemake.threads)
+    backbone = load_backbone(
+        **snakemake.params.backbone | {"pretrained": snakemake.input.weights},
+        device=choose_device(snakemake.config.get("device", "auto")),
+    )
+    views = snakemake.params.views
+    extract_shots(
+        backbone,
+        snakemake.input.shots,
+        snakemake.params.images,
+        snakemake.output[0],
+        views=views["number"],
+        scale=views["scale"],
+        flip=views["flip"],
+        seed=int(snakemake.wildcards.seed),
+        batch_size=64,
+        workers=snakemake.threads - 1,
+    )

@@ -1,0 +1,23 @@
+"""Rule extract_test: vtclip.features.extract.extract_test."""
+
+import torch
+
+from vtclip.devices import choose_device
+from vtclip.features.backbone import load_backbone
+from vtclip.features.extract import extract_test
+from vtclip.logs import job_log
+
+with job_log(snakemake.log[0]):
+    torch.set_num_threads(snakemake.threads)
+    backbone = load_backbone(
+        **snakemake.params.backbone | {"pretrained": snakemake.input.weights},
+        device=choose_device(snakemake.config.get("device", "auto")),
+    )
+    extract_test(
+        backbone,
+        snakemake.input.manifest,
+        snakemake.params.images,
+        snakemake.output[0],
+        batch_size=64,
+        workers=snakemake.threads - 1,
+    )

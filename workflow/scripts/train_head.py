@@ -1,0 +1,23 @@
+"""Rule train_head: vtclip.training.train.train_head."""
+
+from pathlib import Path
+
+import torch
+
+from vtclip.devices import choose_device
+from vtclip.logs import job_log
+from vtclip.training.train import train_head
+
+with job_log(snakemake.log[0]):
+    torch.set_num_threads(snakemake.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    train_head(
+        snakemake.wildcards.method,
+        snakemake.params.settings,
+        snakemake.input.texts,
+        snakemake.input.get("shots"),
+        snakemake.input.get("features"),
+        Path(snakemake.output.head).parent,
+        seed=int(snakemake.wildcards.seed),
+        device=choose_device(snakemake.config.get("device", "auto")),
+    )
