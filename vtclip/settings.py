@@ -72,8 +72,7 @@ def _explain(model: type[BaseModel], problem: dict[str, Any], source: str) -> st
             lines.append(f"  expected: {field.description}")
         if field.examples:
             name = next(part for part in reversed(location) if isinstance(part, str))
-            example = yaml.safe_dump({name: field.examples[0]}, default_flow_style=None)
-            lines += ["  write:", *(f"    {line}" for line in example.splitlines())]
+            lines += ["  write:", f"    {name}: {_inline(field.examples[0])}"]
     return "\n".join(lines)
 
 
@@ -99,6 +98,12 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
+def _inline(value: Any) -> str:
+    """YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
 def _short(value: Any, limit: int = 80) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()
+    text = _inline(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -50,9 +50,7 @@ class VisualGuidedText(nn.Module):
     ) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(
-                f"heads: expected a divisor of the width {dim}, found {heads}."
-            )
+            raise ValueError(f"heads: expected a divisor of the width {dim}, found {heads}.")
         self.scale = math.sqrt(dim)
         spatial_dim = spatial_dim or dim
         self.spatial_norm = nn.LayerNorm(spatial_dim)

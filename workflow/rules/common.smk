@@ -15,7 +15,7 @@ from vtclip.methods import METHODS, check_methods, method_module
 from vtclip.settings import ConfigError
 
 CONFIG_FILES = ", ".join(
-    os.path.relpath(path)
+    str(path).removeprefix(f"{os.getcwd()}/")
     for path in workflow.overwrite_configfiles or workflow.configfiles
 )
 

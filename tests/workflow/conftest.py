@@ -1,0 +1,86 @@
+"""The project in a folder of its own, and what Snakemake plans and does there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "vtclip", "config", "environment.yml")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project that a test may run and change."""
+
+    folder: Path
+
+    def command(self, *arguments: str, config: str = "config/demo.yaml") -> list[str]:
+        cores = str(os.cpu_count())
+        return [
+            sys.executable, "-m", "snakemake", "--cores", cores, "--configfile", config, *arguments
+        ]  # fmt: skip
+
+    def snakemake(self, *arguments: str, config: str = "config/demo.yaml"):
+        """Run Snakemake to its end, with both outputs in `stdout`."""
+        return subprocess.run(
+            self.command(*arguments, config=config),
+            cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            check=False, timeout=1500,
+        )  # fmt: skip
+
+    def run(self, *arguments: str, config: str = "config/demo.yaml") -> str:
+        """Run Snakemake and give what it said; a failure fails the test."""
+        done = self.snakemake(*arguments, config=config)
+        assert done.returncode == 0, done.stdout[-5000:]
+        return done.stdout
+
+    def plan(self) -> set[str]:
+        """The messages of the jobs that a dry run plans."""
+        said = self.run("--dry-run")
+        return set(re.findall(r"^Job \d+: (.*)$", said, flags=re.MULTILINE))
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.folder / path
+        text = file.read_text()
+        assert old in text, f"{path} has no {old!r}"
+        file.write_text(text.replace(old, new))
+
+    def copy(self, folder: Path) -> "Project":
+        """The same, times and results included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory) -> Project:
+    """The project as a clone holds it; not to be changed."""
+    folder = tmp_path_factory.mktemp("fresh") / "project"
+    folder.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            skip = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / part, ignore=skip)
+        else:
+            shutil.copy2(source, folder / part)
+    return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(fresh, tmp_path_factory) -> Project:
+    """The embedded experiment, run whole; not to be changed."""
+    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
+    project.run()
+    return project
+
+
+@pytest.fixture
+def changed(finished, tmp_path) -> Project:
+    """A finished run that a test may change."""
+    return finished.copy(tmp_path / "project")

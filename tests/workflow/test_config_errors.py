@@ -1,0 +1,30 @@
+"""A wrong configuration stops before any job, with the cure."""
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+# What is wrong: the text that is replaced, by what, and what the error must say.
+WRONG = {
+    "a misspelt key": ("seeds: [1, 2, 3]", "seed: [1]", ["seed: there is no such key", "seeds:"]),
+    "a wrong type": ("shots: [1, 2, 4, 8, 16]", "shots: all", ["found:    shots: all", "write:"]),
+    "an unknown dataset": ("letters]", "letter]", ["Unknown dataset 'letter'", "'letters'?"]),
+    "an unknown method": ("  vt_clip:", "  vtclip:", ["Unknown method 'vtclip'", "vt_clip"]),
+    "a bad setting": ("weight_decay: 3.0", "heads: 0", ["methods.vt_clip: heads"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_it_is_refused_in_a_few_lines_before_any_job(fresh, tmp_path, case):
+    old, new, expected = WRONG[case]
+    text = (fresh.folder / "config/demo.yaml").read_text()
+    assert old in text
+    config = tmp_path / "mine.yaml"
+    config.write_text(text.replace(old, new))
+    done = fresh.snakemake(config=str(config))
+    assert done.returncode != 0
+    assert "Nothing was run." in done.stdout
+    for part in expected:
+        assert part in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (fresh.folder / "results").exists()

@@ -1,0 +1,116 @@
+"""The embedded experiment, run whole through the real Snakefile."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import psutil
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+SHOTS = (1, 2, 4, 8, 16)
+METHODS = ("zero_shot", "linear_probe", "vt_clip")
+
+
+@pytest.fixture(scope="module")
+def results(finished):
+    return pl.read_parquet(finished.folder / "results" / "tables" / "results.parquet")
+
+
+def accuracy(results, dataset, method, shots):
+    return results.filter(dataset=dataset, method=method, shots=shots)["mean"].item()
+
+
+def test_the_table_has_every_dataset_method_and_number_of_shots(results):
+    for dataset in ("digits", "letters", "mean"):
+        for method in METHODS:
+            rows = results.filter(dataset=dataset, method=method)
+            assert rows["shots"].to_list() == ([0] if method == "zero_shot" else list(SHOTS))
+            assert set(rows["seeds"]) == ({1} if method == "zero_shot" else {3})
+
+
+def test_zero_shot_is_well_over_chance(results):
+    assert accuracy(results, "digits", "zero_shot", 0) > 40
+    assert accuracy(results, "letters", "zero_shot", 0) > 20
+
+
+@pytest.mark.parametrize("shots", SHOTS)
+def test_vt_clip_is_over_zero_shot_on_digits(results, shots):
+    zero_shot = accuracy(results, "digits", "zero_shot", 0)
+    assert accuracy(results, "digits", "vt_clip", shots) > zero_shot
+
+
+def test_vt_clip_has_at_most_half_of_zero_shots_error_at_16_shots_on_digits(results):
+    zero_shot = accuracy(results, "digits", "zero_shot", 0)
+    assert 100 - accuracy(results, "digits", "vt_clip", 16) <= (100 - zero_shot) / 2
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+def test_vt_clip_is_over_the_linear_probe_at_few_shots_on_digits(results, shots):
+    probe = accuracy(results, "digits", "linear_probe", shots)
+    assert accuracy(results, "digits", "vt_clip", shots) > probe
+
+
+def test_figures_and_tables_stand_where_the_readme_says(finished):
+    for name in ("tables/results.parquet", "tables/results.csv", "tables/results.md",
+                 "figures/accuracy.svg", "figures/accuracy.png"):  # fmt: skip
+        assert (finished.folder / "results" / name).stat().st_size > 0
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert finished.plan() == set()
+
+
+def test_test_features_are_an_input_of_the_predict_rule_alone(finished):
+    jobs = finished.run("--detailed-summary").splitlines()
+    columns = next(line for line in jobs if line.startswith("output_file")).split("\t")
+    rows = [dict(zip(columns, line.split("\t"), strict=True)) for line in jobs if "\t" in line]
+    readers = {row["rule"] for row in rows if "/test" in row["input-file(s)"]}
+    assert readers == {"predict_test"}
+    assert {row["rule"] for row in rows if "/seed1.parquet" in row["input-file(s)"]} == {
+        "train_head"
+    }
+
+
+def training_heads(folder):
+    """The processes that train in this folder."""
+    for process in psutil.process_iter():
+        try:
+            if "train_head.py" in " ".join(process.cmdline()) and process.cwd() == str(folder):
+                yield process
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(changed, finished):
+    """Kills Snakemake and all its jobs, then starts the command behind `make demo`."""
+    for head in (changed.folder / "results" / "runs").glob("*/letters/vt_clip/1shot*/head.*"):
+        head.unlink()
+    run = subprocess.Popen(
+        changed.command(), cwd=changed.folder, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(training_heads(changed.folder)):
+        assert run.poll() is None, "it ended before any training"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1.5)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert any((changed.folder / ".snakemake" / "locks").iterdir())
+    again = subprocess.run(
+        [sys.executable, "-m", "vtclip.demo"], cwd=changed.folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stdout[-5000:]
+    assert "going on where it stopped" in again.stdout
+    assert len(re.findall(r"^Job \d+: Training", again.stdout, re.MULTILINE)) <= 3
+    table = "results/tables/results.csv"
+    assert (changed.folder / table).read_text() == (finished.folder / table).read_text()
+    assert (finished.folder / "results/tables/results.md").read_text() in again.stdout
