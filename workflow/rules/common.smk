@@ -58,6 +58,18 @@ def shots_files_of_seed(wildcards):
     )
 
 
+def views_of_seed(dataset):
+    """About how many views of training images one seed needs."""
+    counts = DATASETS[dataset].counts
+    images = min(counts.train, counts.classes * sum(EXPERIMENT.shots))
+    return images * (1 + EXPERIMENT.views.number)
+
+
+def threads_to_decode(views):
+    """One thread, and another for every 5,000 views, eight at most: a small job starts no worker."""
+    return min(8, 1 + views // 5000)
+
+
 def training_inputs(wildcards):
     """What a method learns from: the texts and, unless it needs no image, its shots."""
     folder = "results/features/{backbone}/{dataset}".format(**wildcards)

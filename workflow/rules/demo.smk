@@ -17,7 +17,7 @@ rule pretrain_backbone:
         mem_mb=2000,
         runtime=10,
     params:
-        steps=1800,
+        steps=1500,
         learning_rate=7e-4,
         seed=0,
         code=code_of("pretrain_backbone", "vtclip.demo.pretrain"),

@@ -15,7 +15,7 @@ rule extract_texts:
         "results/benchmarks/extract_texts/{backbone}/{dataset}.tsv"
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=4000,
         runtime=30,
@@ -41,7 +41,7 @@ rule extract_shots:
         "results/benchmarks/extract_shots/{backbone}/{dataset}/seed{seed}.tsv"
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: lambda wildcards: threads_to_decode(views_of_seed(wildcards.dataset))
     resources:
         gpu=1,
         mem_mb=6000,
@@ -69,7 +69,7 @@ rule extract_test:
         "results/benchmarks/extract_test/{backbone}/{dataset}.tsv"
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: lambda wildcards: threads_to_decode(DATASETS[wildcards.dataset].counts.test)
     resources:
         gpu=1,
         mem_mb=6000,
