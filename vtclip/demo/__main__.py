@@ -8,10 +8,11 @@ from pathlib import Path
 import psutil
 
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml")
+TABLE = Path("results/tables/results.md")
 
 
 def run_demo(arguments: list[str]) -> int:
-    """Run Snakemake on the embedded experiment.
+    """Run Snakemake on the embedded experiment, and print its table.
 
     A run that was killed leaves Snakemake's lock on the folder; it is taken away, unless a
     Snakemake is still at work here.
@@ -25,8 +26,12 @@ def run_demo(arguments: list[str]) -> int:
     if any(Path(".snakemake/locks").glob("*")) and not _is_at_work(Path.cwd()):
         print("A run was killed here; going on where it stopped.", flush=True)
         subprocess.run([*SNAKEMAKE, "--unlock", "--quiet"], check=True)
-    cores = ("--cores", str(os.cpu_count()))
-    return subprocess.run([*SNAKEMAKE, *cores, *arguments], check=False).returncode
+    # Without hooks: Snakemake's own prints the table only where there was something to do.
+    cores = ("--cores", str(os.cpu_count()), "--no-hooks")
+    status = subprocess.run([*SNAKEMAKE, *cores, *arguments], check=False).returncode
+    if status == 0 and TABLE.is_file():
+        print(f"\n{TABLE.read_text(encoding='utf-8')}\nThe figure: results/figures/accuracy.png")
+    return status
 
 
 def _is_at_work(folder: Path) -> bool:
