@@ -6,7 +6,7 @@ min_version("9.8")
 if not workflow.overwrite_configfiles:
 
     # Given on the command line, a configuration stands alone: nothing is merged into it.
-    configfile: "config/demo.yaml"
+    configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -20,5 +20,8 @@ include: "workflow/rules/results.smk"
 rule all:
     default_target: True
     input:
+        # Heads and predictions too: without them a deleted one would not be made again.
+        all_heads(),
+        all_predictions(),
         TABLES,
         FIGURES,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "vtclip", "config", "environment.yml")
+PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")
 
 
 @dataclass(frozen=True)

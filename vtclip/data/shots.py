@@ -14,6 +14,9 @@ def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFra
     file order, take `random.sample` of each group, then go on with the same generator over the
     val rows. A class with fewer rows than asked for gives all it has, in file order.
 
+    A manifest without val rows (ImageNet) gives its validation images from the train rows that
+    were not picked. CoOp takes the test images there, which would choose on the test set.
+
     Args:
         manifest: image, label, class_name, split.
         shots: labelled training images a class, 1 or more.
@@ -29,8 +32,13 @@ def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFra
         raise ValueError(f"shots: expected 1 or more, found {shots}.")
     generator = random.Random(seed)
     train = _sample_classes(manifest.filter(split="train"), shots, generator)
-    val = _sample_classes(manifest.filter(split="val"), min(shots, VAL_SHOTS), generator)
-    return pl.concat([train, val])
+    pool = manifest.filter(split="val")
+    if pool.is_empty():
+        rest = manifest.filter(split="train").join(
+            train, on="image", how="anti", maintain_order="left"
+        )
+        pool = rest.with_columns(split=pl.lit("val"))
+    return pl.concat([train, _sample_classes(pool, min(shots, VAL_SHOTS), generator)])
 
 
 def _sample_classes(rows: pl.DataFrame, number: int, generator: random.Random) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """The frozen CLIP: pooled and spatial image features from one pass, and text features."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,10 @@ from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import VisionTransformer
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from vtclip.files import writing
 
 logger = logging.getLogger(__name__)
 
@@ -121,15 +126,73 @@ def load_backbone(
     """
     known = _register(name, architecture)
     _check_activation(known, pretrained)
+    origin = _read_origin(known, pretrained)
     model = open_clip.create_model(
-        known, pretrained=pretrained, device=device, load_weights=pretrained is not None
+        known,
+        pretrained=pretrained,
+        device=device,
+        load_weights=pretrained is not None,
+        force_preprocess_cfg=json.loads(origin.get("preprocess", "{}")),
     )
     if not isinstance(model.visual, ModifiedResNet | VisionTransformer):
         raise BackboneError(
             f"{name}: expected a ResNet or a ViT of open_clip as the image tower, "
             f"found {type(model.visual).__name__}."
         )
-    return Backbone(model, known, pretrained, spatial)
+    backbone = Backbone(model, known, pretrained, spatial)
+    backbone.pretrained = origin.get("pretrained", pretrained)
+    return backbone
+
+
+def fetch_backbone(
+    name: str, pretrained: str, destination: str | Path, *, architecture: str | Path | None = None
+) -> None:
+    """Bring a backbone's weights into one safetensors file: later jobs need no internet.
+
+    The file remembers the name, the tag and the test transform that go with the weights.
+
+    Args:
+        name: open_clip's name of the model.
+        pretrained: open_clip's tag, which is downloaded, or a file of weights.
+        destination: the safetensors file to write.
+        architecture: as for `load_backbone`.
+
+    Raises:
+        BackboneError: as `load_backbone`; or a tag that open_clip does not know for this model.
+    """
+    known = _register(name, architecture)
+    tags = open_clip.list_pretrained_tags_by_model(known)
+    if not Path(pretrained).is_file() and pretrained not in tags:
+        raise BackboneError(
+            f"{name}: expected a file of weights or one of the tags {', '.join(tags) or '(none)'}, "
+            f"found '{pretrained}'."
+        )
+    model = load_backbone(name, pretrained=pretrained, architecture=architecture).model
+    origin = {
+        "backbone": known,
+        "pretrained": pretrained,
+        "preprocess": json.dumps(open_clip.get_model_preprocess_cfg(model)),
+    }
+    with writing(destination) as temporary:
+        weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+        save_file(weights, temporary, metadata=origin)
+
+
+def _read_origin(name: str, pretrained: str | None) -> dict[str, str]:
+    """What a file of `fetch_backbone` remembers; nothing for other weights.
+
+    Raises:
+        BackboneError: weights of another backbone.
+    """
+    if pretrained is None or not pretrained.endswith(".safetensors"):
+        return {}
+    with safe_open(pretrained, framework="pt") as file:
+        origin = file.metadata() or {}
+    if origin.get("backbone", name) != name:
+        raise BackboneError(
+            f"{pretrained}: expected weights of {name}, found weights of {origin['backbone']}."
+        )
+    return origin
 
 
 def _register(name: str, architecture: str | Path | None) -> str:

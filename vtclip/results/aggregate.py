@@ -11,13 +11,17 @@ MEAN = "mean"  # the row over all datasets, in the dataset column
 
 
 def aggregate_results(
-    predictions: Mapping[tuple[str, str], str | Path], destination: str | Path
+    predictions: Mapping[tuple[str, str], str | Path],
+    destination: str | Path,
+    *,
+    missing: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Write the results table as Parquet, CSV and Markdown.
 
     Args:
         predictions: (dataset, method) -> predictions file, in the table's order.
         destination: the path to write to, without a suffix.
+        missing: datasets that were left out; the table says so.
 
     Returns:
         dataset, method, shots, mean, std (of a sample; null for one seed), seeds; accuracies
@@ -42,17 +46,18 @@ def aggregate_results(
         results.write_parquet(temporary)
     with writing(destination.with_suffix(".csv")) as temporary:
         results.write_csv(temporary, float_precision=4)
-    write_text(destination.with_suffix(".md"), render_table(results))
+    write_text(destination.with_suffix(".md"), render_table(results, missing))
     return results
 
 
-def render_table(results: pl.DataFrame) -> str:
+def render_table(results: pl.DataFrame, missing: Sequence[str] = ()) -> str:
     """The results as a Markdown table: a row a dataset and method, a column a number of shots."""
     shots = sorted(results["shots"].unique())
     rows = [["dataset", "method", *(_name_shots(k) for k in shots)]]
     for group in results.partition_by("dataset", "method", maintain_order=True):
         cells = {row["shots"]: _cell(row["mean"], row["std"]) for row in group.to_dicts()}
         rows.append([group["dataset"][0], group["method"][0], *(cells.get(k, "") for k in shots)])
+    rows += [[dataset, "missing", *("" for _ in shots)] for dataset in missing]
     seeds = max(results["seeds"].to_list())
     note = f"Accuracy on the test images in percent, mean ± standard deviation over {seeds} seeds."
     return f"{_align(rows)}\n\n{note}\n"

@@ -10,6 +10,15 @@ sys.path.insert(0, workflow.basedir)
 os.environ.update(PYTHONPATH=workflow.basedir)
 
 from vtclip.code import code_hash
+from vtclip.data.fetch import mirror_addresses
+from vtclip.data.inventory import (
+    archive_path,
+    archive_receipt,
+    explain_missing,
+    images_folder,
+    images_receipt,
+    list_contents,
+)
 from vtclip.experiment import read_dataset, read_experiment
 from vtclip.methods import METHODS, check_methods, method_module
 from vtclip.settings import ConfigError
@@ -21,10 +30,25 @@ CONFIG_FILES = ", ".join(
 
 try:
     EXPERIMENT = read_experiment(config, source=CONFIG_FILES)
-    DATASETS = {name: read_dataset(name) for name in EXPERIMENT.datasets}
+    ALL_DATASETS = {name: read_dataset(name) for name in EXPERIMENT.datasets}
     METHOD_SETTINGS = check_methods(EXPERIMENT.methods, source=CONFIG_FILES)
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
+
+# Datasets whose archives cannot be had are left out, and said so at once.
+MISSING = {
+    name: reason
+    for name, dataset in ALL_DATASETS.items()
+    if (reason := explain_missing(name, dataset, EXPERIMENT.mirror, CONFIG_FILES))
+}
+DATASETS = {
+    name: dataset for name, dataset in ALL_DATASETS.items() if name not in MISSING
+}
+if workflow.is_main_process:
+    for reason in MISSING.values():
+        print(reason, file=sys.stderr)
+if not DATASETS:
+    raise WorkflowError("No dataset is left. Nothing was run.")
 
 BACKBONE = EXPERIMENT.backbone.folder
 WEIGHTS = f"resources/backbones/{BACKBONE}.safetensors"
@@ -48,6 +72,68 @@ def code_of(script, *modules):
     return code_hash("vtclip.logs", *modules, script=path)
 
 
+def names_of(condition):
+    """A pattern of the names of the datasets that meet a condition."""
+    names = [name for name, dataset in DATASETS.items() if condition(dataset)]
+    return "|".join(names) or "no dataset"
+
+
+def archive_of(wildcards):
+    """One archive of a dataset, as its file describes it."""
+    archives = DATASETS[wildcards.dataset].archives
+    return next(archive for archive in archives if archive.file == wildcards.file)
+
+
+def addresses_of(wildcards):
+    """Where to fetch an archive from, best first."""
+    urls = archive_of(wildcards).urls
+    return mirror_addresses(EXPERIMENT.mirror, wildcards.dataset, wildcards.file, urls)
+
+
+def expected_of(wildcards):
+    """An archive's length and checksums."""
+    return archive_of(wildcards).model_dump(include={"bytes", "sha256", "md5"})
+
+
+def receipts_of(wildcards):
+    """The receipts of a dataset's archives."""
+    archives = DATASETS[wildcards.dataset].archives
+    return [archive_receipt(wildcards.dataset, archive.file) for archive in archives]
+
+
+def all_receipts():
+    """The receipts of every archive of the experiment."""
+    return [
+        archive_receipt(name, archive.file)
+        for name, dataset in DATASETS.items()
+        for archive in dataset.archives
+    ]
+
+
+def images_of(wildcards):
+    """The folder that a dataset's image paths start from."""
+    return str(images_folder(wildcards.dataset, DATASETS[wildcards.dataset]))
+
+
+def receipt_of_images(wildcards):
+    """What says that a dataset's images are all there; nothing for a folder of one's own."""
+    return images_receipt(wildcards.dataset, DATASETS[wildcards.dataset]) or []
+
+
+def contents_of_folder(wildcards):
+    """A hash of what lies in a folder of one's own."""
+    return list_contents(DATASETS[wildcards.dataset])
+
+
+def layout_of(wildcards):
+    """All of a dataset's file that decides its images, labels and splits."""
+    titles = {"title", "templates", "licence", "source", "citation"}
+    dataset = DATASETS[wildcards.dataset].model_dump(mode="json", exclude=titles)
+    for archive in dataset["archives"]:
+        del archive["urls"]  # another address is not another file
+    return dataset
+
+
 def shots_files_of_seed(wildcards):
     """The shots of one seed, at every number of shots."""
     return expand(
@@ -61,8 +147,16 @@ def shots_files_of_seed(wildcards):
 def views_of_seed(dataset):
     """About how many views of training images one seed needs."""
     counts = DATASETS[dataset].counts
+    if counts is None:
+        return 0
     images = min(counts.train, counts.classes * sum(EXPERIMENT.shots))
     return images * (1 + EXPERIMENT.views.number)
+
+
+def test_images_of(dataset):
+    """How many test images a dataset has; 0 where its file does not tell."""
+    counts = DATASETS[dataset].counts
+    return 0 if counts is None else counts.test
 
 
 def threads_to_decode(views):
@@ -101,6 +195,16 @@ def heads_of(wildcards):
 def settings_of(wildcards):
     """The settings of a method, all of them, as plain values."""
     return METHOD_SETTINGS[wildcards.method].model_dump(mode="json")
+
+
+def all_heads():
+    """Every head of the experiment."""
+    return [
+        f"results/runs/{BACKBONE}/{dataset}/{method}/{shots}shot-seed{seed}/head.safetensors"
+        for dataset in DATASETS
+        for method in METHOD_SETTINGS
+        for shots, seed in runs_of(method)
+    ]
 
 
 def all_predictions():

@@ -34,6 +34,8 @@ rule draw_dataset:
         "logs/draw_dataset/{dataset}.log",
     benchmark:
         "results/benchmarks/draw_dataset/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=names_of(lambda dataset: dataset.drawn),
     localrule: True
     conda:
         "../../environment.yml"

@@ -3,6 +3,32 @@
 BACKBONE_PARAMS = EXPERIMENT.backbone.model_dump()
 
 
+rule fetch_backbone:
+    output:
+        "resources/backbones/{backbone}.safetensors",
+    log:
+        "logs/fetch_backbone/{backbone}.log",
+    benchmark:
+        "results/benchmarks/fetch_backbone/{backbone}.tsv"
+    params:
+        backbone=BACKBONE_PARAMS,
+        code=code_of("fetch_backbone", "vtclip.features.backbone"),
+    wildcard_constraints:
+        backbone="(?!glyph-clip)[^/]+",
+    localrule: True
+    threads: 1
+    resources:
+        downloads=1,
+        mem_mb=4000,
+        runtime=120,
+    conda:
+        "../../environment.yml"
+    message:
+        "Fetching the weights of {wildcards.backbone}"
+    script:
+        "../scripts/fetch_backbone.py"
+
+
 rule extract_texts:
     input:
         weights="resources/backbones/{backbone}.safetensors",
@@ -48,7 +74,7 @@ rule extract_shots:
         runtime=120,
     params:
         backbone=BACKBONE_PARAMS,
-        images="resources/images/{dataset}",
+        images=images_of,
         views=EXPERIMENT.views.model_dump(),
         code=code_of("extract_shots", "vtclip.features.extract", "vtclip.devices"),
     message:
@@ -69,14 +95,14 @@ rule extract_test:
         "results/benchmarks/extract_test/{backbone}/{dataset}.tsv"
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: threads_to_decode(DATASETS[wildcards.dataset].counts.test)
+    threads: lambda wildcards: threads_to_decode(test_images_of(wildcards.dataset))
     resources:
         gpu=1,
         mem_mb=6000,
         runtime=240,
     params:
         backbone=BACKBONE_PARAMS,
-        images="resources/images/{dataset}",
+        images=images_of,
         code=code_of("extract_test", "vtclip.features.extract", "vtclip.devices"),
     message:
         "Extracting the features of {wildcards.dataset}'s test images"

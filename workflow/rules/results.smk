@@ -25,6 +25,7 @@ rule aggregate_results:
         columns=[
             (dataset, method) for dataset in DATASETS for method in METHOD_SETTINGS
         ],
+        missing=list(MISSING),
         code=code_of("aggregate_results", "vtclip.results.aggregate"),
     message:
         "Writing the results table"

@@ -9,4 +9,5 @@ with job_log(snakemake.log[0]):
     aggregate_results(
         dict(zip(map(tuple, snakemake.params.columns), snakemake.input, strict=True)),
         Path(snakemake.output.parquet).with_suffix(""),
+        missing=snakemake.params.missing,
     )

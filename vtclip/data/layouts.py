@@ -1,0 +1,215 @@
+"""How each kind of dataset tells its images, labels, class names and splits."""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+SCHEMA = pl.Schema(
+    {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
+)
+SPLITS = ("train", "val", "test")
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+Row = tuple[str, int, str, str]
+
+
+class ManifestError(ValueError):
+    """A split file or a folder of images that is not what the dataset's file promises."""
+
+
+def read_coop_split(path: str | Path) -> pl.DataFrame:
+    """Read a split file as CoOp publishes them: `{"train": [[image, label, class_name], ...]}`.
+
+    Returns:
+        image, label, class_name, split; in file order, train, then val, then test.
+
+    Raises:
+        ManifestError: the file is missing, is no such JSON, or gives one label two names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ManifestError(
+            f"{path}: the split file is missing. A split is never invented: put the file there."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ManifestError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(content, dict) or set(content) != set(SPLITS):
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise ManifestError(f"{path}: expected the keys {', '.join(SPLITS)}, found {found}.")
+    rows = [_read_row(row, split, path) for split in SPLITS for row in content[split]]
+    manifest = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    _check_labels(manifest, path)
+    return manifest
+
+
+def read_layout(dataset: Mapping[str, Any], root: str | Path) -> pl.DataFrame:
+    """The manifest of a dataset as its files tell it.
+
+    Args:
+        dataset: the dataset's file, as plain values.
+        root: the folder of its images.
+
+    Returns:
+        image (relative to `root`), label, class_name, split.
+
+    Raises:
+        ManifestError: files that are missing or of another form.
+    """
+    manifest = LAYOUTS[dataset["layout"]](dataset, Path(root))
+    _check_labels(manifest, Path(root))
+    return manifest
+
+
+def read_wanted(dataset: Mapping[str, Any], archives: str | Path) -> set[str] | None:
+    """The files that an archive is unpacked for: those of the split; None for all of them.
+
+    Args:
+        dataset: the dataset's file, as plain values.
+        archives: the folder that holds the split file.
+    """
+    if dataset["layout"] != "coop":
+        return None
+    manifest = _below(read_coop_split(Path(archives) / dataset["split"]), dataset["images"])
+    return set(manifest["image"])
+
+
+def _read_coop(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+    return _below(read_coop_split(root / dataset["split"]), dataset["images"])
+
+
+def _read_fgvc(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+    """FGVC Aircraft's own lists: `variants.txt`, and a line `<image> <variant>` an image."""
+    variants = _read_lines(root / dataset["images"] / "variants.txt")
+    labels = {variant: label for label, variant in enumerate(variants)}
+    rows: list[Row] = []
+    for split in SPLITS:
+        for line in _read_lines(root / dataset["images"] / f"images_variant_{split}.txt"):
+            image, _, variant = line.partition(" ")
+            if variant not in labels:
+                raise ManifestError(f"{root}: '{line}': variants.txt has no such variant.")
+            rows.append((f"images/{image}.jpg", labels[variant], variant, split))
+    return _below(pl.DataFrame(rows, SCHEMA, orient="row"), dataset["images"])
+
+
+def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+    """ImageNet: sorted synsets are the labels, the official validation images the test images.
+
+    The devkit tells the synset of each validation image. Class names are kept by label: two pairs
+    of classes share a name. CoOp takes the training images in the order of an unsorted folder
+    listing; here they are sorted.
+    """
+    from open_clip import IMAGENET_CLASSNAMES
+    from scipy.io import loadmat
+
+    data = next(iter(root.glob("**/ILSVRC2012_validation_ground_truth.txt")), root).parent
+    synsets = loadmat(str(data / "meta.mat"), squeeze_me=True)["synsets"]
+    by_number = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets}
+    leaves = sorted(
+        wnid for number, wnid in by_number.items() if number <= len(IMAGENET_CLASSNAMES)
+    )
+    labels = {wnid: label for label, wnid in enumerate(leaves)}
+
+    def row(image: str, wnid: str, split: str) -> Row:
+        return image, labels[wnid], IMAGENET_CLASSNAMES[labels[wnid]], split
+
+    rows = [
+        row(path.relative_to(root).as_posix(), wnid, "train")
+        for wnid in leaves
+        for path in sorted((root / "train" / wnid).glob("*.JPEG"))
+    ]
+    truth = _read_lines(data / "ILSVRC2012_validation_ground_truth.txt")
+    rows += [
+        row(f"val/ILSVRC2012_val_{number:08d}.JPEG", by_number[int(line)], "test")
+        for number, line in enumerate(truth, start=1)
+    ]
+    return pl.DataFrame(rows, SCHEMA, orient="row")
+
+
+def _read_folders(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+    """A folder of one's own: class folders, below train, val and test folders or without them."""
+    if not root.is_dir():
+        raise ManifestError(f"{root}: there is no such folder.")
+    split_folders = [split for split in SPLITS if (root / split).is_dir()]
+    if not split_folders:
+        rows = list(_list_classes(root, "", dataset["class_names"]))
+        return _split_by_fractions(pl.DataFrame(rows, SCHEMA, orient="row"), dataset["fractions"])
+    if not {"train", "test"} <= set(split_folders):
+        raise ManifestError(f"{root}: expected train and test folders, found {split_folders}.")
+    rows = [
+        row for split in split_folders for row in _list_classes(root, split, dataset["class_names"])
+    ]
+    return pl.DataFrame(rows, SCHEMA, orient="row")
+
+
+def _list_classes(root: Path, split: str, names: Mapping[str, str]) -> Iterator[Row]:
+    """The images of the class folders below `root/split`, sorted."""
+    parts = [path for path in (root / s for s in (SPLITS if split else ("",))) if path.is_dir()]
+    classes = sorted({path.name for part in parts for path in part.iterdir() if path.is_dir()})
+    if len(classes) < 2:
+        raise ManifestError(f"{root / split}: expected two class folders or more, found {classes}.")
+    for label, name in enumerate(classes):
+        for path in sorted((root / split / name).glob("**/*")):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                image = path.relative_to(root).as_posix()
+                yield image, label, names.get(name, name), split
+
+
+def _split_by_fractions(rows: pl.DataFrame, fractions: Mapping[str, Any]) -> pl.DataFrame:
+    """Shuffle each class and cut it into train, val and test; each gets one image at least."""
+    parts = []
+    for group in rows.partition_by("label", maintain_order=True):
+        size = group.height
+        if size < 3:
+            raise ManifestError(
+                f"class folder '{group['class_name'][0]}': expected 3 images or more, found {size}."
+            )
+        train = min(max(1, round(fractions["train"] * size)), size - 2)
+        val = min(max(1, round(fractions["val"] * size)), size - train - 1)
+        splits = ["train"] * train + ["val"] * val + ["test"] * (size - train - val)
+        random.Random(fractions["seed"]).shuffle(splits)
+        parts.append(group.with_columns(split=pl.Series(splits)))
+    order = pl.col("split").replace_strict({split: n for n, split in enumerate(SPLITS)})
+    return pl.concat(parts).sort(order, "label", "image")
+
+
+def _below(manifest: pl.DataFrame, folder: str) -> pl.DataFrame:
+    """The manifest with `folder` above every image path."""
+    if not folder:
+        return manifest
+    return manifest.with_columns(image=pl.concat_str(pl.lit(f"{folder}/"), "image"))
+
+
+def _read_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise ManifestError(f"{path}: the file is missing. A split is never invented.")
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def _read_row(row: Any, split: str, path: Path) -> tuple[str, int, str, str]:
+    match row:
+        case [str() as image, int() as label, str() as class_name]:
+            return image, label, class_name, split
+    raise ManifestError(f"{path}: {split}: expected [image, label, class name], found {row!r}.")
+
+
+def _check_labels(manifest: pl.DataFrame, path: Path) -> None:
+    names = manifest.select("label", "class_name").unique().sort("label")
+    labels = names["label"].to_list()
+    if labels != list(range(len(labels))):
+        raise ManifestError(
+            f"{path}: expected labels 0, 1, 2, ... with one class name each, found {labels[:20]}."
+        )
+
+
+LAYOUTS: dict[str, Callable[[Mapping[str, Any], Path], pl.DataFrame]] = {
+    "coop": _read_coop,
+    "fgvc": _read_fgvc,
+    "imagenet": _read_imagenet,
+    "folders": _read_folders,
+}

@@ -1,0 +1,259 @@
+"""Unpacking strangers' archives: nothing leaves the folder, nothing is half done."""
+
+import fnmatch
+import logging
+import lzma
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from vtclip.files import write_json
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 1 << 20  # bytes
+GROWTH = 4  # images hardly shrink in an archive: more than this many times its size is a bomb
+SPARE = 64 << 20  # bytes that any archive may unpack to, for small ones full of text
+BROKEN = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+    OSError,
+)  # fmt: skip
+
+
+class UnpackError(ValueError):
+    """An archive that is broken, or that holds what no archive of images should."""
+
+
+class Archive(NamedTuple):
+    """One archive, and how it is unpacked.
+
+    Attributes:
+        path: a zip or tar file, or any other file, which is then taken as it is.
+        into: the folder inside the dataset's folder that its members go to; `{stem}` stands for
+            the name of a nested archive without its suffixes.
+        nested: a pattern of members that are archives themselves, unpacked in turn.
+    """
+
+    path: Path
+    into: str = ""
+    nested: str | None = None
+
+
+class Member(NamedTuple):
+    """One entry of an archive.
+
+    Attributes:
+        name: its path in the archive.
+        size: bytes, as the archive declares them.
+        kind: "file", or what else it is.
+        open: gives its content.
+    """
+
+    name: str
+    size: int
+    kind: str
+    open: Callable[[], IO[bytes]]
+
+
+def unpack_archives(
+    archives: Iterable[Archive],
+    folder: str | Path,
+    receipt: str | Path,
+    *,
+    wanted: Iterable[str] | None = None,
+) -> int:
+    """Unpack a dataset's archives into a folder, which appears only once it is whole.
+
+    Args:
+        archives: in the order in which they are unpacked.
+        folder: where to; replaced if it is there.
+        receipt: a JSON file that tells how many files there are; written last.
+        wanted: paths of the files to unpack, as the split names them; whatever folders the
+            archive puts above them are left away. None for every file, under its own path.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        UnpackError: a broken archive, an unsafe member, a name that comes twice, or more bytes
+            than the archive can hold in images. Nothing is left in `folder`'s place then.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    names = None if wanted is None else frozenset(wanted)
+    try:
+        written = sum(_Unpacker(archive, partial, names).run() for archive in archives)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+    write_json(receipt, {"files": written})
+    logger.info("%d files in %s.", written, folder)
+    return written
+
+
+class _Unpacker:
+    """Unpacks one archive, and counts its bytes."""
+
+    def __init__(self, archive: Archive, folder: Path, wanted: frozenset[str] | None) -> None:
+        self.archive = archive
+        self.folder = folder
+        self.wanted = wanted
+        self.left = GROWTH * archive.path.stat().st_size + SPARE
+
+    def run(self) -> int:
+        """The number of files written."""
+        path = self.archive.path
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("rb") as file:
+                if not _is_archive(path):
+                    self._write(path.name, file)
+                    return 1
+                return self._unpack(file, path.name, self.archive.into)
+        except UnpackError as error:
+            raise UnpackError(f"{path}: {error}") from None
+        except BROKEN as error:
+            raise UnpackError(
+                f"{path}: broken or cut off: {error or type(error).__name__}. "
+                "Delete it and run again to fetch it anew."
+            ) from error
+
+    def _unpack(self, file: IO[bytes], name: str, into: str) -> int:
+        written = 0
+        for member in _members(file):
+            _check_path(member.name)
+            if self.archive.nested and fnmatch.fnmatch(member.name, self.archive.nested):
+                with member.open() as inner:
+                    stem = PurePosixPath(member.name).name.split(".")[0]
+                    written += self._unpack(inner, member.name, into.format(stem=stem))
+                continue
+            target = self._choose(member.name, into)
+            if target is None or member.kind == "folder":
+                continue
+            if member.kind != "file":
+                raise UnpackError(f"'{member.name}' is a {member.kind}, expected a plain file")
+            if member.size > self.left:
+                raise self._bomb(member.name)
+            with member.open() as content:
+                self._write(target, content)
+            written += 1
+        return written
+
+    def _choose(self, name: str, into: str) -> str | None:
+        """The path to write a member to, or None for a member that nobody wants."""
+        parts = PurePosixPath(into, name).parts
+        if self.wanted is None:
+            return "/".join(parts)
+        tails = ("/".join(parts[start:]) for start in range(len(parts)))
+        return next((tail for tail in tails if tail in self.wanted), None)
+
+    def _write(self, target: str, content: IO[bytes]) -> None:
+        path = self.folder / target
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                while chunk := content.read(CHUNK):
+                    self.left -= len(chunk)
+                    if self.left < 0:
+                        raise self._bomb(target)
+                    file.write(chunk)
+        except FileExistsError:
+            raise UnpackError(f"two members are called '{target}'") from None
+
+    def _bomb(self, name: str) -> UnpackError:
+        return UnpackError(
+            f"'{name}' would make it more than {GROWTH} times as large as the archive, "
+            "which images never do"
+        )
+
+
+def _is_archive(path: Path) -> bool:
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path) or _is_compressed(path)
+
+
+def _is_compressed(path: Path) -> bool:
+    """Whether a file begins as gzip, bzip2 or xz do, so that a cut-off archive is told as one."""
+    with path.open("rb") as file:
+        return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"))
+
+
+def _members(file: IO[bytes]) -> Iterator[Member]:
+    """The members of a zip, or of a tar of any compression, in order."""
+    magic = file.read(4)
+    file.seek(0)
+    return _zip_members(file) if magic.startswith(b"PK") else _tar_members(file)
+
+
+def _tar_members(file: IO[bytes]) -> Iterator[Member]:
+    with tarfile.open(fileobj=file, mode="r:*") as archive:
+        for info in archive:
+
+            def open_member(info: tarfile.TarInfo = info) -> IO[bytes]:
+                content = archive.extractfile(info)
+                assert content is not None
+                return content
+
+            yield Member(info.name, info.size, _tar_kind(info), open_member)
+        # tarfile takes a file that ends without its closing blocks for whole.
+        if not _has_end(archive):
+            raise tarfile.ReadError("unexpected end of data")
+
+
+def _has_end(archive: tarfile.TarFile) -> bool:
+    """Whether an archive that was read through ended with a block of zeros, and not with its file.
+
+    The reader stops behind the first of two such blocks, so something must still come.
+    """
+    source = archive.fileobj
+    assert source is not None
+    return bool(source.read(1))
+
+
+def _tar_kind(info: tarfile.TarInfo) -> str:
+    if info.isreg():
+        return "file"
+    if info.isdir():
+        return "folder"
+    if info.issym():
+        return f"symbolic link to '{info.linkname}'"
+    return f"hard link to '{info.linkname}'" if info.islnk() else "device"
+
+
+def _zip_members(file: IO[bytes]) -> Iterator[Member]:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+
+            def open_member(info: zipfile.ZipInfo = info) -> IO[bytes]:
+                return archive.open(info)
+
+            yield Member(info.filename, info.file_size, _zip_kind(info), open_member)
+
+
+def _zip_kind(info: zipfile.ZipInfo) -> str:
+    if info.is_dir():
+        return "folder"
+    mode = info.external_attr >> 16
+    kind = stat.S_IFMT(mode)
+    return "file" if kind in (0, stat.S_IFREG) else stat.filemode(mode)[0] + " entry, no file"
+
+
+def _check_path(name: str) -> None:
+    """Refuse names that could lead out of the folder, or that no file system can write."""
+    if name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):
+        raise UnpackError(f"'{name}' is an absolute path")
+    if ".." in name.replace("\\", "/").split("/"):
+        raise UnpackError(f"'{name}' leads out of the folder")
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UnpackError(f"{name.encode('utf-8', 'surrogateescape')!r} is not UTF-8") from None
+    if "\0" in name:
+        raise UnpackError(f"{name!r} holds a zero byte")

@@ -1,0 +1,19 @@
+"""Rule unpack_archives: vtclip.data.unpack.unpack_archives."""
+
+from pathlib import Path
+
+from vtclip.data.layouts import read_wanted
+from vtclip.data.unpack import Archive, unpack_archives
+from vtclip.logs import job_log
+
+with job_log(snakemake.log[0]):
+    dataset, folder = snakemake.params.dataset, Path(snakemake.params.archives)
+    unpack_archives(
+        [
+            Archive(folder / archive["file"], archive["into"], archive["nested"])
+            for archive in dataset["archives"]
+        ],
+        Path(snakemake.output[0]).with_suffix(""),
+        snakemake.output[0],
+        wanted=read_wanted(dataset, folder),
+    )
