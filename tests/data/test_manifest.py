@@ -13,6 +13,11 @@ SPLIT = {
 COUNTS = {"train": 2, "val": 1, "test": 1, "classes": 2}
 
 
+def coop(**changes):
+    """The dataset's file, as plain values."""
+    return {"layout": "coop", "split": "split.json", "images": "", "counts": COUNTS} | changes
+
+
 @pytest.fixture
 def dataset(tmp_path):
     """A folder with a split file and its images."""
@@ -39,14 +44,33 @@ def test_a_split_is_read_in_file_order(dataset):
 
 
 def test_the_manifest_on_disk_is_the_split(dataset):
-    prepare_manifest(dataset / "split.json", dataset, COUNTS, dataset / "manifest.parquet")
+    prepare_manifest(coop(), dataset, dataset / "manifest.parquet")
     written = pl.read_parquet(dataset / "manifest.parquet")
     assert written.equals(read_coop_split(dataset / "split.json"))
 
 
+def test_image_paths_start_from_the_folder_that_the_datasets_file_names(dataset):
+    (dataset / "photos").mkdir()
+    for part in ("a", "b"):
+        (dataset / part).rename(dataset / "photos" / part)
+    manifest = prepare_manifest(coop(images="photos"), dataset, dataset / "m")
+    assert manifest["image"][0] == "photos/a/1.png"
+
+
+def test_a_slash_in_a_class_name_is_just_a_letter(dataset):
+    names = {"cat": "2012 Ram C/V Cargo Van", "dog": "F-16A/B"}
+    split = {
+        part: [[image, label, names[name]] for image, label, name in rows]
+        for part, rows in SPLIT.items()
+    }
+    write_split(dataset, split)
+    manifest = prepare_manifest(coop(), dataset, dataset / "m")
+    assert manifest["class_name"].unique().sort().to_list() == sorted(names.values())
+
+
 def test_other_counts_than_the_datasets_file_promises_are_refused(dataset):
     with pytest.raises(ManifestError, match="expected .*'train': 3.*, found .*'train': 2"):
-        prepare_manifest(dataset / "split.json", dataset, COUNTS | {"train": 3}, dataset / "m")
+        prepare_manifest(coop(counts=COUNTS | {"train": 3}), dataset, dataset / "m")
     assert not (dataset / "m").exists()
 
 
@@ -54,7 +78,7 @@ def test_images_that_are_not_there_are_all_named(dataset):
     (dataset / "a/1.png").unlink()
     (dataset / "b/4.png").unlink()
     with pytest.raises(ManifestError, match=r"2 of 4 .*missing:\n  a/1\.png\n  b/4\.png"):
-        prepare_manifest(dataset / "split.json", dataset, COUNTS, dataset / "m")
+        prepare_manifest(coop(), dataset, dataset / "m")
 
 
 def test_a_missing_split_file_is_an_error_and_no_invented_split(dataset):

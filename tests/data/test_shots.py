@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtclip.data.manifest import SCHEMA, read_coop_split
+from vtclip.data.layouts import SCHEMA
+from vtclip.data.manifest import read_coop_split
 from vtclip.data.shots import sample_shots
 
 PUBLISHED = {
@@ -40,6 +41,16 @@ def test_a_class_with_too_few_images_gives_all_it_has(manifest):
     assert sampled.filter(split="train").height == 18
 
 
+def test_without_val_rows_the_validation_shots_are_unpicked_training_images(manifest):
+    rows = manifest.filter(split="train")
+    sampled = sample_shots(rows, shots=2, seed=1)
+    train, val = sampled.filter(split="train"), sampled.filter(split="val")
+    assert train.equals(sample_shots(manifest, shots=2, seed=1).filter(split="train"))
+    assert val.group_by("label").len()["len"].to_list() == [2, 2, 2]
+    assert not set(train["image"]) & set(val["image"])
+    assert set(val["image"]) < set(rows["image"])
+
+
 def test_shots_below_one_are_refused(manifest):
     with pytest.raises(ValueError, match="found 0"):
         sample_shots(manifest, shots=0, seed=1)
@@ -56,6 +67,7 @@ def test_every_class_gives_distinct_train_images_of_its_own(labels, shots, seed)
     sampled = sample_shots(manifest, shots=shots, seed=seed)
     assert sampled.equals(sample_shots(manifest, shots=shots, seed=seed))
     assert sampled["image"].is_unique().all()
-    assert sampled.join(manifest, on=manifest.columns, how="anti").is_empty()
+    train = sampled.filter(split="train")
+    assert train.join(manifest, on=manifest.columns, how="anti").is_empty()
     for label in set(labels):
-        assert sampled.filter(label=label).height == min(shots, labels.count(label))
+        assert train.filter(label=label).height == min(shots, labels.count(label))

@@ -20,9 +20,8 @@ ROOT = Path(__file__).parents[2]
 def test_a_drawn_dataset_is_what_its_file_promises(name, tmp_path):
     dataset = read_dataset(name, ROOT / "config" / "datasets")
     draw_dataset(name, tmp_path / name, tmp_path / "receipt.json", seed=0)
-    split = tmp_path / name / dataset.split
     manifest = prepare_manifest(
-        split, tmp_path / name, dataset.counts.model_dump(), tmp_path / "manifest.parquet"
+        dataset.model_dump(mode="json"), tmp_path / name, tmp_path / "manifest.parquet"
     )
     assert manifest["image"].is_unique().all()
 

@@ -19,7 +19,6 @@ from vtclip.files import write_json, write_text
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 1 << 20  # bytes
 TRIES = 5  # at each address
 PAUSE = 1.0  # seconds before the second try, doubled before each further one
 LONGEST_PAUSE = 60.0  # seconds, also where a server's Retry-After asks for more
@@ -228,7 +227,8 @@ def _write(response: httpx.Response, file: Any, have: int, whole: int | None) ->
         total=whole, initial=have, unit="B", unit_scale=True, mininterval=5, desc=response.url.host
     ) as bar:
         try:
-            for chunk in response.iter_raw(CHUNK):
+            # Without a chunk size: what was buffered to fill one would be lost with the connection.
+            for chunk in response.iter_raw():
                 file.write(chunk)
                 have += len(chunk)
                 bar.update(len(chunk))

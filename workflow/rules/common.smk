@@ -57,6 +57,10 @@ ACCURACY = "results/figures/accuracy"
 TABLES = [f"{RESULTS}.{suffix}" for suffix in ("parquet", "csv", "md")]
 FIGURES = [f"{ACCURACY}.{suffix}" for suffix in ("svg", "png")]
 
+# As many downloads at a time, where the command line and the profile do not say otherwise.
+if "downloads" not in workflow.global_resources:
+    workflow.global_resources["downloads"] = 3
+
 
 wildcard_constraints:
     backbone="[^/]+",

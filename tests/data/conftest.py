@@ -1,0 +1,75 @@
+"""A web server that misbehaves on demand."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes, the same at no two offsets a page apart
+
+
+class Hostile(ThreadingHTTPServer):
+    """Serves CONTENT at every path, in the way that the path's behaviour says."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.behaviours: dict[str, Callable[[Handler, int], None]] = {}
+        self.requests: list[tuple[str, str, str | None]] = []
+        self.sent: list[int] = []
+
+    def address(self, path: str = "/file") -> str:
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Hostile
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.requests.append(("GET", self.path, asked))
+        number = sum(path == self.path for _, path, _ in self.server.requests)
+        self.server.behaviours.get(self.path, Handler.serve)(self, number)
+
+    def do_HEAD(self) -> None:
+        self.server.requests.append(("HEAD", self.path, None))
+        self.send_error(403)
+
+    def serve(
+        self, number: int = 1, *, content: bytes = CONTENT, cut: int | None = None,
+        ranges: bool = True, pause: float = 0, kind: str = "application/zip",
+    ) -> None:  # fmt: skip
+        """Serve `content`; close after `cut` of its bytes; wait `pause` s before every 100 kB."""
+        asked = self.headers.get("Range") if ranges else None
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        body = content[start:]
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        body = body if cut is None else body[: max(0, cut - start)]
+        self.server.sent.append(0)
+        for offset in range(0, len(body), 100_000):
+            time.sleep(pause)
+            try:
+                self.wfile.write(body[offset : offset + 100_000])
+            except OSError:
+                return
+            self.server.sent[-1] += len(body[offset : offset + 100_000])
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Hostile]:
+    hostile = Hostile()
+    threading.Thread(target=hostile.serve_forever, daemon=True).start()
+    yield hostile
+    hostile.shutdown()
+    hostile.server_close()

@@ -1,0 +1,261 @@
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.data.conftest import CONTENT, Handler
+from vtclip.data.fetch import Expected, FetchError, fetch_archive, marker_of, mirror_addresses
+
+RIGHT = Expected(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+WRONG = bytes(len(CONTENT))
+
+
+@pytest.fixture
+def fetch(tmp_path, server):
+    """Fetch paths of the server into archive.zip, and give the receipt."""
+
+    def run(*paths, expected=RIGHT):
+        addresses = [path if "/" in path[1:] else server.address(path) for path in paths]
+        return fetch_archive(
+            addresses, tmp_path / "archive.zip", tmp_path / "archive.zip.json", expected, pause=0.01
+        )
+
+    return run
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return tmp_path / "archive.zip"
+
+
+def nothing_taken_for_whole(archive):
+    return not archive.exists() and not archive.with_name("archive.zip.json").exists()
+
+
+def test_a_file_is_fetched_with_a_receipt_and_head_is_never_asked(fetch, server, archive):
+    receipt = fetch("/file")
+    assert archive.read_bytes() == CONTENT
+    assert receipt["address"] == server.address("/file")
+    assert receipt["sha256"] == RIGHT.sha256
+    assert receipt["bytes"] == len(CONTENT)
+    assert json.loads(archive.with_name("archive.zip.json").read_text()) == receipt
+    assert [method for method, *_ in server.requests] == ["GET"]
+
+
+def test_a_connection_cut_at_30_percent_twice_is_resumed_without_sending_anything_twice(
+    fetch, server, archive
+):
+    third = len(CONTENT) * 3 // 10
+    server.behaviours["/file"] = lambda handler, number: handler.serve(
+        cut=third * number if number < 3 else None
+    )
+    fetch("/file")
+    assert archive.read_bytes() == CONTENT
+    assert sum(server.sent) == len(CONTENT)
+    assert [asked for *_, asked in server.requests] == [
+        None, f"bytes={third}-", f"bytes={2 * third}-"
+    ]  # fmt: skip
+
+
+def test_a_server_that_ignores_range_sends_the_file_from_its_start(fetch, server, archive):
+    server.behaviours["/file"] = lambda handler, number: handler.serve(
+        ranges=False, cut=300_000 if number == 1 else None
+    )
+    fetch("/file")
+    assert archive.read_bytes() == CONTENT
+
+
+def test_wrong_bytes_are_refused_and_deleted_and_the_next_address_is_tried(fetch, server, archive):
+    server.behaviours["/wrong"] = lambda handler, _: handler.serve(content=WRONG)
+    receipt = fetch("/wrong", "/right")
+    assert archive.read_bytes() == CONTENT
+    assert receipt["address"] == server.address("/right")
+    assert server.requests[1][2] is None  # nothing of the wrong bytes was kept
+
+
+def test_wrong_bytes_everywhere_are_an_error_with_both_checksums(fetch, server, archive):
+    server.behaviours["/wrong"] = lambda handler, _: handler.serve(content=WRONG)
+    with pytest.raises(FetchError, match=f"expected sha256 {RIGHT.sha256}, found"):
+        fetch("/wrong")
+    assert nothing_taken_for_whole(archive)
+    assert not archive.with_name("archive.zip.part").exists()
+
+
+def test_md5_is_checked_where_there_is_no_sha256(fetch, server):
+    fetch("/file", expected=Expected(None, None, hashlib.md5(CONTENT).hexdigest()))
+    server.behaviours["/wrong"] = lambda handler, _: handler.serve(content=WRONG)
+
+
+def test_a_web_page_with_status_200_is_no_file(fetch, server, archive):
+    server.behaviours["/page"] = lambda handler, _: handler.serve(
+        content=b"<html>log in</html>", kind="text/html; charset=utf-8"
+    )
+    with pytest.raises(FetchError, match="a web page came in place of the file"):
+        fetch("/page", expected=Expected())
+    assert nothing_taken_for_whole(archive)
+    fetch("/page", "/file")
+    assert archive.read_bytes() == CONTENT
+
+
+def test_429_is_tried_again_after_the_time_that_the_server_asks_for(fetch, server, archive):
+    times = []
+
+    def busy(handler, number):
+        times.append(time.monotonic())
+        if number > 1:
+            return handler.serve()
+        handler.send_response(429)
+        handler.send_header("Retry-After", "1")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.behaviours["/file"] = busy
+    fetch("/file")
+    assert archive.read_bytes() == CONTENT
+    assert times[1] - times[0] >= 1
+
+
+def test_500_is_tried_again(fetch, server, archive):
+    server.behaviours["/file"] = lambda handler, number: (
+        handler.send_error(500) if number < 3 else handler.serve()
+    )
+    fetch("/file")
+    assert archive.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_403_and_404_go_on_to_the_next_address_at_once(fetch, server, archive, status):
+    server.behaviours["/gone"] = lambda handler, _: handler.send_error(status)
+    fetch("/gone", "/file")
+    assert [path for _, path, _ in server.requests] == ["/gone", "/file"]
+
+
+def test_a_slow_drip_is_waited_for(fetch, server, archive):
+    server.behaviours["/file"] = lambda handler, _: handler.serve(pause=0.1)
+    fetch("/file")
+    assert archive.read_bytes() == CONTENT
+
+
+def test_a_redirect_is_followed(fetch, server, archive):
+    def redirect(handler, _):
+        handler.send_response(302)
+        handler.send_header("Location", "/file")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.behaviours["/moved"] = redirect
+    fetch("/moved")
+    assert archive.read_bytes() == CONTENT
+
+
+def test_a_server_that_announces_another_length_is_refused_before_it_sends(fetch, server, archive):
+    server.behaviours["/lie"] = lambda handler, _: handler.serve(content=CONTENT + b"more")
+    with pytest.raises(FetchError, match=r"announces 1,024,004 bytes, expected 1,024,000"):
+        fetch("/lie")
+    assert nothing_taken_for_whole(archive)
+
+
+def test_more_bytes_than_expected_without_a_length_are_refused(fetch, server, archive):
+    def endless(handler, _):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(CONTENT + b"more")
+
+    server.behaviours["/endless"] = endless
+    with pytest.raises(FetchError, match="more than the expected 1,024,000 bytes came"):
+        fetch("/endless")
+    assert nothing_taken_for_whole(archive)
+
+
+def test_when_all_addresses_fail_each_is_named_with_its_reason_and_the_place_for_the_file(
+    fetch, server, archive
+):
+    server.behaviours["/gone"] = lambda handler, _: handler.send_error(404)
+    server.behaviours["/wrong"] = lambda handler, _: handler.serve(content=WRONG)
+    with pytest.raises(FetchError) as error:
+        fetch("/gone", "/wrong", "/no/such/file.zip")
+    message = str(error.value)
+    assert f"{server.address('/gone')}: status 404" in message
+    assert f"{server.address('/wrong')}: expected sha256" in message
+    assert "/no/such/file.zip: there is no such file" in message
+    assert f"Put the file at {archive} by hand" in message
+    assert marker_of(archive).read_text().strip() == message
+
+
+def test_a_file_put_in_place_by_hand_is_verified_and_used_without_any_request(
+    fetch, server, archive
+):
+    archive.write_bytes(CONTENT)
+    marker_of(archive).write_text("an earlier run failed")
+    assert fetch("/file")["address"] == "in place"
+    assert server.requests == []
+    assert not marker_of(archive).exists()
+
+
+def test_a_wrong_file_put_in_place_is_named_and_left_as_it_is(fetch, server, archive):
+    archive.write_bytes(WRONG)
+    with pytest.raises(FetchError, match=r"archive\.zip: .*not the right one: expected sha256"):
+        fetch("/file")
+    assert archive.read_bytes() == WRONG
+
+
+def test_a_download_killed_in_the_middle_goes_on_from_there(fetch, server, archive):
+    server.behaviours["/file"] = lambda handler, _: handler.serve(pause=0.15)
+    code = (
+        "import sys; from vtclip.data.fetch import *; "
+        f"fetch_archive([sys.argv[1]], {str(archive)!r}, {str(archive) + '.json'!r}, Expected())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, server.address("/file")],
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    part = archive.with_name("archive.zip.part")
+    deadline = time.monotonic() + 30
+    while not (server.sent and server.sent[-1] >= 500_000):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert nothing_taken_for_whole(archive)
+    have = part.stat().st_size
+    server.behaviours.clear()
+    fetch("/file")
+    assert archive.read_bytes() == CONTENT
+    assert server.requests[-1][2] == (f"bytes={have}-" if have else None)
+
+
+def test_a_mirror_stands_for_all_addresses():
+    urls = ["https://a", "https://b"]
+    assert mirror_addresses(None, "dtd", "dtd.zip", urls) == urls
+    assert mirror_addresses("/data/", "dtd", "dtd.zip", urls) == ["/data/dtd/dtd.zip"]
+
+
+def test_a_mirror_folder_is_copied_from(fetch, archive, tmp_path):
+    (tmp_path / "mirror" / "dtd").mkdir(parents=True)
+    (tmp_path / "mirror" / "dtd" / "archive.zip").write_bytes(CONTENT)
+    fetch(*mirror_addresses(str(tmp_path / "mirror"), "dtd", "archive.zip", []))
+    assert archive.read_bytes() == CONTENT
+
+
+def test_a_proxy_from_the_environment_is_used(fetch, server, archive, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", server.address(""))
+    monkeypatch.setenv("NO_PROXY", "")
+    server.behaviours["http://far.invalid/file"] = Handler.serve
+    fetch("http://far.invalid/file")
+    assert archive.read_bytes() == CONTENT
+    assert server.requests[0][1] == "http://far.invalid/file"
+
+
+def test_google_drive_is_asked_through_gdown(fetch, archive, monkeypatch):
+    import gdown
+
+    def download(*, id, output, quiet):
+        assert id == "abc"
+        with open(output, "wb") as file:  # noqa: PTH123
+            file.write(CONTENT)
+
+    monkeypatch.setattr(gdown, "download", download)
+    fetch_archive(["gdrive:abc"], archive, archive.with_name("archive.zip.json"), RIGHT)
+    assert archive.read_bytes() == CONTENT

@@ -1,0 +1,65 @@
+import pytest
+
+from vtclip.data.inventory import explain_missing, list_contents
+from vtclip.experiment import Dataset
+
+CLOSED = {"file": "train.tar"}
+OPEN = {"file": "split.json", "urls": ["https://example.org/split.json"]}
+
+
+@pytest.fixture(autouse=True)
+def at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resources/archives/big").mkdir(parents=True)
+    (tmp_path / "resources/images").mkdir(parents=True)
+    return tmp_path
+
+
+def dataset(*archives):
+    counts = {"train": 1, "val": 1, "test": 1, "classes": 2}
+    return Dataset(title="Big", layout="fgvc", counts=counts, archives=archives, source="big.org")
+
+
+def explain(*archives, mirror=None):
+    return explain_missing("big", dataset(*archives), mirror, "config/config.yaml")
+
+
+def test_an_archive_without_an_address_is_told_in_three_lines_what_where_and_how_to_go_on():
+    what, where, how = explain(CLOSED, OPEN).splitlines()
+    assert "big is left out: train.tar can only be had with an account" in what
+    assert "get it from big.org and put it into resources/archives/big/" in where
+    assert "take 'big' from `datasets:` in config/config.yaml" in how
+
+
+def test_nothing_is_missing_where_every_archive_has_an_address():
+    assert explain(OPEN) is None
+
+
+@pytest.mark.parametrize(
+    "place", ["archives/big/train.tar", "archives/big/train.tar.json", "images/big.json"]
+)
+def test_nothing_is_missing_once_archive_receipt_or_images_are_there(at, place):
+    (at / "resources" / place).touch()
+    assert explain(CLOSED) is None
+
+
+def test_a_mirror_is_asked_for_what_has_no_address():
+    assert explain(CLOSED, mirror="/data") is None
+
+
+def test_an_archive_that_could_not_be_had_is_told_with_the_way_to_try_again(at):
+    marker = at / "resources/archives/big/split.json.unavailable"
+    marker.touch()
+    assert "split.json could not be had on an earlier run" in explain(OPEN)
+    assert "delete resources/archives/big/split.json.unavailable to try again" in explain(OPEN)
+    marker.with_name("split.json").touch()
+    assert explain(OPEN) is None
+
+
+def test_a_folder_of_ones_own_is_never_missing_and_its_contents_are_hashed(at):
+    (at / "mine" / "cat").mkdir(parents=True)
+    mine = Dataset(title="Mine", layout="folders", folder=str(at / "mine"))
+    assert explain_missing("mine", mine, None, "c.yaml") is None
+    before = list_contents(mine)
+    (at / "mine" / "cat" / "1.png").touch()
+    assert list_contents(mine) != before

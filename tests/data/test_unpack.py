@@ -1,0 +1,190 @@
+import io
+import stat
+import tarfile
+import zipfile
+
+import pytest
+
+from vtclip.data import unpack
+from vtclip.data.unpack import Archive, UnpackError, unpack_archives
+
+
+def tar(path, members, mode="w:gz"):
+    """Write a tar; a member is (name, content) or a TarInfo."""
+    with tarfile.open(path, mode) as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+            else:
+                name, content = member
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def special(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "images" / "dtd"
+
+
+def run(folder, *archives, wanted=None):
+    archives = [a if isinstance(a, Archive) else Archive(a) for a in archives]
+    return unpack_archives(archives, folder, folder.with_suffix(".json"), wanted=wanted)
+
+
+def tree(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def refused(folder, archive, match, **arguments):
+    """Nothing may be left where the dataset would be looked for, nor beside it."""
+    with pytest.raises(UnpackError, match=match) as error:
+        run(folder, archive, **arguments)
+    assert archive.name in str(error.value)
+    assert not folder.exists()
+    assert not folder.with_suffix(".json").exists()
+    assert list(folder.parent.glob(".*")) == []
+
+
+FILES = [("top/a/1.jpg", b"one"), ("top/b/2.jpg", b"two")]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_tar_of_any_compression_is_unpacked(tmp_path, folder, mode):
+    assert run(folder, tar(tmp_path / "x.archive", FILES, mode)) == 2
+    assert tree(folder) == dict(FILES)
+    assert folder.with_suffix(".json").exists()
+
+
+def test_a_zip_is_unpacked_and_other_files_are_taken_as_they_are(tmp_path, folder):
+    (tmp_path / "split.json").write_text("{}")
+    run(folder, zipped(tmp_path / "x.zip", FILES), tmp_path / "split.json")
+    assert tree(folder) == dict(FILES) | {"split.json": b"{}"}
+
+
+def test_only_wanted_files_come_out_whatever_folder_is_above_them(tmp_path, folder):
+    archive = zipped(tmp_path / "x.zip", [*FILES, ("__MACOSX/a/._1.jpg", b"junk")])
+    run(folder, archive, wanted=["a/1.jpg"])
+    assert tree(folder) == {"a/1.jpg": b"one"}
+
+
+def test_a_tar_inside_a_zip_is_unpacked_as_caltech101_needs_it(tmp_path, folder):
+    inner = tar(tmp_path / "inner.tar.gz", FILES).read_bytes()
+    archive = zipped(tmp_path / "x.zip", [("c/inner.tar.gz", inner), ("c/notes.txt", b"no")])
+    run(folder, Archive(archive, nested="*/inner.tar.gz"), wanted=["a/1.jpg", "b/2.jpg"])
+    assert tree(folder) == {"a/1.jpg": b"one", "b/2.jpg": b"two"}
+
+
+def test_a_tar_of_tars_gets_a_folder_for_each_as_imagenet_needs_it(tmp_path, folder):
+    inner = [
+        (f"{wnid}.tar", tar(tmp_path / wnid, [(f"{wnid}_1.JPEG", b"x")], "w").read_bytes())
+        for wnid in ("n01", "n02")
+    ]
+    outer = tar(tmp_path / "train.tar", inner, "w")
+    run(folder, Archive(outer, into="train/{stem}", nested="*.tar"))
+    assert set(tree(folder)) == {"train/n01/n01_1.JPEG", "train/n02/n02_1.JPEG"}
+
+
+def test_an_absolute_path_is_refused(tmp_path, folder):
+    refused(folder, tar(tmp_path / "x.tgz", [("/etc/passwd", b"")]), "'/etc/passwd' is an absolute")
+    refused(folder, zipped(tmp_path / "x.zip", [("/etc/passwd", b"")]), "is an absolute path")
+
+
+def test_a_path_out_of_the_folder_is_refused(tmp_path, folder):
+    refused(folder, tar(tmp_path / "x.tgz", [("a/../../b", b"")]), "leads out of the folder")
+    refused(folder, zipped(tmp_path / "x.zip", [("..\\b", b"")]), "leads out of the folder")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_symbolic_link_is_refused(tmp_path, folder):
+    link = special("a/1.jpg", tarfile.SYMTYPE, "/etc/passwd")
+    refused(folder, tar(tmp_path / "x.tgz", [link]), "symbolic link to '/etc/passwd'")
+    info = zipfile.ZipInfo("a/1.jpg")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    refused(folder, zipped(tmp_path / "x.zip", [(info, "/etc/passwd")]), "expected a plain file")
+
+
+def test_writing_through_a_link_is_impossible(tmp_path, folder):
+    link = special("a", tarfile.SYMTYPE, str(tmp_path / "outside"))
+    (tmp_path / "outside").mkdir()
+    refused(folder, tar(tmp_path / "x.tgz", [link, ("a/1.jpg", b"x")]), "symbolic link")
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_hard_link_is_refused(tmp_path, folder):
+    link = special("a/1.jpg", tarfile.LNKTYPE, "/etc/passwd")
+    refused(folder, tar(tmp_path / "x.tgz", [link]), "hard link to '/etc/passwd'")
+
+
+def test_a_device_node_is_refused(tmp_path, folder):
+    refused(folder, tar(tmp_path / "x.tgz", [special("a/1.jpg", tarfile.CHRTYPE)]), "is a device")
+
+
+def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(unpack, "SPARE", 1000)
+    zeros = [("a.jpg", bytes(5_000_000))]
+    refused(folder, zipped(tmp_path / "x.zip", zeros), "more than 4 times")
+    refused(folder, tar(tmp_path / "x.tgz", zeros), "more than 4 times")
+
+
+def test_a_bomb_of_many_small_files_is_refused(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(unpack, "SPARE", 1000)
+    many = [(f"{number}.jpg", bytes(2000)) for number in range(2000)]
+    refused(folder, tar(tmp_path / "x.tgz", many), "more than 4 times")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["tgz", "tar", "zip"])
+def test_a_truncated_archive_is_refused_and_nothing_half_is_left(tmp_path, folder, kind, share):
+    import random
+
+    noise = random.Random(0).randbytes
+    files = [(f"top/{number}.jpg", noise(5000)) for number in range(20)]
+    whole = tmp_path / f"x.{kind}"
+    zipped(whole, files) if kind == "zip" else tar(whole, files, "w:gz" if kind == "tgz" else "w")
+    content = whole.read_bytes()
+    whole.write_bytes(content[: int(len(content) * share)])
+    refused(folder, whole, "broken or cut off")
+
+
+def test_a_tar_cut_between_two_members_is_refused(tmp_path, folder):
+    whole = tar(tmp_path / "x.tar", FILES, "w")
+    whole.write_bytes(whole.read_bytes()[: 2 * 512])
+    refused(folder, whole, "broken or cut off")
+
+
+def test_two_members_of_one_name_are_refused(tmp_path, folder):
+    twice = [("top/a.jpg", b"1"), ("top/a.jpg", b"2")]
+    refused(folder, tar(tmp_path / "x.tgz", twice), "two members are called 'top/a.jpg'")
+
+
+def test_two_members_that_answer_to_one_wanted_name_are_refused(tmp_path, folder):
+    archive = tar(tmp_path / "x.tgz", [("one/a.jpg", b"1"), ("two/a.jpg", b"2")])
+    refused(folder, archive, "two members are called 'a.jpg'", wanted=["a.jpg"])
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path, folder):
+    refused(folder, tar(tmp_path / "x.tgz", [("caf\udce9.jpg", b"")]), r"caf\\xe9.*not UTF-8")
+
+
+def test_an_earlier_folder_stays_when_a_new_archive_is_broken(tmp_path, folder):
+    run(folder, tar(tmp_path / "x.tgz", FILES))
+    with pytest.raises(UnpackError):
+        run(folder, tar(tmp_path / "y.tgz", [("/a", b"")]))
+    assert tree(folder) == dict(FILES)
