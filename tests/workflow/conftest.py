@@ -21,10 +21,9 @@ class Project:
     folder: Path
 
     def command(self, *arguments: str, config: str = "config/demo.yaml") -> list[str]:
-        cores = str(os.cpu_count())
-        return [
-            sys.executable, "-m", "snakemake", "--cores", cores, "--configfile", config, *arguments
-        ]  # fmt: skip
+        # `--configfile` takes all names that follow it: targets must come before.
+        cores = ("--cores", str(os.cpu_count()))
+        return [sys.executable, "-m", "snakemake", *arguments, *cores, "--configfile", config]
 
     def snakemake(self, *arguments: str, config: str = "config/demo.yaml"):
         """Run Snakemake to its end, with both outputs in `stdout`."""

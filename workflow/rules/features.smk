@@ -10,19 +10,19 @@ rule fetch_backbone:
         "logs/fetch_backbone/{backbone}.log",
     benchmark:
         "results/benchmarks/fetch_backbone/{backbone}.tsv"
-    params:
-        backbone=BACKBONE_PARAMS,
-        code=code_of("fetch_backbone", "vtclip.features.backbone"),
     wildcard_constraints:
         backbone="(?!glyph-clip)[^/]+",
     localrule: True
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         downloads=1,
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../../environment.yml"
+    params:
+        backbone=BACKBONE_PARAMS,
+        code=code_of("fetch_backbone", "vtclip.features.backbone"),
     message:
         "Fetching the weights of {wildcards.backbone}"
     script:

@@ -62,6 +62,8 @@ rule plot_accuracy:
 
 
 onsuccess:
-    print(
-        f"\n{Path(TABLES[-1]).read_text()}\nTables in results/tables/, figures in results/figures/."
-    )
+    table = Path(f"{RESULTS}.md")
+    if table.is_file():  # not where only a few targets were asked for
+        print(
+            f"\n{table.read_text()}\nTables in results/tables/, figures in results/figures/."
+        )

@@ -1,0 +1,166 @@
+"""The paper's plan, Caltech101 from a web server, and a folder of one's own, through Snakemake."""
+
+import functools
+import http.server
+import json
+import shutil
+import threading
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from PIL import Image
+
+pytestmark = pytest.mark.workflow
+
+PAPER = "config/config.yaml"
+IMAGENET = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
+
+
+@pytest.fixture
+def project(fresh, tmp_path):
+    """A fresh project that a test may change."""
+    return fresh.copy(tmp_path / "project")
+
+
+def test_the_papers_plan_leaves_imagenet_out_in_three_lines_until_its_archives_are_there(project):
+    said = project.run("--dry-run", config=PAPER)
+    first = said[said.index("imagenet is left out") :].splitlines()[:3]
+    assert "can only be had with an account" in first[0]
+    assert "put it into resources/archives/imagenet/" in first[1]
+    assert f"take 'imagenet' from `datasets:` in {PAPER}" in first[2]
+    assert said.count("Sampling ") == 10 * 5 * 3
+    assert said.count("Training vt_clip") == 10 * 5 * 3
+    folder = project.folder / "resources/archives/imagenet"
+    folder.mkdir(parents=True)
+    for file in IMAGENET:
+        (folder / file).touch()
+    said = project.run("--dry-run", config=PAPER)
+    assert "left out" not in said
+    assert said.count("Sampling ") == 11 * 5 * 3
+
+
+def test_a_dataset_that_could_not_be_had_is_left_out_of_the_next_plan(project):
+    marker = project.folder / "resources/archives/dtd/dtd-r1.0.1.tar.gz.unavailable"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    said = project.run("--dry-run", config=PAPER)
+    assert "dtd is left out: dtd-r1.0.1.tar.gz could not be had" in said
+    assert said.count("Sampling ") == 9 * 5 * 3
+
+
+def test_fetch_alone_asks_for_archives_and_weights_and_nothing_else(project):
+    said = project.run("--dry-run", "fetch", config=PAPER)
+    assert said.count("Fetching ") == 19 + 1
+    assert "Unpacking" not in said
+
+
+@pytest.fixture
+def caltech(published, tmp_path, project):
+    """A web server with Caltech101's archives, and the dataset's file pointing to it."""
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "caltech-101.zip").symlink_to(published / "caltech-101.zip")
+    split = "split_zhou_Caltech101.json"
+    (served / split).symlink_to(published / "coop-splits" / split)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=served)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        path = project.folder / "config/datasets/caltech101.yaml"
+        dataset = yaml.safe_load(path.read_text())
+        for archive in dataset["archives"]:
+            archive["urls"] = [f"http://127.0.0.1:{server.server_port}/{archive['file']}"]
+        # The published archive, packed again: other bytes than the official file's.
+        dataset["archives"][0] |= {
+            "bytes": 131715621,
+            "sha256": "00b62b7f2ca5556b2446cd480151d87695178d0f52c59a3d4481cd35afba218a",
+        }
+        path.write_text(yaml.safe_dump(dataset))
+        yield project
+        server.shutdown()
+
+
+def test_caltech101_is_fetched_unpacked_prepared_and_sampled_as_coop_does(caltech, published):
+    targets = [
+        f"results/shots/caltech101/{shots}shot-seed{seed}.parquet"
+        for shots in (1, 2, 4, 8, 16)
+        for seed in (1, 2, 3)
+    ]
+    caltech.run(*targets, config=PAPER)
+    manifest = pl.read_parquet(caltech.folder / "results/manifests/caltech101.parquet")
+    counts = dict(manifest.group_by("split").len().iter_rows())
+    assert counts == {"train": 4128, "val": 1649, "test": 2465}
+    split = json.loads((published / "coop-splits/split_zhou_Caltech101.json").read_text())
+    expected = {
+        (f"101_ObjectCategories/{image}", label, name, part)
+        for part, rows in split.items()
+        for image, label, name in rows
+    }
+    assert set(manifest.iter_rows()) == expected
+    assert manifest["label"].n_unique() == 100
+    images = caltech.folder / "resources/images/caltech101"
+    assert sum(path.suffix == ".jpg" for path in images.rglob("*")) == 8242
+    picks = json.loads((published / "coop-shots/caltech101.json").read_text())
+    assert len(picks) == 15
+    for name, parts in picks.items():
+        sampled = pl.read_parquet(caltech.folder / f"results/shots/caltech101/{name}.parquet")
+        for part in ("train", "val"):
+            assert sampled.filter(split=part)["image"].to_list() == parts[part], name
+    assert caltech.run("--dry-run", *targets, config=PAPER).count("Job ") == 0
+
+
+MINE = """\
+title: My photographs
+layout: folders
+folder: {folder}
+class_names: {{n1: stripes, n2: dots}}
+templates: ["a drawing of {{}}."]
+"""
+
+
+def draw_photographs(folder):
+    """Forty pictures of two classes, in every mode and format that cameras and webs make."""
+    generator = np.random.default_rng(0)
+    kinds = [("RGB", "jpg"), ("RGB", "png"), ("P", "gif"), ("CMYK", "jpg"), ("L", "png")]
+    for name in ("n1", "n2"):
+        (folder / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(0, 60, (48, 64, 3), dtype=np.uint8)
+            if name == "n1":
+                pixels[:, :: 2 + number % 3] += 180
+            else:
+                pixels[:: 3 + number % 3, :: 3 + number % 3] += 180
+            mode, suffix = kinds[number % len(kinds)]
+            Image.fromarray(pixels).convert(mode).save(folder / name / f"{number}.{suffix}")
+
+
+def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
+    assert len(MINE.splitlines()) <= 8
+    project = finished.copy(tmp_path / "project")
+    shutil.rmtree(project.folder / "results")
+    draw_photographs(tmp_path / "photographs")
+    text = MINE.format(folder=tmp_path / "photographs")
+    (project.folder / "config/datasets/mine.yaml").write_text(text)
+    config = yaml.safe_load((project.folder / "config/demo.yaml").read_text())
+    config |= {"datasets": ["mine"], "shots": [2], "seeds": [1]}
+    config["methods"] = {"zero_shot": None, "linear_probe": None}
+    (project.folder / "config/mine.yaml").write_text(yaml.safe_dump(config))
+    project.run(config="config/mine.yaml")
+    results = pl.read_parquet(project.folder / "results/tables/results.parquet")
+    rows = results.filter(dataset="mine")
+    assert rows["method"].to_list() == ["zero_shot", "linear_probe"]
+    assert rows["mean"].is_between(0, 100).all()
+    manifest = pl.read_parquet(project.folder / "results/manifests/mine.parquet")
+    assert set(manifest["class_name"]) == {"stripes", "dots"}
+    Image.new("RGB", (32, 32)).save(tmp_path / "photographs" / "n1" / "new.png")
+    said = project.run("--dry-run", config="config/mine.yaml")
+    assert "Checking the images of mine" in said
+
+
+def test_changing_one_datasets_file_plans_that_dataset_and_the_tables_alone(changed):
+    changed.edit("config/datasets/digits.yaml", "val: 200", "val: 199")
+    planned = changed.plan()
+    assert {job for job in planned if "letters" in job} == set()
+    assert "Checking the images of digits against its split" in planned
+    assert "Writing the results table" in planned
