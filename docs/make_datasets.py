@@ -1,0 +1,102 @@
+"""Write docs/datasets.md from the files in config/datasets/: `python docs/make_datasets.py`."""
+
+from pathlib import Path
+
+from vtclip.experiment import Dataset, read_dataset
+from vtclip.files import write_text
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "datasets.md"
+
+INTRODUCTION = """\
+# Datasets
+
+<!-- Written by docs/make_datasets.py from config/datasets/. Change those, and run it again. -->
+
+The splits are CoOp's, and so are the sampled shots, order included; ImageNet's and
+FGVC Aircraft's own lists are used for these two. Sizes are of the downloads. The images and their
+marks belong to their owners: read a licence before you use a dataset.
+"""
+
+NOTES = """\
+## How they are fetched
+
+`snakemake fetch --cores 4` downloads every archive and the backbone's weights, and nothing else;
+all that follows needs no internet. A download that breaks off goes on where it stopped. Length and
+checksum are verified before a file gets its name, and a receipt (`<file>.json`) tells where it came
+from. When no address works, the error lists each with its reason. Put the file into
+`resources/archives/<dataset>/` by hand then, and it is verified and used; or run the same command
+again, and the dataset is left out and marked as missing in the table. To try its addresses once
+more, delete the `<file>.unavailable` beside it.
+
+`mirror: /a/folder` or `mirror: https://a.server/path` in the configuration stands for all
+addresses; it holds `<dataset>/<file>`.
+
+Archives are unpacked beside the place of the images, and the folder gets its name when it is whole.
+Only images that the split names are unpacked: of SUN397, 39,700 of 108,754.
+
+## ImageNet
+
+It takes an account at https://image-net.org, so it has no address here. Until its three archives
+lie in `resources/archives/imagenet/`, every run says so in three lines and goes on without it. The
+official validation images are the test images. CoOp takes them for validation as well, which would
+choose on the test set: here ImageNet's validation shots are training images that were not picked.
+CoOp samples from an unsorted folder listing, so its own picks cannot be had again; here the files
+are sorted.
+
+## A folder of your own
+
+```yaml
+title: My photographs
+layout: folders
+folder: /data/my-photographs
+class_names: {n02123045: tabby cat}
+templates: ["a photo of a {}."]
+```
+
+Put this into `config/datasets/mine.yaml` and `mine` under `datasets:`. The folder holds a folder for
+each class, or `train`, `test` and perhaps `val` folders that do. Without them each class is split
+by `fractions` (0.5 to train, 0.2 to validate, the rest to test), shuffled by its `seed`. Class names
+and templates may be left out. A picture that is added, changed or taken away reruns the dataset.
+"""
+
+
+def render_page(datasets: dict[str, Dataset]) -> str:
+    """The page, with the datasets in the order of the paper."""
+    return "\n".join([INTRODUCTION, *_table(datasets), "", NOTES, *_references(datasets), ""])
+
+
+def read_datasets() -> dict[str, Dataset]:
+    """The dataset files, by name."""
+    paths = sorted((ROOT / "config" / "datasets").glob("*.yaml"))
+    return {path.stem: read_dataset(path.stem, path.parent) for path in paths}
+
+
+def _table(datasets: dict[str, Dataset]) -> list[str]:
+    rows = ["| name | dataset | classes | train | val | test | download | licence |",
+            "|---|---|---:|---:|---:|---:|---:|---|"]  # fmt: skip
+    for name, dataset in datasets.items():
+        counts = dataset.counts
+        if counts is None:
+            continue
+        numbers = (counts.classes, counts.train, counts.val, counts.test)
+        cells = [name, dataset.title, *(f"{n:,}" for n in numbers), _size(dataset), dataset.licence]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def _size(dataset: Dataset) -> str:
+    total = sum(archive.bytes or 0 for archive in dataset.archives)
+    return f"{total / 1e9:.2f} GB" if total else "none"
+
+
+def _references(datasets: dict[str, Dataset]) -> list[str]:
+    lines = ["## Sources and citations", ""]
+    for name, dataset in datasets.items():
+        citation = f" {dataset.citation}" if dataset.citation else ""
+        lines.append(f"- **{name}**: {dataset.source}.{citation}")
+    return lines
+
+
+if __name__ == "__main__":
+    write_text(PAGE, render_page(read_datasets()))
