@@ -54,10 +54,11 @@ class_names: {n02123045: tabby cat}
 templates: ["a photo of a {}."]
 ```
 
-Put this into `config/datasets/mine.yaml` and `mine` under `datasets:`. The folder holds a folder for
-each class, or `train`, `test` and perhaps `val` folders that do. Without them each class is split
-by `fractions` (0.5 to train, 0.2 to validate, the rest to test), shuffled by its `seed`. Class names
-and templates may be left out. A picture that is added, changed or taken away reruns the dataset.
+Put this into `config/datasets/mine.yaml` and `mine` under `datasets:`. The folder holds a folder
+for each class, or `train`, `test` and perhaps `val` folders that do. Without them each class is
+split by `fractions` (0.5 to train, 0.2 to validate, the rest to test), shuffled by its `seed`.
+Class names and templates may be left out. A picture that is added, changed or taken away reruns
+the dataset.
 """
 
 
