@@ -214,6 +214,11 @@ class Dataset(Settings):
         description="layout folders: what a class folder is called in a prompt",
         examples=[{"n02123045": "tabby cat"}],
     )
+    leave_out: list[str] = Field(
+        default=[],
+        description="images, as the manifest names them, that are left out: they cannot be read",
+        examples=[["images/beagle_116.jpg"]],
+    )
     templates: list[str] = Field(
         default=["a photo of a {}."],
         min_length=1,

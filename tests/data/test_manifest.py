@@ -74,6 +74,18 @@ def test_other_counts_than_the_datasets_file_promises_are_refused(dataset):
     assert not (dataset / "m").exists()
 
 
+def test_images_that_the_datasets_file_leaves_out_are_left_out(dataset):
+    (dataset / "b/2.png").unlink()
+    manifest = prepare_manifest(coop(leave_out=["b/2.png"]), dataset, dataset / "m")
+    assert "b/2.png" not in manifest["image"]
+    assert manifest.height == 3
+
+
+def test_an_image_to_leave_out_that_the_split_does_not_have_is_refused(dataset):
+    with pytest.raises(ManifestError, match=r"leave_out: the split has no 'c/9\.png'"):
+        prepare_manifest(coop(leave_out=["c/9.png"]), dataset, dataset / "m")
+
+
 def test_images_that_are_not_there_are_all_named(dataset):
     (dataset / "a/1.png").unlink()
     (dataset / "b/4.png").unlink()

@@ -2,9 +2,18 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from vtclip.features.extract import extract_shots, extract_test, extract_texts
-from vtclip.features.store import read_features, read_texts
+from vtclip.features.extract import (
+    ExtractionError,
+    _collate,
+    _Pictures,
+    encode_within_memory,
+    extract_shots,
+    extract_test,
+    extract_texts,
+)
+from vtclip.features.store import FeatureSet, read_features, read_texts
 from vtclip.features.views import Views
 
 
@@ -90,3 +99,77 @@ def test_texts_are_stored_by_label_with_the_logit_scale(backbone, manifest_file,
     torch.testing.assert_close(texts, backbone.encode_classes(names, ["the {}"]))
     assert metadata["logit_scale"] == backbone.logit_scale
     assert metadata["templates"] == ["the {}"]
+
+
+def test_all_unreadable_images_are_named_at_once_and_nothing_is_written(
+    backbone, manifest_file, manifest, images, tmp_path
+):
+    bad = manifest.filter(split="test")["image"].to_list()[1::3]
+    assert len(bad) == 2
+    for image in bad:
+        (images / image).write_bytes(b"no image")
+    with pytest.raises(ExtractionError, match="2 images cannot be read") as error:
+        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=2, workers=0)
+    for image in bad:
+        assert f"{images / image}: it is no image" in str(error.value)
+    assert "leave_out:" in str(error.value)
+    assert not (tmp_path / "t").exists()
+
+
+def test_shards_together_are_the_whole_test_set_once(backbone, manifest_file, images, tmp_path):
+    paths = [tmp_path / f"{part}.parquet" for part in (1, 2, 3, 4)]
+    for part, path in enumerate(paths, start=1):
+        extract_test(
+            backbone, manifest_file, images, path, shard=(part, 4), batch_size=2, workers=0
+        )
+    extract_test(backbone, manifest_file, images, tmp_path / "all", batch_size=2, workers=0)
+    whole = read_features(tmp_path / "all")
+    assert FeatureSet(paths).rows.equals(whole.rows)
+    parts = torch.cat([read_features(path).pooled for path in paths])
+    torch.testing.assert_close(parts, whole.pooled, rtol=1e-3, atol=1e-3)
+
+
+def test_a_batch_that_does_not_fit_is_encoded_in_halves(backbone, caplog):
+    class Small:
+        """A GPU with room for three images."""
+
+        device = torch.device("cpu")
+
+        def encode_images(self, pixels):
+            if len(pixels) > 3:
+                raise torch.OutOfMemoryError
+            return backbone.encode_images(pixels)
+
+    pixels = torch.randn(10, 3, 32, 32)
+    pooled, spatial = encode_within_memory(Small(), pixels)
+    expected = backbone.encode_images(pixels)
+    torch.testing.assert_close(pooled, expected[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(spatial, expected[1], rtol=1e-5, atol=1e-5)
+    assert "Out of GPU memory with 10 images" in caplog.text
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 2), (64, 2)])
+def test_pixels_are_the_same_bit_for_bit_in_any_batch_and_any_worker(
+    backbone, manifest, images, batch_size, workers
+):
+    rows = manifest.filter(split="train").with_columns(view=pl.lit(1))
+    look = Views(backbone.preprocess, 32, scale=(0.5, 1.0), flip=True, seed=1)
+    pictures = _Pictures(rows, look, images)
+    loader = DataLoader(pictures, batch_size, num_workers=workers, collate_fn=_collate)
+    pixels = torch.cat([batch for batch, _ in loader])
+    assert torch.equal(pixels, torch.stack([pictures[row] for row in range(len(pictures))]))
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 2), (64, 2)])
+def test_features_are_the_same_in_any_batch_to_rounding(
+    backbone, manifest, images, tmp_path, batch_size, workers
+):
+    """In fp32 on a CPU; how a matrix product sums depends on the batch size."""
+    once = extract(backbone, manifest, images, tmp_path, batch_size=16)
+    again = extract(
+        backbone, manifest, images, tmp_path, batch_size=batch_size, workers=workers, name="again"
+    )
+    assert again.rows.equals(once.rows)
+    # fp16 keeps 11 bits: a sum that differs in its last fp32 bits may round to the neighbour.
+    torch.testing.assert_close(again.spatial, once.spatial, rtol=1e-3, atol=1e-3)
+    assert (again.spatial == once.spatial).float().mean() > 0.99

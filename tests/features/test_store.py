@@ -5,9 +5,10 @@ import torch
 
 from vtclip.features.store import (
     FeatureError,
+    FeatureSet,
+    check_origin,
     read_features,
     read_metadata,
-    stream_features,
     writing_features,
 )
 
@@ -48,8 +49,8 @@ def test_the_file_has_the_schema_that_the_documentation_promises(written):
     schema = pq.read_schema(written[0])
     assert schema.names == ["image", "label", "split", "view", "pooled", "spatial"]
     assert str(schema.field("pooled").type).startswith("fixed_size_list<")
-    assert "halffloat" in str(schema.field("spatial").type)
-    assert schema.field("spatial").type.list_size == 18
+    assert "halffloat" in str(schema.field("pooled").type)
+    assert str(schema.field("spatial").type) == "fixed_size_binary[36]"  # 3 x 6 numbers of 2 bytes
 
 
 def test_the_metadata_tells_what_made_the_features_and_their_shapes(written):
@@ -57,7 +58,10 @@ def test_the_metadata_tells_what_made_the_features_and_their_shapes(written):
 
 
 def test_streaming_gives_one_row_group_at_a_time(written):
-    assert [len(batch) for batch in stream_features(written[0])] == [4, 3]
+    for budget in (0, 10**9):
+        features = FeatureSet([written[0]], budget=budget)
+        for _ in range(2):
+            assert [len(batch) for batch in features] == [4, 3]
 
 
 def test_spatial_features_stay_on_disk_where_they_are_not_asked_for(written):
@@ -65,10 +69,49 @@ def test_spatial_features_stay_on_disk_where_they_are_not_asked_for(written):
 
 
 def test_taken_rows_keep_their_order(written):
-    path, pooled, _ = written
-    taken = read_features(path).take([5, 0])
-    assert taken.rows["image"].to_list() == ["5.png", "0.png"]
-    assert torch.equal(taken.pooled, pooled[[5, 0]])
+    path, pooled, spatial = written
+    for features in (read_features(path), FeatureSet([path]), FeatureSet([path], budget=0)):
+        taken = features.take([5, 0, 6])
+        assert taken.rows["image"].to_list() == ["5.png", "0.png", "6.png"]
+        assert torch.equal(taken.pooled, pooled[[5, 0, 6]])
+        assert torch.equal(taken.spatial, spatial[[5, 0, 6]])
+
+
+def test_what_fits_the_budget_is_read_from_disk_once(written):
+    kept, streamed = FeatureSet([written[0]]), FeatureSet([written[0]], budget=0)
+    assert [next(iter(kept)) is batch for batch in list(kept)[:1]] == [True]
+    first = next(iter(streamed))
+    assert next(iter(streamed)) is not first
+
+
+def test_shards_are_one_set_in_order(written, tmp_path):
+    path, pooled, spatial = written
+    other = tmp_path / "other.parquet"
+    with writing_features(other, {"backbone": "small"}) as writer:
+        writer.write(rows(2, start=7), pooled[:2], spatial[:2])
+    features = FeatureSet([path, other])
+    assert len(features) == 9
+    assert torch.equal(features.take([8, 3]).pooled, pooled[[1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("backbone", "large"), ("spatial", "raw"), ("image_size", 288), ("weights_sha256", "ab")],
+)
+def test_files_of_another_origin_are_refused_with_both_values(written, tmp_path, key, value):
+    _, pooled, spatial = written
+    origin = {"backbone": "small", "spatial": "projected", "image_size": 224, "weights_sha256": "a"}
+    for name, changes in (("one", {}), ("other", {key: value})):
+        with writing_features(tmp_path / name, origin | changes) as writer:
+            writer.write(rows(2), pooled[:2], spatial[:2])
+    with pytest.raises(FeatureError, match=f"other: {key}: expected {origin[key]!r}.*{value!r}"):
+        FeatureSet([tmp_path / "one", tmp_path / "other"])
+
+
+def test_another_number_of_tokens_is_refused_with_both_values(written):
+    metadata = read_metadata(written[0])
+    with pytest.raises(FeatureError, match="tokens: expected 50, as in b, found 3"):
+        check_origin("a", metadata, "b", metadata | {"tokens": 50})
 
 
 def test_a_failed_extraction_leaves_no_file(tmp_path):

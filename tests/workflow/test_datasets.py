@@ -145,7 +145,7 @@ def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
     config = yaml.safe_load((project.folder / "config/demo.yaml").read_text())
     config |= {"datasets": ["mine"], "shots": [2], "seeds": [1]}
     config["methods"] = {"zero_shot": None, "linear_probe": None}
-    (project.folder / "config/mine.yaml").write_text(yaml.safe_dump(config))
+    (project.folder / "config/mine.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     project.run(config="config/mine.yaml")
     results = pl.read_parquet(project.folder / "results/tables/results.parquet")
     rows = results.filter(dataset="mine")

@@ -1,6 +1,6 @@
 """The manifest: every image of a dataset with its label, class name and split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def prepare_manifest(
     manifest = read_layout(dataset, images)
     if dataset["counts"] is not None:
         _check_counts(manifest, dataset["counts"], Path(images))
+    manifest = _leave_out(manifest, dataset.get("leave_out", []), Path(images))
     _check_images(manifest, Path(images))
     with writing(destination) as temporary:
         manifest.write_parquet(temporary)
@@ -38,6 +39,14 @@ def _check_counts(manifest: pl.DataFrame, counts: Mapping[str, int], path: Path)
     found["classes"] = manifest["label"].n_unique()
     if found != dict(counts):
         raise ManifestError(f"{path}: expected {dict(counts)}, found {found}.")
+
+
+def _leave_out(manifest: pl.DataFrame, names: Sequence[str], images: Path) -> pl.DataFrame:
+    """The manifest without the named images."""
+    unknown = sorted(set(names) - set(manifest["image"]))
+    if unknown:
+        raise ManifestError(f"{images}: leave_out: the split has no '{unknown[0]}'.")
+    return manifest.filter(~pl.col("image").is_in(list(names)))
 
 
 def _check_images(manifest: pl.DataFrame, images: Path) -> None:

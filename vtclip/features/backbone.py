@@ -16,6 +16,7 @@ from open_clip.transformer import VisionTransformer
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vtclip.files import writing
 
@@ -70,15 +71,17 @@ class Backbone:
         through the final norm and the projection. "raw" ones are the map before pooling.
 
         Args:
-            pixels: (B, 3, H, W), as `preprocess` gives them.
+            pixels: (B, 3, H, W), as `preprocess` gives them, on the backbone's device.
 
         Returns:
-            pooled (B, D) and spatial (B, N, D), or (B, N, width) if raw; not normalised.
+            pooled (B, D) and spatial (B, N, D), or (B, N, width) if raw; not normalised; float32 on
+            a CPU, half precision on a GPU.
         """
         visual = self.model.visual
-        if isinstance(visual, ModifiedResNet):
-            return _encode_resnet(visual, pixels, self.spatial)
-        return _encode_vit(visual, pixels, self.spatial)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        encode = _encode_resnet if isinstance(visual, ModifiedResNet) else _encode_vit
+        with torch.autocast("cuda", _half_precision(), enabled=self.device.type == "cuda"):
+            return encode(visual, pixels, self.spatial)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -125,20 +128,17 @@ def load_backbone(
             were trained with another activation than the named model has.
     """
     known = _register(name, architecture)
-    _check_activation(known, pretrained)
     origin = _read_origin(known, pretrained)
-    model = open_clip.create_model(
-        known,
-        pretrained=pretrained,
-        device=device,
-        load_weights=pretrained is not None,
-        force_preprocess_cfg=json.loads(origin.get("preprocess", "{}")),
-    )
-    if not isinstance(model.visual, ModifiedResNet | VisionTransformer):
+    model = _build(known, pretrained, device, origin)
+    if isinstance(model.visual, ModifiedResNet):
+        _fold_batch_norms(model.visual)
+    elif not isinstance(model.visual, VisionTransformer):
         raise BackboneError(
             f"{name}: expected a ResNet or a ViT of open_clip as the image tower, "
             f"found {type(model.visual).__name__}."
         )
+    # Convolutions are faster on either kind of processor with the channels last.
+    model = model.to(memory_format=torch.channels_last)
     backbone = Backbone(model, known, pretrained, spatial)
     backbone.pretrained = origin.get("pretrained", pretrained)
     return backbone
@@ -167,7 +167,7 @@ def fetch_backbone(
             f"{name}: expected a file of weights or one of the tags {', '.join(tags) or '(none)'}, "
             f"found '{pretrained}'."
         )
-    model = load_backbone(name, pretrained=pretrained, architecture=architecture).model
+    model = _build(known, pretrained, "cpu", {})
     origin = {
         "backbone": known,
         "pretrained": pretrained,
@@ -176,6 +176,38 @@ def fetch_backbone(
     with writing(destination) as temporary:
         weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
         save_file(weights, temporary, metadata=origin)
+
+
+def _build(
+    name: str, pretrained: str | None, device: str | torch.device, origin: dict[str, str]
+) -> torch.nn.Module:
+    """open_clip's model, as it is."""
+    _check_activation(name, pretrained)
+    return open_clip.create_model(
+        name,
+        pretrained=pretrained,
+        device=device,
+        load_weights=pretrained is not None,
+        force_preprocess_cfg=json.loads(origin.get("preprocess", "{}")),
+    )
+
+
+def _fold_batch_norms(visual: ModifiedResNet) -> None:
+    """Make each frozen batch norm part of the convolution before it: the same map, in less time."""
+    visual.eval()
+    _fold(visual, [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")])
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        for block in layer:
+            _fold(block, [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")])
+            if block.downsample is not None:
+                _fold(block.downsample, [("0", "1")])
+
+
+def _fold(module: torch.nn.Module, pairs: list[tuple[str, str]]) -> None:
+    for convolution, norm in pairs:
+        folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+        setattr(module, convolution, folded)
+        setattr(module, norm, torch.nn.Identity())
 
 
 def _read_origin(name: str, pretrained: str | None) -> dict[str, str]:
@@ -218,6 +250,11 @@ def _check_activation(name: str, pretrained: str | None) -> None:
             f"{name}: the weights '{pretrained}' were trained with QuickGELU, and this model has "
             f"GELU.\n  write:\n    name: {name}-quickgelu"
         )
+
+
+def _half_precision() -> torch.dtype:
+    """What a GPU computes in: bf16, or fp16 on a GPU that is too old for it."""
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
 def _encode_resnet(

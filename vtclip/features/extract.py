@@ -1,21 +1,28 @@
 """Features of class names, of the shots of a seed, and of the test images."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vtclip.features.backbone import Backbone
+from vtclip.features.pictures import PictureError, open_picture
 from vtclip.features.store import write_texts, writing_features
 from vtclip.features.views import Views
 from vtclip.logs import progress
 
 logger = logging.getLogger(__name__)
+
+Decoded = torch.Tensor | str  # pixels (3, H, W), or why there are none
+
+
+class ExtractionError(RuntimeError):
+    """Images that cannot be read; the message names them all."""
 
 
 def extract_texts(
@@ -48,6 +55,7 @@ def extract_shots(
     seed: int,
     batch_size: int,
     workers: int,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Write the features of all images that any number of shots of one seed uses.
 
@@ -64,12 +72,17 @@ def extract_shots(
         seed: of the random views.
         batch_size: views a forward pass.
         workers: processes that decode images.
+        left_out: images that the dataset's file leaves out, for the record.
+
+    Raises:
+        ExtractionError: images that cannot be read, all of them named.
     """
     rows = pl.concat([pl.read_parquet(path) for path in shots]).unique(maintain_order=True)
     train = rows.filter(split="train").join(pl.DataFrame({"view": range(views + 1)}), how="cross")
     val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
     look = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
     metadata = {"views": views, "scale": list(scale), "flip": flip, "seed": seed}
+    metadata |= {"left_out": list(left_out)}
     _extract(backbone, pl.concat([train, val]), look, images, destination, metadata,
              batch_size=batch_size, workers=workers)  # fmt: skip
 
@@ -80,8 +93,10 @@ def extract_test(
     images: str | Path,
     destination: str | Path,
     *,
+    shard: tuple[int, int] = (1, 1),
     batch_size: int,
     workers: int,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Write the features of a dataset's test images, in the test view.
 
@@ -90,12 +105,20 @@ def extract_test(
         manifest: the dataset's manifest.
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
+        shard: (i, n) for the i-th of n parts of nearly the same size, counted from 1.
         batch_size: images a forward pass.
         workers: processes that decode images.
+        left_out: images that the dataset's file leaves out, for the record.
+
+    Raises:
+        ExtractionError: images that cannot be read, all of them named.
     """
     rows = pl.read_parquet(manifest).filter(split="test").with_columns(view=pl.lit(0, pl.Int64))
+    metadata = {"shard": list(shard), "left_out": list(left_out)}
+    start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
     look = Views(backbone.preprocess, backbone.image_size, scale=(1.0, 1.0), flip=False, seed=0)
-    _extract(backbone, rows, look, images, destination, {}, batch_size=batch_size, workers=workers)
+    _extract(backbone, rows[start:end], look, images, destination, metadata,
+             batch_size=batch_size, workers=workers)  # fmt: skip
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
@@ -110,8 +133,8 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-class _Pictures(Dataset[torch.Tensor]):
-    """The pixels of each row's view."""
+class _Pictures(Dataset[Decoded]):
+    """The pixels of each row's view, or why they cannot be had."""
 
     def __init__(self, rows: pl.DataFrame, look: Views, images: Path) -> None:
         self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
@@ -120,9 +143,19 @@ class _Pictures(Dataset[torch.Tensor]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, row: int) -> torch.Tensor:
-        with Image.open(self.images / self.names[row]) as picture:
-            return self.look(picture.convert("RGB"), self.names[row], self.views[row])
+    def __getitem__(self, row: int) -> Decoded:
+        try:
+            picture = open_picture(self.images / self.names[row])
+        except PictureError as error:
+            return f"{self.images / self.names[row]}: {error}"
+        return self.look(picture, self.names[row], self.views[row])
+
+
+def _collate(batch: list[Decoded]) -> tuple[torch.Tensor | None, list[str]]:
+    """Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read."""
+    bad = [decoded for decoded in batch if isinstance(decoded, str)]
+    good = [decoded for decoded in batch if not isinstance(decoded, str)]
+    return (None if bad else torch.stack(good)), bad
 
 
 def _extract(
@@ -136,13 +169,62 @@ def _extract(
     batch_size: int,
     workers: int,
 ) -> None:
-    pictures = _Pictures(rows, look, Path(images))
+    """Decode, encode and write batch by batch; a few batches are in memory at any time."""
     loader = DataLoader(
-        pictures, batch_size, num_workers=workers, pin_memory=backbone.device.type == "cuda"
+        _Pictures(rows, look, Path(images)),
+        batch_size,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=backbone.device.type == "cuda",
+        worker_init_fn=_use_one_thread,
     )
-    batches: Iterator[torch.Tensor] = progress(loader, what="batches", total=len(loader))
+    started, unreadable = time.perf_counter(), []
     with writing_features(destination, describe(backbone) | metadata) as writer:
-        for batch, pixels in enumerate(batches):
-            pooled, spatial = backbone.encode_images(pixels.to(backbone.device))
-            writer.write(rows.slice(batch * batch_size, batch_size), pooled, spatial)
-    logger.info("%d views of %d images.", rows.height, rows["image"].n_unique())
+        for batch, (pixels, bad) in enumerate(progress(loader, what="batches", total=len(loader))):
+            unreadable += bad
+            if pixels is None or unreadable:
+                continue  # nothing will be written, but all bad images are to be named
+            part = rows.slice(batch * batch_size, batch_size)
+            writer.write(part, *encode_within_memory(backbone, pixels))
+        if unreadable:
+            raise ExtractionError(
+                f"{len(set(unreadable))} images cannot be read:\n  "
+                + "\n  ".join(dict.fromkeys(unreadable))
+                + "\nMend them, or name them under `leave_out:` in the dataset's file."
+            )
+    rate = rows.height / (time.perf_counter() - started)
+    logger.info(
+        "%d views of %d images, %.1f a second.", rows.height, rows["image"].n_unique(), rate
+    )
+
+
+def encode_within_memory(
+    backbone: Backbone, pixels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode a batch; where the GPU's memory does not hold it, encode it in halves.
+
+    Args:
+        backbone: the frozen CLIP.
+        pixels: (B, 3, H, W).
+
+    Returns:
+        pooled (B, D) and spatial (B, N, width).
+
+    Raises:
+        torch.OutOfMemoryError: one image alone is too much.
+    """
+    try:
+        return backbone.encode_images(pixels.to(backbone.device, non_blocking=True))
+    except torch.OutOfMemoryError:
+        if len(pixels) == 1:
+            raise
+    logger.warning("Out of GPU memory with %d images: encoding them in halves.", len(pixels))
+    torch.cuda.empty_cache()
+    halves = [encode_within_memory(backbone, half) for half in pixels.tensor_split(2)]
+    pooled, spatial = zip(*halves, strict=True)
+    return torch.cat(pooled), torch.cat(spatial)
+
+
+def _use_one_thread(worker: int) -> None:
+    """Workers share the cores with the backbone: one thread each is all they need."""
+    torch.set_num_threads(1)

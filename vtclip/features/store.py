@@ -1,6 +1,12 @@
-"""Features in Parquet: one row a view, fp16, with what made them in the file's metadata."""
+"""Features in Parquet: one row a view, fp16, with what made them in the file's metadata.
+
+Spatial features are most of a file. They are stored as fixed-size binary, the bytes of (N, width)
+little-endian fp16 in row order: as a list Parquet would keep two levels and an entry for every
+single number, and read ten times slower (`benchmarks/store.py`).
+"""
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +23,11 @@ from vtclip.files import writing
 
 METADATA_KEY = b"vtclip"
 ROW_COLUMNS = ("image", "label", "split", "view")
+BUDGET = 2 << 30  # bytes of features that a process keeps
+# What must be the same in files that are used together.
+ORIGIN = (
+    "backbone", "pretrained", "weights_sha256", "spatial", "image_size", "tokens", "dim", "width",
+)  # fmt: skip
 
 
 class FeatureError(ValueError):
@@ -24,7 +35,7 @@ class FeatureError(ValueError):
 
 
 @dataclass(frozen=True)
-class FeatureSet:
+class FeatureBatch:
     """Features of some views of some images.
 
     Attributes:
@@ -47,11 +58,11 @@ class FeatureSet:
         """(M,) int64."""
         return torch.from_numpy(self.rows["label"].cast(pl.Int64).to_numpy(writable=True))
 
-    def take(self, rows: Sequence[int]) -> "FeatureSet":
+    def take(self, rows: Sequence[int]) -> "FeatureBatch":
         """The rows with these numbers, in this order."""
         number = torch.as_tensor(rows, dtype=torch.int64)
         spatial = None if self.spatial is None else self.spatial[number]
-        return FeatureSet(self.rows[list(rows)], self.pooled[number], spatial, self.metadata)
+        return FeatureBatch(self.rows[list(rows)], self.pooled[number], spatial, self.metadata)
 
 
 class FeatureWriter:
@@ -76,14 +87,15 @@ class FeatureWriter:
             "split": rows["split"].to_arrow().cast(pa.string()),
             "view": rows["view"].cast(pl.Int16).to_arrow(),
             "pooled": _to_column(pooled),
-            "spatial": _to_column(spatial.flatten(1)),
+            "spatial": _to_binary(spatial),
         }
         table = pa.table(columns)
         if self._writer is None:
             shape = {"tokens": spatial.shape[1], "dim": pooled.shape[1], "width": spatial.shape[2]}
             metadata = json.dumps(self.metadata | shape).encode()
             schema = table.schema.with_metadata({METADATA_KEY: metadata})
-            # Half-precision features are noise to a codec: compressing them only costs time.
+            # Half-precision features are noise to a codec: compressing them costs more time than
+            # the tenth of the size that it saves is worth.
             self._writer = pq.ParquetWriter(
                 self.path, schema, compression="none", use_dictionary=["image", "split"]
             )
@@ -129,43 +141,123 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return json.loads(found)
 
 
-def read_features(path: str | Path, *, spatial: bool = True) -> FeatureSet:
-    """Read a whole feature file.
+class FeatureSet:
+    """The features of one or more files, in bounded memory.
+
+    Going through it gives a batch for each row group of the files. What fits the budget is kept
+    from the first time on; a larger set is read anew each time, one row group in memory.
+
+    Args:
+        paths: feature files with the same origin, such as the shards of a test set.
+        spatial: whether to read the spatial features too; they are most of a file.
+        budget: bytes that may be kept.
+
+    Raises:
+        FeatureError: a file that is no feature file, or one of another origin.
+    """
+
+    def __init__(
+        self, paths: Sequence[str | Path], *, spatial: bool = True, budget: int = BUDGET
+    ) -> None:
+        self.paths = [Path(path) for path in paths]
+        self.spatial = spatial
+        self.metadata = read_metadata(self.paths[0])
+        for path in self.paths[1:]:
+            check_origin(path, read_metadata(path), self.paths[0], self.metadata)
+        self.rows = pl.concat([_read_rows(path) for path in self.paths])
+        numbers = self.metadata["dim"]
+        if spatial:
+            numbers += self.metadata["tokens"] * self.metadata["width"]
+        self.fits = 2 * numbers * self.rows.height <= budget
+        self._kept: list[FeatureBatch] = []
+
+    def __len__(self) -> int:
+        return self.rows.height
+
+    def __iter__(self) -> Iterator[FeatureBatch]:
+        if self._kept:
+            yield from self._kept
+            return
+        kept = []
+        for path in self.paths:
+            for batch in _stream(path, self.metadata, self.spatial):
+                if self.fits:
+                    kept.append(batch)
+                yield batch
+        self._kept = kept
+
+    def take(self, rows: Sequence[int]) -> FeatureBatch:
+        """The rows with these numbers, in this order; no other row stays in memory."""
+        wanted = pl.DataFrame({"row": rows}).with_row_index("place")
+        parts, places, start = [], [], 0
+        for batch in self:
+            inside = wanted.filter(pl.col("row").is_between(start, start + len(batch) - 1))
+            if not inside.is_empty():
+                parts.append(batch.take((inside["row"] - start).to_list()))
+                places += inside["place"].to_list()
+            start += len(batch)
+        return _join(parts).take(np.argsort(places).tolist())
+
+
+def read_features(path: str | Path, *, spatial: bool = True) -> FeatureBatch:
+    """Read a whole feature file into memory.
 
     Args:
         path: the Parquet file.
         spatial: whether to read the spatial features too; they are most of the file.
     """
-    batches = list(stream_features(path, spatial=spatial))
-    return FeatureSet(
-        pl.concat([batch.rows for batch in batches]),
-        torch.cat([batch.pooled for batch in batches]),
-        torch.cat([batch.spatial for batch in batches if batch.spatial is not None])
-        if spatial
-        else None,
-        batches[0].metadata,
-    )
+    return _join(list(FeatureSet([path], spatial=spatial, budget=0)))
 
 
-def stream_features(path: str | Path, *, spatial: bool = True) -> Iterator[FeatureSet]:
-    """Read a feature file one row group at a time.
+def check_origin(
+    path: str | Path, found: Mapping[str, Any], other: str | Path, expected: Mapping[str, Any]
+) -> None:
+    """Refuse features of another backbone, other weights, another transform or other shapes.
+
+    Args:
+        path: the file that is checked.
+        found: its metadata.
+        other: the file that it must go with.
+        expected: that one's metadata.
 
     Raises:
-        FeatureError: the file is no feature file.
+        FeatureError: with both values of the first key that differs.
     """
-    metadata = read_metadata(path)
+    for key in ORIGIN:
+        if key in found and key in expected and found[key] != expected[key]:
+            raise FeatureError(
+                f"{path}: {key}: expected {expected[key]!r}, as in {other}, found {found[key]!r}. "
+                "Delete the older of the two and run again."
+            )
+
+
+def _read_rows(path: Path) -> pl.DataFrame:
+    rows = pl.from_arrow(pq.read_table(path, columns=list(ROW_COLUMNS)))
+    assert isinstance(rows, pl.DataFrame)
+    return rows
+
+
+def _stream(path: Path, metadata: Mapping[str, Any], spatial: bool) -> Iterator[FeatureBatch]:
+    """One batch a row group."""
     columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if spatial else [])]
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group, columns=columns)
-            tokens = None
-            if spatial:
-                tokens = _to_tensor(table["spatial"]).unflatten(
-                    1, (metadata["tokens"], metadata["width"])
-                )
             rows = pl.from_arrow(table.select(list(ROW_COLUMNS)))
             assert isinstance(rows, pl.DataFrame)
-            yield FeatureSet(rows, _to_tensor(table["pooled"]), tokens, metadata)
+            shape = (metadata["tokens"], metadata["width"])
+            tokens = _from_binary(table["spatial"], shape) if spatial else None
+            yield FeatureBatch(rows, _to_tensor(table["pooled"]), tokens, metadata)
+
+
+def _join(batches: Sequence[FeatureBatch]) -> FeatureBatch:
+    spatial = [batch.spatial for batch in batches if batch.spatial is not None]
+    return FeatureBatch(
+        pl.concat([batch.rows for batch in batches]),
+        torch.cat([batch.pooled for batch in batches]),
+        torch.cat(spatial) if spatial else None,
+        batches[0].metadata,
+    )
 
 
 def write_texts(
@@ -205,9 +297,30 @@ def _to_column(features: torch.Tensor) -> pa.FixedSizeListArray:
 
 
 def _to_tensor(column: pa.ChunkedArray) -> torch.Tensor:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0)
+    array = _one_chunk(column)
     values = array.flatten().to_numpy(zero_copy_only=True)
-    matrix: np.ndarray = values.reshape(len(array), array.type.list_size)
-    return torch.from_numpy(matrix if matrix.flags.writeable else matrix.copy())
+    return _wrap(values.reshape(len(array), array.type.list_size))
+
+
+def _to_binary(spatial: torch.Tensor) -> pa.FixedSizeBinaryArray:
+    content = spatial.to("cpu", torch.float16).contiguous().numpy()
+    kind = pa.binary(content.nbytes // len(content))
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(content), [None, pa.py_buffer(content)])
+
+
+def _from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tensor:
+    array = _one_chunk(column)
+    size = array.type.byte_width
+    content = array.buffers()[1].slice(array.offset * size, len(array) * size)
+    return _wrap(np.frombuffer(content, np.float16).reshape(len(array), *shape))
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _wrap(array: np.ndarray) -> torch.Tensor:
+    """The same memory as a tensor; it belongs to Arrow, and nobody here writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

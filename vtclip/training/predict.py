@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vtclip.features.store import FeatureSet, read_texts, stream_features
+from vtclip.features.store import FeatureBatch, FeatureSet, check_origin, read_texts
 from vtclip.files import writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Images, Texts
@@ -54,10 +54,11 @@ def predict_test(
     for run in runs:
         head = {name: tensor.to(device) for name, tensor in load_file(run.head).items()}
         classifiers[run] = _at_rest(chosen.classifier(head, classes), device)
+    images = FeatureSet(features, spatial=chosen.reads_spatial, budget=0)
+    check_origin(features[0], images.metadata, texts, metadata)
     tables = [
         _predict(run, classifier, batch, device)
-        for file in features
-        for batch in stream_features(file, spatial=chosen.reads_spatial)
+        for batch in images
         for run, classifier in classifiers.items()
     ]
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
@@ -73,7 +74,7 @@ def _at_rest(
 
 @torch.inference_mode()
 def _predict(
-    run: Run, classifier: Callable[[Images], Tensor], batch: FeatureSet, device: torch.device
+    run: Run, classifier: Callable[[Images], Tensor], batch: FeatureBatch, device: torch.device
 ) -> pl.DataFrame:
     spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
     logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vtclip.features.store import FeatureSet, read_features, read_texts
+from vtclip.features.store import FeatureSet, check_origin, read_texts
 from vtclip.files import write_json, writing
 from vtclip.logs import progress
 from vtclip.methods import METHODS
@@ -146,7 +146,8 @@ def _read_task(
     classes = Texts(text_features.to(device), metadata["logit_scale"])
     if shots is None or features is None:
         return Task(classes, None, None, seed)
-    found = read_features(features, spatial=spatial)
+    found = FeatureSet([features], spatial=spatial, budget=0)
+    check_origin(features, found.metadata, texts, metadata)
     picked = pl.read_parquet(shots)
     train, val = (_select(found, picked.filter(split=split), device) for split in ("train", "val"))
     return Task(classes, train, val, seed)

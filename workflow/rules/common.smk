@@ -1,5 +1,6 @@
 # The experiment, checked, and everything that the rules ask about it.
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -52,6 +53,7 @@ if not DATASETS:
 
 BACKBONE = EXPERIMENT.backbone.folder
 WEIGHTS = f"resources/backbones/{BACKBONE}.safetensors"
+SHARD = 10_000  # test images a job: two GPUs share a large test set, a killed job loses one part
 RESULTS = "results/tables/results"
 ACCURACY = "results/figures/accuracy"
 TABLES = [f"{RESULTS}.{suffix}" for suffix in ("parquet", "csv", "md")]
@@ -161,6 +163,28 @@ def test_images_of(dataset):
     """How many test images a dataset has; 0 where its file does not tell."""
     counts = DATASETS[dataset].counts
     return 0 if counts is None else counts.test
+
+
+def shard_of(wildcards):
+    """(i, n) of a part of the test features: the i-th of n."""
+    found = re.fullmatch(r"test-(\d+)of(\d+)", wildcards.part)
+    return (int(found[1]), int(found[2])) if found else (1, 1)
+
+
+def test_features_of(wildcards):
+    """The files of a dataset's test features: one, or shards of 10,000 images at most."""
+    folder = "results/features/{backbone}/{dataset}".format(**wildcards)
+    shards = max(1, -(-test_images_of(wildcards.dataset) // SHARD))
+    if shards == 1:
+        return [f"{folder}/test.parquet"]
+    return [
+        f"{folder}/test-{shard}of{shards}.parquet" for shard in range(1, shards + 1)
+    ]
+
+
+def left_out_of(wildcards):
+    """The images that a dataset's file leaves out, for the record in its features."""
+    return DATASETS[wildcards.dataset].leave_out
 
 
 def threads_to_decode(views):

@@ -75,6 +75,7 @@ rule extract_shots:
     params:
         backbone=BACKBONE_PARAMS,
         images=images_of,
+        left_out=left_out_of,
         views=EXPERIMENT.views.model_dump(),
         code=code_of("extract_shots", "vtclip.features.extract", "vtclip.devices"),
     message:
@@ -88,11 +89,13 @@ rule extract_test:
         weights="resources/backbones/{backbone}.safetensors",
         manifest="results/manifests/{dataset}.parquet",
     output:
-        "results/features/{backbone}/{dataset}/test.parquet",
+        "results/features/{backbone}/{dataset}/{part}.parquet",
     log:
-        "logs/extract_test/{backbone}/{dataset}.log",
+        "logs/extract_test/{backbone}/{dataset}/{part}.log",
     benchmark:
-        "results/benchmarks/extract_test/{backbone}/{dataset}.tsv"
+        "results/benchmarks/extract_test/{backbone}/{dataset}/{part}.tsv"
+    wildcard_constraints:
+        part=r"test(-\d+of\d+)?",
     conda:
         "../../environment.yml"
     threads: lambda wildcards: threads_to_decode(test_images_of(wildcards.dataset))
@@ -103,8 +106,10 @@ rule extract_test:
     params:
         backbone=BACKBONE_PARAMS,
         images=images_of,
+        left_out=left_out_of,
+        shard=shard_of,
         code=code_of("extract_test", "vtclip.features.extract", "vtclip.devices"),
     message:
-        "Extracting the features of {wildcards.dataset}'s test images"
+        "Extracting the features of {wildcards.dataset}'s test images ({wildcards.part})"
     script:
         "../scripts/extract_test.py"

@@ -37,7 +37,7 @@ rule train_head:
 rule predict_test:
     input:
         texts="results/features/{backbone}/{dataset}/texts.parquet",
-        features=["results/features/{backbone}/{dataset}/test.parquet"],
+        features=test_features_of,
         heads=heads_of,
     output:
         "results/predictions/{backbone}/{dataset}/{method}.parquet",

@@ -25,4 +25,5 @@ with job_log(snakemake.log[0]):
         seed=int(snakemake.wildcards.seed),
         batch_size=64,
         workers=snakemake.threads - 1,
+        left_out=snakemake.params.left_out,
     )

@@ -18,6 +18,8 @@ with job_log(snakemake.log[0]):
         snakemake.input.manifest,
         snakemake.params.images,
         snakemake.output[0],
+        shard=snakemake.params.shard,
         batch_size=64,
         workers=snakemake.threads - 1,
+        left_out=snakemake.params.left_out,
     )
