@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -131,3 +134,29 @@ def test_another_parquet_file_is_refused_by_name(tmp_path):
     rows(2).write_parquet(tmp_path / "other.parquet")
     with pytest.raises(FeatureError, match=r"other\.parquet: not a feature file"):
         read_features(tmp_path / "other.parquet")
+
+
+MEASURE = """
+import resource, sys
+from vtclip.features.store import FeatureSet
+print(sum(len(batch) for batch in FeatureSet([sys.argv[1]], budget=0)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_reading_ten_times_as_many_rows_takes_no_more_memory(tmp_path):
+    """Within a tenth; the larger file alone is half as large as the whole process."""
+    peaks = []
+    spatial = torch.zeros(50, 50, 512, dtype=torch.float16)
+    for number in (5, 50):
+        path = tmp_path / f"{number}.parquet"
+        with writing_features(path, {}) as writer:
+            for batch in range(number):
+                writer.write(rows(50, start=50 * batch), spatial[:, 0], spatial)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(path)], check=True, text=True, capture_output=True
+        )
+        count, peak = map(int, done.stdout.split())
+        assert count == 50 * number
+        peaks.append(peak)
+    assert peaks[1] < 1.1 * peaks[0]

@@ -1,0 +1,129 @@
+"""Images a second of the extract job against a bare loop of open_clip over ready pixels.
+
+The job decodes, transforms, encodes both outputs and writes Parquet. The bare loop only calls
+open_clip's `encode_image` on pixels that lie ready in memory, with the same batch size. Both are
+measured in turns, and the best of each counts. Weights are random: speed does not depend on them.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import open_clip
+import polars as pl
+import torch
+
+from vtclip.data.layouts import IMAGE_SUFFIXES
+from vtclip.features.backbone import Backbone, load_backbone
+from vtclip.features.extract import extract_test
+from vtclip.features.pictures import open_picture
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(arguments.threads)
+    paths = list_images(arguments.images, arguments.number)
+    backbone = load_backbone(arguments.backbone, pretrained=None, device=arguments.device)
+    reference = open_clip.create_model(
+        arguments.backbone, load_weights=False, device=arguments.device
+    ).eval()
+    pixels, decoding = decode(backbone, paths)
+    batches = pixels.split(arguments.batch_size)
+    seconds: dict[str, list[float]] = {}
+    for _ in range(arguments.rounds):
+        run = {
+            "bare loop: open_clip's encode_image on ready pixels": lambda: bare(reference, batches),
+            "our encode_images on ready pixels, both outputs": lambda: ours(backbone, batches),
+            "the extract job, from files to Parquet": lambda: job(backbone, paths, arguments),
+        }
+        for name, function in run.items():
+            seconds.setdefault(name, []).append(measure(function))
+    report(arguments, len(paths), decoding, {name: min(times) for name, times in seconds.items()})
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=Path, required=True, help="a folder with images below it")
+    parser.add_argument("--number", type=int, default=300, help="images")
+    parser.add_argument("--backbone", default="RN50")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=1, help="processes that decode")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args()
+
+
+def list_images(folder: Path, number: int) -> list[Path]:
+    """`number` images spread evenly over a folder."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if len(found) < number:
+        raise SystemExit(f"{folder}: expected {number} images, found {len(found)}.")
+    return found[:: len(found) // number][:number]
+
+
+def decode(backbone: Backbone, paths: list[Path]) -> tuple[torch.Tensor, float]:
+    """The pixels of all images, and the seconds that one process takes for them."""
+    started = time.perf_counter()
+    pixels = torch.stack([backbone.preprocess(open_picture(path)) for path in paths])
+    return pixels, time.perf_counter() - started
+
+
+@torch.inference_mode()
+def bare(reference: torch.nn.Module, batches: tuple[torch.Tensor, ...]) -> None:
+    device = next(reference.parameters()).device
+    with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+        for batch in batches:
+            reference.encode_image(batch.to(device))
+
+
+def ours(backbone: Backbone, batches: tuple[torch.Tensor, ...]) -> None:
+    for batch in batches:
+        backbone.encode_images(batch.to(backbone.device))
+
+
+def job(backbone: Backbone, paths: list[Path], arguments: argparse.Namespace) -> None:
+    rows = {"image": [str(path) for path in paths], "label": 0, "class_name": "", "split": "test"}
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Path(folder) / "manifest.parquet"
+        pl.DataFrame(rows).write_parquet(manifest)
+        extract_test(backbone, manifest, "/", Path(folder) / "test.parquet",
+                     batch_size=arguments.batch_size, workers=arguments.workers)  # fmt: skip
+
+
+def measure(function: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def report(
+    arguments: argparse.Namespace, number: int, decoding: float, seconds: dict[str, float]
+) -> None:
+    for line in describe(arguments, number, decoding, seconds):
+        print(line)
+
+
+def describe(
+    arguments: argparse.Namespace, number: int, decoding: float, seconds: dict[str, float]
+) -> Iterator[str]:
+    yield (
+        f"{arguments.backbone}, {number} images, batch {arguments.batch_size}, {arguments.device}, "
+        f"{arguments.threads} threads, {arguments.workers} workers"
+    )
+    yield "| | images/s | of the bare loop |"
+    yield "|---|---:|---:|"
+    floor = next(iter(seconds.values()))
+    for name, value in seconds.items():
+        yield f"| {name} | {number / value:.1f} | {floor / value:.2f} |"
+    yield f"| decoding and transforming alone, one process | {number / decoding:.1f} | |"
+
+
+if __name__ == "__main__":
+    main()
