@@ -37,11 +37,11 @@ Only images that the split names are unpacked: of SUN397, 39,700 of 108,754.
 
 ## Images
 
-They are decoded by content, whatever their suffix says, to 8-bit RGB: grey and CMYK are converted,
-16 bits are scaled to 8, transparency is dropped, of an animation the first frame is taken, and an
-EXIF rotation is ignored, as CLIP's transform ignores it. An image that is cut off, empty or no image
-stops the extraction, which names all such images at once. To go on without them, name them in the
-dataset's file; that is recorded in the metadata of its features:
+They are decoded by content, whatever their suffix says, to 8-bit RGB: grey and CMYK are
+converted, 16 bits are scaled to 8, transparency is dropped, of an animation the first frame is
+taken, and an EXIF rotation is ignored, as CLIP's transform ignores it. An image that is cut off,
+empty or no image stops the extraction, which names all such images at once. To go on without them,
+name them in the dataset's file; that is recorded in the metadata of its features:
 
 ```yaml
 leave_out: [images/beagle_116.jpg]
