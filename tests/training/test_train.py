@@ -45,6 +45,29 @@ def test_training_again_gives_the_same_weights_bit_for_bit(task):
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_both_optimisers_lower_the_loss(task, optimiser):
+    rate = {"adamw": 1e-3, "sgd": 1e-2}[optimiser]
+    recipe = VTClipSettings(
+        epochs=30, learning_rate=rate, optimiser=optimiser, clip_gradient=1.0, label_smoothing=0.1
+    )
+    method = VTClip(recipe)
+    history = optimise(method.classifier(method.start(task), task.texts), task, recipe)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_the_best_epoch_on_the_validation_shots_is_kept_where_the_recipe_says_so(task):
+    recipe = VTClipSettings(epochs=30, learning_rate=3e-3, select="val")
+    method = VTClip(recipe)
+    classifier = method.classifier(method.start(task), task.texts)
+    history = optimise(classifier, task, recipe)
+    classifier.eval()
+    with torch.no_grad():
+        logits = classifier(Images(task.val.pooled[:, 0], task.val.spatial[:, 0]))
+    kept = (logits.argmax(1) == task.val.labels).float().mean().item()
+    assert kept == pytest.approx(history["val_accuracy"].max())
+
+
 def test_a_loss_that_is_no_number_stops_with_epoch_loss_and_learning_rate(task):
     class Broken(torch.nn.Linear):
         def forward(self, images: Images):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -109,8 +109,25 @@ class Recipe(Settings):
         description="the largest learning rate, above 0; left out, the method's own",
         examples=[0.001],
     )
+    optimiser: Literal["adamw", "sgd"] = Field(
+        default="adamw", description="adamw, or sgd (momentum 0.9)", examples=["adamw"]
+    )
     weight_decay: float = Field(
-        default=0.01, ge=0, description="AdamW's weight decay, 0 or more", examples=[0.01]
+        default=0.01, ge=0, description="weight decay, 0 or more", examples=[0.01]
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="label smoothing, 0 to below 1", examples=[0.1]
+    )
+    clip_gradient: float | None = Field(
+        default=None,
+        gt=0,
+        description="the largest norm of the gradient, above 0; left out, none",
+        examples=[1.0],
+    )
+    select: Literal["last", "val"] = Field(
+        default="last",
+        description="the epoch that is kept: the last, or the first best on the validation shots",
+        examples=["last"],
     )
     batch_size: int = Field(default=32, ge=1, description="images a step", examples=[32])
     warmup: float = Field(

@@ -1,5 +1,6 @@
 """Training one head: one method, one dataset, one number of shots, one seed."""
 
+import copy
 import importlib.metadata
 import logging
 import math
@@ -84,7 +85,7 @@ def train_head(
 
 
 def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
-    """Train by gradient with AdamW, warm-up and cosine; the last epoch's weights stay.
+    """Train by gradient with warm-up and cosine; the last epoch's weights stay, or the best's.
 
     In each epoch each image comes once, in one of its views.
 
@@ -106,32 +107,49 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     epochs = recipe.epochs_at(shots)
     steps = epochs * math.ceil(len(task.train.labels) / recipe.batch_size)
     peak = recipe.learning_rate or min(1e-3, 0.1 / task.texts.features.shape[1])
-    optimiser = torch.optim.AdamW(
-        classifier.parameters(), lr=peak, weight_decay=recipe.weight_decay, fused=True
-    )
+    optimiser = _make_optimiser(classifier, recipe, peak)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _rise_and_fall(step, steps, recipe.warmup)
     )
-    rows = []
+    number, rows = len(task.train.labels), []
+    best: tuple[float, dict[str, Tensor]] | None = None
     for epoch in progress(range(1, epochs + 1), what="epochs"):
         started, losses, hits = time.perf_counter(), 0.0, 0
         classifier.train()
         for images, labels in _draw_batches(task.train, recipe.batch_size, generator):
             logits = classifier(images)
-            loss = F.cross_entropy(logits, labels)
+            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
             _check_loss(loss, epoch, float(schedule.get_last_lr()[0]))
             optimiser.zero_grad()
             loss.backward()
+            if recipe.clip_gradient is not None:
+                nn.utils.clip_grad_norm_(classifier.parameters(), recipe.clip_gradient)
             optimiser.step()
             schedule.step()
             losses += loss.item() * len(labels)
             hits += int((logits.argmax(dim=1) == labels).sum())
-        number = len(task.train.labels)
+        accuracy = _accuracy(classifier, task.val)
+        if recipe.select == "val" and (best is None or accuracy > best[0]):
+            best = accuracy, copy.deepcopy(classifier.state_dict())
         rows.append(
-            (epoch, losses / number, hits / number, _accuracy(classifier, task.val),
-             schedule.get_last_lr()[0], time.perf_counter() - started)
+            (epoch, losses / number, hits / number, accuracy, schedule.get_last_lr()[0],
+             time.perf_counter() - started)
         )  # fmt: skip
+    if best is not None:
+        classifier.load_state_dict(best[1])
     return pl.DataFrame(rows, schema=HISTORY, orient="row")
+
+
+def _make_optimiser(
+    classifier: nn.Module, recipe: Recipe, learning_rate: float
+) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            classifier.parameters(), learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.AdamW(
+        classifier.parameters(), learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
 
 
 def _read_task(
