@@ -20,11 +20,15 @@ def inputs(dim=32, classes=5, batch=4, tokens=7, width=32):
 @pytest.mark.parametrize("self_attention", [True, False])
 @pytest.mark.parametrize("feed_forward", [0, 4.0])
 @pytest.mark.parametrize("width", [32, 48])
-def test_before_training_the_logits_are_zero_shots(blocks, self_attention, feed_forward, width):
+@pytest.mark.parametrize("residual", ["zero", "gate"])
+@pytest.mark.parametrize("residual_weight", [1.0, 0.3])
+def test_before_training_the_logits_are_zero_shots(
+    blocks, self_attention, feed_forward, width, residual, residual_weight
+):
     texts, spatial, pooled = inputs(width=width)
     guide = VisualGuidedText(
         32, spatial_dim=width, blocks=blocks, self_attention=self_attention,
-        feed_forward=feed_forward,
+        feed_forward=feed_forward, residual=residual, residual_weight=residual_weight, dropout=0.5,
     )  # fmt: skip
     images, classes = Images(pooled, spatial), Texts(texts, 100.0)
     expected = ZeroShot(Settings()).classifier({}, classes)(images)
@@ -60,26 +64,28 @@ def test_the_order_of_spatial_tokens_does_not_matter():
     )
 
 
-def test_the_block_equals_the_textbook_decoder_layer_with_the_same_weights():
+@pytest.mark.parametrize("norm_place", ["pre", "post"])
+def test_the_block_equals_the_textbook_decoder_layer_with_the_same_weights(norm_place):
     texts, spatial, _ = inputs()
-    guide = scrambled(VisualGuidedText(32, heads=4))
+    guide = scrambled(VisualGuidedText(32, heads=4, norm=norm_place))
     block = guide.blocks[0]
     layer = torch.nn.TransformerDecoderLayer(
-        32, 4, 128, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-    )
+        32, 4, 128, dropout=0.0, activation="gelu", batch_first=True,
+        norm_first=norm_place == "pre",
+    )  # fmt: skip
     with torch.no_grad():
-        for theirs, ours in (
-            (layer.self_attn, block.among_texts),
-            (layer.multihead_attn, block.to_image),
-        ):
-            parts = (ours.query, ours.key, ours.value)
+        attentions = (
+            (layer.self_attn, layer.norm1, block.among_texts),
+            (layer.multihead_attn, layer.norm2, block.to_image),
+        )
+        for theirs, norm, ours in attentions:
+            parts = (ours.part.query, ours.part.key, ours.part.value)
             theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
             theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-            theirs.out_proj.load_state_dict(ours.out.state_dict())
-        layer.linear1.load_state_dict(block.feed_forward.rise.state_dict())
-        layer.linear2.load_state_dict(block.feed_forward.fall.state_dict())
-        layer.norm1.load_state_dict(block.among_texts.norm.state_dict())
-        layer.norm2.load_state_dict(block.to_image.norm.state_dict())
+            theirs.out_proj.load_state_dict(ours.part.out.state_dict())
+            norm.load_state_dict(ours.norm.state_dict())
+        layer.linear1.load_state_dict(block.feed_forward.part.rise.state_dict())
+        layer.linear2.load_state_dict(block.feed_forward.part.out.state_dict())
         layer.norm3.load_state_dict(block.feed_forward.norm.state_dict())
     targets = (guide.scale * texts).expand(4, -1, -1)
     expected = F.normalize(layer(targets, guide.spatial_norm(spatial)), dim=-1)
@@ -97,6 +103,15 @@ def test_gradients_reach_every_part_after_one_step():
     without = [name for name, weight in head.named_parameters() if not weight.grad.any()]
     # A key's bias adds the same to all of a query's scores, which the softmax does not see.
     assert [name for name in without if not name.endswith("key.bias")] == []
+
+
+def test_a_gate_learns_from_the_first_step_on():
+    texts, spatial, pooled = inputs()
+    head = VisualGuidedHead(VisualGuidedText(32, residual="gate"), Texts(texts, 100.0))
+    F.cross_entropy(head(Images(pooled, spatial)), torch.arange(4)).backward()
+    gates = [weight for name, weight in head.named_parameters() if name.endswith("gate")]
+    assert len(gates) == 3
+    assert all(gate.grad != 0 for gate in gates)
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():

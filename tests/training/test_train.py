@@ -124,7 +124,9 @@ def test_a_run_leaves_head_history_and_the_exact_settings(on_disk):
     assert run["versions"]["torch"] == torch.__version__.split("+")[0]
     assert run["seconds"] > 0
     assert pl.read_parquet(on_disk / "run" / "history.parquet").height == 2
-    assert "guide.blocks.0.to_image.query.weight" in load_file(on_disk / "run" / "head.safetensors")
+    assert "guide.blocks.0.to_image.part.query.weight" in load_file(
+        on_disk / "run" / "head.safetensors"
+    )
 
 
 def test_only_the_picked_images_are_learned_from(on_disk, task):

@@ -15,6 +15,7 @@ near 1 / sqrt(D), which one step of an adaptive optimiser would drown.
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,12 @@ class VisualGuidedText(nn.Module):
         heads: attention heads, a divisor of D.
         self_attention: whether the texts attend to one another.
         feed_forward: hidden width of the feed-forward part, as a multiple of D; 0 for none.
+        norm: "pre" for norms before each part; "post" for norms after each sum, which takes the
+            mean from the texts and so does not start at zero-shot exactly.
+        residual: "zero" starts each part's last projection at zero; "gate" multiplies each part
+            by a learned number that starts at zero.
+        residual_weight: a fixed weight of each part.
+        dropout: share of each part's output that is dropped in training.
 
     Raises:
         ValueError: D is not a multiple of the heads.
@@ -47,6 +54,10 @@ class VisualGuidedText(nn.Module):
         heads: int = 8,
         self_attention: bool = True,
         feed_forward: float = 4.0,
+        norm: Literal["pre", "post"] = "pre",
+        residual: Literal["zero", "gate"] = "zero",
+        residual_weight: float = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if dim % heads:
@@ -54,8 +65,20 @@ class VisualGuidedText(nn.Module):
         self.scale = math.sqrt(dim)
         spatial_dim = spatial_dim or dim
         self.spatial_norm = nn.LayerNorm(spatial_dim)
+
+        def wrap(part: "Attention | FeedForward") -> Residual:
+            return Residual(
+                part, dim, norm=norm, start=residual, weight=residual_weight, dropout=dropout
+            )
+
         self.blocks = nn.ModuleList(
-            GuidedBlock(dim, spatial_dim, heads, self_attention, feed_forward)
+            GuidedBlock(
+                among_texts=wrap(Attention(dim, dim, heads)) if self_attention else None,
+                to_image=wrap(Attention(dim, spatial_dim, heads)),
+                feed_forward=wrap(FeedForward(dim, round(feed_forward * dim)))
+                if feed_forward
+                else None,
+            )
             for _ in range(blocks)
         )
 
@@ -77,41 +100,76 @@ class VisualGuidedText(nn.Module):
 
 
 class GuidedBlock(nn.Module):
-    """Self-attention among the texts, cross-attention to the image, feed-forward; norms first."""
+    """Self-attention among the texts, cross-attention to the image, feed-forward."""
 
     def __init__(
-        self, dim: int, spatial_dim: int, heads: int, self_attention: bool, feed_forward: float
+        self,
+        *,
+        among_texts: "Residual | None",
+        to_image: "Residual",
+        feed_forward: "Residual | None",
     ) -> None:
         super().__init__()
-        self.among_texts = Attention(dim, dim, heads) if self_attention else None
-        self.to_image = Attention(dim, spatial_dim, heads)
-        self.feed_forward = FeedForward(dim, round(feed_forward * dim)) if feed_forward else None
+        self.among_texts = among_texts
+        self.to_image = to_image
+        self.feed_forward = feed_forward
 
     def forward(self, texts: Tensor, spatial: Tensor) -> Tensor:
         """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, D)."""
         if self.among_texts is not None:
-            texts = texts + self.among_texts(texts)
-        texts = texts + self.to_image(texts, spatial)
+            texts = self.among_texts(texts)
+        texts = self.to_image(texts, spatial)
         if self.feed_forward is not None:
-            texts = texts + self.feed_forward(texts)
+            texts = self.feed_forward(texts)
         return texts
 
 
+class Residual(nn.Module):
+    """x + weight * gate * part(norm(x)), or norm(x + weight * gate * part(x))."""
+
+    def __init__(
+        self,
+        part: "Attention | FeedForward",
+        dim: int,
+        *,
+        norm: str,
+        start: str,
+        weight: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.part = part
+        self.norm = nn.LayerNorm(dim)
+        self.norm_first = norm == "pre"
+        self.weight = weight
+        self.dropout = nn.Dropout(dropout)
+        self.gate = nn.Parameter(torch.zeros(())) if start == "gate" else None
+        if start == "zero":
+            nn.init.zeros_(part.out.weight)
+            nn.init.zeros_(part.out.bias)
+
+    def forward(self, texts: Tensor, *context: Tensor) -> Tensor:
+        """texts (B or 1, K, D) and what the part looks at -> (B, K, D)."""
+        change = self.dropout(self.part(self.norm(texts) if self.norm_first else texts, *context))
+        if self.gate is not None:
+            change = self.gate * change
+        total = texts.add(change, alpha=self.weight)
+        return total if self.norm_first else self.norm(total)
+
+
 class Attention(nn.Module):
-    """Multi-head attention of the normed queries to the context, or to themselves."""
+    """Multi-head attention of the queries to a context, or to one another."""
 
     def __init__(self, dim: int, context_dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(context_dim, dim)
         self.value = nn.Linear(context_dim, dim)
-        self.out = _zero(nn.Linear(dim, dim))
+        self.out = nn.Linear(dim, dim)
 
     def forward(self, queries: Tensor, context: Tensor | None = None) -> Tensor:
         """queries (B or 1, K, D), context (B, N, width) -> (B, K, D)."""
-        queries = self.norm(queries)
         context = queries if context is None else context
         query = self._split(self.query(queries)).expand(len(context), -1, -1, -1)
         key, value = self._split(self.key(context)), self._split(self.value(context))
@@ -124,17 +182,16 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers with a GELU between them, on the normed texts."""
+    """Two layers with a GELU between them."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
         self.rise = nn.Linear(dim, hidden)
-        self.fall = _zero(nn.Linear(hidden, dim))
+        self.out = nn.Linear(hidden, dim)
 
     def forward(self, texts: Tensor) -> Tensor:
         """(B, K, D) -> (B, K, D)."""
-        return self.fall(F.gelu(self.rise(self.norm(texts))))
+        return self.out(F.gelu(self.rise(texts)))
 
 
 class VisualGuidedHead(nn.Module):
@@ -159,9 +216,3 @@ class VisualGuidedHead(nn.Module):
         guided = self.guide(self.texts, images.spatial)  # (B, K, D)
         pooled = F.normalize(images.pooled, dim=-1)  # (B, D)
         return self.logit_scale * torch.einsum("bd,bkd->bk", pooled, guided)
-
-
-def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,24 @@ class VTClipSettings(Recipe):
         description="hidden width of the feed-forward part as a multiple of the features' width, "
         "0 for none",
         examples=[4.0],
+    )
+    norm: Literal["pre", "post"] = Field(
+        default="pre",
+        description="norms before each part (pre), or after each sum (post), which does not start "
+        "at zero-shot",
+        examples=["pre"],
+    )
+    residual: Literal["zero", "gate"] = Field(
+        default="zero",
+        description="how the parts start at nothing: last projections at zero, or a learned gate "
+        "at zero",
+        examples=["zero"],
+    )
+    residual_weight: float = Field(
+        default=1.0, gt=0, description="fixed weight of each part, above 0", examples=[1.0]
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="dropout in each part, 0 to below 1", examples=[0.1]
     )
 
 
@@ -66,5 +84,9 @@ class VTClip(Method):
             heads=self.settings.heads,
             self_attention=self.settings.self_attention,
             feed_forward=self.settings.feed_forward,
+            norm=self.settings.norm,
+            residual=self.settings.residual,
+            residual_weight=self.settings.residual_weight,
+            dropout=self.settings.dropout,
         )
         return VisualGuidedHead(guide, texts)
