@@ -152,6 +152,35 @@ def test_a_redirect_is_followed(fetch, server, archive):
     assert archive.read_bytes() == CONTENT
 
 
+def test_a_redirect_in_circles_goes_on_to_the_next_address(fetch, server, archive):
+    def circle(handler, _):
+        handler.send_response(302)
+        handler.send_header("Location", "/circle")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.behaviours["/circle"] = circle
+    fetch("/circle", "/file")
+    assert archive.read_bytes() == CONTENT
+
+
+def test_a_server_that_goes_on_from_another_place_is_not_believed(fetch, server, archive):
+    def elsewhere(handler, number):
+        if number == 1:
+            return handler.serve(cut=300_000)
+        if number > 2:
+            return handler.serve()
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}")
+        handler.send_header("Content-Length", str(len(CONTENT) - 5))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[5:])
+
+    server.behaviours["/file"] = elsewhere
+    fetch("/file", expected=Expected())
+    assert archive.read_bytes() == CONTENT
+
+
 def test_a_server_that_announces_another_length_is_refused_before_it_sends(fetch, server, archive):
     server.behaviours["/lie"] = lambda handler, _: handler.serve(content=CONTENT + b"more")
     with pytest.raises(FetchError, match=r"announces 1,024,004 bytes, expected 1,024,000"):

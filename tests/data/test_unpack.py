@@ -183,6 +183,16 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path, folder):
     refused(folder, tar(tmp_path / "x.tgz", [("caf\udce9.jpg", b"")]), r"caf\\xe9.*not UTF-8")
 
 
+def test_a_full_disk_is_not_blamed_on_the_archive(tmp_path, folder, monkeypatch):
+    def full(self, target, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(unpack._Unpacker, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(folder, tar(tmp_path / "x.tgz", FILES))
+    assert not folder.exists()
+
+
 def test_an_earlier_folder_stays_when_a_new_archive_is_broken(tmp_path, folder):
     run(folder, tar(tmp_path / "x.tgz", FILES))
     with pytest.raises(UnpackError):

@@ -168,7 +168,7 @@ def _fetch(address: str, part: Path, expected: Expected, pause: float) -> None:
     for number in range(1, TRIES + 1):
         try:
             return _download(address, part, expected)
-        except (_InterruptedError, httpx.TransportError) as error:
+        except (_InterruptedError, httpx.RequestError) as error:
             reason = f"{error or type(error).__name__} (try {number} of {TRIES})"
             if number == TRIES:
                 raise _InterruptedError(reason) from None
@@ -192,7 +192,10 @@ def _download(address: str, part: Path, expected: Expected) -> None:
             part.unlink(missing_ok=True)
             raise _InterruptedError("the server does not go on from where the download stopped")
         _check_response(response, expected)
-        resumed = response.status_code == 206 and _starts_at(response, have)
+        resumed = response.status_code == 206
+        if resumed and not _starts_at(response, have):
+            part.unlink(missing_ok=True)
+            raise _InterruptedError("the server goes on from another place than was asked")
         if have and not resumed:
             logger.info("%s: the server sends the file from its start", address)
         length = _length_of(response, have if resumed else 0)

@@ -121,6 +121,8 @@ class _Unpacker:
         except UnpackError as error:
             raise UnpackError(f"{path}: {error}") from None
         except BROKEN as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's trouble (full, say), and not the archive's
             raise UnpackError(
                 f"{path}: broken or cut off: {error or type(error).__name__}. "
                 "Delete it and run again to fetch it anew."

@@ -42,8 +42,8 @@ class LinearProbe(Method):
         assert task.train is not None
         assert task.val is not None
         assert isinstance(self.settings, LinearProbeSettings)
-        images, labels = _unit(task.train.pooled[:, 0]), task.train.labels.numpy()
-        val_images, val_labels = _unit(task.val.pooled[:, 0]), task.val.labels.numpy()
+        images, labels = _unit(task.train.pooled[:, 0]), task.train.labels.cpu().numpy()
+        val_images, val_labels = _unit(task.val.pooled[:, 0]), task.val.labels.cpu().numpy()
         probes = [
             LogisticRegression(C=strength, max_iter=self.settings.iterations).fit(images, labels)
             for strength in sorted(self.settings.inverse_regularisation)

@@ -165,6 +165,12 @@ def test_images_of(dataset):
     return 0 if counts is None else counts.test
 
 
+def weights_of_ones_own():
+    """The file of weights that the configuration names, where it names no tag of open_clip's."""
+    pretrained = EXPERIMENT.backbone.pretrained
+    return [pretrained] if os.path.isfile(pretrained) and pretrained != WEIGHTS else []
+
+
 def shard_of(wildcards):
     """(i, n) of a part of the test features: the i-th of n."""
     found = re.fullmatch(r"test-(\d+)of(\d+)", wildcards.part)

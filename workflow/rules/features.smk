@@ -4,6 +4,8 @@ BACKBONE_PARAMS = EXPERIMENT.backbone.model_dump()
 
 
 rule fetch_backbone:
+    input:
+        weights_of_ones_own(),
     output:
         "resources/backbones/{backbone}.safetensors",
     log:
