@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,6 +17,10 @@ class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values do not change once checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    def for_dataset(self, dataset: str) -> Self:
+        """The settings as they hold for one dataset."""
+        return self
 
 
 Checked = TypeVar("Checked", bound=Settings)

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from vtclip.methods import METHODS
+from vtclip.methods import METHODS, check_methods
 from vtclip.methods.base import Images, Recipe
 from vtclip.methods.linear_probe import LinearProbe, LinearProbeSettings
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
@@ -83,3 +83,22 @@ def test_epochs_follow_the_number_of_shots_as_coops_do(shots, epochs):
 
 def test_one_number_of_epochs_holds_for_all_shots():
     assert Recipe(epochs=7).epochs_at(16) == 7
+
+
+def test_a_dataset_may_have_epochs_of_its_own():
+    recipe = Recipe(epochs={1: 5, 4: 9}, epochs_of={"imagenet": 2, "dtd": {1: 3, 8: 4}})
+    assert recipe.for_dataset("imagenet").epochs_at(16) == 2
+    assert recipe.for_dataset("dtd").epochs_at(16) == 4
+    assert recipe.for_dataset("digits").epochs_at(16) == 9
+
+
+def test_another_datasets_epochs_do_not_change_a_datasets_settings():
+    before, after = Recipe(), Recipe(epochs_of={"imagenet": 7})
+    assert before.for_dataset("digits") == after.for_dataset("digits")
+    assert before.for_dataset("imagenet") != after.for_dataset("imagenet")
+
+
+@pytest.mark.parametrize("epochs", [0, {}, {1: 0}, {0: 5}, "many"])
+def test_epochs_that_cannot_be_are_refused(epochs):
+    with pytest.raises(ConfigError, match="epochs"):
+        check_methods({"vt_clip": {"epochs": epochs}}, source="mine.yaml")

@@ -64,32 +64,119 @@ def test_the_order_of_spatial_tokens_does_not_matter():
     )
 
 
-@pytest.mark.parametrize("norm_place", ["pre", "post"])
-def test_the_block_equals_the_textbook_decoder_layer_with_the_same_weights(norm_place):
-    texts, spatial, _ = inputs()
-    guide = scrambled(VisualGuidedText(32, heads=4, norm=norm_place))
-    block = guide.blocks[0]
+def textbook(guide, norm_place):
+    """PyTorch's decoder layer with a block's weights, and each of our weights' name in it."""
+    dim, heads = guide.dim, guide.blocks[0].to_image.part.heads
     layer = torch.nn.TransformerDecoderLayer(
-        32, 4, 128, dropout=0.0, activation="gelu", batch_first=True,
+        dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True,
         norm_first=norm_place == "pre",
     )  # fmt: skip
+    names = {
+        "among_texts.norm": "norm1", "to_image.norm": "norm2", "feed_forward.norm": "norm3",
+        "feed_forward.part.rise": "linear1", "feed_forward.part.out": "linear2",
+        "among_texts.part.out": "self_attn.out_proj",
+        "to_image.part.out": "multihead_attn.out_proj",
+    }  # fmt: skip
+    slices = {}
+    for kind in ("weight", "bias"):
+        for ours, theirs in names.items():
+            slices[f"{ours}.{kind}"] = (f"{theirs}.{kind}", slice(None))
+        for ours, theirs in (("among_texts", "self_attn"), ("to_image", "multihead_attn")):
+            for number, part in enumerate(("query", "key", "value")):
+                rows = slice(number * dim, (number + 1) * dim)
+                slices[f"{ours}.part.{part}.{kind}"] = (f"{theirs}.in_proj_{kind}", rows)
+    weights = dict(layer.named_parameters())
     with torch.no_grad():
-        attentions = (
-            (layer.self_attn, layer.norm1, block.among_texts),
-            (layer.multihead_attn, layer.norm2, block.to_image),
-        )
-        for theirs, norm, ours in attentions:
-            parts = (ours.part.query, ours.part.key, ours.part.value)
-            theirs.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-            theirs.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-            theirs.out_proj.load_state_dict(ours.part.out.state_dict())
-            norm.load_state_dict(ours.norm.state_dict())
-        layer.linear1.load_state_dict(block.feed_forward.part.rise.state_dict())
-        layer.linear2.load_state_dict(block.feed_forward.part.out.state_dict())
-        layer.norm3.load_state_dict(block.feed_forward.norm.state_dict())
+        for ours, (theirs, rows) in slices.items():
+            weights[theirs][rows] = guide.blocks[0].get_parameter(ours)
+    return layer, slices
+
+
+def similarities(guided, pooled):
+    return torch.einsum("bd,bkd->bk", F.normalize(pooled, dim=-1), guided)
+
+
+@pytest.mark.parametrize("norm_place", ["pre", "post"])
+@pytest.mark.parametrize("memory", [None, 30_000])
+def test_values_and_gradients_equal_the_textbook_decoder_layers(norm_place, memory):
+    texts, spatial, pooled = inputs(classes=9)
+    guide = scrambled(VisualGuidedText(32, heads=4, norm=norm_place, memory=memory))
+    layer, slices = textbook(guide, norm_place)
     targets = (guide.scale * texts).expand(4, -1, -1)
     expected = F.normalize(layer(targets, guide.spatial_norm(spatial)), dim=-1)
     torch.testing.assert_close(guide(texts, spatial), expected, rtol=1e-5, atol=1e-5)
+
+    labels = torch.arange(4)
+    F.cross_entropy(similarities(expected, pooled), labels).backward()
+    norms_gradient = guide.spatial_norm.weight.grad.clone()
+    guide.zero_grad()
+    F.cross_entropy(guide.similarity(texts, spatial, pooled), labels).backward()
+    theirs = {name: weight.grad for name, weight in layer.named_parameters()}
+    for name, (their_name, rows) in slices.items():
+        ours = guide.blocks[0].get_parameter(name).grad
+        torch.testing.assert_close(ours, theirs[their_name][rows], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(guide.spatial_norm.weight.grad, norms_gradient, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"blocks": 2}, {"feed_forward": 0, "norm": "post"}])
+@pytest.mark.parametrize(("memory", "keep"), [(80_000, "products"), (30_000, "nothing"), (1, None)])
+def test_split_classes_give_the_same_values_and_gradients(settings, memory, keep):
+    texts, spatial, pooled = inputs(classes=11, batch=6)
+    results = []
+    for limit in (1 << 30, memory):
+        guide = scrambled(VisualGuidedText(32, memory=limit, **settings))
+        similarity = guide.similarity(texts, spatial, pooled)
+        F.cross_entropy(50 * similarity, torch.arange(6)).backward()
+        results.append([similarity, *(weight.grad for weight in guide.parameters())])
+        torch.testing.assert_close(
+            similarity, similarities(guide(texts, spatial), pooled), rtol=1e-5, atol=1e-5
+        )
+    if keep and not settings:
+        assert guide._plan(texts, spatial).keep == keep
+    for whole, split in zip(*results, strict=True):
+        torch.testing.assert_close(whole, split, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_the_same_in_the_second_computation_of_a_chunk():
+    """Else the gradient would belong to another loss than the one that was computed."""
+    texts, spatial, pooled = inputs(classes=8)
+    guide = scrambled(VisualGuidedText(32, dropout=0.5, memory=20_000)).double()
+    texts, spatial, pooled = texts.double(), spatial.double(), pooled.double()
+
+    def loss():
+        torch.manual_seed(3)
+        return guide.similarity(texts, spatial, pooled).square().sum()
+
+    loss().backward()
+    weight = guide.blocks[0].feed_forward.part.out.bias
+    slope, step = weight.grad[5].item(), 1e-3
+    with torch.no_grad():
+        weight[5] += step
+        up = loss()
+        weight[5] -= 2 * step
+        down = loss()
+    assert ((up - down) / (2 * step)).item() == pytest.approx(slope, rel=1e-2)
+
+
+def test_attention_is_the_mean_over_heads_of_softmax_query_key():
+    texts, spatial, _ = inputs()
+    guide = scrambled(VisualGuidedText(32, heads=2))
+    attention = guide.attention(texts, spatial)
+    assert attention.shape == (4, 5, 7)
+    torch.testing.assert_close(attention.sum(-1), torch.ones(4, 5))
+    block = guide.blocks[0]
+    queries = block.to_image.norm(block.among_texts((guide.scale * texts)[None]))[0]
+    part, tokens = block.to_image.part, guide.spatial_norm(spatial)
+    for image in range(4):
+        for text in range(5):
+            query, key = part.query(queries[text]), part.key(tokens[image])
+            heads = [
+                (key[:, half] @ query[half] / 4).softmax(0)
+                for half in (slice(0, 16), slice(16, 32))
+            ]
+            torch.testing.assert_close(
+                attention[image, text], (heads[0] + heads[1]) / 2, rtol=1e-4, atol=1e-5
+            )
 
 
 def test_gradients_reach_every_part_after_one_step():

@@ -52,7 +52,7 @@ def test_one_methods_setting_plans_that_methods_runs_predictions_and_the_tables(
 
 
 def test_changed_training_code_plans_training_and_what_follows_and_no_features(changed):
-    changed.edit("vtclip/training/train.py", "optimiser.zero_grad()", "optimiser.zero_grad(True)")
+    changed.edit("vtclip/training/train.py", "torch.manual_seed(seed)", "torch.manual_seed(+seed)")
     methods = ("zero_shot", "linear_probe", "vt_clip")
     assert changed.plan() == all_of(methods) | TABLES
 

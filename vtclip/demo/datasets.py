@@ -59,7 +59,7 @@ def _letters(seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     )
     fonts = torch.randint(len(HELD_OUT_FONTS), labels.shape, generator=generator)
     glyphs = draw_sheet(LETTERS, HELD_OUT_FONTS)[labels, fonts]  # (M, 48, 48)
-    pixels = distort(glyphs, generator) + _clutter(len(labels), generator)
+    pixels = distort(glyphs, generator, zoom=(1.0, 1.8)) + _clutter(len(labels), generator)
     pixels = pixels + 0.2 * torch.randn(pixels.shape, generator=generator)
     return (pixels.clamp(0, 1) * 255).round().byte().numpy(), labels.numpy(), list(LETTERS)
 

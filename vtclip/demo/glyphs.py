@@ -70,7 +70,7 @@ def distort(
     *,
     turn: float = 0.25,
     shear: float = 0.25,
-    zoom: tuple[float, float] = (1.0, 1.8),
+    zoom: tuple[float, float] = (1.2, 2.2),
     shift: float = 0.15,
     size: int = 32,
 ) -> torch.Tensor:

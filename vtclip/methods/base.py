@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -22,7 +22,8 @@ class Shots:
 
     Attributes:
         pooled: (M, V, D) float32; V views of M images, view 0 the test view.
-        spatial: (M, V, N, width) float32, or None where the method reads none.
+        spatial: (M, V, N, width) float16 or float32, or None where the method reads none; in main
+            memory where the device has no room for it.
         labels: (M,) int64.
     """
 
@@ -100,6 +101,10 @@ class Method:
         raise NotImplementedError
 
 
+PositiveInt = Annotated[int, Field(ge=1)]
+Epochs = PositiveInt | Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
+
+
 class Recipe(Settings):
     """How a head is trained by gradient."""
 
@@ -137,11 +142,27 @@ class Recipe(Settings):
         description="share of the steps in which the learning rate rises, 0 to below 1",
         examples=[0.05],
     )
-    epochs: int | dict[int, int] = Field(
+    epochs: Epochs = Field(
         default={1: 50, 2: 100, 8: 200},  # CoOp's
         description="epochs, or from which number of shots on how many epochs",
         examples=[{1: 50, 2: 100, 8: 200}],
     )
+    epochs_of: dict[str, Epochs] = Field(
+        default={"imagenet": 50},  # CoOp's
+        description="dataset -> its own epochs, in place of `epochs`",
+        examples=[{"imagenet": 50}],
+    )
+    compile: bool = Field(
+        default=False,
+        description="whether torch.compile fuses a step's operations: a minute at the start of "
+        "each job, which only long trainings earn back",
+        examples=[False],
+    )
+
+    def for_dataset(self, dataset: str) -> Self:
+        """With the epochs of the dataset."""
+        epochs = self.epochs_of.get(dataset, self.epochs)
+        return self.model_copy(update={"epochs": epochs, "epochs_of": {}})
 
     def epochs_at(self, shots: int) -> int:
         """Epochs at a number of shots: those of the largest number named that is not above it."""

@@ -12,16 +12,23 @@ values. What a text reads from an image is added to it:
 The last projection of each part starts at zero, so that x / |x| is T before the first step, and
 training starts at zero-shot CLIP. The factor sqrt(D) matters: a text of unit length has entries
 near 1 / sqrt(D), which one step of an adaptive optimiser would drown.
+
+What does not depend on the image (the texts' attention to one another, their queries) is computed
+once, and not once an image as in a decoder layer given (B, K, D). Where the
+B x K pairs take much memory, the classes are worked through in chunks (`vtclip.methods.chunks`).
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtclip.methods.base import Images, Texts
+from vtclip.methods.chunks import Chunks, in_chunks, memory_for_pairs, plan_chunks
 
 
 class VisualGuidedText(nn.Module):
@@ -40,6 +47,8 @@ class VisualGuidedText(nn.Module):
             by a learned number that starts at zero.
         residual_weight: a fixed weight of each part.
         dropout: share of each part's output that is dropped in training.
+        memory: bytes that the B x K pairs may take before the classes are split; left out, a
+            quarter of what is free on the device at the first call.
 
     Raises:
         ValueError: D is not a multiple of the heads.
@@ -58,11 +67,15 @@ class VisualGuidedText(nn.Module):
         residual: Literal["zero", "gate"] = "zero",
         residual_weight: float = 1.0,
         dropout: float = 0.0,
+        memory: int | None = None,
     ) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"heads: expected a divisor of the width {dim}, found {heads}.")
+        self.dim = dim
         self.scale = math.sqrt(dim)
+        self.feed_forward = feed_forward
+        self.memory = memory
         spatial_dim = spatial_dim or dim
         self.spatial_norm = nn.LayerNorm(spatial_dim)
 
@@ -92,15 +105,73 @@ class VisualGuidedText(nn.Module):
         Returns:
             (B, K, D) of unit length.
         """
+        return self._guide(texts, spatial, partial(F.normalize, dim=-1))
+
+    def similarity(self, texts: Tensor, spatial: Tensor, pooled: Tensor) -> Tensor:
+        """cos(pooled, guided texts), without ever holding all the guided texts.
+
+        Args:
+            texts: (K, D) of unit length.
+            spatial: (B, N, width).
+            pooled: (B, D).
+
+        Returns:
+            (B, K) float32, whatever the precision of the layers.
+        """
+        pooled = F.normalize(pooled.float(), dim=-1)
+
+        def compare(guided: Tensor) -> Tensor:
+            with torch.autocast(guided.device.type, enabled=False):
+                guided = F.normalize(guided.float(), dim=-1)  # (B, k, D)
+                return torch.einsum("bd,bkd->bk", pooled, guided)
+
+        return self._guide(texts, spatial, compare)
+
+    def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
+        """Where each text looks in the last block.
+
+        Args:
+            texts: (K, D) of unit length.
+            spatial: (B, N, width).
+
+        Returns:
+            (B, K, N), the mean over heads; each text's weights sum to 1.
+        """
+        guided, spatial = self._guide_up_to_last(texts, spatial)
+        last = self.blocks[-1]
+        assert isinstance(last, GuidedBlock)
+        return last.attention(guided, spatial)
+
+    def _guide(self, texts: Tensor, spatial: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
+        """finish(guided texts), a chunk of the classes at a time."""
+        guided, spatial = self._guide_up_to_last(texts, spatial)
+        return self.blocks[-1](guided, spatial, self._plan(texts, spatial), finish)
+
+    def _guide_up_to_last(self, texts: Tensor, spatial: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes into the last block: texts (B or 1, K, D), normalised spatial features."""
         spatial = self.spatial_norm(spatial)
         guided = (self.scale * texts)[None]  # (1, K, D) until the images come in
-        for block in self.blocks:
-            guided = block(guided, spatial)
-        return F.normalize(guided, dim=-1).expand(len(spatial), -1, -1)
+        for block in self.blocks[:-1]:
+            guided = block(guided, spatial, self._plan(texts, spatial))
+        return guided, spatial
+
+    def _plan(self, texts: Tensor, spatial: Tensor) -> Chunks:
+        if self.memory is None:
+            self.memory = memory_for_pairs(texts.device)
+        # A pair's numbers of size D: attended, projected, sum and norm twice; the hidden ones and
+        # their GELU. Of these the two projections and the hidden ones are matrix products.
+        return plan_chunks(
+            len(spatial), len(texts),
+            numbers=(6 + 2 * self.feed_forward) * self.dim,
+            products=(2 + self.feed_forward) * self.dim,
+            memory=self.memory, device=texts.device,
+        )  # fmt: skip
 
 
 class GuidedBlock(nn.Module):
     """Self-attention among the texts, cross-attention to the image, feed-forward."""
+
+    to_image: "Residual"
 
     def __init__(
         self,
@@ -114,18 +185,37 @@ class GuidedBlock(nn.Module):
         self.to_image = to_image
         self.feed_forward = feed_forward
 
-    def forward(self, texts: Tensor, spatial: Tensor) -> Tensor:
-        """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, D)."""
+    def forward(
+        self,
+        texts: Tensor,
+        spatial: Tensor,
+        chunks: Chunks,
+        finish: Callable[[Tensor], Tensor] = lambda texts: texts,
+    ) -> Tensor:
+        """texts (B or 1, K, D), spatial (B, N, width) -> finish((B, K, D))."""
+
+        def look(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            texts = self.to_image(texts, key, value)
+            if self.feed_forward is not None:
+                texts = self.feed_forward(texts)
+            return finish(texts)
+
         if self.among_texts is not None:
             texts = self.among_texts(texts)
-        texts = self.to_image(texts, spatial)
-        if self.feed_forward is not None:
-            texts = self.feed_forward(texts)
-        return texts
+        return in_chunks(look, texts, *self.to_image.part.read(spatial), chunks=chunks)
+
+    def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
+        """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, N)."""
+        if self.among_texts is not None:
+            texts = self.among_texts(texts)
+        key, _ = self.to_image.part.read(spatial)
+        return self.to_image.part.weights(self.to_image.before(texts), key)
 
 
 class Residual(nn.Module):
     """x + weight * gate * part(norm(x)), or norm(x + weight * gate * part(x))."""
+
+    part: Any  # Attention | FeedForward
 
     def __init__(
         self,
@@ -150,11 +240,15 @@ class Residual(nn.Module):
 
     def forward(self, texts: Tensor, *context: Tensor) -> Tensor:
         """texts (B or 1, K, D) and what the part looks at -> (B, K, D)."""
-        change = self.dropout(self.part(self.norm(texts) if self.norm_first else texts, *context))
+        change = self.dropout(self.part(self.before(texts), *context))
         if self.gate is not None:
             change = self.gate * change
         total = texts.add(change, alpha=self.weight)
         return total if self.norm_first else self.norm(total)
+
+    def before(self, texts: Tensor) -> Tensor:
+        """What the part is given."""
+        return self.norm(texts) if self.norm_first else texts
 
 
 class Attention(nn.Module):
@@ -168,13 +262,25 @@ class Attention(nn.Module):
         self.value = nn.Linear(context_dim, dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, queries: Tensor, context: Tensor | None = None) -> Tensor:
-        """queries (B or 1, K, D), context (B, N, width) -> (B, K, D)."""
-        context = queries if context is None else context
-        query = self._split(self.query(queries)).expand(len(context), -1, -1, -1)
-        key, value = self._split(self.key(context)), self._split(self.value(context))
+    def forward(
+        self, queries: Tensor, key: Tensor | None = None, value: Tensor | None = None
+    ) -> Tensor:
+        """queries (B or 1, K, D) to what was read of a context, or to one another -> (B, K, D)."""
+        if key is None or value is None:
+            key, value = self.read(queries)
+        query = self._split(self.query(queries)).expand(len(key), -1, -1, -1)
         attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, K, D / heads)
         return self.out(attended.transpose(1, 2).flatten(2))
+
+    def read(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, width) -> key and value, (B, heads, N, D / heads) each."""
+        return self._split(self.key(context)), self._split(self.value(context))
+
+    def weights(self, queries: Tensor, key: Tensor) -> Tensor:
+        """queries (B or 1, K, D) -> (B, K, N): the shares of each token, the mean over heads."""
+        query = self._split(self.query(queries))
+        scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (B, heads, K, N)
+        return scores.softmax(dim=-1).mean(dim=1)
 
     def _split(self, tokens: Tensor) -> Tensor:
         """(B, N, D) -> (B, heads, N, D / heads)."""
@@ -213,6 +319,4 @@ class VisualGuidedHead(nn.Module):
     def forward(self, images: Images) -> Tensor:
         """logits (B, K) = scale * cos(pooled, guided texts)."""
         assert images.spatial is not None
-        guided = self.guide(self.texts, images.spatial)  # (B, K, D)
-        pooled = F.normalize(images.pooled, dim=-1)  # (B, D)
-        return self.logit_scale * torch.einsum("bd,bkd->bk", pooled, guided)
+        return self.logit_scale * self.guide.similarity(self.texts, images.spatial, images.pooled)

@@ -1,42 +1,26 @@
 """Training one head: one method, one dataset, one number of shots, one seed."""
 
-import copy
 import importlib.metadata
 import logging
-import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vtclip.devices import free_memory
 from vtclip.features.store import FeatureSet, check_origin, read_texts
 from vtclip.files import write_json, writing
-from vtclip.logs import progress
 from vtclip.methods import METHODS
-from vtclip.methods.base import Head, Images, Recipe, Shots, Task, Texts
+from vtclip.methods.base import Recipe, Shots, Task, Texts
+from vtclip.training.optimise import HISTORY, optimise
 
 logger = logging.getLogger(__name__)
-
-HISTORY = {
-    "epoch": pl.Int32,
-    "loss": pl.Float64,
-    "train_accuracy": pl.Float64,
-    "val_accuracy": pl.Float64,
-    "learning_rate": pl.Float64,
-    "seconds": pl.Float64,
-}
-
-
-class TrainingError(RuntimeError):
-    """A training that cannot go on."""
 
 
 def train_head(
@@ -84,74 +68,6 @@ def train_head(
     )
 
 
-def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
-    """Train by gradient with warm-up and cosine; the last epoch's weights stay, or the best's.
-
-    In each epoch each image comes once, in one of its views.
-
-    Args:
-        classifier: Images -> logits (B, K); trained in place.
-        task: the shots to learn from.
-        recipe: how.
-
-    Returns:
-        One row an epoch, as HISTORY names it; accuracies in 0 .. 1, of the training batches as
-        they were met and of the validation shots.
-
-    Raises:
-        TrainingError: the loss is no longer a number.
-    """
-    assert task.train is not None
-    generator = torch.Generator().manual_seed(task.seed)
-    shots = int(task.train.labels.bincount().max())
-    epochs = recipe.epochs_at(shots)
-    steps = epochs * math.ceil(len(task.train.labels) / recipe.batch_size)
-    peak = recipe.learning_rate or min(1e-3, 0.1 / task.texts.features.shape[1])
-    optimiser = _make_optimiser(classifier, recipe, peak)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _rise_and_fall(step, steps, recipe.warmup)
-    )
-    number, rows = len(task.train.labels), []
-    best: tuple[float, dict[str, Tensor]] | None = None
-    for epoch in progress(range(1, epochs + 1), what="epochs"):
-        started, losses, hits = time.perf_counter(), 0.0, 0
-        classifier.train()
-        for images, labels in _draw_batches(task.train, recipe.batch_size, generator):
-            logits = classifier(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            _check_loss(loss, epoch, float(schedule.get_last_lr()[0]))
-            optimiser.zero_grad()
-            loss.backward()
-            if recipe.clip_gradient is not None:
-                nn.utils.clip_grad_norm_(classifier.parameters(), recipe.clip_gradient)
-            optimiser.step()
-            schedule.step()
-            losses += loss.item() * len(labels)
-            hits += int((logits.argmax(dim=1) == labels).sum())
-        accuracy = _accuracy(classifier, task.val)
-        if recipe.select == "val" and (best is None or accuracy > best[0]):
-            best = accuracy, copy.deepcopy(classifier.state_dict())
-        rows.append(
-            (epoch, losses / number, hits / number, accuracy, schedule.get_last_lr()[0],
-             time.perf_counter() - started)
-        )  # fmt: skip
-    if best is not None:
-        classifier.load_state_dict(best[1])
-    return pl.DataFrame(rows, schema=HISTORY, orient="row")
-
-
-def _make_optimiser(
-    classifier: nn.Module, recipe: Recipe, learning_rate: float
-) -> torch.optim.Optimizer:
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(
-            classifier.parameters(), learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
-        )
-    return torch.optim.AdamW(
-        classifier.parameters(), learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
-
-
 def _read_task(
     texts: str | Path,
     shots: str | Path | None,
@@ -184,51 +100,17 @@ def _select(found: FeatureSet, picked: pl.DataFrame, device: torch.device) -> Sh
     spatial = features.spatial
     return Shots(
         features.pooled.to(device, torch.float32).unflatten(0, shape),
-        None if spatial is None else spatial.to(device, torch.float32).unflatten(0, shape),
+        None if spatial is None else _place(spatial, device).unflatten(0, shape),
         features.labels.unflatten(0, shape)[:, 0].to(device),
     )
 
 
-def _draw_batches(
-    shots: Shots, batch_size: int, generator: torch.Generator
-) -> Iterator[tuple[Images, Tensor]]:
-    """Every image once, in random order, each in a random one of its views."""
-    number, views = shots.pooled.shape[:2]
-    order = torch.randperm(number, generator=generator)
-    view = torch.randint(views, (number,), generator=generator)
-    for rows in order.split(batch_size):
-        spatial = None if shots.spatial is None else shots.spatial[rows, view[rows]]
-        yield Images(shots.pooled[rows, view[rows]], spatial), shots.labels[rows]
-
-
-def _rise_and_fall(step: int, steps: int, warmup: float) -> float:
-    """Linear from 0 to 1 over the warm-up, then half a cosine down to 0."""
-    rise = warmup * steps
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def _check_loss(loss: Tensor, epoch: int, learning_rate: float) -> None:
-    if not torch.isfinite(loss):
-        raise TrainingError(
-            f"The loss is {loss.item()} in epoch {epoch} at learning rate {learning_rate:.3g}. "
-            "Try a smaller `learning_rate` or a longer `warmup`."
-        )
-
-
-@torch.inference_mode()
-def _accuracy(classifier: nn.Module, shots: Shots | None, batch_size: int = 256) -> float:
-    """Share of the images whose test view is classified rightly; NaN without images."""
-    if shots is None or not len(shots.labels):
-        return math.nan
-    classifier.eval()
-    hits = 0
-    for rows in torch.arange(len(shots.labels)).split(batch_size):
-        spatial = None if shots.spatial is None else shots.spatial[rows, 0]
-        logits = classifier(Images(shots.pooled[rows, 0], spatial))
-        hits += int((logits.argmax(dim=1) == shots.labels[rows]).sum())
-    return hits / len(shots.labels)
+def _place(spatial: Tensor, device: torch.device) -> Tensor:
+    """On the device, where that takes half of what is free there at most; else in main memory."""
+    if spatial.nbytes <= free_memory(device) // 2:
+        return spatial.to(device)
+    logger.info("Streaming %.1f GB of spatial features from main memory.", spatial.nbytes / 1e9)
+    return spatial
 
 
 def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
@@ -246,6 +128,3 @@ def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
             for name in ("torch", "open_clip_torch", "scikit-learn", "polars")
         },
     }
-
-
-__all__ = ["HISTORY", "Head", "TrainingError", "optimise", "train_head"]

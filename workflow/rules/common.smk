@@ -227,8 +227,9 @@ def heads_of(wildcards):
 
 
 def settings_of(wildcards):
-    """The settings of a method, all of them, as plain values."""
-    return METHOD_SETTINGS[wildcards.method].model_dump(mode="json")
+    """The settings of a method for a dataset, all of them, as plain values."""
+    settings = METHOD_SETTINGS[wildcards.method].for_dataset(wildcards.dataset)
+    return settings.model_dump(mode="json")
 
 
 def all_heads():

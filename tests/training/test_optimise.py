@@ -1,0 +1,99 @@
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vtclip.methods.base import Images, Recipe
+from vtclip.methods.vt_clip import VTClip, VTClipSettings
+from vtclip.training.optimise import TrainingError, optimise
+
+
+def test_the_loss_falls_and_the_shots_are_learned(task):
+    method = VTClip(VTClipSettings(epochs=150, learning_rate=1e-3, batch_size=4))
+    classifier = method.classifier(method.start(task), task.texts)
+    history = optimise(classifier, task, method.settings)
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert history["train_accuracy"][-1] > 0.9
+    assert history.height == 150
+    assert history["val_accuracy"].is_between(0, 1).all()
+
+
+def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero(task):
+    recipe = VTClipSettings(epochs=20, learning_rate=1e-3, batch_size=12, warmup=0.2)
+    method = VTClip(recipe)
+    history = optimise(method.classifier(method.start(task), task.texts), task, recipe)
+    rates = history["learning_rate"].to_list()
+    assert rates.index(max(rates)) == 3
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_training_again_gives_the_same_weights_bit_for_bit(task):
+    method = VTClip(VTClipSettings(epochs=3))
+    heads = []
+    for _ in range(2):
+        classifier = method.classifier(method.start(task), task.texts)
+        optimise(classifier, task, method.settings)
+        heads.append(classifier.state_dict())
+        torch.rand(3)
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_both_optimisers_lower_the_loss(task, optimiser):
+    rate = {"adamw": 1e-3, "sgd": 1e-2}[optimiser]
+    recipe = VTClipSettings(
+        epochs=30, learning_rate=rate, optimiser=optimiser, clip_gradient=1.0, label_smoothing=0.1
+    )
+    method = VTClip(recipe)
+    history = optimise(method.classifier(method.start(task), task.texts), task, recipe)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_the_best_epoch_on_the_validation_shots_is_kept_where_the_recipe_says_so(task):
+    recipe = VTClipSettings(epochs=30, learning_rate=3e-3, select="val")
+    method = VTClip(recipe)
+    classifier = method.classifier(method.start(task), task.texts)
+    history = optimise(classifier, task, recipe)
+    classifier.eval()
+    with torch.no_grad():
+        logits = classifier(Images(task.val.pooled[:, 0], task.val.spatial[:, 0]))
+    kept = (logits.argmax(1) == task.val.labels).float().mean().item()
+    assert kept == pytest.approx(history["val_accuracy"].max())
+
+
+def test_a_loss_that_is_no_number_stops_with_step_loss_and_learning_rate(task):
+    class Breaks(torch.nn.Linear):
+        steps = 0
+
+        def forward(self, images: Images):
+            self.steps += self.training
+            return super().forward(images.pooled) * (math.nan if self.steps == 5 else 1)
+
+    recipe = Recipe(epochs=4, batch_size=4, learning_rate=1e-3, warmup=0)
+    with pytest.raises(TrainingError, match=r"loss is nan in step 5 at learning rate 0\.00075"):
+        optimise(Breaks(16, 4), task, recipe)
+
+
+def test_features_that_stay_in_half_precision_train_as_their_float32_values_do(task):
+    method = VTClip(VTClipSettings(epochs=2))
+    half = replace(task.train, spatial=task.train.spatial.half())
+    full = replace(task.train, spatial=half.spatial.float())
+    heads = []
+    for train in (half, full):
+        classifier = method.classifier(method.start(task), task.texts)
+        optimise(classifier, replace(task, train=train), method.settings)
+        heads.append(classifier.state_dict())
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_ends_where_the_plain_one_does(task):
+    losses = []
+    for compiled in (False, True):
+        method = VTClip(VTClipSettings(epochs=5, compile=compiled))
+        classifier = method.classifier(method.start(task), task.texts)
+        losses.append(optimise(classifier, task, method.settings)["loss"])
+    assert losses[1].to_list() == pytest.approx(losses[0].to_list(), abs=1e-3)

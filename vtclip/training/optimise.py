@@ -1,0 +1,179 @@
+"""Training a classifier by gradient."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import polars as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtclip.devices import half_precision
+from vtclip.logs import progress
+from vtclip.methods.base import Images, Recipe, Shots, Task
+
+HISTORY = {
+    "epoch": pl.Int32,
+    "loss": pl.Float64,
+    "train_accuracy": pl.Float64,
+    "val_accuracy": pl.Float64,
+    "learning_rate": pl.Float64,
+    "seconds": pl.Float64,
+}
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on."""
+
+
+def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
+    """Train by gradient with warm-up and cosine; the last epoch's weights stay, or the best's.
+
+    In each epoch each image comes once, in one of its views. On a GPU the layers compute in
+    bfloat16 and the logits in float32.
+
+    Args:
+        classifier: Images -> logits (B, K); trained in place.
+        task: the shots to learn from.
+        recipe: how.
+
+    Returns:
+        One row an epoch, as HISTORY names it; accuracies in 0 .. 1, of the training batches as
+        they were met and of the validation shots.
+
+    Raises:
+        TrainingError: the loss is no longer a number.
+    """
+    assert task.train is not None
+    generator = torch.Generator().manual_seed(task.seed)
+    shots, number = int(task.train.labels.bincount().max()), len(task.train.labels)
+    epochs = recipe.epochs_at(shots)
+    steps_an_epoch = math.ceil(number / recipe.batch_size)
+    steps = epochs * steps_an_epoch
+    peak = recipe.learning_rate or min(1e-3, 0.1 / task.texts.features.shape[1])
+    optimiser = _make_optimiser(classifier, recipe, peak)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: _rise_and_fall(step, steps, recipe.warmup)
+    )
+    forward = torch.compile(classifier) if recipe.compile else classifier
+    rows = []
+    best: tuple[float, dict[str, Tensor]] | None = None
+    for epoch in progress(range(1, epochs + 1), what="epochs"):
+        started = time.perf_counter()
+        classifier.train()
+        batches = _draw_batches(task.train, recipe.batch_size, generator)
+        steps_taken = [_step(forward, batch, recipe, optimiser, schedule) for batch in batches]
+        loss, hits = _sum_up(steps_taken, (epoch - 1) * steps_an_epoch)
+        accuracy = _accuracy(classifier, task.val)
+        if recipe.select == "val" and (best is None or accuracy > best[0]):
+            best = accuracy, copy.deepcopy(classifier.state_dict())
+        rate, seconds = schedule.get_last_lr()[0], time.perf_counter() - started
+        rows.append((epoch, loss / number, hits / number, accuracy, rate, seconds))
+    if best is not None:
+        classifier.load_state_dict(best[1])
+    return pl.DataFrame(rows, schema=HISTORY, orient="row")
+
+
+class _Step(NamedTuple):
+    """What one step leaves; tensors stay on the device until the epoch's end."""
+
+    loss: Tensor
+    hits: Tensor
+    images: int
+    learning_rate: float
+
+
+def _step(
+    classifier: Callable[[Images], Tensor],
+    batch: tuple[Images, Tensor],
+    recipe: Recipe,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> _Step:
+    images, labels = batch
+    with half_precision(labels.device):
+        logits = classifier(images)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+    optimiser.zero_grad()
+    loss.backward()
+    if recipe.clip_gradient is not None:
+        nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], recipe.clip_gradient)
+    rate = float(schedule.get_last_lr()[0])
+    optimiser.step()
+    schedule.step()
+    hits = (logits.argmax(dim=1) == labels).sum()
+    return _Step(loss.detach(), hits, len(labels), rate)
+
+
+def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
+    """The sums over an epoch's images of loss and hits.
+
+    Raises:
+        TrainingError: a loss is no number.
+    """
+    losses = torch.stack([step.loss for step in steps]).tolist()
+    for number, (loss, step) in enumerate(zip(losses, steps, strict=True), start=before + 1):
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss is {loss} in step {number} at learning rate {step.learning_rate:.3g}. "
+                "Try a smaller `learning_rate`, a longer `warmup`, or `clip_gradient: 1.0`."
+            )
+    total = sum(loss * step.images for loss, step in zip(losses, steps, strict=True))
+    return total, int(torch.stack([step.hits for step in steps]).sum())
+
+
+def _make_optimiser(
+    classifier: nn.Module, recipe: Recipe, learning_rate: float
+) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            classifier.parameters(), learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.AdamW(
+        classifier.parameters(), learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+def _draw_batches(
+    shots: Shots, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[Images, Tensor]]:
+    """Every image once, in random order, each in a random one of its views."""
+    number, views = shots.pooled.shape[:2]
+    order = torch.randperm(number, generator=generator)
+    view = torch.randint(views, (number,), generator=generator)
+    for rows in order.split(batch_size):
+        yield _take(shots, rows, view[rows]), shots.labels[rows]
+
+
+def _take(shots: Shots, rows: Tensor, view: Tensor | int) -> Images:
+    """One view of some images, on the device in float32."""
+    device = shots.labels.device
+    spatial = None
+    if shots.spatial is not None:
+        spatial = shots.spatial[rows, view].to(device, torch.float32, non_blocking=True)
+    return Images(shots.pooled[rows, view], spatial)
+
+
+def _rise_and_fall(step: int, steps: int, warmup: float) -> float:
+    """Linear from 0 to 1 over the warm-up, then half a cosine down to 0."""
+    rise = warmup * steps
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+@torch.inference_mode()
+def _accuracy(classifier: nn.Module, shots: Shots | None, batch_size: int = 256) -> float:
+    """Share of the images whose test view is classified rightly; NaN without images."""
+    if shots is None or not len(shots.labels):
+        return math.nan
+    classifier.eval()
+    hits = 0
+    for rows in torch.arange(len(shots.labels)).split(batch_size):
+        with half_precision(shots.labels.device):
+            logits = classifier(_take(shots, rows, 0))
+        hits += int((logits.argmax(dim=1) == shots.labels[rows]).sum())
+    return hits / len(shots.labels)
