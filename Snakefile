@@ -15,6 +15,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/ablation.smk"
 
 
 rule all:
@@ -25,3 +26,5 @@ rule all:
         all_predictions(),
         TABLES,
         FIGURES,
+        all_attention(),
+        all_of_ablation(),

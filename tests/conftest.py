@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 
+from vtclip.features.backbone import Backbone, load_backbone
 from vtclip.methods.base import Shots, Task, Texts
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +20,16 @@ def published() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the published files are not at {folder} (set VTCLIP_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    """The small CLIP with random weights."""
+    return load_backbone(
+        "glyph-clip",
+        pretrained=None,
+        architecture=ROOT / "config" / "backbones" / "glyph-clip.json",
+    )
 
 
 @pytest.fixture

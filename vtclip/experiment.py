@@ -18,6 +18,7 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 
 Distinct = AfterValidator(_distinct)
+SpatialKind = Literal["projected", "raw"]
 
 
 class Backbone(Settings):
@@ -36,7 +37,7 @@ class Backbone(Settings):
         description="a model configuration in open_clip's JSON form, for a model it does not know",
         examples=["config/backbones/glyph-clip.json"],
     )
-    spatial: Literal["projected", "raw"] = Field(
+    spatial: SpatialKind = Field(
         default="projected",
         description="spatial features in the joint space (projected), or before pooling (raw)",
         examples=["projected"],
@@ -46,6 +47,10 @@ class Backbone(Settings):
     def folder(self) -> str:
         """The name as one part of a path."""
         return self.name.replace("/", "-")
+
+    def features_folder(self, spatial: SpatialKind) -> str:
+        """The same for what is made with one kind of spatial features."""
+        return self.folder if spatial == "projected" else f"{self.folder}-{spatial}"
 
 
 class Views(Settings):
@@ -61,6 +66,36 @@ class Views(Settings):
     )
     flip: bool = Field(
         default=True, description="whether half of the views are mirrored", examples=[True]
+    )
+
+
+class Ablation(Settings):
+    """What is varied, and at which runs of the experiment."""
+
+    method: str = Field(
+        default="vt_clip",
+        description="the method, one of the experiment's `methods`",
+        examples=["vt_clip"],
+    )
+    shots: list[int] | None = Field(
+        default=None,
+        description="some of the experiment's `shots`; left out, all",
+        examples=[[1, 16]],
+    )
+    seeds: list[int] | None = Field(
+        default=None,
+        description="some of the experiment's `seeds`; left out, all",
+        examples=[[1, 2, 3]],
+    )
+    one_at_a_time: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default={},
+        description="setting -> values; each is tried with all else as the experiment has it",
+        examples=[{"heads": [1, 4], "spatial": ["raw"]}],
+    )
+    crossed: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default={},
+        description="setting -> values; every combination is tried",
+        examples=[{"learning_rate": [0.001, 0.003], "weight_decay": [0.0, 1.0]}],
     )
 
 
@@ -92,6 +127,11 @@ class Experiment(Settings):
         min_length=1,
         description="method names, each with its settings or with nothing",
         examples=[{"zero_shot": None, "vt_clip": {"learning_rate": 0.001}}],
+    )
+    ablation: Ablation | None = Field(
+        default=None,
+        description="variants of one method, for a table of their own",
+        examples=[{"one_at_a_time": {"heads": [1, 4]}}],
     )
     mirror: str | None = Field(
         default=None,

@@ -4,16 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vtclip.features.backbone import Backbone, load_backbone
-
-ARCHITECTURE = Path(__file__).parents[2] / "config" / "backbones" / "glyph-clip.json"
-
-
-@pytest.fixture(scope="session")
-def backbone() -> Backbone:
-    """The small CLIP with random weights."""
-    return load_backbone("glyph-clip", pretrained=None, architecture=ARCHITECTURE)
-
 
 @pytest.fixture
 def images(tmp_path, manifest) -> Path:

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+DEMO = ("config/demo.yaml",)
 PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")
 
 
@@ -20,12 +22,12 @@ class Project:
 
     folder: Path
 
-    def command(self, *arguments: str, config: str = "config/demo.yaml") -> list[str]:
+    def command(self, *arguments: str, config: Sequence[str] = DEMO) -> list[str]:
         # `--configfile` takes all names that follow it: targets must come before.
         cores = ("--cores", str(os.cpu_count()))
-        return [sys.executable, "-m", "snakemake", *arguments, *cores, "--configfile", config]
+        return [sys.executable, "-m", "snakemake", *arguments, *cores, "--configfile", *config]
 
-    def snakemake(self, *arguments: str, config: str = "config/demo.yaml"):
+    def snakemake(self, *arguments: str, config: Sequence[str] = DEMO):
         """Run Snakemake to its end, with both outputs in `stdout`."""
         return subprocess.run(
             self.command(*arguments, config=config),
@@ -33,15 +35,15 @@ class Project:
             check=False, timeout=1500,
         )  # fmt: skip
 
-    def run(self, *arguments: str, config: str = "config/demo.yaml") -> str:
+    def run(self, *arguments: str, config: Sequence[str] = DEMO) -> str:
         """Run Snakemake and give what it said; a failure fails the test."""
         done = self.snakemake(*arguments, config=config)
         assert done.returncode == 0, done.stdout[-5000:]
         return done.stdout
 
-    def plan(self) -> set[str]:
+    def plan(self, *config: str) -> set[str]:
         """The messages of the jobs that a dry run plans."""
-        said = self.run("--dry-run")
+        said = self.run("--dry-run", config=config or DEMO)
         return set(re.findall(r"^Job \d+: (.*)$", said, flags=re.MULTILINE))
 
     def edit(self, path: str, old: str, new: str) -> None:

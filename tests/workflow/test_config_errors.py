@@ -21,7 +21,7 @@ def test_it_is_refused_in_a_few_lines_before_any_job(fresh, tmp_path, case):
     assert old in text
     config = tmp_path / "mine.yaml"
     config.write_text(text.replace(old, new))
-    done = fresh.snakemake(config=str(config))
+    done = fresh.snakemake(config=[str(config)])
     assert done.returncode != 0
     assert "Nothing was run." in done.stdout
     for part in expected:

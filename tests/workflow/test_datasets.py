@@ -14,7 +14,7 @@ from PIL import Image
 
 pytestmark = pytest.mark.workflow
 
-PAPER = "config/config.yaml"
+PAPER = ("config/config.yaml",)
 IMAGENET = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
 
 
@@ -146,7 +146,7 @@ def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
     config |= {"datasets": ["mine"], "shots": [2], "seeds": [1]}
     config["methods"] = {"zero_shot": None, "linear_probe": None}
     (project.folder / "config/mine.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    project.run(config="config/mine.yaml")
+    project.run(config=("config/mine.yaml",))
     results = pl.read_parquet(project.folder / "results/tables/results.parquet")
     rows = results.filter(dataset="mine")
     assert rows["method"].to_list() == ["zero_shot", "linear_probe"]
@@ -154,7 +154,7 @@ def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
     manifest = pl.read_parquet(project.folder / "results/manifests/mine.parquet")
     assert set(manifest["class_name"]) == {"stripes", "dots"}
     Image.new("RGB", (32, 32)).save(tmp_path / "photographs" / "n1" / "new.png")
-    said = project.run("--dry-run", config="config/mine.yaml")
+    said = project.run("--dry-run", config=("config/mine.yaml",))
     assert "Checking the images of mine" in said
 
 

@@ -114,3 +114,10 @@ def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(chang
     table = "results/tables/results.csv"
     assert (changed.folder / table).read_text() == (finished.folder / table).read_text()
     assert (finished.folder / "results/tables/results.md").read_text() in again.stdout
+
+
+def test_attention_pictures_stand_beside_the_other_figures(finished):
+    for dataset in ("digits", "letters"):
+        for suffix in ("svg", "png"):
+            picture = finished.folder / "results" / "figures" / "attention" / f"{dataset}.{suffix}"
+            assert picture.stat().st_size > 0

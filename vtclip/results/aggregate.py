@@ -29,7 +29,7 @@ def aggregate_results(
     """
     runs = pl.concat(
         [
-            _read_accuracies(path).select(
+            read_accuracies(path).select(
                 pl.lit(dataset).alias("dataset"), pl.lit(method).alias("method"), pl.all()
             )
             for (dataset, method), path in predictions.items()
@@ -53,17 +53,17 @@ def aggregate_results(
 def render_table(results: pl.DataFrame, missing: Sequence[str] = ()) -> str:
     """The results as a Markdown table: a row a dataset and method, a column a number of shots."""
     shots = sorted(results["shots"].unique())
-    rows = [["dataset", "method", *(_name_shots(k) for k in shots)]]
+    rows = [["dataset", "method", *(name_shots(k) for k in shots)]]
     for group in results.partition_by("dataset", "method", maintain_order=True):
         cells = {row["shots"]: _cell(row["mean"], row["std"]) for row in group.to_dicts()}
         rows.append([group["dataset"][0], group["method"][0], *(cells.get(k, "") for k in shots)])
     rows += [[dataset, "missing", *("" for _ in shots)] for dataset in missing]
     seeds = max(results["seeds"].to_list())
     note = f"Accuracy on the test images in percent, mean ± standard deviation over {seeds} seeds."
-    return f"{_align(rows)}\n\n{note}\n"
+    return f"{align(rows)}\n\n{note}\n"
 
 
-def _read_accuracies(path: str | Path) -> pl.DataFrame:
+def read_accuracies(path: str | Path) -> pl.DataFrame:
     """shots, seed, accuracy in percent: a row a run."""
     hits = pl.col("prediction") == pl.col("label")
     return (
@@ -86,7 +86,8 @@ def _mean_over_datasets(runs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _name_shots(shots: int) -> str:
+def name_shots(shots: int) -> str:
+    """A number of shots as tables and legends name it."""
     return f"{shots} shot{'' if shots == 1 else 's'}"
 
 
@@ -94,7 +95,8 @@ def _cell(mean: float, std: float | None) -> str:
     return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
 
 
-def _align(rows: Sequence[Sequence[str]]) -> str:
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first of them the head, as a Markdown table with columns of one width."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"

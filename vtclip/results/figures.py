@@ -30,23 +30,38 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
     datasets = table["dataset"].unique(maintain_order=True).to_list()
     columns = min(4, len(datasets))
     rows = math.ceil(len(datasets) / columns)
-    figure = Figure(figsize=(3.6 * columns, 3.1 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.6 * columns, 3.1 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for panel, dataset in zip(panels, datasets, strict=False):
         _draw_panel(panel, table.filter(dataset=dataset))
-        title = "Mean over datasets" if dataset == MEAN else titles[dataset]
-        panel.set_title(title, fontsize=11)
+        panel.set_title(title_of(dataset, titles), fontsize=11)
     for panel in panels[len(datasets) :]:
         panel.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)))
+    save_figure(figure, destination)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that needs no display."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, destination: str | Path) -> None:
+    """Write .svg and .png; the same figure gives the same bytes."""
     for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
         with (
             writing(Path(destination).with_suffix(suffix)) as temporary,
             mpl.rc_context({"svg.hashsalt": "vtclip"}),
         ):
             figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=metadata)
+
+
+def title_of(dataset: str, titles: Mapping[str, str]) -> str:
+    """A panel's title."""
+    return "Mean over datasets" if dataset == MEAN else titles[dataset]
 
 
 def _draw_panel(panel: Axes, table: pl.DataFrame) -> None:

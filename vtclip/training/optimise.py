@@ -67,7 +67,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
         batches = _draw_batches(task.train, recipe.batch_size, generator)
         steps_taken = [_step(forward, batch, recipe, optimiser, schedule) for batch in batches]
         loss, hits = _sum_up(steps_taken, (epoch - 1) * steps_an_epoch)
-        accuracy = _accuracy(classifier, task.val)
+        accuracy = math.nan if task.val is None else measure_accuracy(classifier, task.val)
         if recipe.select == "val" and (best is None or accuracy > best[0]):
             best = accuracy, copy.deepcopy(classifier.state_dict())
         rate, seconds = schedule.get_last_lr()[0], time.perf_counter() - started
@@ -166,14 +166,15 @@ def _rise_and_fall(step: int, steps: int, warmup: float) -> float:
 
 
 @torch.inference_mode()
-def _accuracy(classifier: nn.Module, shots: Shots | None, batch_size: int = 256) -> float:
-    """Share of the images whose test view is classified rightly; NaN without images."""
-    if shots is None or not len(shots.labels):
-        return math.nan
-    classifier.eval()
+def measure_accuracy(
+    classifier: Callable[[Images], Tensor], shots: Shots, batch_size: int = 256
+) -> float:
+    """Share of the images whose test view is classified rightly, in 0 .. 1; NaN without images."""
+    if isinstance(classifier, nn.Module):
+        classifier.eval()
     hits = 0
     for rows in torch.arange(len(shots.labels)).split(batch_size):
         with half_precision(shots.labels.device):
             logits = classifier(_take(shots, rows, 0))
         hits += int((logits.argmax(dim=1) == shots.labels[rows]).sum())
-    return hits / len(shots.labels)
+    return hits / len(shots.labels) if len(shots.labels) else math.nan

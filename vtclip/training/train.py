@@ -18,7 +18,7 @@ from vtclip.features.store import FeatureSet, check_origin, read_texts
 from vtclip.files import write_json, writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe, Shots, Task, Texts
-from vtclip.training.optimise import HISTORY, optimise
+from vtclip.training.optimise import HISTORY, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ def train_head(
         assert isinstance(chosen.settings, Recipe)
         history = optimise(classifier.to(device), task, chosen.settings)
         head = classifier.state_dict()
+    val = task.val if task.val is not None and len(task.val.labels) else None
+    val_accuracy = None if val is None else measure_accuracy(classifier, val)
     destination = Path(destination)
     with writing(destination / "head.safetensors") as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, temporary)
@@ -63,7 +65,12 @@ def train_head(
         history.write_parquet(temporary)
     write_json(
         destination / "run.json",
-        {"method": method, "settings": chosen.settings.model_dump(mode="json"), "seed": seed}
+        {
+            "method": method,
+            "settings": chosen.settings.model_dump(mode="json"),
+            "seed": seed,
+            "val_accuracy": val_accuracy,
+        }
         | _describe_run(device, time.perf_counter() - started),
     )
 

@@ -2,6 +2,7 @@
 import os
 import re
 import sys
+from itertools import product
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -10,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, workflow.basedir)
 os.environ.update(PYTHONPATH=workflow.basedir)
 
+from vtclip.ablation import list_variants
 from vtclip.code import code_hash
 from vtclip.data.fetch import mirror_addresses
 from vtclip.data.inventory import (
@@ -33,6 +35,7 @@ try:
     EXPERIMENT = read_experiment(config, source=CONFIG_FILES)
     ALL_DATASETS = {name: read_dataset(name) for name in EXPERIMENT.datasets}
     METHOD_SETTINGS = check_methods(EXPERIMENT.methods, source=CONFIG_FILES)
+    VARIANTS = list_variants(EXPERIMENT, source=CONFIG_FILES)
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
 
@@ -51,12 +54,15 @@ if workflow.is_main_process:
 if not DATASETS:
     raise WorkflowError("No dataset is left. Nothing was run.")
 
-BACKBONE = EXPERIMENT.backbone.folder
-WEIGHTS = f"resources/backbones/{BACKBONE}.safetensors"
+BACKBONE = EXPERIMENT.backbone.features_folder(EXPERIMENT.backbone.spatial)
+WEIGHTS = f"resources/backbones/{EXPERIMENT.backbone.folder}.safetensors"
+BACKBONE_PARAMS = EXPERIMENT.backbone.model_dump()
 SHARD = 10_000  # test images a job: two GPUs share a large test set, a killed job loses one part
 RESULTS = "results/tables/results"
 ACCURACY = "results/figures/accuracy"
 TABLES = [f"{RESULTS}.{suffix}" for suffix in ("parquet", "csv", "md")]
+ABLATION = "results/tables/ablation"
+GAINS = "results/figures/ablation"
 FIGURES = [f"{ACCURACY}.{suffix}" for suffix in ("svg", "png")]
 
 # As many downloads at a time, where the command line and the profile do not say otherwise.
@@ -171,6 +177,17 @@ def weights_of_ones_own():
     return [pretrained] if os.path.isfile(pretrained) and pretrained != WEIGHTS else []
 
 
+def backbone_of(wildcards):
+    """The backbone that a features folder is made with: its name tells the spatial kind."""
+    kinds = ("projected", "raw")
+    kind = next(
+        kind
+        for kind in kinds
+        if EXPERIMENT.backbone.features_folder(kind) == wildcards.backbone
+    )
+    return BACKBONE_PARAMS | {"spatial": kind}
+
+
 def shard_of(wildcards):
     """(i, n) of a part of the test features: the i-th of n."""
     found = re.fullmatch(r"test-(\d+)of(\d+)", wildcards.part)
@@ -202,7 +219,7 @@ def training_inputs(wildcards):
     """What a method learns from: the texts and, unless it needs no image, its shots."""
     folder = "results/features/{backbone}/{dataset}".format(**wildcards)
     inputs = {"texts": f"{folder}/texts.parquet"}
-    if METHODS[wildcards.method].few_shot:
+    if METHODS[method_of(wildcards)].few_shot:
         inputs["features"] = f"{folder}/seed{wildcards.seed}.parquet"
         inputs["shots"] = (
             "results/shots/{dataset}/{shots}shot-seed{seed}.parquet".format(**wildcards)
@@ -210,11 +227,20 @@ def training_inputs(wildcards):
     return inputs
 
 
+def method_of(wildcards):
+    """The registry's name of a method, or of a variant of it."""
+    return wildcards.method.partition("@")[0]
+
+
 def runs_of(method):
-    """(shots, seed) of every head of a method."""
-    if not METHODS[method].few_shot:
+    """(shots, seed) of every head of a method, or of a variant of one."""
+    if not METHODS[method.partition("@")[0]].few_shot:
         return [(0, 0)]
-    return [(shots, seed) for shots in EXPERIMENT.shots for seed in EXPERIMENT.seeds]
+    return (
+        ablation_runs()
+        if method in VARIANTS
+        else list(product(EXPERIMENT.shots, EXPERIMENT.seeds))
+    )
 
 
 def heads_of(wildcards):
@@ -226,10 +252,28 @@ def heads_of(wildcards):
     ]
 
 
+def settings_of_method(method, dataset):
+    """The settings of a method, or of a variant of one, for a dataset, all of them."""
+    variant = VARIANTS.get(method)
+    settings = variant.settings if variant else METHOD_SETTINGS[method]
+    return settings.for_dataset(dataset).model_dump(mode="json")
+
+
 def settings_of(wildcards):
-    """The settings of a method for a dataset, all of them, as plain values."""
-    settings = METHOD_SETTINGS[wildcards.method].for_dataset(wildcards.dataset)
-    return settings.model_dump(mode="json")
+    """The same by the names in a job's paths."""
+    return settings_of_method(wildcards.method, wildcards.dataset)
+
+
+def head_of_attention(dataset):
+    """The head whose attention is drawn: the most shots, the first seed."""
+    run = f"{max(EXPERIMENT.shots)}shot-seed{EXPERIMENT.seeds[0]}"
+    return f"results/runs/{BACKBONE}/{dataset}/vt_clip/{run}/head.safetensors"
+
+
+def all_attention():
+    """The attention pictures of every dataset; none without VT-CLIP."""
+    datasets = DATASETS if "vt_clip" in METHOD_SETTINGS else []
+    return expand("results/figures/attention/{dataset}.png", dataset=datasets)
 
 
 def all_heads():
@@ -250,3 +294,48 @@ def all_predictions():
         dataset=DATASETS,
         method=METHOD_SETTINGS,
     )
+
+
+def ablation_runs():
+    """(shots, seed) of every head of a variant."""
+    ablation = EXPERIMENT.ablation
+    return list(
+        product(ablation.shots or EXPERIMENT.shots, ablation.seeds or EXPERIMENT.seeds)
+    )
+
+
+def ablation_trials():
+    """(dataset, label, shots, seed, predictions, run.json) of every run that is compared."""
+    if EXPERIMENT.ablation is None:
+        return []
+    method = EXPERIMENT.ablation.method
+    compared = {"as configured": (BACKBONE, method)} | {
+        variant.label: (EXPERIMENT.backbone.features_folder(variant.spatial), name)
+        for name, variant in VARIANTS.items()
+    }
+    return [
+        (
+            dataset,
+            label,
+            shots,
+            seed,
+            f"results/predictions/{backbone}/{dataset}/{name}.parquet",
+            f"results/runs/{backbone}/{dataset}/{name}/{shots}shot-seed{seed}/run.json",
+        )
+        for dataset in DATASETS
+        for label, (backbone, name) in compared.items()
+        for shots, seed in ablation_runs()
+    ]
+
+
+def all_of_ablation():
+    """The ablation's table, figure and runs; nothing where the experiment has none."""
+    if EXPERIMENT.ablation is None:
+        return []
+    runs = [run for *_, run in ablation_trials()]
+    heads = [run.replace("run.json", "head.safetensors") for run in runs]
+    return [
+        *heads,
+        *[f"{ABLATION}.{suffix}" for suffix in ("parquet", "csv", "md")],
+        *[f"{GAINS}.{suffix}" for suffix in ("svg", "png")],
+    ]

@@ -1,7 +1,5 @@
 # From class names and images to features.
 
-BACKBONE_PARAMS = EXPERIMENT.backbone.model_dump()
-
 
 rule fetch_backbone:
     input:
@@ -33,7 +31,7 @@ rule fetch_backbone:
 
 rule extract_texts:
     input:
-        weights="resources/backbones/{backbone}.safetensors",
+        weights=WEIGHTS,
         manifest="results/manifests/{dataset}.parquet",
     output:
         "results/features/{backbone}/{dataset}/texts.parquet",
@@ -48,7 +46,7 @@ rule extract_texts:
         mem_mb=4000,
         runtime=30,
     params:
-        backbone=BACKBONE_PARAMS,
+        backbone=backbone_of,
         templates=lambda wildcards: DATASETS[wildcards.dataset].templates,
         code=code_of("extract_texts", "vtclip.features.extract"),
     message:
@@ -59,7 +57,7 @@ rule extract_texts:
 
 rule extract_shots:
     input:
-        weights="resources/backbones/{backbone}.safetensors",
+        weights=WEIGHTS,
         shots=shots_files_of_seed,
     output:
         "results/features/{backbone}/{dataset}/seed{seed}.parquet",
@@ -75,7 +73,7 @@ rule extract_shots:
         mem_mb=6000,
         runtime=120,
     params:
-        backbone=BACKBONE_PARAMS,
+        backbone=backbone_of,
         images=images_of,
         left_out=left_out_of,
         views=EXPERIMENT.views.model_dump(),
@@ -88,7 +86,7 @@ rule extract_shots:
 
 rule extract_test:
     input:
-        weights="resources/backbones/{backbone}.safetensors",
+        weights=WEIGHTS,
         manifest="results/manifests/{dataset}.parquet",
     output:
         "results/features/{backbone}/{dataset}/{part}.parquet",
@@ -106,7 +104,7 @@ rule extract_test:
         mem_mb=6000,
         runtime=240,
     params:
-        backbone=BACKBONE_PARAMS,
+        backbone=backbone_of,
         images=images_of,
         left_out=left_out_of,
         shard=shard_of,

@@ -61,6 +61,42 @@ rule plot_accuracy:
         "../scripts/plot_accuracy.py"
 
 
+rule plot_attention:
+    input:
+        weights=WEIGHTS,
+        images=receipt_of_images,
+        texts=f"results/features/{BACKBONE}/{{dataset}}/texts.parquet",
+        head=lambda wildcards: head_of_attention(wildcards.dataset),
+        predictions=f"results/predictions/{BACKBONE}/{{dataset}}/vt_clip.parquet",
+    output:
+        svg=report(
+            "results/figures/attention/{dataset}.svg",
+            caption="../report/attention.rst",
+            category="Attention",
+        ),
+        png="results/figures/attention/{dataset}.png",
+    log:
+        "logs/plot_attention/{dataset}.log",
+    benchmark:
+        "results/benchmarks/plot_attention/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        backbone=BACKBONE_PARAMS,
+        images=images_of,
+        settings=lambda wildcards: settings_of_method("vt_clip", wildcards.dataset),
+        run=lambda wildcards: (max(EXPERIMENT.shots), EXPERIMENT.seeds[0]),
+        code=code_of("plot_attention", "vtclip.results.attention"),
+    message:
+        "Drawing what the texts of {wildcards.dataset} look at"
+    script:
+        "../scripts/plot_attention.py"
+
+
 onsuccess:
     table = Path(f"{RESULTS}.md")
     if table.is_file():  # not where only a few targets were asked for

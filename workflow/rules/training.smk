@@ -20,12 +20,13 @@ rule train_head:
         mem_mb=4000,
         runtime=60,
     params:
+        method=method_of,
         settings=settings_of,
         code=lambda wildcards: code_of(
             "train_head",
             "vtclip.training.train",
             "vtclip.devices",
-            method_module(wildcards.method),
+            method_module(method_of(wildcards)),
         ),
     message:
         "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed}"
@@ -53,13 +54,14 @@ rule predict_test:
         mem_mb=6000,
         runtime=60,
     params:
+        method=method_of,
         settings=settings_of,
         runs=lambda wildcards: runs_of(wildcards.method),
         code=lambda wildcards: code_of(
             "predict_test",
             "vtclip.training.predict",
             "vtclip.devices",
-            method_module(wildcards.method),
+            method_module(method_of(wildcards)),
         ),
     message:
         "Predicting the test images of {wildcards.dataset} with {wildcards.method}"

@@ -9,7 +9,7 @@ from vtclip.training.predict import Run, predict_test
 with job_log(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
     predict_test(
-        snakemake.wildcards.method,
+        snakemake.params.method,
         snakemake.params.settings,
         snakemake.input.texts,
         [

@@ -12,7 +12,7 @@ with job_log(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     train_head(
-        snakemake.wildcards.method,
+        snakemake.params.method,
         snakemake.params.settings,
         snakemake.input.texts,
         snakemake.input.get("shots"),

@@ -1,0 +1,35 @@
+"""The ablation through the real Snakefile, after the embedded experiment."""
+
+import polars as pl
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+ABLATION = """
+ablation:
+  shots: [1]
+  seeds: [2]
+  one_at_a_time: {heads: [1], spatial: [raw]}
+"""
+
+
+def test_an_ablation_adds_its_variants_its_table_and_its_figure(changed):
+    (changed.folder / "config" / "mine.yaml").write_text(ABLATION)
+    configs = ("config/demo.yaml", "config/mine.yaml")
+    planned = changed.plan(*configs)
+    changed.run(config=configs)
+    assert not any("linear_probe" in job for job in planned), "the experiment ran again"
+    trainings = {job for job in planned if job.startswith("Training")}
+    assert trainings == {
+        f"Training vt_clip@{variant} on {dataset}: 1 shots, seed 2"
+        for variant in ("heads=1", "spatial=raw")
+        for dataset in ("digits", "letters")
+    }
+    table = pl.read_parquet(changed.folder / "results" / "tables" / "ablation.parquet")
+    assert table["variant"].unique(maintain_order=True).to_list() == [
+        "as configured", "heads: 1", "spatial: raw",
+    ]  # fmt: skip
+    assert set(table["images"]) == {"validation", "test"}
+    assert (changed.folder / "results" / "figures" / "ablation.png").stat().st_size > 0
+    assert changed.plan(*configs) == set()
+    assert changed.plan() == set()

@@ -1,0 +1,120 @@
+"""The ablation: variants of one method, with other settings one at a time or crossed."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from vtclip.experiment import Ablation, Experiment, SpatialKind
+from vtclip.methods import METHODS
+from vtclip.settings import ConfigError, Settings, check
+
+SPATIAL = "spatial"  # the one choice of the backbone that may be varied
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with other settings.
+
+    Attributes:
+        method: the name of the registry.
+        changes: setting -> value, as the configuration names them.
+        settings: all settings of the method.
+        spatial: the kind of spatial features.
+    """
+
+    method: str
+    changes: Mapping[str, Any]
+    settings: Settings
+    spatial: SpatialKind
+
+    @property
+    def name(self) -> str:
+        """A part of a path: `vt_clip@heads=1,blocks=2`."""
+        changes = ",".join(f"{key}={_slug(value)}" for key, value in self.changes.items())
+        return f"{self.method}@{changes}"
+
+    @property
+    def label(self) -> str:
+        """As tables name it: `heads: 1, blocks: 2`."""
+        return ", ".join(f"{key}: {_plain(value)}" for key, value in self.changes.items())
+
+
+def list_variants(experiment: Experiment, *, source: str) -> dict[str, Variant]:
+    """Check an experiment's ablation, and list its variants.
+
+    Args:
+        experiment: with or without an ablation.
+        source: the configuration's name, for the error.
+
+    Returns:
+        name -> variant.
+
+    Raises:
+        ConfigError: a method or run that the experiment has not, a setting that the method has
+            not, a value that is out of range, or two variants that are the same.
+    """
+    ablation, source = experiment.ablation, f"{source}: ablation"
+    if ablation is None:
+        return {}
+    _check_part([ablation.method], list(experiment.methods), "method", source)
+    _check_part(ablation.shots or [], experiment.shots, "shots", source)
+    _check_part(ablation.seeds or [], experiment.seeds, "seeds", source)
+    variants: dict[str, Variant] = {}
+    for place, changes in _list_changes(ablation):
+        variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
+        if variant.name in variants:
+            raise ConfigError(f"{source}.{place}: {variant.label} is named twice.")
+        variants[variant.name] = variant
+    if not variants:
+        raise ConfigError(
+            f"{source}: nothing is varied.\n  expected: one_at_a_time or crossed\n  write:\n"
+            "    one_at_a_time: {heads: [1, 4]}"
+        )
+    return variants
+
+
+def _make_variant(
+    experiment: Experiment, method: str, changes: Mapping[str, Any], source: str
+) -> Variant:
+    values = {**(experiment.methods[method] or {}), **changes}
+    spatial = values.pop(SPATIAL, experiment.backbone.spatial)
+    settings = check(METHODS[method].settings_type, values, source=source)
+    if spatial not in ("projected", "raw"):
+        raise ConfigError(
+            f"{source}: {SPATIAL}: no such kind.\n  found:    {spatial!r}\n"
+            "  expected: projected or raw\n  write:\n    spatial: [raw]"
+        )
+    return Variant(method, changes, settings, spatial)
+
+
+def _list_changes(ablation: Ablation) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, values in ablation.one_at_a_time.items():
+        for value in values:
+            yield "one_at_a_time", {key: value}
+    if ablation.crossed:
+        for combination in itertools.product(*ablation.crossed.values()):
+            yield "crossed", dict(zip(ablation.crossed, combination, strict=True))
+
+
+def _check_part(wanted: list[Any], known: list[Any], key: str, source: str) -> None:
+    for value in wanted:
+        if value not in known:
+            names = ", ".join(str(name) for name in known)
+            raise ConfigError(
+                f"{source}: {key}: the experiment has no {value!r}.\n  found:    {value!r}\n"
+                f"  expected: some of {names}\n"
+            )
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML writes it."""
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+
+
+def _slug(value: Any) -> str:
+    """A value as a part of a path: letters, digits, points, and one dash for anything else."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", _plain(value)).strip("-")
