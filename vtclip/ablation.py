@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from vtclip.experiment import Ablation, Experiment, SpatialKind
-from vtclip.methods import METHODS
+from vtclip.methods import METHODS, check_spatial
 from vtclip.settings import ConfigError, Settings, check
 
 SPATIAL = "spatial"  # the one choice of the backbone that may be varied
@@ -88,6 +88,7 @@ def _make_variant(
             f"{source}: {SPATIAL}: no such kind.\n  found:    {spatial!r}\n"
             "  expected: projected or raw\n  write:\n    spatial: [raw]"
         )
+    check_spatial(method, spatial, source=source)
     return Variant(method, changes, settings, spatial)
 
 

@@ -102,3 +102,39 @@ def test_another_datasets_epochs_do_not_change_a_datasets_settings():
 def test_epochs_that_cannot_be_are_refused(epochs):
     with pytest.raises(ConfigError, match="epochs"):
         check_methods({"vt_clip": {"epochs": epochs}}, source="mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("methods", "parts"),
+    [
+        ({"tip_adaptor": None}, ["methods", "'tip_adaptor'", "Did you mean 'tip_adapter'"]),
+        ({"tip_adapter": {"alfa": [1]}}, ["methods.tip_adapter: alfa", "alpha", "write:"]),
+        (
+            {"clip_adapter": {"ratio": 1.5}},
+            ["ratio", "found:    ratio: 1.5", "0 to 1"],
+        ),
+        ({"coop": {"context": 0}}, ["coop: context", "found:    context: 0", "1 or more"]),
+        ({"calip": {"sharpness": -1}}, ["calip: sharpness", "above 0"]),
+        ({"tip_adapter_f": {"beta": []}}, ["tip_adapter_f: beta", "above 0"]),
+    ],
+)
+def test_a_wrong_method_setting_or_value_is_one_clear_error(methods, parts):
+    with pytest.raises(ConfigError) as error:
+        check_methods(methods, source="mine.yaml")
+    for part in ["mine.yaml", *parts]:
+        assert part in str(error.value)
+
+
+def test_methods_come_in_the_registrys_order_whatever_the_configurations():
+    assert list(check_methods({"vt_clip": None, "zero_shot": None}, source="")) == [
+        "zero_shot", "vt_clip",
+    ]  # fmt: skip
+
+
+def test_a_method_of_the_joint_space_refuses_raw_spatial_features_before_any_job():
+    check_methods({"calip": None}, source="mine.yaml", spatial="projected")
+    with pytest.raises(
+        ConfigError, match=r"(?s)calip.*found:    spatial: raw.*spatial: projected"
+    ) as e:
+        check_methods({"calip": None}, source="mine.yaml", spatial="raw")
+    assert "mine.yaml" in str(e.value)

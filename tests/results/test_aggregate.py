@@ -1,8 +1,9 @@
 import polars as pl
 import pytest
 
+from vtclip.files import write_json
 from vtclip.results.aggregate import aggregate_results
-from vtclip.results.figures import plot_accuracy
+from vtclip.results.figures import mean_seconds, plot_accuracy, plot_cost
 
 
 def write_predictions(path, accuracies):
@@ -50,7 +51,9 @@ def test_one_run_has_no_spread(results):
 def test_all_three_files_tell_the_same(results, tmp_path):
     assert pl.read_parquet(tmp_path / "results.parquet").equals(results)
     csv = pl.read_csv(tmp_path / "results.csv")
-    assert csv.columns == ["dataset", "method", "shots", "mean", "std", "seeds"]
+    assert csv.columns == [
+        "dataset", "method", "shots", "mean", "std", "seeds", "published", "difference",
+    ]  # fmt: skip
     assert csv["mean"].to_list() == pytest.approx(results["mean"].to_list())
     markdown = (tmp_path / "results.md").read_text()
     assert "| a       | probe     |         | 60.0 ± 14.1 | 80.0 ± 0.0 |" in markdown
@@ -62,3 +65,29 @@ def test_the_figure_is_the_same_file_for_the_same_table(results, tmp_path):
         plot_accuracy(tmp_path / "results.parquet", tmp_path / name, {"a": "Data A", "b": "Data B"})
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_published_curves_and_costs_are_drawn(results, tmp_path):
+    published = results.with_columns(published=pl.lit(50.0))
+    published.write_parquet(tmp_path / "published.parquet")
+    plot_accuracy(tmp_path / "results.parquet", tmp_path / "ours", {"a": "A", "b": "B"})
+    plot_accuracy(tmp_path / "published.parquet", tmp_path / "both", {"a": "A", "b": "B"})
+    dashes = [(tmp_path / name).read_text().count("dasharray") for name in ("ours.svg", "both.svg")]
+    assert dashes[1] > dashes[0]
+
+
+def test_the_cost_is_the_mean_seconds_of_a_methods_runs_at_each_number_of_shots(results, tmp_path):
+    runs = {"zero_shot": [(0, 2.0)], "probe": [(1, 1.0), (1, 3.0), (2, 5.0)]}
+    paths = {
+        method: [
+            write_json(tmp_path / f"{method}{number}.json", {"shots": shots, "seconds": seconds})
+            or tmp_path / f"{method}{number}.json"
+            for number, (shots, seconds) in enumerate(found)
+        ]
+        for method, found in runs.items()
+    }
+    assert mean_seconds(paths["probe"]) == {1: 2.0, 2: 5.0}
+    plot_cost(tmp_path / "results.parquet", paths, tmp_path / "cost")
+    drawn = (tmp_path / "cost.svg").read_text()
+    assert "<!-- probe -->" in drawn
+    assert "<!-- zero_shot -->" in drawn

@@ -1,11 +1,16 @@
 import json
+import sys
+from types import SimpleNamespace
+from typing import ClassVar
 
 import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from vtclip import methods
 from vtclip.features.store import write_texts, writing_features
+from vtclip.methods.base import Method
 from vtclip.training.train import train_head
 
 CPU = torch.device("cpu")
@@ -75,3 +80,30 @@ def test_only_the_picked_images_are_learned_from(on_disk, task):
 def test_zero_shot_needs_no_image_and_has_an_empty_history(on_disk):
     train(on_disk, "zero_shot", few_shot=False)
     assert pl.read_parquet(on_disk / "run" / "history.parquet").is_empty()
+
+
+@pytest.mark.parametrize(
+    ("needs", "views", "tokens"),
+    [({}, 1, None), ({"reads_views": True}, 2, None), ({"reads_spatial": True}, 1, 5)],
+)
+def test_a_method_is_given_what_it_declares_and_no_more(on_disk, monkeypatch, needs, views, tokens):
+    class Curious(Method):
+        seen: ClassVar = []
+
+        def start(self, task):
+            self.seen.append(task)
+            return {"nothing": torch.zeros(1)}
+
+        def classifier(self, head, texts):
+            return lambda images: torch.zeros(len(images.pooled), 4)
+
+    for name, value in needs.items():
+        monkeypatch.setattr(Curious, name, value, raising=False)
+    monkeypatch.setitem(sys.modules, "curious", SimpleNamespace(Curious=Curious))
+    monkeypatch.setitem(methods._REGISTRY, "curious", "curious:Curious")
+    train(on_disk, "curious")
+    (task,) = Curious.seen
+    assert task.train.pooled.shape == (4, views, 16)
+    assert task.val.pooled.shape == (4, 1, 16)
+    assert task.prompts is None
+    assert (None if task.train.spatial is None else task.train.spatial.shape[2]) == tokens

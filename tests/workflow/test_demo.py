@@ -9,12 +9,17 @@ import time
 
 import polars as pl
 import psutil
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.workflow
 
 SHOTS = (1, 2, 4, 8, 16)
-METHODS = ("zero_shot", "linear_probe", "vt_clip")
+METHODS = ("zero_shot", "linear_probe", "tip_adapter_f", "vt_clip")
+FEW_SHOT = METHODS[1:]
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +62,9 @@ def test_vt_clip_is_over_the_linear_probe_at_few_shots_on_digits(results, shots)
 
 
 def test_figures_and_tables_stand_where_the_readme_says(finished):
-    for name in ("tables/results.parquet", "tables/results.csv", "tables/results.md",
-                 "figures/accuracy.svg", "figures/accuracy.png"):  # fmt: skip
+    tables = [f"tables/results.{suffix}" for suffix in ("parquet", "csv", "md", "tex", "txt")]
+    tables += [f"tables/{name}.csv" for name in ("differences", "metrics", "classes")]
+    for name in [*tables, "figures/accuracy.svg", "figures/accuracy.png", "figures/cost.png"]:
         assert (finished.folder / "results" / name).stat().st_size > 0
 
 
@@ -113,7 +119,7 @@ def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(chang
     assert len(re.findall(r"^Job \d+: Training", again.stdout, re.MULTILINE)) <= 3
     table = "results/tables/results.csv"
     assert (changed.folder / table).read_text() == (finished.folder / table).read_text()
-    assert (finished.folder / "results/tables/results.md").read_text() in again.stdout
+    assert (finished.folder / "results/tables/results.txt").read_text() in again.stdout
 
 
 def test_attention_pictures_stand_beside_the_other_figures(finished):
@@ -121,3 +127,23 @@ def test_attention_pictures_stand_beside_the_other_figures(finished):
         for suffix in ("svg", "png"):
             picture = finished.folder / "results" / "figures" / "attention" / f"{dataset}.{suffix}"
             assert picture.stat().st_size > 0
+
+
+def test_swapped_test_labels_change_no_head_and_no_setting(changed):
+    """Tuned methods train again while every test label is wrong: the same heads, bit for bit."""
+    features = changed.folder / "results/features/glyph-clip/digits/test.parquet"
+    table = pq.read_table(features)
+    labels = pc.subtract(9, table["label"]).cast("int32")
+    swapped = table.set_column(table.schema.get_field_index("label"), "label", labels)
+    pq.write_table(swapped, features, compression="none")
+    runs = changed.folder / "results/runs/glyph-clip/digits"
+    heads = [runs / method / "2shot-seed1" / "head.safetensors" for method in FEW_SHOT]
+    before = {head: load_file(head) for head in heads}
+    for head in heads:
+        head.unlink()
+    changed.run()
+    for head in heads:
+        after = load_file(head)
+        assert all(torch.equal(before[head][name], after[name]) for name in after), head
+    results = pl.read_parquet(changed.folder / "results" / "tables" / "results.parquet")
+    assert accuracy(results, "digits", "vt_clip", 16) < 30

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml")
-TABLE = Path("results/tables/results.md")
+TABLE = Path("results/tables/results.txt")
 
 
 def run_demo(arguments: list[str]) -> int:

@@ -41,6 +41,7 @@ class Backbone:
         preprocess: PIL.Image -> (3, H, W) float32, open_clip's test transform.
         device: where the weights are.
         logit_scale: the factor on the cosine similarities.
+        tokenizer: open_clip's, texts -> (T, context) int64.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Backbone:
         self.device: torch.device = next(model.parameters()).device
         self.logit_scale = model.get_parameter("logit_scale").exp().item()
         self._encode_text: Any = model.encode_text
-        self._tokenizer = open_clip.get_tokenizer(name)
+        self.tokenizer = open_clip.get_tokenizer(name)
 
     @torch.inference_mode()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,7 +87,7 @@ class Backbone:
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Text features (T, D), not normalised."""
-        tokens = self._tokenizer(list(texts)).to(self.device)  # (T, context)
+        tokens = self.tokenizer(list(texts)).to(self.device)  # (T, context)
         return self._encode_text(tokens)
 
     def encode_classes(self, class_names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:

@@ -291,6 +291,11 @@ def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
     return _to_tensor(pq.read_table(path, columns=["text"])["text"]), metadata
 
 
+def read_class_names(path: str | Path) -> list[str]:
+    """The class names of a file of text features, by label."""
+    return pq.read_table(path, columns=["class_name"])["class_name"].to_pylist()
+
+
 def _to_column(features: torch.Tensor) -> pa.FixedSizeListArray:
     flat = features.to("cpu", torch.float16).contiguous().numpy().reshape(-1)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), features.shape[1])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field
 
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Head = dict[str, "Tensor"]
 
@@ -58,6 +58,31 @@ class Texts:
     logit_scale: float
 
 
+class TextTower(Protocol):
+    """The frozen text tower, as `vtclip.features.prompts.TextTower` has it."""
+
+    width: int
+
+    def embed_words(self, words: str) -> Tensor:
+        """The embeddings of some words, (n, width)."""
+
+    def prompt_encoder(self, class_names: Sequence[str], words: int) -> Callable[[Tensor], Tensor]:
+        """A function from a context (words, width) to one text feature a class, (K, D)."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a method needs that writes prompts of its own.
+
+    Attributes:
+        class_names: K names, by label.
+        tower: the frozen text tower.
+    """
+
+    class_names: Sequence[str]
+    tower: TextTower
+
+
 @dataclass(frozen=True)
 class Task:
     """All that a method may see before it predicts: no test image is in it.
@@ -67,27 +92,38 @@ class Task:
         train: the shots to learn from; None for a method that needs none.
         val: min(shots, 4) images a class to tune on, in the test view; likewise.
         seed: of everything that is drawn at random.
+        prompts: what prompts are made of; None for a method that makes none.
     """
 
     texts: Texts
     train: Shots | None
     val: Shots | None
     seed: int
+    prompts: Prompts | None = None
 
 
 class Method:
     """One way to classify from few labelled images.
 
-    A subclass says what it starts from (`start`) and how a head classifies (`classifier`). Where
-    the classifier is a `torch.nn.Module` with parameters, training goes on from there by gradient,
-    with the settings' recipe.
+    A subclass says what it needs, what it starts from (`start`) and how a head classifies
+    (`classifier`). Tensors of the head that it names as `trained` are then trained by gradient,
+    with the settings' recipe. A method that trains something else overrides `learner`, one that
+    ends with something else than was trained `finish`.
     """
 
     settings_type: ClassVar[type[Settings]] = Settings
     few_shot: ClassVar[bool] = True
     """False for a method that learns from no image; it is run once, as `0shot-seed0`."""
+    reads_views: ClassVar[bool] = False
+    """Whether it reads all views of the training images, or the test view alone."""
     reads_spatial: ClassVar[bool] = False
     """Whether it reads the spatial features, most of a feature file."""
+    needs_projected: ClassVar[bool] = False
+    """Whether the spatial features must lie in the joint space."""
+    reads_text_tower: ClassVar[bool] = False
+    """Whether it reads the text tower, to train through it."""
+    trained: ClassVar[tuple[str, ...]] = ()
+    """The names of the head's tensors that are trained by gradient."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -99,6 +135,18 @@ class Method:
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """What turns images into logits (B, K)."""
         raise NotImplementedError
+
+    def learner(self, head: Head, task: Task) -> nn.Module | None:
+        """What is trained by gradient, Images -> logits (B, K); None if nothing is."""
+        if not self.trained:
+            return None
+        from vtclip.methods.learner import Learner
+
+        return Learner(head, self.trained, lambda head: self.classifier(head, task.texts))
+
+    def finish(self, learner: nn.Module, task: Task) -> Head:
+        """The head, after training."""
+        return learner.state_dict()
 
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -116,6 +164,9 @@ class Recipe(Settings):
     )
     optimiser: Literal["adamw", "sgd"] = Field(
         default="adamw", description="adamw, or sgd (momentum 0.9)", examples=["adamw"]
+    )
+    epsilon: float = Field(
+        default=1e-8, gt=0, description="AdamW's epsilon, above 0", examples=[1e-8]
     )
     weight_decay: float = Field(
         default=0.01, ge=0, description="weight decay, 0 or more", examples=[0.01]

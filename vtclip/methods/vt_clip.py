@@ -56,6 +56,7 @@ class VTClip(Method):
     """logits = scale * cos(pooled, texts of this image)."""
 
     settings_type = VTClipSettings
+    reads_views = True
     reads_spatial = True
 
     def start(self, task: Task) -> Head:
@@ -72,6 +73,10 @@ class VTClip(Method):
         built = self._build(texts, width=len(head["guide.spatial_norm.weight"]))
         built.load_state_dict(head)
         return built
+
+    def learner(self, head: Head, task: Task) -> VisualGuidedHead:
+        """The whole module is trained."""
+        return self.classifier(head, task.texts)
 
     def _build(self, texts: Texts, width: int) -> VisualGuidedHead:
         from vtclip.methods.visual_guided import VisualGuidedHead, VisualGuidedText

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import polars as pl
 from matplotlib.axes import Axes
 
-from vtclip.files import write_text, writing
-from vtclip.results.aggregate import MEAN, align, name_shots, read_accuracies
+from vtclip.files import write_text
+from vtclip.results.aggregate import MEAN, read_accuracies, write_table
 from vtclip.results.figures import new_figure, save_figure, title_of
+from vtclip.results.render import align, name_shots
 
 CONFIGURED = "as configured"
 VALIDATION, TEST = "validation", "test"
@@ -44,10 +45,7 @@ def aggregate_ablation(trials: Sequence[Trial], destination: str | Path) -> pl.D
     runs = pl.concat([_read_validation(trials), _read_test(trials)])
     table = _compare(runs)
     destination = Path(destination)
-    with writing(destination.with_suffix(".parquet")) as temporary:
-        table.write_parquet(temporary)
-    with writing(destination.with_suffix(".csv")) as temporary:
-        table.write_csv(temporary, float_precision=4)
+    write_table(table, destination)
     write_text(destination.with_suffix(".md"), _render(table))
     return table
 

@@ -6,7 +6,12 @@ from pathlib import Path
 import polars as pl
 
 from vtclip.files import write_text, writing
+from vtclip.results.render import render_latex, render_markdown, render_text
 
+KEY = ["dataset", "method", "shots"]
+PUBLISHED = {
+    "dataset": pl.String, "method": pl.String, "shots": pl.Int32, "published": pl.Float64,
+}  # fmt: skip
 MEAN = "mean"  # the row over all datasets, in the dataset column
 
 
@@ -15,19 +20,53 @@ def aggregate_results(
     destination: str | Path,
     *,
     missing: Sequence[str] = (),
+    published: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Write the results table as Parquet, CSV and Markdown.
+    """Write the results table as Parquet, CSV, Markdown, LaTeX and plain text.
 
     Args:
         predictions: (dataset, method) -> predictions file, in the table's order.
         destination: the path to write to, without a suffix.
         missing: datasets that were left out; the table says so.
+        published: what `read_published` gives, to stand beside our numbers.
 
     Returns:
-        dataset, method, shots, mean, std (of a sample; null for one seed), seeds; accuracies
-        in percent. The dataset `mean` is the mean over datasets, seed by seed.
+        dataset, method, shots, mean, std (of a sample; null for one seed), seeds, published,
+        difference (ours minus theirs); accuracies in percent, null where nothing is published.
+        The dataset `mean` is the mean over datasets, seed by seed.
     """
-    runs = pl.concat(
+    runs = read_runs(predictions)
+    runs = pl.concat([runs, _mean_over_datasets(runs)])
+    results = runs.group_by("dataset", "method", "shots", maintain_order=True).agg(
+        pl.col("accuracy").mean().alias("mean"),
+        pl.col("accuracy").std().alias("std"),
+        pl.len().cast(pl.Int32).alias("seeds"),
+    )
+    results = add_published(results, published)
+    destination = Path(destination)
+    write_table(results, destination)
+    write_text(destination.with_suffix(".md"), render_markdown(results, missing))
+    write_text(destination.with_suffix(".tex"), render_latex(results))
+    write_text(destination.with_suffix(".txt"), render_text(results, missing))
+    return results
+
+
+def write_table(table: pl.DataFrame, destination: str | Path) -> None:
+    """Write a table as Parquet and CSV; `destination` has no suffix."""
+    destination = Path(destination)
+    with writing(destination.with_suffix(".parquet")) as temporary:
+        table.write_parquet(temporary)
+    with writing(destination.with_suffix(".csv")) as temporary:
+        table.write_csv(temporary, float_precision=4)
+
+
+def read_runs(predictions: Mapping[tuple[str, str], str | Path]) -> pl.DataFrame:
+    """dataset, method, shots, seed, accuracy in percent: a row a run.
+
+    Args:
+        predictions: (dataset, method) -> predictions file.
+    """
+    return pl.concat(
         [
             read_accuracies(path).select(
                 pl.lit(dataset).alias("dataset"), pl.lit(method).alias("method"), pl.all()
@@ -35,32 +74,6 @@ def aggregate_results(
             for (dataset, method), path in predictions.items()
         ]
     )
-    runs = pl.concat([runs, _mean_over_datasets(runs)])
-    results = runs.group_by("dataset", "method", "shots", maintain_order=True).agg(
-        pl.col("accuracy").mean().alias("mean"),
-        pl.col("accuracy").std().alias("std"),
-        pl.len().cast(pl.Int32).alias("seeds"),
-    )
-    destination = Path(destination)
-    with writing(destination.with_suffix(".parquet")) as temporary:
-        results.write_parquet(temporary)
-    with writing(destination.with_suffix(".csv")) as temporary:
-        results.write_csv(temporary, float_precision=4)
-    write_text(destination.with_suffix(".md"), render_table(results, missing))
-    return results
-
-
-def render_table(results: pl.DataFrame, missing: Sequence[str] = ()) -> str:
-    """The results as a Markdown table: a row a dataset and method, a column a number of shots."""
-    shots = sorted(results["shots"].unique())
-    rows = [["dataset", "method", *(name_shots(k) for k in shots)]]
-    for group in results.partition_by("dataset", "method", maintain_order=True):
-        cells = {row["shots"]: _cell(row["mean"], row["std"]) for row in group.to_dicts()}
-        rows.append([group["dataset"][0], group["method"][0], *(cells.get(k, "") for k in shots)])
-    rows += [[dataset, "missing", *("" for _ in shots)] for dataset in missing]
-    seeds = max(results["seeds"].to_list())
-    note = f"Accuracy on the test images in percent, mean ± standard deviation over {seeds} seeds."
-    return f"{align(rows)}\n\n{note}\n"
 
 
 def read_accuracies(path: str | Path) -> pl.DataFrame:
@@ -86,21 +99,22 @@ def _mean_over_datasets(runs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def name_shots(shots: int) -> str:
-    """A number of shots as tables and legends name it."""
-    return f"{shots} shot{'' if shots == 1 else 's'}"
+def add_published(results: pl.DataFrame, published: pl.DataFrame | None) -> pl.DataFrame:
+    """Add the columns `published` and `difference`.
 
-
-def _cell(mean: float, std: float | None) -> str:
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
-
-
-def align(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first of them the head, as a Markdown table with columns of one width."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    The mean over datasets has a published number where every dataset has one.
+    """
+    if published is None:
+        published = pl.DataFrame(schema=PUBLISHED)
+    datasets = results.filter(pl.col("dataset") != MEAN)["dataset"].unique()
+    means = (
+        published.filter(pl.col("dataset").is_in(datasets.implode()))
+        .group_by("method", "shots")
+        .agg(pl.col("published").mean(), pl.len())
+        .filter(pl.col("len") == len(datasets))
+        .with_columns(pl.lit(MEAN).alias("dataset"))
+    )
+    known = pl.concat([published.select(*KEY, "published"), means.select(*KEY, "published")])
+    return results.join(known, on=KEY, how="left", maintain_order="left").with_columns(
+        difference=pl.col("mean") - pl.col("published")
+    )

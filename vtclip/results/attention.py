@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from vtclip.features.backbone import Backbone
 from vtclip.features.pictures import open_picture
-from vtclip.features.store import read_texts
+from vtclip.features.store import read_class_names, read_texts
 from vtclip.methods.base import Texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.results.figures import new_figure, save_figure
@@ -111,7 +110,7 @@ def find_looks(
         rows: image, label, top (the best classes, best first).
         (the others as in `plot_attention`)
     """
-    names = pq.read_table(texts, columns=["class_name"])["class_name"].to_pylist()
+    names = read_class_names(texts)
     features, metadata = read_texts(texts)
     method = VTClip(VTClipSettings.model_validate(settings))
     classifier = method.classifier(load_file(head), Texts(features, metadata["logit_scale"])).eval()

@@ -1,7 +1,8 @@
 """Accuracy against shots, as the paper draws it."""
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,7 +20,8 @@ STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
 def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
     """Draw one panel a dataset and one for their mean; a line a method, its spread over seeds.
 
-    Methods that use no shots are dashed horizontal lines.
+    Methods that use no shots are horizontal lines. Published numbers are thin dashed lines in the
+    colour of their method.
 
     Args:
         results: the results table, in Parquet.
@@ -71,15 +73,64 @@ def _draw_panel(panel: Axes, table: pl.DataFrame) -> None:
         colour, style = f"C{number}", STYLES[number % len(STYLES)]
         lines = table.filter(method=method).sort("shots")
         if lines["shots"].to_list() == [0]:
-            panel.axhline(lines["mean"][0], color=colour, linestyle="--", label=method)
+            panel.axhline(lines["mean"][0], color=colour, linestyle="-.", label=method)
+            if lines["published"][0] is not None:
+                panel.axhline(lines["published"][0], color=colour, linestyle="--", linewidth=0.7)
             continue
         mean, std = lines["mean"], lines["std"].fill_null(0)
         panel.plot(lines["shots"], mean, style, color=colour, label=method, markersize=4)
         panel.fill_between(lines["shots"], mean - std, mean + std, color=colour, alpha=0.15, lw=0)
+        known = lines.filter(pl.col("published").is_not_null())
+        panel.plot(known["shots"], known["published"], "--", color=colour, linewidth=0.7)
+    _set_shots(panel, shots)
+    panel.set_ylabel("accuracy (%)")
+    panel.grid(alpha=0.3)
+
+
+def _set_shots(panel: Axes, shots: Sequence[int]) -> None:
     if shots:
         panel.set_xscale("log", base=2)
         panel.set_xticks(shots, [str(k) for k in shots])
         panel.minorticks_off()
     panel.set_xlabel("labelled images a class")
-    panel.set_ylabel("accuracy (%)")
+
+
+def plot_cost(
+    results: str | Path, runs: Mapping[str, Sequence[str | Path]], destination: str | Path
+) -> None:
+    """Draw accuracy against what training costs; a line a method, a point a number of shots.
+
+    Args:
+        results: the results table, in Parquet.
+        runs: method -> the run.json files of all its heads.
+        destination: the path to write to, without a suffix; .svg and .png are written.
+    """
+    table = pl.read_parquet(results).filter(dataset=MEAN)
+    figure = new_figure(6.4, 4.4)
+    panel = figure.subplots()
+    for number, (method, paths) in enumerate(runs.items()):
+        seconds = mean_seconds(paths)
+        points = table.filter(method=method).sort("shots")
+        costs = [seconds[shots] for shots in points["shots"]]
+        panel.plot(costs, points["mean"], STYLES[number % len(STYLES)], color=f"C{number}",
+                   label=method, markersize=5, linewidth=1)  # fmt: skip
+        if len(costs) > 1:
+            panel.annotate(
+                f"{points['shots'][-1]}", (costs[-1], points["mean"][-1]), fontsize=7,
+                xytext=(4, 2), textcoords="offset points",
+            )  # fmt: skip
+    panel.set_xscale("log")
+    panel.set_xlabel("seconds a run: reading, fitting and training, the mean over datasets")
+    panel.set_ylabel("accuracy (%), the mean over datasets")
     panel.grid(alpha=0.3)
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    save_figure(figure, destination)
+
+
+def mean_seconds(paths: Sequence[str | Path]) -> dict[int, float]:
+    """Shots -> mean seconds of the runs with as many, from their run.json."""
+    runs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    seconds: dict[int, list[float]] = {}
+    for run in runs:
+        seconds.setdefault(run["shots"], []).append(run["seconds"])
+    return {shots: sum(found) / len(found) for shots, found in seconds.items()}

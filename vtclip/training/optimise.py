@@ -133,7 +133,11 @@ def _make_optimiser(
             classifier.parameters(), learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
         )
     return torch.optim.AdamW(
-        classifier.parameters(), learning_rate, weight_decay=recipe.weight_decay, fused=True
+        classifier.parameters(),
+        learning_rate,
+        eps=recipe.epsilon,
+        weight_decay=recipe.weight_decay,
+        fused=True,
     )
 
 

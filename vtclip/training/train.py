@@ -5,6 +5,7 @@ import logging
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vtclip.devices import free_memory
-from vtclip.features.store import FeatureSet, check_origin, read_texts
+from vtclip.features.store import FeatureSet, check_origin, read_class_names, read_texts
 from vtclip.files import write_json, writing
 from vtclip.methods import METHODS
-from vtclip.methods.base import Recipe, Shots, Task, Texts
+from vtclip.methods.base import Method, Prompts, Recipe, Shots, Task, Texts, TextTower
 from vtclip.training.optimise import HISTORY, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def train_head(
     *,
     seed: int,
     device: torch.device,
+    tower: TextTower | None = None,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -45,17 +47,24 @@ def train_head(
         destination: the folder to write to.
         seed: of the initial weights and of the batches.
         device: where to train.
+        tower: the frozen text tower, for a method that reads it.
     """
     started = time.perf_counter()
     torch.manual_seed(seed)
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
-    task = _read_task(texts, shots, features, seed, device, chosen.reads_spatial)
+    task = _read_task(chosen, texts, shots, features, seed, device)
+    if chosen.reads_text_tower:
+        assert tower is not None
+        task = replace(task, prompts=Prompts(read_class_names(texts), tower))
     head, history = chosen.start(task), pl.DataFrame(schema=HISTORY)
+    learner = chosen.learner(head, task)
+    if learner is not None:
+        assert isinstance(chosen.settings, Recipe)
+        history = optimise(learner.to(device), task, chosen.settings)
+        head = chosen.finish(learner.eval(), task)
     classifier = chosen.classifier(head, task.texts)
     if isinstance(classifier, nn.Module):
-        assert isinstance(chosen.settings, Recipe)
-        history = optimise(classifier.to(device), task, chosen.settings)
-        head = classifier.state_dict()
+        classifier.to(device)
     val = task.val if task.val is not None and len(task.val.labels) else None
     val_accuracy = None if val is None else measure_accuracy(classifier, val)
     destination = Path(destination)
@@ -68,6 +77,7 @@ def train_head(
         {
             "method": method,
             "settings": chosen.settings.model_dump(mode="json"),
+            "shots": 0 if task.train is None else int(task.train.labels.bincount().max()),
             "seed": seed,
             "val_accuracy": val_accuracy,
         }
@@ -76,33 +86,36 @@ def train_head(
 
 
 def _read_task(
+    method: Method,
     texts: str | Path,
     shots: str | Path | None,
     features: str | Path | None,
     seed: int,
     device: torch.device,
-    spatial: bool,
 ) -> Task:
+    """What the method may see, and no more."""
     text_features, metadata = read_texts(texts)
     classes = Texts(text_features.to(device), metadata["logit_scale"])
     if shots is None or features is None:
         return Task(classes, None, None, seed)
-    found = FeatureSet([features], spatial=spatial, budget=0)
+    found = FeatureSet([features], spatial=method.reads_spatial, budget=0)
     check_origin(features, found.metadata, texts, metadata)
     picked = pl.read_parquet(shots)
-    train, val = (_select(found, picked.filter(split=split), device) for split in ("train", "val"))
+    train = _select(found, picked.filter(split="train"), device, method.reads_views)
+    val = _select(found, picked.filter(split="val"), device, views=False)
     return Task(classes, train, val, seed)
 
 
-def _select(found: FeatureSet, picked: pl.DataFrame, device: torch.device) -> Shots:
-    """The picked images' features with all their views, in the order of the picks."""
+def _select(found: FeatureSet, picked: pl.DataFrame, device: torch.device, views: bool) -> Shots:
+    """The picked images' features in the order of the picks, in all views or the test view."""
     wanted = picked.select("image", "label", "split").with_row_index("pick")
-    views = (
+    rows = (
         found.rows.with_row_index("row")
+        .filter(pl.lit(views) | (pl.col("view") == 0))
         .join(wanted, on=["image", "label", "split"])
         .sort("pick", "view")
     )
-    features = found.take(views["row"].to_list())
+    features = found.take(rows["row"].to_list())
     shape = (len(picked), -1)
     spatial = features.spatial
     return Shots(

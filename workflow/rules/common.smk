@@ -34,7 +34,9 @@ CONFIG_FILES = ", ".join(
 try:
     EXPERIMENT = read_experiment(config, source=CONFIG_FILES)
     ALL_DATASETS = {name: read_dataset(name) for name in EXPERIMENT.datasets}
-    METHOD_SETTINGS = check_methods(EXPERIMENT.methods, source=CONFIG_FILES)
+    METHOD_SETTINGS = check_methods(
+        EXPERIMENT.methods, source=CONFIG_FILES, spatial=EXPERIMENT.backbone.spatial
+    )
     VARIANTS = list_variants(EXPERIMENT, source=CONFIG_FILES)
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
@@ -59,11 +61,25 @@ WEIGHTS = f"resources/backbones/{EXPERIMENT.backbone.folder}.safetensors"
 BACKBONE_PARAMS = EXPERIMENT.backbone.model_dump()
 SHARD = 10_000  # test images a job: two GPUs share a large test set, a killed job loses one part
 RESULTS = "results/tables/results"
-ACCURACY = "results/figures/accuracy"
-TABLES = [f"{RESULTS}.{suffix}" for suffix in ("parquet", "csv", "md")]
+DIFFERENCES = "results/tables/differences"
+METRICS = "results/tables/metrics"
+CLASSES = "results/tables/classes"
 ABLATION = "results/tables/ablation"
+ACCURACY = "results/figures/accuracy"
+COST = "results/figures/cost"
 GAINS = "results/figures/ablation"
-FIGURES = [f"{ACCURACY}.{suffix}" for suffix in ("svg", "png")]
+TABLES = [
+    *[f"{RESULTS}.{suffix}" for suffix in ("parquet", "csv", "md", "tex", "txt")],
+    *[f"{DIFFERENCES}.{suffix}" for suffix in ("parquet", "csv", "md")],
+    *[
+        f"{name}.{suffix}"
+        for name in (METRICS, CLASSES)
+        for suffix in ("parquet", "csv")
+    ],
+]
+FIGURES = [f"{name}.{suffix}" for name in (ACCURACY, COST) for suffix in ("svg", "png")]
+# (dataset, method) of every row of a table, in its order.
+RESULT_KEYS = list(product(DATASETS, METHOD_SETTINGS))
 
 # As many downloads at a time, where the command line and the profile do not say otherwise.
 if "downloads" not in workflow.global_resources:
@@ -216,10 +232,13 @@ def threads_to_decode(views):
 
 
 def training_inputs(wildcards):
-    """What a method learns from: the texts and, unless it needs no image, its shots."""
+    """What a method learns from: the texts, the text tower if it reads it, the shots if any."""
     folder = "results/features/{backbone}/{dataset}".format(**wildcards)
     inputs = {"texts": f"{folder}/texts.parquet"}
-    if METHODS[method_of(wildcards)].few_shot:
+    method = METHODS[method_of(wildcards)]
+    if method.reads_text_tower:
+        inputs["weights"] = WEIGHTS
+    if method.few_shot:
         inputs["features"] = f"{folder}/seed{wildcards.seed}.parquet"
         inputs["shots"] = (
             "results/shots/{dataset}/{shots}shot-seed{seed}.parquet".format(**wildcards)
@@ -230,6 +249,19 @@ def training_inputs(wildcards):
 def method_of(wildcards):
     """The registry's name of a method, or of a variant of it."""
     return wildcards.method.partition("@")[0]
+
+
+def code_of_training(wildcards):
+    """The hash of what trains a head: the method's own code, and no other method's."""
+    method = method_of(wildcards)
+    prompts = ["vtclip.features.prompts"] if METHODS[method].reads_text_tower else []
+    return code_of(
+        "train_head",
+        "vtclip.training.train",
+        "vtclip.devices",
+        method_module(method),
+        *prompts,
+    )
 
 
 def runs_of(method):

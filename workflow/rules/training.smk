@@ -22,12 +22,8 @@ rule train_head:
     params:
         method=method_of,
         settings=settings_of,
-        code=lambda wildcards: code_of(
-            "train_head",
-            "vtclip.training.train",
-            "vtclip.devices",
-            method_module(method_of(wildcards)),
-        ),
+        backbone=BACKBONE_PARAMS,
+        code=code_of_training,
     message:
         "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed}"
     script:

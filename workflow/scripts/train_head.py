@@ -11,6 +11,14 @@ from vtclip.training.train import train_head
 with job_log(snakemake.log[0]):
     torch.set_num_threads(snakemake.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    device = choose_device(snakemake.config.get("device", "auto"))
+    tower = None
+    if snakemake.input.get("weights"):  # the method reads the text tower
+        from vtclip.features.backbone import load_backbone
+        from vtclip.features.prompts import TextTower
+
+        weights = {"pretrained": snakemake.input.weights}
+        tower = TextTower(load_backbone(**snakemake.params.backbone | weights, device=device))
     train_head(
         snakemake.params.method,
         snakemake.params.settings,
@@ -19,5 +27,6 @@ with job_log(snakemake.log[0]):
         snakemake.input.get("features"),
         Path(snakemake.output.head).parent,
         seed=int(snakemake.wildcards.seed),
-        device=choose_device(snakemake.config.get("device", "auto")),
+        device=device,
+        tower=tower,
     )

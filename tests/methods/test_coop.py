@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vtclip.features.prompts import PromptError, TextTower
+from vtclip.methods.base import Images, Prompts, Texts
+from vtclip.methods.coop import CoOp, CoOpSettings
+from vtclip.methods.zero_shot import ZeroShot
+from vtclip.settings import Settings
+from vtclip.training.optimise import optimise
+
+NAMES = ["ant", "polar_bear", "cow", "dog"]
+
+
+@pytest.fixture
+def prompted(task, backbone):
+    """A task of the small CLIP's own width, with its text tower."""
+    generator = torch.Generator().manual_seed(0)
+    texts = Texts(backbone.encode_classes(NAMES, ["a photo of a {}."]), 100.0)
+
+    def widen(shots):
+        pooled = torch.randn(*shots.pooled.shape[:2], 64, generator=generator)
+        return replace(shots, pooled=pooled, spatial=None)
+
+    prompts = Prompts(NAMES, TextTower(backbone))
+    return replace(task, texts=texts, train=widen(task.train), val=widen(task.val), prompts=prompts)
+
+
+@pytest.fixture
+def images(prompted):
+    return Images(prompted.val.pooled[:, 0], None)
+
+
+def test_with_the_words_of_a_template_the_logits_are_that_templates_zero_shot(prompted, images):
+    method = CoOp(CoOpSettings(words="a photo of a"))
+    head = method.start(prompted)
+    assert head["context"].shape == (4, 64)
+    learner = method.learner(head, prompted)
+    expected = ZeroShot(Settings()).classifier({}, prompted.texts)(images)
+    torch.testing.assert_close(learner(images), expected, rtol=0, atol=1e-4)
+    finished = method.finish(learner, prompted)
+    logits = method.classifier(finished, prompted.texts)(images)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+
+
+def test_gradients_reach_the_context_alone(prompted, images, backbone):
+    method = CoOp(CoOpSettings(context=4))
+    learner = method.learner(method.start(prompted), prompted)
+    before = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
+    learner(images).square().sum().backward()
+    assert [name for name, _ in learner.named_parameters()] == ["context"]
+    assert learner.context.grad.abs().sum(dim=1).gt(0).all()
+    assert all(weight.grad is None for weight in backbone.model.parameters())
+    optimise(learner, prompted, CoOpSettings(context=4, epochs=2))
+    after = backbone.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_training_lowers_the_loss(prompted):
+    method = CoOp(CoOpSettings(context=4, epochs=60, learning_rate=0.02))
+    learner = method.learner(method.start(prompted), prompted)
+    history = optimise(learner, prompted, method.settings)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_the_logits_equal_prompts_encoded_one_by_one(prompted, images, backbone):
+    """With open_clip's own modules, a class at a time."""
+    method = CoOp(CoOpSettings(context=3))
+    head = method.start(prompted)
+    logits = method.learner(head, prompted)(images)
+    model = backbone.model
+    for k, name in enumerate(["ant", "polar bear", "cow", "dog"]):
+        tokens = backbone.tokenizer([f"X X X {name}."])
+        embedded = model.token_embedding(tokens)[0]
+        embedded[1:4] = head["context"]
+        hidden = model.transformer((embedded + model.positional_embedding)[None], model.attn_mask)
+        text = model.ln_final(hidden)[0, tokens[0].argmax()] @ model.text_projection
+        for number, image in enumerate(images.pooled):
+            cosine = torch.cosine_similarity(image, text, dim=0)
+            assert logits[number, k].item() == pytest.approx(100 * cosine.item(), abs=1e-3)
+
+
+def test_a_context_that_the_text_tower_cannot_read_is_refused_with_one_that_it_can(prompted):
+    method = CoOp(CoOpSettings(context=16))
+    with pytest.raises(PromptError, match=r"(?s)'ant' make 20 tokens.*reads 16.*context: 12"):
+        method.learner(method.start(prompted), prompted)

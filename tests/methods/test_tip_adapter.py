@@ -1,0 +1,99 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vtclip.methods.base import Images
+from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
+from vtclip.methods.tip_adapter_f import TipAdapterF, TipAdapterFSettings
+from vtclip.methods.zero_shot import ZeroShot
+from vtclip.settings import Settings
+from vtclip.training.optimise import optimise
+
+
+@pytest.fixture
+def images(task):
+    return Images(task.val.pooled[:, 0], None)
+
+
+def zero_shot(task, images):
+    return ZeroShot(Settings()).classifier({}, task.texts)(images)
+
+
+def only(alpha, beta):
+    return TipAdapterSettings(alpha=[alpha], beta=[beta])
+
+
+def test_the_logits_equal_a_computation_in_loops_over_images_and_shots(task, images):
+    head = TipAdapter(only(1.3, 2.5)).start(task)
+    logits = TipAdapter(only(1.3, 2.5)).classifier(head, task.texts)(images)
+    for number, image in enumerate(images.pooled.double()):
+        expected = [
+            (100 * torch.dot(image / image.norm(), text.double())).item()
+            for text in task.texts.features
+        ]
+        for shot, label in zip(task.train.pooled.double(), task.train.labels, strict=True):
+            key = (shot[0] + shot[1]) / 2  # the mean over the two cached views
+            cosine = torch.dot(image, key) / (image.norm() * key.norm())
+            expected[label] += 1.3 * math.exp(-2.5 * (1 - cosine.item()))
+        assert logits[number].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", [TipAdapter, TipAdapterF])
+def test_with_alpha_0_the_logits_are_zero_shots(task, images, method):
+    chosen = method(method.settings_type(alpha=[0.0], beta=[5.5]))
+    logits = chosen.classifier(chosen.start(task), task.texts)(images)
+    assert torch.equal(logits, zero_shot(task, images))
+
+
+def test_with_beta_towards_infinity_only_the_nearest_key_is_heard(task):
+    """A shot that is asked for itself gets alpha at its class, and nothing elsewhere."""
+    task = replace(task, train=replace(task.train, pooled=task.train.pooled[:, :1]))
+    images = Images(task.train.pooled[:, 0], None)
+    method = TipAdapter(only(7.0, 1e4))
+    logits = method.classifier(method.start(task), task.texts)(images)
+    expected = 7.0 * torch.nn.functional.one_hot(task.train.labels, 4)
+    # 1 - cosine of a vector with itself is some 1e-7 in float32, which beta multiplies.
+    torch.testing.assert_close(logits - zero_shot(task, images), expected, rtol=0, atol=0.02)
+
+
+def test_alpha_and_beta_are_the_best_on_the_validation_shots(task):
+    settings = TipAdapterSettings(alpha=[0.5, 5.0, 50.0], beta=[0.5, 5.0])
+    chosen = TipAdapter(settings).start(task)
+    scores = {}
+    for alpha in settings.alpha:
+        for beta in settings.beta:
+            method = TipAdapter(only(alpha, beta))
+            logits = method.classifier(method.start(task), task.texts)(
+                Images(task.val.pooled[:, 0], None)
+            )
+            scores[alpha, beta] = int((logits.argmax(1) == task.val.labels).sum())
+    best = max(scores.values())
+    assert scores[chosen["alpha"].item(), chosen["beta"].item()] == best
+    smallest = min((beta, alpha) for (alpha, beta), score in scores.items() if score == best)
+    assert (chosen["beta"].item(), chosen["alpha"].item()) == smallest
+
+
+def test_training_lowers_the_loss_and_changes_the_keys_alone(task):
+    recipe = TipAdapterFSettings(
+        epochs=100, learning_rate=0.01, alpha=[5.0], beta=[1.0], select="last"
+    )
+    method = TipAdapterF(recipe)
+    head = method.start(task)
+    learner = method.learner(head, task)
+    assert [name for name, _ in learner.named_parameters()] == ["keys"]
+    history = optimise(learner, task, method.settings)
+    assert history["loss"][-10:].mean() < 0.9 * history["loss"][:10].mean()
+    trained = method.finish(learner, task)
+    assert not torch.equal(trained["keys"], head["keys"])
+    assert torch.equal(trained["labels"], head["labels"])
+
+
+def test_alpha_and_beta_are_chosen_again_for_the_trained_keys(task):
+    method = TipAdapterF(TipAdapterFSettings(epochs=30, learning_rate=0.1))
+    learner = method.learner(method.start(task), task)
+    optimise(learner, task, method.settings)
+    trained = method.finish(learner, task)
+    again = method.choose_weights(trained["keys"], task)
+    assert (trained["alpha"], trained["beta"]) == (again["alpha"], again["beta"])

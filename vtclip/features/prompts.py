@@ -1,0 +1,90 @@
+"""The text tower from word embeddings on: for prompts with learned words."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vtclip.features.backbone import Backbone
+
+PLACEHOLDER = "X"  # one token for each learned word, as in CoOp
+
+
+class PromptError(ValueError):
+    """A prompt that the text tower cannot read."""
+
+
+class TextTower:
+    """The frozen text tower of a backbone.
+
+    Args:
+        backbone: the frozen CLIP.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._model: Any = backbone.model
+        self._tokenizer = backbone.tokenizer
+        self._device = backbone.device
+        self.width: int = self._embedding.embedding_dim
+        """width of a word embedding"""
+
+    @property
+    def _embedding(self) -> torch.nn.Embedding:
+        # A model with a text tower of its own class keeps everything one level down.
+        return getattr(self._model, "text", self._model).token_embedding
+
+    def embed_words(self, words: str) -> Tensor:
+        """The embeddings of some words, (n, width), without those of start and end."""
+        tokens = self._tokenizer([words])[0].to(self._device)
+        length = int(tokens.argmax()) + 1  # the end token has the largest number
+        with torch.no_grad():
+            return self._embedding(tokens[1 : length - 1])
+
+    def prompt_encoder(self, class_names: Sequence[str], words: int) -> Callable[[Tensor], Tensor]:
+        """A function from a context of word embeddings to one text feature a class.
+
+        The prompts are "[context] class name."; underscores in names are read as spaces.
+
+        Args:
+            class_names: K names, by label.
+            words: n, the length of the context.
+
+        Returns:
+            context (n, width) -> (K, D) of unit length; gradients reach the context.
+
+        Raises:
+            PromptError: a prompt that is longer than the tower reads.
+        """
+        context = " ".join([PLACEHOLDER] * words)
+        prompts = [f"{context} {name.replace('_', ' ')}." for name in class_names]
+        self._check_lengths(prompts, class_names, words)
+        tokens = self._tokenizer(prompts).to(self._device)  # (K, length)
+        with torch.no_grad():
+            embedded = self._embedding(tokens)  # (K, length, width)
+        start, end = embedded[:, :1], embedded[:, 1 + words :]
+
+        def encode(context: Tensor) -> Tensor:
+            middle = context.expand(len(start), -1, -1).to(start.dtype)
+            replaced = torch.cat([start, middle, end], dim=1)
+            # open_clip's own forward pass, with our embeddings in place of the tokens'.
+            hook = self._embedding.register_forward_hook(lambda *_: replaced)
+            try:
+                return F.normalize(self._model.encode_text(tokens).float(), dim=-1)
+            finally:
+                hook.remove()
+
+        return encode
+
+    def _check_lengths(
+        self, prompts: Sequence[str], class_names: Sequence[str], words: int
+    ) -> None:
+        longest = self._tokenizer(["a"]).shape[1]
+        for prompt, name in zip(prompts, class_names, strict=True):
+            length = len(self._tokenizer.encode(prompt)) + 2  # start and end
+            if length > longest:
+                raise PromptError(
+                    f"coop: context: {words} words and '{name}' make {length} tokens; the text "
+                    f"tower reads {longest}.\n  write:\n    context: {words - length + longest}"
+                )

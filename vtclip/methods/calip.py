@@ -1,0 +1,75 @@
+"""CALIP: CLIP with attention that has no parameters (Guo et al., AAAI 2023, arXiv 2209.14169)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from vtclip.methods.base import Head, Images, Method, Texts
+from vtclip.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CALIPSettings(Settings):
+    """Settings of CALIP. The paper has other weights for each dataset; here it is one pair."""
+
+    text_weight: float = Field(
+        default=1.12,  # the paper's, for ImageNet
+        ge=0,
+        description="weight of the texts that have seen the image (beta 2), 0 or more",
+        examples=[1.12],
+    )
+    image_weight: float = Field(
+        default=0.02,  # the paper's, for ImageNet
+        ge=0,
+        description="weight of the image that has seen the texts (beta 3), 0 or more",
+        examples=[0.02],
+    )
+    sharpness: float = Field(
+        default=2.0,
+        gt=0,
+        description="factor on the cosines before the softmax of the attention, above 0",
+        examples=[2.0],
+    )
+
+
+class CALIP(Method):
+    """Zero-shot logits and those of two crossed looks, without training.
+
+    With S (N, D) an image's spatial features and T (K, D) the texts, both of unit length, and
+    A = sharpness * S @ T.T:
+
+        T' = softmax of A over the tokens, transposed @ S      texts that have seen the image
+        F' = mean + maximum over the tokens of (softmax of A over the classes) @ T
+        logits = scale * (f @ T.T + text_weight * f @ T'.T + image_weight * F' @ T.T)
+    """
+
+    settings_type = CALIPSettings
+    few_shot = False
+    reads_spatial = True
+    needs_projected = True
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """Nothing is learned."""
+        settings = self.settings
+        assert isinstance(settings, CALIPSettings)
+
+        def logits(images: Images) -> Tensor:
+            assert images.spatial is not None
+            pooled = images.pooled / images.pooled.norm(dim=-1, keepdim=True)  # (B, D)
+            spatial = images.spatial / images.spatial.norm(dim=-1, keepdim=True)  # (B, N, D)
+            attention = settings.sharpness * spatial @ texts.features.T  # (B, N, K)
+            seen_texts = attention.softmax(dim=1).mT @ spatial  # (B, K, D)
+            seen = attention.softmax(dim=2) @ texts.features  # (B, N, D)
+            seen_image = seen.mean(dim=1) + seen.amax(dim=1)  # (B, D)
+            zero_shot = texts.logit_scale * pooled @ texts.features.T  # (B, K)
+            of_texts = (seen_texts @ pooled[..., None])[..., 0]  # (B, K)
+            of_image = seen_image @ texts.features.T  # (B, K)
+            looks = settings.text_weight * of_texts + settings.image_weight * of_image
+            return zero_shot + texts.logit_scale * looks
+
+        return logits

@@ -1,0 +1,105 @@
+"""Tip-Adapter: the shots as a cache (Zhang et al., ECCV 2022, arXiv 2207.09519)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from vtclip.methods.base import Head, Images, Method, Task, Texts
+from vtclip.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Alphas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
+Betas = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+ALPHAS: list[float] = [0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0]
+BETAS: list[float] = [0.5, 1.0, 2.0, 3.0, 4.0, 5.5, 7.0, 10.0, 20.0]
+
+
+class TipAdapterSettings(Settings):
+    """Settings of Tip-Adapter."""
+
+    alpha: Alphas = Field(
+        default=ALPHAS,
+        description="weights of the cache to choose from on the validation shots, 0 or more",
+        examples=[[0.5, 1.0, 2.0]],
+    )
+    beta: Betas = Field(
+        default=BETAS,
+        description="sharpnesses of the cache to choose from on the validation shots, above 0",
+        examples=[[1.0, 5.5]],
+    )
+
+
+class TipAdapter(Method):
+    """Zero-shot logits + alpha * sum over the shots of exp(-beta (1 - f . key)) at its class.
+
+    A key is the mean of a shot's pooled features over its views, of unit length.
+    """
+
+    settings_type = TipAdapterSettings
+    reads_views = True
+
+    def start(self, task: Task) -> Head:
+        """The cache, with alpha and beta chosen on the validation shots."""
+        assert task.train is not None
+        return self.choose_weights(_unit(task.train.pooled.mean(dim=1)), task)
+
+    def choose_weights(self, keys: Tensor, task: Task) -> Head:
+        """The cache with the pair that is best on the validation shots, of equals the smallest."""
+        import torch
+
+        assert task.train is not None
+        assert task.val is not None
+        assert isinstance(self.settings, TipAdapterSettings)
+        labels, classes = task.train.labels, len(task.texts.features)
+        pooled = _unit(task.val.pooled[:, 0])
+        zero_shot = task.texts.logit_scale * pooled @ task.texts.features.T
+        best, chosen = -1, (0.0, 0.0)
+        for beta in sorted(self.settings.beta):
+            cached = ask_cache(pooled, keys, labels, beta, classes)
+            for alpha in sorted(self.settings.alpha):
+                hits = int(((zero_shot + alpha * cached).argmax(dim=1) == task.val.labels).sum())
+                if hits > best:
+                    best, chosen = hits, (alpha, beta)
+        weights = torch.tensor(chosen, device=keys.device)
+        return {"keys": keys, "labels": labels, "alpha": weights[0], "beta": weights[1]}
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """The texts and the cache."""
+
+        def logits(images: Images) -> Tensor:
+            pooled = _unit(images.pooled)  # (B, D)
+            zero_shot = texts.logit_scale * pooled @ texts.features.T  # (B, K)
+            cached = ask_cache(pooled, head["keys"], head["labels"], head["beta"], len(zero_shot.T))
+            return zero_shot + head["alpha"] * cached
+
+        return logits
+
+
+def ask_cache(
+    pooled: Tensor, keys: Tensor, labels: Tensor, beta: Tensor | float, classes: int
+) -> Tensor:
+    """What the cache says.
+
+    Args:
+        pooled: (B, D) of unit length.
+        keys: (M, D) of unit length.
+        labels: (M,) int64.
+        beta: how fast a key's say falls with its distance.
+        classes: K.
+
+    Returns:
+        (B, K): exp(-beta (1 - cosine)), summed over the keys of each class.
+    """
+    from torch.nn.functional import one_hot
+
+    affinity = (-beta * (1 - pooled @ keys.T)).exp()  # (B, M)
+    return affinity @ one_hot(labels, classes).to(affinity.dtype)
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features / features.norm(dim=-1, keepdim=True)

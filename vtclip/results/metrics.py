@@ -1,0 +1,103 @@
+"""What else predictions tell: accuracy by class, macro F1, calibration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import f1_score, recall_score
+
+from vtclip.results.aggregate import write_table
+
+BINS = 15  # of confidence, as is usual for the expected calibration error (Guo et al., 2017)
+
+
+def aggregate_metrics(
+    predictions: Mapping[tuple[str, str], str | Path],
+    texts: Mapping[str, str | Path],
+    metrics: str | Path,
+    classes: str | Path,
+) -> pl.DataFrame:
+    """Write macro F1 and calibration error of each run's predictions, and accuracy by class.
+
+    Args:
+        predictions: (dataset, method) -> predictions file.
+        texts: dataset -> its text features, for the class names.
+        metrics, classes: the paths to write to, without a suffix, as Parquet and CSV.
+
+    Returns:
+        dataset, method, shots, macro_f1, macro_f1_std, calibration_error, calibration_error_std,
+        seeds; in percent. The table of classes: dataset, method, shots, label, class_name,
+        accuracy (percent, the mean over seeds), images.
+    """
+    runs, by_class = [], []
+    for (dataset, method), path in predictions.items():
+        names = pl.read_parquet(texts[dataset], columns=["label", "class_name"])
+        table = pl.read_parquet(
+            path, columns=["shots", "seed", "label", "prediction", "confidence"]
+        )
+        for (shots, seed), run in table.group_by("shots", "seed", maintain_order=True):
+            key = {"dataset": dataset, "method": method, "shots": shots, "seed": seed}
+            runs.append(key | measure(run))
+            by_class.append(_measure_classes(run, names).with_columns(**_literals(key)))
+    found = _mean_over_seeds(pl.DataFrame(runs))
+    write_table(found, metrics)
+    over_seeds = pl.concat(by_class).group_by(
+        "dataset", "method", "shots", "label", "class_name", maintain_order=True
+    )
+    write_table(over_seeds.agg(pl.col("accuracy").mean(), pl.col("images").first()), classes)
+    return found
+
+
+def measure(run: pl.DataFrame) -> dict[str, float]:
+    """Macro F1 and expected calibration error of one run, in percent.
+
+    Args:
+        run: label, prediction, confidence (0 .. 1); a row an image.
+    """
+    labels, found = run["label"].to_numpy(), run["prediction"].to_numpy()
+    f1 = f1_score(labels, found, average="macro", zero_division=0.0)
+    error = calibration_error(found == labels, run["confidence"].to_numpy())
+    return {"macro_f1": 100 * float(f1), "calibration_error": 100 * error}
+
+
+def calibration_error(hits: np.ndarray, confidence: np.ndarray) -> float:
+    """The gap between accuracy and mean confidence in equal bins of confidence, weighted by size.
+
+    Args:
+        hits: (M,) whether each prediction is right.
+        confidence: (M,) in 0 .. 1.
+    """
+    confidence = confidence.clip(0, 1)  # a softmax in float32 may exceed 1 by rounding
+    accuracy, mean = calibration_curve(hits, confidence, n_bins=BINS)
+    # The bins of calibration_curve, which leaves out the empty ones.
+    edges = np.linspace(0, 1, BINS + 1)
+    sizes = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=BINS)
+    return float(np.abs(accuracy - mean) @ sizes[sizes > 0] / len(hits))
+
+
+def _measure_classes(run: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+    labels = names["label"].to_list()
+    accuracy = recall_score(
+        run["label"].to_numpy(), run["prediction"].to_numpy(), labels=labels, average=None,
+        zero_division=np.nan,
+    )  # fmt: skip
+    images = np.bincount(run["label"].to_numpy(), minlength=len(labels))
+    return names.with_columns(
+        accuracy=pl.Series(100 * accuracy).fill_nan(None), images=pl.Series(images)
+    )
+
+
+def _literals(key: Mapping[str, object]) -> dict[str, pl.Expr]:
+    return {name: pl.lit(value) for name, value in key.items()}
+
+
+def _mean_over_seeds(runs: pl.DataFrame) -> pl.DataFrame:
+    return runs.group_by("dataset", "method", "shots", maintain_order=True).agg(
+        pl.col("macro_f1").mean(),
+        pl.col("macro_f1").std().alias("macro_f1_std"),
+        pl.col("calibration_error").mean(),
+        pl.col("calibration_error").std().alias("calibration_error_std"),
+        pl.len().cast(pl.Int32).alias("seeds"),
+    )
