@@ -1,37 +1,128 @@
-"""Which device a job computes on."""
+"""Which device a job computes on, and no two jobs on the same one.
 
+Snakemake counts GPUs but assigns none: two jobs that ask for a GPU on a machine with two would
+both take the first. Here a job holds a lease, a lock on one slot of one device, as long as it
+computes. The lock is a file in a folder of this machine, and the kernel frees it when the process
+ends, however it ends. It must be taken before anything asks CUDA for something: then CUDA sees that
+device alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
 import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+# What Slurm gave to a step or a job, as the node counts its GPUs, whatever a step sees of them.
+ASSIGNED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
+FOLDER = "VTCLIP_LEASES"  # the environment variable that names another folder for the locks
+LOOK_AGAIN = 0.2  # seconds
 
-def choose_device(wanted: str) -> torch.device:
-    """The device for "auto", "cpu" or "cuda".
 
-    "auto" takes a GPU where there is one and says in the log where there is none.
+class NoDeviceError(RuntimeError):
+    """The configuration asks for a GPU, and there is none."""
+
+
+class Device(NamedTuple):
+    """A GPU that this job may take."""
+
+    visible: str
+    """what CUDA_VISIBLE_DEVICES calls it"""
+    name: str
+    """what the whole machine calls it"""
+
+
+class Slot(NamedTuple):
+    """One place on one device."""
+
+    device: Device
+    number: int
+
+
+@contextmanager
+def lease_device(
+    wanted: str, *, slots: int = 1, folder: str | Path | None = None
+) -> Iterator[torch.device]:
+    """Hold a device while the block runs.
+
+    Of the GPUs that CUDA_VISIBLE_DEVICES or a scheduler leaves to this process, the first free slot
+    is taken; where none is free the job waits. A second slot of a device is taken only when every
+    device has a job. Must be entered before anything asks CUDA for something.
+
+    Args:
+        wanted: "auto" for a GPU where there is one, "cpu", or "cuda".
+        slots: how many jobs may share a GPU, 1 or more.
+        folder: of the locks; left out, one for this user in the machine's temporary folder, or
+            what VTCLIP_LEASES names.
+
+    Yields:
+        The device: "cuda", or "cpu" where there is no GPU.
 
     Raises:
-        RuntimeError: "cuda" where PyTorch sees no GPU.
+        NoDeviceError: "cuda" where there is no GPU.
     """
-    if wanted == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if wanted == "cuda":
-        raise RuntimeError(
-            "The configuration says `device: cuda`, but PyTorch sees no GPU here. "
-            "Write `device: auto` to go on with the CPU."
+    devices = [] if wanted == "cpu" else list_devices()
+    if not devices:
+        yield _without_gpu(wanted)
+        return
+    with _hold(_open_slots(devices, slots, _lock_folder(folder))) as slot:
+        before = os.environ.get(VISIBLE)
+        os.environ[VISIBLE] = slot.device.visible
+        logger.info("GPU %s, slot %d: taken.", slot.device.name, slot.number)
+        try:
+            import torch
+
+            found = torch.cuda.is_available()
+            yield torch.device("cuda") if found else _without_gpu(wanted)
+        finally:
+            logger.info("GPU %s, slot %d: given back.", slot.device.name, slot.number)
+            os.environ.pop(VISIBLE)
+            if before is not None:
+                os.environ[VISIBLE] = before
+
+
+def list_devices() -> list[Device]:
+    """The GPUs that this process may use, without asking CUDA, which would settle on one.
+
+    CUDA_VISIBLE_DEVICES counts where it is set, also when it is empty. Under Slurm each is known by
+    the node's own number: with control groups two jobs on two GPUs both see "0".
+    """
+    visible = os.environ.get(VISIBLE)
+    if visible is None:
+        numbers = sorted(
+            int(path.name.removeprefix("nvidia"))
+            for path in Path("/dev").glob("nvidia*")
+            if re.fullmatch(r"nvidia\d+", path.name)
         )
-    logger.info("No GPU: computing on the CPU.")
-    return torch.device("cpu")
+        return [Device(str(place), str(number)) for place, number in enumerate(numbers)]
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    names = [name for name in names if name not in ("-1", "NoDevFiles")]
+    assigned = next((os.environ[key].split(",") for key in ASSIGNED if os.environ.get(key)), names)
+    if len(assigned) != len(names):
+        assigned = names
+    return [Device(name, whole) for name, whole in zip(names, assigned, strict=True)]
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that this process can still allocate on a device."""
     if device.type == "cuda":
+        import torch
+
         # What PyTorch has reserved and does not use is free for it as well.
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle
@@ -40,4 +131,68 @@ def free_memory(device: torch.device) -> int:
 
 def half_precision(device: torch.device) -> torch.autocast:
     """A context in which layers compute in bfloat16 on a GPU, and in float32 on a CPU."""
+    import torch
+
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def _without_gpu(wanted: str) -> torch.device:
+    import torch
+
+    if wanted == "cuda":
+        raise NoDeviceError(
+            "The configuration says `device: cuda`, but PyTorch sees no GPU here. "
+            "Write `device: auto` to go on with the CPU."
+        )
+    if wanted == "auto":
+        logger.info("No GPU: computing on the CPU.")
+    return torch.device("cpu")
+
+
+def _lock_folder(folder: str | Path | None) -> Path:
+    default = Path(tempfile.gettempdir()) / f"vtclip-leases-{os.getuid()}"
+    chosen = Path(folder or os.environ.get(FOLDER) or default)
+    chosen.mkdir(parents=True, exist_ok=True)
+    return chosen
+
+
+def _open_slots(devices: Sequence[Device], slots: int, folder: Path) -> list[tuple[Slot, Path]]:
+    """Every slot and its lock file: the first slot of each device before any second one."""
+    return [
+        (Slot(device, number), folder / f"gpu-{_file_name(device.name)}-slot{number}.lock")
+        for number in range(slots)
+        for device in devices
+    ]
+
+
+def _file_name(device: str) -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "_", device)
+
+
+@contextmanager
+def _hold(slots: Sequence[tuple[Slot, Path]]) -> Iterator[Slot]:
+    """Hold the first slot that is free; wait for one."""
+    told = False
+    while True:
+        for slot, path in slots:
+            with path.open("a") as file:
+                if _lock(file):
+                    yield slot
+                    return
+        if not told:
+            logger.info("Every GPU is taken: waiting.")
+            told = True
+        time.sleep(LOOK_AGAIN)
+
+
+def _lock(file: IO[str]) -> bool:
+    """Lock a file if nobody has.
+
+    A lock of `lockf` belongs to the process alone: unlike one of `flock`, it does not live on in
+    worker processes that are left behind when the process is killed.
+    """
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

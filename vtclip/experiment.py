@@ -142,6 +142,12 @@ class Experiment(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto, cpu or cuda", examples=["auto"]
     )
+    slots_per_gpu: int = Field(
+        default=1,
+        ge=1,
+        description="jobs that may share a GPU, 1 or more; `--resources gpu=` then counts slots",
+        examples=[1],
+    )
 
 
 class Counts(Settings):

@@ -2,16 +2,21 @@
 
 import torch
 
-from vtclip.devices import choose_device
+from vtclip.devices import lease_device
 from vtclip.features.backbone import load_backbone
 from vtclip.features.extract import extract_shots
 from vtclip.logs import job_log
 
-with job_log(snakemake.log[0]):
+with (
+    job_log(snakemake.log[0]),
+    lease_device(
+        snakemake.config.get("device", "auto"), slots=snakemake.config.get("slots_per_gpu", 1)
+    ) as device,
+):
     torch.set_num_threads(snakemake.threads)
     backbone = load_backbone(
         **snakemake.params.backbone | {"pretrained": snakemake.input.weights},
-        device=choose_device(snakemake.config.get("device", "auto")),
+        device=device,
     )
     views = snakemake.params.views
     extract_shots(

@@ -2,11 +2,16 @@
 
 import torch
 
-from vtclip.devices import choose_device
+from vtclip.devices import lease_device
 from vtclip.logs import job_log
 from vtclip.training.predict import Run, predict_test
 
-with job_log(snakemake.log[0]):
+with (
+    job_log(snakemake.log[0]),
+    lease_device(
+        snakemake.config.get("device", "auto"), slots=snakemake.config.get("slots_per_gpu", 1)
+    ) as device,
+):
     torch.set_num_threads(snakemake.threads)
     predict_test(
         snakemake.params.method,
@@ -20,5 +25,5 @@ with job_log(snakemake.log[0]):
         ],
         snakemake.input.features,
         snakemake.output[0],
-        device=choose_device(snakemake.config.get("device", "auto")),
+        device=device,
     )

@@ -4,14 +4,18 @@ from pathlib import Path
 
 import torch
 
-from vtclip.devices import choose_device
+from vtclip.devices import lease_device
 from vtclip.logs import job_log
 from vtclip.training.train import train_head
 
-with job_log(snakemake.log[0]):
+with (
+    job_log(snakemake.log[0]),
+    lease_device(
+        snakemake.config.get("device", "auto"), slots=snakemake.config.get("slots_per_gpu", 1)
+    ) as device,
+):
     torch.set_num_threads(snakemake.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    device = choose_device(snakemake.config.get("device", "auto"))
     tower = None
     if snakemake.input.get("weights"):  # the method reads the text tower
         from vtclip.features.backbone import load_backbone

@@ -1,0 +1,159 @@
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from itertools import pairwise
+
+import pytest
+import torch
+
+from vtclip.devices import Device, NoDeviceError, lease_device, list_devices
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+
+
+@pytest.fixture(autouse=True)
+def no_scheduler(monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def see(monkeypatch, visible, **more):
+    for name, value in ({"CUDA_VISIBLE_DEVICES": visible} | more).items():
+        monkeypatch.setenv(name, value)
+
+
+def test_only_the_devices_that_cuda_may_see_are_leased(monkeypatch, tmp_path):
+    see(monkeypatch, "3,GPU-8f2a")
+    assert list_devices() == [Device("3", "3"), Device("GPU-8f2a", "GPU-8f2a")]
+    with lease_device("auto", folder=tmp_path):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,GPU-8f2a"
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
+def test_a_process_that_may_see_no_device_has_none(monkeypatch, visible):
+    see(monkeypatch, visible)
+    assert list_devices() == []
+
+
+def test_under_slurm_a_device_is_known_by_the_nodes_own_number(monkeypatch):
+    see(monkeypatch, "0", SLURM_JOB_GPUS="5")
+    assert list_devices() == [Device("0", "5")]
+    see(monkeypatch, "0,1", SLURM_JOB_GPUS="2,7")
+    assert list_devices() == [Device("0", "2"), Device("1", "7")]
+
+
+def test_cpu_takes_no_lease(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    with lease_device("cpu", folder=tmp_path) as device:
+        assert device == torch.device("cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+@NO_GPU
+def test_without_a_gpu_auto_goes_on_with_the_cpu_and_says_so_once(monkeypatch, caplog):
+    see(monkeypatch, "")
+    with caplog.at_level(logging.INFO), lease_device("auto") as device:
+        assert device == torch.device("cpu")
+    assert [record.message for record in caplog.records] == ["No GPU: computing on the CPU."]
+
+
+@NO_GPU
+@pytest.mark.parametrize("visible", ["", "0"])
+def test_cuda_without_a_gpu_is_an_error_with_the_cure(monkeypatch, tmp_path, visible):
+    see(monkeypatch, visible)
+    with pytest.raises(NoDeviceError, match="device: auto"), lease_device("cuda", folder=tmp_path):
+        pass
+
+
+def test_a_second_slot_is_taken_only_when_every_device_has_a_job(tmp_path):
+    found, holders = [], []
+    for _ in range(4):
+        holders.append(hold(tmp_path, "0,1", slots=2))
+        found.append(taken(holders[-1]))
+    for holder in holders:
+        holder.kill()
+    assert found == [("0", "0"), ("1", "0"), ("0", "1"), ("1", "1")]
+
+
+def test_a_lease_ends_with_its_process_even_where_a_worker_of_it_lives_on(tmp_path):
+    code = HOLD.replace("time.sleep", "os.fork() or time.sleep(60); time.sleep")
+    holder = hold(tmp_path, "0", code=code)
+    assert taken(holder) == ("0", "0")
+    time.sleep(0.3)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    after = hold(tmp_path, "0")
+    assert taken(after) == ("0", "0")
+    after.kill()
+    subprocess.run(["pkill", "-f", str(tmp_path)], check=False)
+
+
+# Holds a lease for some time, without importing torch: 200 of these must start quickly.
+HOLD = """
+import logging, os, sys, time, types
+torch = types.ModuleType("torch")
+torch.cuda = types.SimpleNamespace(is_available=lambda: False)
+torch.device = str
+sys.modules["torch"] = torch
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+from vtclip.devices import lease_device
+folder, slots, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+with lease_device("auto", slots=slots, folder=folder):
+    print("from", time.monotonic(), flush=True)
+    time.sleep(seconds)
+    print("to", time.monotonic(), flush=True)
+"""
+
+
+def hold(folder, visible, *, slots=1, seconds=60.0, code=HOLD):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), str(slots), str(seconds)],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": visible, "PYTHONUNBUFFERED": "1"},
+        text=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def taken(holder):
+    """(device, slot) once the process has its lease."""
+    for line in holder.stdout:
+        found = re.match(r"GPU (\S+), slot (\d+): taken", line)
+        if found:
+            return found.groups()
+    raise AssertionError("no lease was taken")
+
+
+def test_of_200_jobs_some_of_them_killed_no_two_ever_hold_a_slot_at_once(tmp_path):
+    chance = random.Random(0)
+    waiting = [chance.uniform(0.0, 0.05) for _ in range(200)]
+    running, said = [], []
+    while waiting or running:
+        if waiting and len(running) < 8:
+            running.append(hold(tmp_path, "0,1", seconds=waiting.pop()))
+        for holder in [holder for holder in running if holder.poll() is not None]:
+            running.remove(holder)
+            said.append((holder.stdout.read(), time.monotonic()))
+        if running and chance.random() < 0.02:
+            chance.choice(running).send_signal(signal.SIGKILL)
+        time.sleep(0.005)
+    held = defaultdict(list)
+    for text, ended in said:
+        slot, start = re.search(r"GPU (\S+), slot", text), re.search(r"from (\S+)", text)
+        if slot and start:
+            end = re.search(r"to (\S+)", text)  # a killed one held it until it was seen dead
+            held[slot[1]].append((float(start[1]), float(end[1]) if end else None, ended))
+    assert sum(len(times) for times in held.values()) > 100
+    assert set(held) == {"0", "1"}
+    killed = 0
+    for times in held.values():
+        times.sort()
+        for (_, end, _), (start, _, _) in pairwise(times):
+            killed += end is None
+            assert end is None or end <= start
+    assert killed > 0, "no holder was killed"
