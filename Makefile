@@ -1,17 +1,21 @@
 # make demo   the embedded experiment: no download, no GPU, no account
 # make test   every check and every test
+# make test-slurm   the embedded experiment on a Slurm of its own; takes root and Slurm's packages
 # Both make .venv first. Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-slurm check clean
 
 demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
 
 test: check
 	$(BIN)/python -m pytest
+
+test-slurm: .venv/installed-for-slurm
+	$(BIN)/python -m pytest -m slurm tests/workflow/slurm
 
 check: .venv/installed-for-tests
 	$(BIN)/ruff check .
@@ -28,6 +32,10 @@ check: .venv/installed-for-tests
 
 .venv/installed-for-tests: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+.venv/installed-for-slurm: .venv/installed-for-tests
+	$(BIN)/python -m pip install --quiet --editable '.[test,slurm]'
 	@touch $@
 
 clean:

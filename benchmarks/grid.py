@@ -55,7 +55,7 @@ def time_run(task: Task, settings: VTClipSettings, steps: int | None) -> tuple[f
         settings = settings.model_copy(update={"epochs": math.ceil(steps / steps_an_epoch)})
     done = settings.epochs_at(shots) * math.ceil(len(task.train.labels) / settings.batch_size)
     method = VTClip(settings)
-    classifier = method.classifier(method.start(task), task.texts).to(task.texts.features.device)
+    classifier = method.learner(method.start(task), task).to(task.texts.features.device)
     started = _now()
     optimise(classifier, task, settings)
     return (_now() - started) * whole / done, whole

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import ClassVar
@@ -107,3 +108,21 @@ def test_a_method_is_given_what_it_declares_and_no_more(on_disk, monkeypatch, ne
     assert task.val.pooled.shape == (4, 1, 16)
     assert task.prompts is None
     assert (None if task.train.spatial is None else task.train.spatial.shape[2]) == tokens
+
+
+@pytest.mark.parametrize(
+    ("method", "needed"),
+    [("vt_clip", set()), ("tip_adapter_f", set()), ("linear_probe", {"sklearn"})],
+)
+def test_a_training_job_imports_no_library_that_its_method_does_not_need(on_disk, method, needed):
+    code = (
+        "import sys, torch; from vtclip.training.train import train_head; "
+        f"train_head({method!r}, {{}}, 'texts.parquet', 'shots.parquet', 'features.parquet', "
+        "'run', seed=1, device=torch.device('cpu')); "
+        "heavy = {'open_clip', 'torchvision', 'sklearn', 'snakemake', 'matplotlib'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=on_disk, text=True, stdout=subprocess.PIPE, check=True
+    )
+    assert done.stdout.splitlines()[-1] == str(sorted(needed))

@@ -2,15 +2,15 @@
 
 B images and K classes make B x K pairs, and a training step keeps what each pair's layers made
 until the backward pass. Where that is much, the classes are split. Each chunk then keeps only what
-its matrix products made and computes the cheap rest (norms, GELU, attention weights) a second time
-in the backward pass; where even that is too much, it keeps nothing and computes all of it again.
-The batch is never split, so that the settings mean the same on every machine.
+its large matrix products made and computes the cheap rest (norms, GELU, attention) a second time in
+the backward pass; where even that is too much, it keeps nothing and computes all of it again. The
+batch is never split, so that the settings mean the same on every machine.
 """
 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,9 +22,11 @@ from torch.utils.checkpoint import (
 
 from vtclip.devices import free_memory
 
+Result = TypeVar("Result")
+
 SHARE = 1 / 4  # of the free memory that the pairs may take
 # On a CPU larger chunks are no faster (benchmarks/train.py), and other jobs need the memory.
-CPU_CHUNK = 64 << 20  # bytes
+CPU_CHUNK = 32 << 20  # bytes
 FLOAT = 4  # bytes
 MATRIX_PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
 
@@ -62,7 +64,7 @@ def plan_chunks(
         pairs_a_class: images in the batch.
         classes: K.
         numbers: how many numbers a pair's layers make.
-        products: how many of them are made by matrix products.
+        products: how many of them a chunk keeps that keeps its products.
         memory: bytes that all of it may take.
         device: where it is computed.
     """
@@ -89,25 +91,47 @@ def in_chunks(
     Returns:
         The chunks' results, joined along the axis of the classes.
     """
-    if chunks.classes >= texts.shape[1]:
-        return _run(function, texts, *context, keep=chunks.keep)
+    policy = _keep_large_products if chunks.keep == "products" else None
     parts = [
-        _run(function, chunk, *context, keep=chunks.keep)
+        _run_again(function, chunk, *context, policy=policy)
+        if chunks.keep != "everything"
+        else function(chunk, *context)
         for chunk in texts.split(chunks.classes, dim=1)
     ]
-    return torch.cat(parts, dim=1)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _run(function: Callable[..., Tensor], *inputs: Tensor, keep: str) -> Tensor:
-    if keep == "everything" or not torch.is_grad_enabled():
+def once(function: Callable[..., Result], *inputs: Tensor, chunks: Chunks) -> Result:
+    """function(*inputs) for what all chunks share: its products are kept, norms computed again."""
+    if chunks.keep == "everything":
+        return function(*inputs)
+    return _run_again(function, *inputs, policy=_keep_products)
+
+
+def _run_again(
+    function: Callable[..., Result], *inputs: Tensor, policy: Callable[..., CheckpointPolicy] | None
+) -> Result:
+    """function(*inputs), again in the backward pass, but for what the policy keeps."""
+    if not torch.is_grad_enabled():
         return function(*inputs)
     options: dict[str, Any] = {}
-    if keep == "products":
-        options["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_products)
+    if policy is not None:
+        options["context_fn"] = partial(create_selective_checkpoint_contexts, policy)
     return checkpoint(function, *inputs, use_reentrant=False, **options)
 
 
 def _keep_products(_: Any, operation: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
-    if operation in MATRIX_PRODUCTS:
-        return CheckpointPolicy.MUST_SAVE
-    return CheckpointPolicy.PREFER_RECOMPUTE
+    kept = operation in MATRIX_PRODUCTS
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _keep_large_products(
+    _: Any, operation: Any, *arguments: Any, **options: Any
+) -> CheckpointPolicy:
+    """Keep what a matrix product made, unless its weight is square.
+
+    A square product, an attention's projection, costs an eighth of a feed-forward part's two and
+    makes a fifth as many numbers: to compute it again is the cheaper way to save memory.
+    """
+    kept = operation in MATRIX_PRODUCTS and arguments[-1].shape[0] != arguments[-1].shape[1]
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtclip.methods.base import Images, Texts
-from vtclip.methods.chunks import Chunks, in_chunks, memory_for_pairs, plan_chunks
+from vtclip.methods.chunks import Chunks, in_chunks, memory_for_pairs, once, plan_chunks
 
 
 class VisualGuidedText(nn.Module):
@@ -137,33 +137,32 @@ class VisualGuidedText(nn.Module):
         Returns:
             (B, K, N), the mean over heads; each text's weights sum to 1.
         """
-        guided, spatial = self._guide_up_to_last(texts, spatial)
         last = self.blocks[-1]
         assert isinstance(last, GuidedBlock)
-        return last.attention(guided, spatial)
+        return last.attention(self._guide_up_to_last(texts, spatial), self.spatial_norm(spatial))
 
     def _guide(self, texts: Tensor, spatial: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
         """finish(guided texts), a chunk of the classes at a time."""
-        guided, spatial = self._guide_up_to_last(texts, spatial)
-        return self.blocks[-1](guided, spatial, self._plan(texts, spatial), finish)
+        guided = self._guide_up_to_last(texts, spatial)
+        chunks = self._plan(texts, spatial)
+        return self.blocks[-1](guided, spatial, self.spatial_norm, chunks, finish)
 
-    def _guide_up_to_last(self, texts: Tensor, spatial: Tensor) -> tuple[Tensor, Tensor]:
-        """What goes into the last block: texts (B or 1, K, D), normalised spatial features."""
-        spatial = self.spatial_norm(spatial)
+    def _guide_up_to_last(self, texts: Tensor, spatial: Tensor) -> Tensor:
+        """What goes into the last block, (B or 1, K, D)."""
         guided = (self.scale * texts)[None]  # (1, K, D) until the images come in
         for block in self.blocks[:-1]:
-            guided = block(guided, spatial, self._plan(texts, spatial))
-        return guided, spatial
+            guided = block(guided, spatial, self.spatial_norm, self._plan(texts, spatial))
+        return guided
 
     def _plan(self, texts: Tensor, spatial: Tensor) -> Chunks:
         if self.memory is None:
             self.memory = memory_for_pairs(texts.device)
         # A pair's numbers of size D: attended, projected, sum and norm twice; the hidden ones and
-        # their GELU. Of these the two projections and the hidden ones are matrix products.
+        # their GELU. The feed-forward part's two products are what a chunk keeps.
         return plan_chunks(
             len(spatial), len(texts),
             numbers=(6 + 2 * self.feed_forward) * self.dim,
-            products=(2 + self.feed_forward) * self.dim,
+            products=(1 + self.feed_forward) * self.dim,
             memory=self.memory, device=texts.device,
         )  # fmt: skip
 
@@ -189,10 +188,14 @@ class GuidedBlock(nn.Module):
         self,
         texts: Tensor,
         spatial: Tensor,
+        norm: nn.Module,
         chunks: Chunks,
         finish: Callable[[Tensor], Tensor] = lambda texts: texts,
     ) -> Tensor:
         """texts (B or 1, K, D), spatial (B, N, width) -> finish((B, K, D))."""
+
+        def read(spatial: Tensor) -> tuple[Tensor, Tensor]:
+            return self.to_image.part.read(norm(spatial))
 
         def look(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
             texts = self.to_image(texts, key, value)
@@ -202,7 +205,8 @@ class GuidedBlock(nn.Module):
 
         if self.among_texts is not None:
             texts = self.among_texts(texts)
-        return in_chunks(look, texts, *self.to_image.part.read(spatial), chunks=chunks)
+        key, value = once(read, spatial, chunks=chunks)
+        return in_chunks(look, texts, key, value, chunks=chunks)
 
     def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
         """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, N)."""

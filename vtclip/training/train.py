@@ -56,6 +56,7 @@ def train_head(
     if chosen.reads_text_tower:
         assert tower is not None
         task = replace(task, prompts=Prompts(read_class_names(texts), tower))
+    fitting = time.perf_counter()
     head, history = chosen.start(task), pl.DataFrame(schema=HISTORY)
     learner = chosen.learner(head, task)
     if learner is not None:
@@ -65,6 +66,7 @@ def train_head(
     classifier = chosen.classifier(head, task.texts)
     if isinstance(classifier, nn.Module):
         classifier.to(device)
+    fitted = time.perf_counter()
     val = task.val if task.val is not None and len(task.val.labels) else None
     val_accuracy = None if val is None else measure_accuracy(classifier, val)
     destination = Path(destination)
@@ -80,6 +82,7 @@ def train_head(
             "shots": 0 if task.train is None else int(task.train.labels.bincount().max()),
             "seed": seed,
             "val_accuracy": val_accuracy,
+            "fitting_seconds": round(fitted - fitting, 3),
         }
         | _describe_run(device, time.perf_counter() - started),
     )

@@ -22,8 +22,18 @@ from vtclip.data.inventory import (
     images_receipt,
     list_contents,
 )
-from vtclip.experiment import read_dataset, read_experiment
+from vtclip.experiment import Counts, read_dataset, read_experiment
 from vtclip.methods import METHODS, check_methods, method_module
+from vtclip.resources import (
+    extraction_memory,
+    extraction_minutes,
+    prediction_memory,
+    prediction_minutes,
+    read_shape,
+    training_memory,
+    training_minutes,
+    unpacking_minutes,
+)
 from vtclip.settings import ConfigError
 
 CONFIG_FILES = ", ".join(
@@ -38,6 +48,10 @@ try:
         EXPERIMENT.methods, source=CONFIG_FILES, spatial=EXPERIMENT.backbone.spatial
     )
     VARIANTS = list_variants(EXPERIMENT, source=CONFIG_FILES)
+    SHAPES = {
+        EXPERIMENT.backbone.features_folder(kind): read_shape(EXPERIMENT.backbone, kind)
+        for kind in ("projected", "raw")
+    }
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
 
@@ -371,3 +385,95 @@ def all_of_ablation():
         *[f"{ABLATION}.{suffix}" for suffix in ("parquet", "csv", "md")],
         *[f"{GAINS}.{suffix}" for suffix in ("svg", "png")],
     ]
+
+
+# What jobs ask a scheduler for; each attempt asks for more.
+
+
+def counts_of(dataset):
+    """How much a dataset holds; a guess for a folder of one's own, whose file need not tell."""
+    return DATASETS[dataset].counts or Counts(train=10_000, val=2000, test=10_000, classes=100)
+
+
+def reads_spatial(wildcards):
+    """Whether a job's method reads spatial features."""
+    return METHODS[method_of(wildcards)].reads_spatial
+
+
+def recipe_of(wildcards):
+    """(steps, batch size) of a training; none for a method without gradient."""
+    settings = METHOD_SETTINGS[method_of(wildcards)].for_dataset(wildcards.dataset)
+    if not hasattr(settings, "epochs_at"):
+        return 0, 1
+    shots = int(wildcards.shots)
+    images = shots * counts_of(wildcards.dataset).classes
+    steps = settings.epochs_at(shots) * -(-images // settings.batch_size)
+    return steps, min(images, settings.batch_size)
+
+
+def memory_to_train(wildcards, attempt):
+    """MB of a training job."""
+    classes = counts_of(wildcards.dataset).classes
+    return attempt * training_memory(
+        SHAPES[wildcards.backbone],
+        classes=classes,
+        images=classes * int(wildcards.shots),
+        views=1 + EXPERIMENT.views.number,
+        batch=recipe_of(wildcards)[1],
+        spatial=reads_spatial(wildcards),
+    )
+
+
+def minutes_to_train(wildcards, attempt):
+    """Minutes of a training job."""
+    steps, batch = recipe_of(wildcards)
+    return attempt * training_minutes(
+        SHAPES[wildcards.backbone],
+        classes=counts_of(wildcards.dataset).classes,
+        steps=steps,
+        batch=batch,
+        spatial=reads_spatial(wildcards),
+    )
+
+
+def memory_to_predict(wildcards, attempt):
+    """MB of a predicting job."""
+    return attempt * prediction_memory(
+        SHAPES[wildcards.backbone],
+        classes=counts_of(wildcards.dataset).classes,
+        heads=len(runs_of(wildcards.method)),
+        spatial=reads_spatial(wildcards),
+    )
+
+
+def minutes_to_predict(wildcards, attempt):
+    """Minutes of a predicting job."""
+    counts = counts_of(wildcards.dataset)
+    return attempt * prediction_minutes(
+        SHAPES[wildcards.backbone],
+        classes=counts.classes,
+        images=counts.test,
+        heads=len(runs_of(wildcards.method)),
+        spatial=reads_spatial(wildcards),
+    )
+
+
+def memory_to_extract(wildcards, threads, attempt):
+    """MB of an extracting job."""
+    return attempt * extraction_memory(SHAPES[wildcards.backbone], threads - 1)
+
+
+def minutes_to_extract_shots(wildcards, attempt):
+    """Minutes of a job that extracts one seed's shots."""
+    return attempt * extraction_minutes(views_of_seed(wildcards.dataset))
+
+
+def minutes_to_extract_test(wildcards, attempt):
+    """Minutes of a job that extracts test images, a shard at most."""
+    return attempt * extraction_minutes(min(SHARD, counts_of(wildcards.dataset).test))
+
+
+def minutes_to_unpack(wildcards, attempt):
+    """Minutes of an unpacking job."""
+    archives = DATASETS[wildcards.dataset].archives
+    return attempt * unpacking_minutes(sum(archive.bytes or 0 for archive in archives))

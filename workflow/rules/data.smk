@@ -52,8 +52,8 @@ rule unpack_archives:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=480,
+        mem_mb=lambda wildcards, attempt: attempt * 2000,
+        runtime=minutes_to_unpack,
     params:
         archives="resources/archives/{dataset}",
         dataset=layout_of,

@@ -70,8 +70,8 @@ rule extract_shots:
     threads: lambda wildcards: threads_to_decode(views_of_seed(wildcards.dataset))
     resources:
         gpu=1,
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=memory_to_extract,
+        runtime=minutes_to_extract_shots,
     params:
         backbone=backbone_of,
         images=images_of,
@@ -101,8 +101,8 @@ rule extract_test:
     threads: lambda wildcards: threads_to_decode(test_images_of(wildcards.dataset))
     resources:
         gpu=1,
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=memory_to_extract,
+        runtime=minutes_to_extract_test,
     params:
         backbone=backbone_of,
         images=images_of,

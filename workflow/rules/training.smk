@@ -17,8 +17,8 @@ rule train_head:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory_to_train,
+        runtime=minutes_to_train,
     params:
         method=method_of,
         settings=settings_of,
@@ -47,8 +47,8 @@ rule predict_test:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=memory_to_predict,
+        runtime=minutes_to_predict,
     params:
         method=method_of,
         settings=settings_of,

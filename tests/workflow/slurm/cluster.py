@@ -1,0 +1,230 @@
+"""A real Slurm with one node and two pretend GPUs, on this machine's loopback address.
+
+    python tests/workflow/slurm/cluster.py run -- COMMAND ...
+
+starts it from Debian's packages (slurmctld, slurmd, slurm-client, munge), runs the command on it
+and stops it again. It takes root, as slurmd does. Everything that it writes lies in a temporary
+folder; a Slurm that this machine may have besides is not touched.
+"""
+
+import argparse
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "munged")
+PRETEND = ("/dev/null", "/dev/zero")
+GPUS = len(PRETEND)
+READY = 60  # seconds until the node must have come up
+
+CONFIGURATION = """
+ClusterName=vtclip
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/munge.socket
+CryptoType=crypto/munge
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SlurmdParameters=config_overrides
+GresTypes=gpu
+ReturnToService=2
+SlurmdTimeout=10
+KillWait=5
+MinJobAge=3600
+DefMemPerCPU=1000
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:{gpus} State=UNKNOWN
+PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing_programs() -> list[str]:
+    """The programs that are not installed here."""
+    return [name for name in PROGRAMS if find_program(name) is None]
+
+
+def find_program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+class Cluster:
+    """A running cluster.
+
+    Attributes:
+        folder: its configuration, its logs and its state.
+        environment: what a process needs to find it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
+
+    def start(self) -> None:
+        """Write the configuration and start munged, slurmctld and slurmd."""
+        self._configure()
+        self._start_munge()
+        self._daemon("slurmctld", "-D", "-c")
+        self.start_node()
+
+    def start_node(self) -> None:
+        """Start slurmd, and wait until the node takes jobs."""
+        self._daemon("slurmd", "-D")
+        deadline = time.monotonic() + READY
+        while "idle" not in (state := self.node_state()) and "mix" not in state:
+            if time.monotonic() > deadline:
+                log = (self.folder / "slurmd.log").read_text()[-2000:]
+                raise RuntimeError(f"The node did not come up; it is '{state}'.\n{log}")
+            time.sleep(0.5)
+
+    def node_state(self) -> str:
+        """What sinfo says of the node."""
+        command = [find_program("sinfo"), "--noheader", "--format=%T"]
+        done = subprocess.run(
+            command, env=self.environment, text=True, capture_output=True, check=False
+        )
+        return done.stdout.strip()
+
+    def kill_node(self) -> None:
+        """Let the node die: slurmd and all that runs under it, at once."""
+        (daemon,) = self._processes("slurmd")
+        doomed = self._processes("slurmstepd")
+        doomed += [child for step in doomed for child in step.children(recursive=True)]
+        for process in [daemon, *doomed]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs([daemon], timeout=10)
+
+    def stop(self) -> None:
+        """End every process of the cluster."""
+        names = ("slurmctld", "slurmd", "slurmstepd", "munged")
+        ours = [process for name in names for process in self._processes(name)]
+        for process in ours:
+            process.terminate()
+        _, alive = psutil.wait_procs(ours, timeout=5)
+        for process in alive:
+            process.kill()
+
+    def _configure(self) -> None:
+        for name in ("state", "spool", "munge"):
+            (self.folder / name).mkdir(parents=True)
+        self.folder.chmod(0o755)
+        for number, device in enumerate(PRETEND):  # slurmd takes nothing but device files
+            (self.folder / f"fakegpu{number}").symlink_to(device)
+        host = socket.gethostname().partition(".")[0]
+        content = CONFIGURATION.format(
+            host=host, folder=self.folder, gpus=GPUS,
+            controller_port=free_port(), node_port=free_port(),
+            cpus=max(2 * GPUS, os.cpu_count() or 1),
+            memory=psutil.virtual_memory().total // 2**20,
+        )  # fmt: skip
+        (self.folder / "slurm.conf").write_text(content)
+        gpus = f"NodeName={host} Name=gpu File={self.folder}/fakegpu[0-{GPUS - 1}]\n"
+        (self.folder / "gres.conf").write_text(gpus)
+
+    def _start_munge(self) -> None:
+        folder = self.folder / "munge"
+        (folder / "munge.key").write_bytes(os.urandom(128))
+        (folder / "munge.key").chmod(0o400)
+        user = pwd.getpwnam("munge")
+        for path in (folder, folder / "munge.key"):
+            os.chown(path, user.pw_uid, user.pw_gid)
+        self._daemon(
+            "munged", "--foreground", "--force", f"--key-file={folder}/munge.key",
+            f"--socket={folder}/munge.socket", f"--pid-file={folder}/munged.pid",
+            f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed",
+            user="munge",
+        )  # fmt: skip
+        deadline = time.monotonic() + READY
+        while not (folder / "munge.socket").exists():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"munged did not come up; see {folder}/munged.log")
+            time.sleep(0.1)
+
+    def _daemon(self, name: str, *arguments: str, user: str | None = None) -> None:
+        """Start a program that outlives this one's terminal."""
+        with (self.folder / f"{name}.out").open("a") as output:
+            subprocess.Popen(
+                [find_program(name), *arguments], env=self.environment, user=user,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        """The processes of this cluster with a program's name."""
+        found = []
+        for process in psutil.process_iter(["name"]):
+            try:
+                if process.info["name"] == name and str(self.folder) in " ".join(
+                    [*process.cmdline(), process.environ().get("SLURM_CONF", "")]
+                ):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    """A cluster while the block runs."""
+    folder = Path(tempfile.mkdtemp(prefix="vtclip-slurm-"))
+    cluster = Cluster(folder)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=["run"])
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    arguments = parser.parse_args()
+    missing = missing_programs()
+    if missing:
+        print(
+            f"Not installed: {', '.join(missing)}. On Debian: "
+            "apt-get install slurmctld slurmd slurm-client munge",
+            file=sys.stderr,
+        )
+        return 1
+    command = [part for part in arguments.command if part != "--"]
+    with running_cluster() as cluster:
+        return subprocess.run(command, env=cluster.environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The embedded experiment on a real Slurm of one node with two pretend GPUs."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from datetime import datetime
+from itertools import pairwise
+
+import psutil
+import pytest
+
+from tests.workflow.slurm.cluster import missing_programs, running_cluster
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(missing_programs()), reason=f"not installed: {missing_programs()}"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="slurmd takes root"),
+]
+
+TABLE = "results/tables/results.csv"
+# This test's cluster keeps no accounts, and nothing here is far away.
+HERE = (
+    "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3",
+    "--latency-wait", "10",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with running_cluster() as cluster:
+        yield cluster
+
+
+def command(config):
+    profile = ("--workflow-profile", "workflow/profiles/slurm", *HERE)
+    return [sys.executable, "-m", "snakemake", *profile, "--configfile", *config]
+
+
+def submit(project, cluster, config=("config/demo.yaml",)):
+    return subprocess.run(
+        command(config), cwd=project.folder, env=cluster.environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=3000,
+    )  # fmt: skip
+
+
+def leases(folder):
+    """GPU -> (from, to) of each job that held it, from the jobs' own logs."""
+    held = defaultdict(list)
+    line = re.compile(r"^(\S+ \S+) INFO vtclip.devices: GPU (\S+), slot \d+: (taken|given back)")
+    for log in (folder / "logs").rglob("*.log"):
+        taken = {}
+        for found in filter(None, map(line.match, log.read_text().splitlines())):
+            when = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f")
+            if found[3] == "taken":
+                taken[found[2]] = when
+            else:
+                held[found[2]].append((taken.pop(found[2]), when))
+    return held
+
+
+def test_the_table_is_the_local_runs_and_no_gpu_had_two_jobs_at_once(
+    fresh, finished, cluster, tmp_path
+):
+    project = fresh.copy(tmp_path / "project")
+    done = submit(project, cluster)
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert (project.folder / TABLE).read_text() == (finished.folder / TABLE).read_text()
+    held = leases(project.folder)
+    assert set(held) == {"0", "1"}
+    assert sum(len(times) for times in held.values()) > 100
+    for times in held.values():
+        for (_, end), (start, _) in pairwise(sorted(times)):
+            assert end <= start
+
+
+SMALL = """
+datasets: [digits]
+shots: [1, 16]
+seeds: [1, 2]
+methods: {zero_shot: , linear_probe: , tip_adapter_f: , vt_clip: {epochs: 150}}
+"""
+
+
+def test_a_run_whose_node_dies_ends_with_the_same_table(fresh, cluster, tmp_path):
+    local, remote = (fresh.copy(tmp_path / name) for name in ("local", "remote"))
+    for project in (local, remote):
+        demo = project.folder / "config" / "demo.yaml"
+        head = demo.read_text().split("datasets:")[0]
+        (project.folder / "config" / "small.yaml").write_text(head + SMALL)
+    config = ("config/small.yaml",)
+    local.run(config=config)
+    run = subprocess.Popen(
+        command(config), cwd=remote.folder, env=cluster.environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    wait_for_training(remote.folder, run)
+    cluster.kill_node()
+    time.sleep(15)  # the controller sees that the node is down, and its jobs with it
+    cluster.start_node()
+    said, _ = run.communicate(timeout=1500)
+    if run.returncode != 0:  # a job had no attempt left
+        again = submit(remote, cluster, config)
+        assert again.returncode == 0, said[-3000:] + again.stdout[-3000:]
+    assert (remote.folder / TABLE).read_text() == (local.folder / TABLE).read_text()
+
+
+def wait_for_training(folder, process):
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before any training"
+        for found in psutil.process_iter():
+            try:
+                if "train_head.py" in " ".join(found.cmdline()) and found.cwd() == str(folder):
+                    time.sleep(1)
+                    return
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        time.sleep(0.2)
+    raise AssertionError("no training began")

@@ -1,0 +1,133 @@
+"""Memory and time that jobs ask for: they follow the dataset and the backbone's shape.
+
+A scheduler kills a job that takes more than it asked for and lets one wait that asks for too much.
+These are estimates with room to spare; a job that was killed asks for more in its next attempt.
+"""
+
+import json
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vtclip.experiment import Backbone, SpatialKind
+from vtclip.settings import ConfigError, unknown
+
+HALF, SINGLE = 2, 4  # bytes of a number
+PROCESS = 2000  # MB of a process with PyTorch, and what CUDA adds to it in main memory
+DECODER = 400  # MB of a process that decodes images
+IMAGES_A_SECOND = 25  # that one GPU or eight cores encode, at the least
+FLOPS = 1e13  # that a GPU of some years ago does in a second
+
+
+class Shape(NamedTuple):
+    """What a backbone gives for an image."""
+
+    tokens: int
+    """N spatial tokens"""
+    width: int
+    """numbers a spatial token"""
+    dim: int
+    """D, numbers of a pooled feature"""
+
+
+def read_shape(backbone: Backbone, spatial: SpatialKind) -> Shape:
+    """A backbone's shape from its configuration, without building it or importing open_clip.
+
+    Raises:
+        ConfigError: open_clip has no such model, or the file of the architecture is not there.
+    """
+    found = json.loads(_find_configuration(backbone).read_text(encoding="utf-8"))
+    vision: dict[str, Any] = found["vision_cfg"]
+    size, dim = vision.get("image_size", 224), found["embed_dim"]
+    if isinstance(vision.get("layers"), list):  # a ResNet: 1/32 of the size, and 32 times the width
+        places, width = (size // 32) ** 2, 32 * vision.get("width", 64)
+    else:
+        places, width = (size // vision.get("patch_size", 16)) ** 2, vision.get("width", 768)
+    if spatial == "raw":
+        return Shape(places, width, dim)
+    return Shape(places + 1, dim, dim)
+
+
+def features_bytes(shape: Shape, rows: int) -> int:
+    """Bytes of the features of some views."""
+    return rows * (shape.dim + shape.tokens * shape.width) * HALF
+
+
+def extraction_memory(shape: Shape, workers: int) -> int:
+    """MB of a job that extracts features: they are written as they come."""
+    return PROCESS + 2000 + workers * DECODER + 4 * _mb(features_bytes(shape, 64))
+
+
+def extraction_minutes(views: int) -> int:
+    """Minutes of a job that extracts the features of some views."""
+    return 10 + math.ceil(views / IMAGES_A_SECOND / 60)
+
+
+def training_memory(
+    shape: Shape, *, classes: int, images: int, views: int, batch: int, spatial: bool
+) -> int:
+    """MB of a job that trains a head.
+
+    Args:
+        shape: of the backbone.
+        classes: K.
+        images: to learn from.
+        views: of each.
+        batch: images a step.
+        spatial: whether the method reads spatial features.
+    """
+    read = shape if spatial else Shape(0, 0, shape.dim)
+    shots = 2 * _mb(features_bytes(read, images * views))  # read, and joined
+    pairs = _mb(batch * classes * 12 * shape.dim * SINGLE) if spatial else 0
+    weights = _mb(6 * 16 * shape.dim**2 * SINGLE) if spatial else 0  # with AdamW's state
+    return PROCESS + shots + pairs + weights
+
+
+def training_minutes(shape: Shape, *, classes: int, steps: int, batch: int, spatial: bool) -> int:
+    """Minutes of a job that trains a head, on a GPU; see `training_memory`."""
+    # Per pair and block 10 D^2 multiplications, twice as many operations, three times in training.
+    flops = steps * batch * classes * 60 * shape.dim**2 if spatial else 0
+    return 15 + math.ceil(flops / FLOPS / 60)
+
+
+def prediction_memory(shape: Shape, *, classes: int, heads: int, spatial: bool) -> int:
+    """MB of a job that predicts with several heads: the test features are streamed."""
+    read = shape if spatial else Shape(0, 0, shape.dim)
+    weights = heads * _mb(16 * shape.dim**2 * SINGLE) if spatial else heads
+    pairs = _mb(64 * classes * 12 * shape.dim * SINGLE) if spatial else 0
+    return PROCESS + 4 * _mb(features_bytes(read, 64)) + weights + pairs
+
+
+def prediction_minutes(
+    shape: Shape, *, classes: int, images: int, heads: int, spatial: bool
+) -> int:
+    """Minutes of a job that predicts, on a GPU."""
+    flops = heads * images * classes * 20 * shape.dim**2 if spatial else 0
+    return 10 + math.ceil(flops / FLOPS / 60)
+
+
+def unpacking_minutes(archive_bytes: int) -> int:
+    """Minutes of a job that unpacks archives, at 10 MB/s of a slow network disk."""
+    return 10 + math.ceil(archive_bytes / 10e6 / 60)
+
+
+def _find_configuration(backbone: Backbone) -> Path:
+    if backbone.architecture is not None:
+        path = Path(backbone.architecture)
+        if not path.is_file():
+            raise ConfigError(f"backbone.architecture: there is no file {path}.")
+        return path
+    spec = find_spec("open_clip")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "model_configs"
+    path = folder / f"{backbone.folder}.json"
+    if not path.is_file():
+        known = [file.stem for file in folder.glob("*.json")]
+        raise unknown("backbone", backbone.name, known, source="backbone.name")
+    return path
+
+
+def _mb(count: float) -> int:
+    return math.ceil(count / 1e6)
