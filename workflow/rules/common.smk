@@ -10,6 +10,9 @@ from snakemake.exceptions import WorkflowError
 # The package beside this workflow is the one that runs, here and in every job's process.
 sys.path.insert(0, workflow.basedir)
 os.environ.update(PYTHONPATH=workflow.basedir)
+# Threads that wait give their core to another job. Snakemake itself limits OpenMP's and BLAS's.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 from vtclip.ablation import list_variants
 from vtclip.code import code_hash

@@ -3,8 +3,8 @@
     python tests/workflow/slurm/cluster.py run -- COMMAND ...
 
 starts it from Debian's packages (slurmctld, slurmd, slurm-client, munge), runs the command on it
-and stops it again. It takes root, as slurmd does. Everything that it writes lies in a temporary
-folder; a Slurm that this machine may have besides is not touched.
+and stops it again. It takes root, as slurmd does. What it writes lies in a temporary folder, but
+for a link in /etc/slurm to its configuration; beside another Slurm it does not start.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import psutil
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "munged")
 PRETEND = ("/dev/null", "/dev/zero")
 GPUS = len(PRETEND)
+DEFAULT = Path("/etc/slurm/slurm.conf")
 READY = 60  # seconds until the node must have come up
 
 CONFIGURATION = """
@@ -126,6 +127,8 @@ class Cluster:
         ours = [process for name in names for process in self._processes(name)]
         for process in ours:
             process.terminate()
+        if DEFAULT.is_symlink() and DEFAULT.readlink().parent == self.folder:
+            DEFAULT.unlink()
         _, alive = psutil.wait_procs(ours, timeout=5)
         for process in alive:
             process.kill()
@@ -146,6 +149,18 @@ class Cluster:
         (self.folder / "slurm.conf").write_text(content)
         gpus = f"NodeName={host} Name=gpu File={self.folder}/fakegpu[0-{GPUS - 1}]\n"
         (self.folder / "gres.conf").write_text(gpus)
+        self._link()
+
+    def _link(self) -> None:
+        """Put the configuration where Slurm looks for it.
+
+        Snakemake's plugin takes SLURM_CONF away from the environment of its jobs.
+        """
+        if DEFAULT.exists():
+            raise RuntimeError(f"This machine has a Slurm of its own: {DEFAULT} is there.")
+        DEFAULT.unlink(missing_ok=True)  # of a cluster that was killed, whose folder is gone
+        DEFAULT.parent.mkdir(parents=True, exist_ok=True)
+        DEFAULT.symlink_to(self.folder / "slurm.conf")
 
     def _start_munge(self) -> None:
         folder = self.folder / "munge"
