@@ -44,7 +44,9 @@ class Textbook(nn.Module):
 
     def forward(self, images: Images) -> torch.Tensor:
         targets = (math.sqrt(self.texts.shape[1]) * self.texts).expand(len(images.pooled), -1, -1)
-        guided = F.normalize(self.layer(targets, self.norm(images.spatial)).float(), dim=-1)
+        with half_precision(targets.device):
+            guided = self.layer(targets, self.norm(images.spatial))
+        guided = F.normalize(guided.float(), dim=-1)
         return SCALE * torch.einsum("bd,bkd->bk", F.normalize(images.pooled, dim=-1), guided)
 
 
@@ -108,9 +110,7 @@ def make_step(
     labels = torch.randint(classes, (batch,), device=device)
 
     def step() -> None:
-        with half_precision(device):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = F.cross_entropy(model(images), labels)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import random
@@ -157,3 +158,25 @@ def test_of_200_jobs_some_of_them_killed_no_two_ever_hold_a_slot_at_once(tmp_pat
             killed += end is None
             assert end is None or end <= start
     assert killed > 0, "no holder was killed"
+
+
+def test_a_file_system_without_locks_is_an_error_with_the_cure(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    see(monkeypatch, "0")
+    monkeypatch.setattr("vtclip.devices.fcntl.lockf", refuse)
+    with (
+        pytest.raises(NoDeviceError, match="no locks .*export VTCLIP_LEASES=/dev/shm"),
+        lease_device("auto", folder=tmp_path),
+    ):
+        pass
+
+
+def test_machines_that_share_a_folder_do_not_share_its_leases(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    monkeypatch.setattr("vtclip.devices.socket.gethostname", lambda: "a-node")
+    with lease_device("auto", folder=tmp_path):
+        elsewhere = hold(tmp_path, "0")
+        assert taken(elsewhere) == ("0", "0")
+        elsewhere.kill()

@@ -8,6 +8,7 @@ from vtclip.experiment import Backbone
 from vtclip.features.backbone import load_backbone
 from vtclip.resources import (
     Shape,
+    Work,
     extraction_minutes,
     prediction_minutes,
     read_shape,
@@ -39,11 +40,13 @@ def test_the_shape_is_what_the_backbone_really_gives(tmp_path, name, architectur
     pixels = backbone.image_size
     pooled, tokens = backbone.encode_images(torch.zeros(1, 3, pixels, pixels))
     settings = Backbone(name=name, pretrained="", architecture=str(architecture))
-    assert read_shape(settings, spatial) == Shape(*tokens.shape[1:], pooled.shape[1])
+    found = read_shape(settings, spatial)
+    assert found[:3] == (*tokens.shape[1:], pooled.shape[1])
 
 
 def test_the_papers_backbone_has_its_known_shape():
-    assert read_shape(Backbone(name="RN50-quickgelu", pretrained="openai"), "projected") == RN50
+    found = read_shape(Backbone(name="RN50-quickgelu", pretrained="openai"), "projected")
+    assert found[:3] == RN50[:3]
 
 
 def test_an_unknown_backbone_is_named_with_the_known_ones():
@@ -52,26 +55,34 @@ def test_an_unknown_backbone_is_named_with_the_known_ones():
 
 
 def test_more_classes_images_and_steps_ask_for_more():
-    def memory(classes, images):
-        return training_memory(
-            RN50, classes=classes, images=images, views=5, batch=32, spatial=True
-        )
-
-    def minutes(classes, steps):
-        return training_minutes(RN50, classes=classes, steps=steps, batch=32, spatial=True)
-
-    assert memory(100, 1600) < memory(1000, 1600) < memory(1000, 16_000)
-    assert minutes(10, 1000) < minutes(1000, 5000) < minutes(1000, 25_000)
+    work = Work(classes=100, images=1600, views=5, batch=32, steps=1000, spatial=True)
+    large = work._replace(classes=1000, images=16_000, steps=25_000)
+    assert training_memory(RN50, work) < training_memory(RN50, large)
+    assert training_minutes(RN50, work) < training_minutes(RN50, large)
     assert extraction_minutes(1000) < extraction_minutes(50_000)
 
 
 def test_a_method_that_reads_no_spatial_features_asks_for_little():
-    little = training_memory(RN50, classes=1000, images=16_000, views=5, batch=256, spatial=False)
-    assert little < 4000
+    little = Work(classes=1000, images=16_000, views=5, batch=256, steps=1260)
+    assert training_memory(RN50, little) < 4000
+    assert training_minutes(RN50, little) <= 10
     assert prediction_minutes(RN50, classes=1000, images=50_000, heads=15, spatial=False) <= 10
+
+
+def test_coop_on_imagenet_gets_hours():
+    shape = read_shape(Backbone(name="RN50-quickgelu", pretrained="openai"), "projected")
+    coop = Work(classes=1000, images=16_000, views=5, batch=32, steps=25_000, text_tower=True)
+    assert 8 * 60 < training_minutes(shape, coop) < 4 * 24 * 60
+
+
+def test_a_linear_probe_on_imagenet_gets_more_time_than_on_digits():
+    digits = Work(classes=10, images=160, views=1, batch=160, steps=0, fits=8)
+    imagenet = digits._replace(classes=1000, images=16_000)
+    assert training_minutes(RN50, digits) <= 11
+    assert training_minutes(RN50, imagenet) > 60
 
 
 def test_imagenets_largest_training_gets_what_its_features_take():
     features = 16_000 * 5 * 50 * 1024 * 2 / 1e6
-    asked = training_memory(RN50, classes=1000, images=16_000, views=5, batch=32, spatial=True)
-    assert 2 * features < asked < 4 * features
+    work = Work(classes=1000, images=16_000, views=5, batch=32, steps=25_000, spatial=True)
+    assert 2 * features < training_memory(RN50, work) < 4 * features

@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import re
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -141,7 +142,8 @@ def _without_gpu(wanted: str) -> torch.device:
 
     if wanted == "cuda":
         raise NoDeviceError(
-            "The configuration says `device: cuda`, but PyTorch sees no GPU here. "
+            "The configuration says `device: cuda`, but PyTorch sees no GPU here "
+            f"({VISIBLE} is {os.environ.get(VISIBLE, 'not set')}). "
             "Write `device: auto` to go on with the CPU."
         )
     if wanted == "auto":
@@ -151,7 +153,8 @@ def _without_gpu(wanted: str) -> torch.device:
 
 def _lock_folder(folder: str | Path | None) -> Path:
     default = Path(tempfile.gettempdir()) / f"vtclip-leases-{os.getuid()}"
-    chosen = Path(folder or os.environ.get(FOLDER) or default)
+    # The machine's name, in case the folder is shared between machines.
+    chosen = Path(folder or os.environ.get(FOLDER) or default) / socket.gethostname()
     chosen.mkdir(parents=True, exist_ok=True)
     return chosen
 
@@ -193,6 +196,11 @@ def _lock(file: IO[str]) -> bool:
     """
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):  # somebody has it
         return False
+    except OSError as error:
+        raise NoDeviceError(
+            f"{file.name}: this file system has no locks ({error}). Name a folder of this machine: "
+            f"export {FOLDER}=/dev/shm/vtclip-leases"
+        ) from None
     return True

@@ -17,6 +17,8 @@ HALF, SINGLE = 2, 4  # bytes of a number
 PROCESS = 2000  # MB of a process with PyTorch, and what CUDA adds to it in main memory
 DECODER = 400  # MB of a process that decodes images
 IMAGES_A_SECOND = 25  # that one GPU or eight cores encode, at the least
+ITERATIONS = 300  # of L-BFGS, of the thousand that it may take
+CORE_FLOPS = 2e10  # that one core does in a second
 FLOPS = 1e13  # that a GPU of some years ago does in a second
 
 
@@ -29,6 +31,30 @@ class Shape(NamedTuple):
     """numbers a spatial token"""
     dim: int
     """D, numbers of a pooled feature"""
+    prompt_flops: float = 0.0
+    """of one prompt through the text tower, forward and back to its words"""
+
+
+class Work(NamedTuple):
+    """What a training does."""
+
+    classes: int
+    images: int
+    """to learn from"""
+    views: int
+    """of each image, that are read"""
+    batch: int
+    """images a step"""
+    steps: int
+    """by gradient"""
+    spatial: bool = False
+    """whether spatial features are read"""
+    text_tower: bool = False
+    """whether every step goes through the text tower"""
+    width: float = 10.0
+    """D^2 multiplications for an image and a class"""
+    fits: int = 0
+    """of a logistic regression"""
 
 
 def read_shape(backbone: Backbone, spatial: SpatialKind) -> Shape:
@@ -44,9 +70,12 @@ def read_shape(backbone: Backbone, spatial: SpatialKind) -> Shape:
         places, width = (size // 32) ** 2, 32 * vision.get("width", 64)
     else:
         places, width = (size // vision.get("patch_size", 16)) ** 2, vision.get("width", 768)
+    text: dict[str, Any] = found["text_cfg"]
+    weights = 12 * text["width"] ** 2 * text["layers"]
+    prompt_flops = 4.0 * weights * text.get("context_length", 77)
     if spatial == "raw":
-        return Shape(places, width, dim)
-    return Shape(places + 1, dim, dim)
+        return Shape(places, width, dim, prompt_flops)
+    return Shape(places + 1, dim, dim, prompt_flops)
 
 
 def features_bytes(shape: Shape, rows: int) -> int:
@@ -64,31 +93,28 @@ def extraction_minutes(views: int) -> int:
     return 10 + math.ceil(views / IMAGES_A_SECOND / 60)
 
 
-def training_memory(
-    shape: Shape, *, classes: int, images: int, views: int, batch: int, spatial: bool
-) -> int:
-    """MB of a job that trains a head.
-
-    Args:
-        shape: of the backbone.
-        classes: K.
-        images: to learn from.
-        views: of each.
-        batch: images a step.
-        spatial: whether the method reads spatial features.
-    """
-    read = shape if spatial else Shape(0, 0, shape.dim)
-    shots = 2 * _mb(features_bytes(read, images * views))  # read, and joined
-    pairs = _mb(batch * classes * 12 * shape.dim * SINGLE) if spatial else 0
-    weights = _mb(6 * 16 * shape.dim**2 * SINGLE) if spatial else 0  # with AdamW's state
+def training_memory(shape: Shape, work: Work) -> int:
+    """MB of a job that trains a head."""
+    read = shape if work.spatial else Shape(0, 0, shape.dim)
+    shots = 2 * _mb(features_bytes(read, work.images * work.views))  # read, and joined
+    if not work.spatial:
+        return PROCESS + shots
+    pairs = _mb(work.batch * work.classes * (2 + work.width) * shape.dim * SINGLE)
+    weights = _mb(6 * (6 + work.width) * shape.dim**2 * SINGLE)  # with AdamW's state
     return PROCESS + shots + pairs + weights
 
 
-def training_minutes(shape: Shape, *, classes: int, steps: int, batch: int, spatial: bool) -> int:
-    """Minutes of a job that trains a head, on a GPU; see `training_memory`."""
-    # Per pair and block 10 D^2 multiplications, twice as many operations, three times in training.
-    flops = steps * batch * classes * 60 * shape.dim**2 if spatial else 0
-    return 15 + math.ceil(flops / FLOPS / 60)
+def training_minutes(shape: Shape, work: Work) -> int:
+    """Minutes of a job that trains a head, on a GPU where the method uses one."""
+    flops = 0.0
+    if work.spatial:  # two operations a multiplication, three times as many in training
+        flops += 6 * work.steps * work.batch * work.classes * work.width * shape.dim**2
+    if work.text_tower:
+        flops += work.steps * work.classes * shape.prompt_flops
+    seconds = flops / FLOPS
+    iterations = work.fits * ITERATIONS
+    seconds += iterations * 4 * work.images * work.classes * shape.dim / CORE_FLOPS
+    return 10 + math.ceil(seconds / 60)
 
 
 def prediction_memory(shape: Shape, *, classes: int, heads: int, spatial: bool) -> int:

@@ -1,8 +1,10 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from vtclip.methods import METHODS, check_methods
 from vtclip.methods.base import Images, Recipe
@@ -138,3 +140,28 @@ def test_a_method_of_the_joint_space_refuses_raw_spatial_features_before_any_job
     ) as e:
         check_methods({"calip": None}, source="mine.yaml", spatial="raw")
     assert "mine.yaml" in str(e.value)
+
+
+def test_a_linear_probe_of_two_classes_and_one_with_an_absent_class_keep_their_labels(task):
+    method = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e6]))
+    for kept in ([1, 3], [0, 2, 3]):
+        rows = torch.isin(task.train.labels, torch.tensor(kept))
+        train = replace(task.train, pooled=task.train.pooled[rows], labels=task.train.labels[rows])
+        head = method.start(replace(task, train=train))
+        logits = method.classifier(head, task.texts)(Images(train.pooled[:, 0], None))
+        assert logits.shape == (len(train.labels), 4)
+        assert torch.equal(logits.argmax(1), train.labels)
+
+
+def test_a_two_class_probe_is_as_sure_as_scikit_learn_says(task):
+    rows = task.train.labels < 2
+    train = replace(task.train, pooled=task.train.pooled[rows], labels=task.train.labels[rows])
+    texts = replace(task.texts, features=task.texts.features[:2])
+    val = replace(task.val, pooled=task.val.pooled[rows], labels=task.val.labels[rows])
+    method = LinearProbe(LinearProbeSettings(inverse_regularisation=[1.0]))
+    head = method.start(replace(task, texts=texts, train=train, val=val))
+    logits = method.classifier(head, texts)(Images(train.pooled[:, 0], None))
+    unit = torch.nn.functional.normalize(train.pooled[:, 0], dim=-1).numpy()
+    sklearns = LogisticRegression(C=1.0, max_iter=1000).fit(unit, train.labels.numpy())
+    expected = torch.from_numpy(sklearns.predict_proba(unit)).float()
+    torch.testing.assert_close(logits.softmax(1), expected, rtol=0, atol=1e-4)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from vtclip import methods
 from vtclip.features.store import write_texts, writing_features
 from vtclip.methods.base import Method
+from vtclip.training.optimise import TrainingError
 from vtclip.training.train import train_head
 
 CPU = torch.device("cpu")
@@ -126,3 +127,20 @@ def test_a_training_job_imports_no_library_that_its_method_does_not_need(on_disk
         [sys.executable, "-c", code], cwd=on_disk, text=True, stdout=subprocess.PIPE, check=True
     )
     assert done.stdout.splitlines()[-1] == str(sorted(needed))
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("linear_probe", {}), ("tip_adapter", {}), ("vt_clip", {"select": "val"})],
+)
+def test_without_validation_images_a_method_that_chooses_on_them_says_so(on_disk, method, settings):
+    shots = pl.read_parquet(on_disk / "shots.parquet")
+    shots.filter(split="train").write_parquet(on_disk / "shots.parquet")
+    with pytest.raises(TrainingError, match=r"there are none.*Give the dataset a validation split"):
+        train(on_disk, method, settings)
+
+
+def test_without_validation_images_a_method_that_chooses_nothing_trains_all_the_same(on_disk):
+    shots = pl.read_parquet(on_disk / "shots.parquet")
+    shots.filter(split="train").write_parquet(on_disk / "shots.parquet")
+    assert train(on_disk, settings={"epochs": 1})["val_accuracy"] is None

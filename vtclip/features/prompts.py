@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vtclip.devices import half_precision
 from vtclip.features.backbone import Backbone
 
 PLACEHOLDER = "X"  # one token for each learned word, as in CoOp
@@ -71,7 +72,9 @@ class TextTower:
             # open_clip's own forward pass, with our embeddings in place of the tokens'.
             hook = self._embedding.register_forward_hook(lambda *_: replaced)
             try:
-                return F.normalize(self._model.encode_text(tokens).float(), dim=-1)
+                with half_precision(self._device):
+                    texts = self._model.encode_text(tokens)  # (K, D)
+                return F.normalize(texts.float(), dim=-1)
             finally:
                 hook.remove()
 

@@ -122,6 +122,10 @@ class Method:
     """Whether the spatial features must lie in the joint space."""
     reads_text_tower: ClassVar[bool] = False
     """Whether it reads the text tower, to train through it."""
+    tunes: ClassVar[bool] = False
+    """Whether it chooses something on the validation shots, and cannot do without them."""
+    on_gpu: ClassVar[bool] = True
+    """Whether it fits its heads on a GPU where there is one."""
     trained: ClassVar[tuple[str, ...]] = ()
     """The names of the head's tensors that are trained by gradient."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CoOpSettings(Recipe):
-    """Settings of CoOp; the defaults are the paper's."""
+    """Settings of CoOp; the defaults are the paper's, but for the warm-up (docs/methods.md)."""
 
     context: int = Field(
         default=16,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NEVER = -1e4  # a bias that no image makes up for
+
+
 class LinearProbeSettings(Settings):
     """Settings of the linear probe."""
 
@@ -33,6 +36,8 @@ class LinearProbe(Method):
     """logits = pooled @ weight.T + bias, on pooled features of unit length."""
 
     settings_type = LinearProbeSettings
+    tunes = True
+    on_gpu = False  # scikit-learn's
 
     def start(self, task: Task) -> Head:
         """Fit with every C and keep the best on the validation shots, of equals the smallest C."""
@@ -49,9 +54,15 @@ class LinearProbe(Method):
             for strength in sorted(self.settings.inverse_regularisation)
         ]
         best = max(probes, key=lambda probe: probe.score(val_images, val_labels))
+        weight, bias = (torch.from_numpy(part).float() for part in (best.coef_, best.intercept_))
+        if len(weight) == 1:  # of two classes scikit-learn tells the second alone
+            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+        classes, dim = task.texts.features.shape
+        rows = torch.from_numpy(best.classes_)
         return {
-            "weight": torch.from_numpy(best.coef_).float(),  # (K, D)
-            "bias": torch.from_numpy(best.intercept_).float(),  # (K,)
+            "weight": torch.zeros(classes, dim).index_copy(0, rows, weight),
+            # A class without a shot is never predicted.
+            "bias": torch.full((classes,), NEVER).index_copy(0, rows, bias),
             "inverse_regularisation": torch.tensor(best.C),
         }
 

@@ -42,6 +42,7 @@ class TipAdapter(Method):
 
     settings_type = TipAdapterSettings
     reads_views = True
+    tunes = True
 
     def start(self, task: Task) -> Head:
         """The cache, with alpha and beta chosen on the validation shots."""

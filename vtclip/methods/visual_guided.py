@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtclip.devices import half_precision
 from vtclip.methods.base import Images, Texts
 from vtclip.methods.chunks import Chunks, in_chunks, memory_for_pairs, once, plan_chunks
 
@@ -321,6 +322,11 @@ class VisualGuidedHead(nn.Module):
         self.register_buffer("texts", texts.features, persistent=False)
 
     def forward(self, images: Images) -> Tensor:
-        """logits (B, K) = scale * cos(pooled, guided texts)."""
+        """logits (B, K) = scale * cos(pooled, guided texts), float32.
+
+        On a GPU the layers compute in bfloat16.
+        """
         assert images.spatial is not None
-        return self.logit_scale * self.guide.similarity(self.texts, images.spatial, images.pooled)
+        with half_precision(images.pooled.device):
+            cosines = self.guide.similarity(self.texts, images.spatial, images.pooled)
+        return self.logit_scale * cosines

@@ -98,7 +98,8 @@ def _render(table: pl.DataFrame, reference: str) -> str:
     rows += [[other, *(found.get(k, "") for k in shots)] for other, found in cells.items()]
     return (
         f"{align(rows)}\n\nPoints of accuracy, the mean over datasets and seeds; in brackets the "
-        f"{CONFIDENCE:.0%} interval of {RESAMPLES:,} bootstrap samples of these pairs.\n"
+        f"{CONFIDENCE:.0%} interval of {RESAMPLES:,} bootstrap samples of these pairs. It tells "
+        "how sure the mean is over these datasets and seeds, not over datasets at large.\n"
     )
 
 

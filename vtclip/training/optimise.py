@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtclip.devices import half_precision
 from vtclip.logs import progress
 from vtclip.methods.base import Images, Recipe, Shots, Task
 
@@ -32,8 +31,7 @@ class TrainingError(RuntimeError):
 def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     """Train by gradient with warm-up and cosine; the last epoch's weights stay, or the best's.
 
-    In each epoch each image comes once, in one of its views. On a GPU the layers compute in
-    bfloat16 and the logits in float32.
+    In each epoch each image comes once, in one of its views.
 
     Args:
         classifier: Images -> logits (B, K); trained in place.
@@ -94,9 +92,8 @@ def _step(
     schedule: torch.optim.lr_scheduler.LRScheduler,
 ) -> _Step:
     images, labels = batch
-    with half_precision(labels.device):
-        logits = classifier(images)
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+    logits = classifier(images)
+    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     optimiser.zero_grad()
     loss.backward()
     if recipe.clip_gradient is not None:
@@ -178,7 +175,6 @@ def measure_accuracy(
         classifier.eval()
     hits = 0
     for rows in torch.arange(len(shots.labels)).split(batch_size):
-        with half_precision(shots.labels.device):
-            logits = classifier(_take(shots, rows, 0))
+        logits = classifier(_take(shots, rows, 0))
         hits += int((logits.argmax(dim=1) == shots.labels[rows]).sum())
     return hits / len(shots.labels) if len(shots.labels) else math.nan

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vtclip.devices import half_precision
 from vtclip.features.store import FeatureBatch, FeatureSet, check_origin, read_texts
 from vtclip.files import writing
 from vtclip.methods import METHODS
@@ -78,9 +77,7 @@ def _predict(
     run: Run, classifier: Callable[[Images], Tensor], batch: FeatureBatch, device: torch.device
 ) -> pl.DataFrame:
     spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
-    with half_precision(device):
-        logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)
-    logits = logits.float()
+    logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)
     best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices.cpu()
     return pl.DataFrame(
         {

@@ -19,7 +19,7 @@ from vtclip.features.store import FeatureSet, check_origin, read_class_names, re
 from vtclip.files import write_json, writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Prompts, Recipe, Shots, Task, Texts, TextTower
-from vtclip.training.optimise import HISTORY, measure_accuracy, optimise
+from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ def train_head(
     *,
     seed: int,
     device: torch.device,
+    shots_a_class: int = 0,
     tower: TextTower | None = None,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
@@ -47,7 +48,12 @@ def train_head(
         destination: the folder to write to.
         seed: of the initial weights and of the batches.
         device: where to train.
+        shots_a_class: how many there were to be, for the record.
         tower: the frozen text tower, for a method that reads it.
+
+    Raises:
+        TrainingError: the method chooses on validation shots and there are none, or the loss is
+            no longer a number.
     """
     started = time.perf_counter()
     torch.manual_seed(seed)
@@ -56,8 +62,10 @@ def train_head(
     if chosen.reads_text_tower:
         assert tower is not None
         task = replace(task, prompts=Prompts(read_class_names(texts), tower))
+    _check_validation(chosen, task)
     fitting = time.perf_counter()
     head, history = chosen.start(task), pl.DataFrame(schema=HISTORY)
+    head = {name: tensor.to(device) for name, tensor in head.items()}
     learner = chosen.learner(head, task)
     if learner is not None:
         assert isinstance(chosen.settings, Recipe)
@@ -67,8 +75,7 @@ def train_head(
     if isinstance(classifier, nn.Module):
         classifier.to(device)
     fitted = time.perf_counter()
-    val = task.val if task.val is not None and len(task.val.labels) else None
-    val_accuracy = None if val is None else measure_accuracy(classifier, val)
+    val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
     destination = Path(destination)
     with writing(destination / "head.safetensors") as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, temporary)
@@ -79,7 +86,7 @@ def train_head(
         {
             "method": method,
             "settings": chosen.settings.model_dump(mode="json"),
-            "shots": 0 if task.train is None else int(task.train.labels.bincount().max()),
+            "shots": shots_a_class,
             "seed": seed,
             "val_accuracy": val_accuracy,
             "fitting_seconds": round(fitted - fitting, 3),
@@ -109,8 +116,24 @@ def _read_task(
     return Task(classes, train, val, seed)
 
 
-def _select(found: FeatureSet, picked: pl.DataFrame, device: torch.device, views: bool) -> Shots:
-    """The picked images' features in the order of the picks, in all views or the test view."""
+def _check_validation(method: Method, task: Task) -> None:
+    chooses = method.tunes or getattr(method.settings, "select", None) == "val"
+    if chooses and task.val is None:
+        raise TrainingError(
+            "The method chooses on validation shots, and there are none: the classes have no image "
+            "left beside the shots. Give the dataset a validation split, or ask for fewer `shots`."
+        )
+
+
+def _select(
+    found: FeatureSet, picked: pl.DataFrame, device: torch.device, views: bool
+) -> Shots | None:
+    """The picked images' features in the order of the picks, in all views or the test view.
+
+    None if none were picked.
+    """
+    if picked.is_empty():
+        return None
     wanted = picked.select("image", "label", "split").with_row_index("pick")
     rows = (
         found.rows.with_row_index("row")

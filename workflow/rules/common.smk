@@ -28,6 +28,7 @@ from vtclip.data.inventory import (
 from vtclip.experiment import Counts, read_dataset, read_experiment
 from vtclip.methods import METHODS, check_methods, method_module
 from vtclip.resources import (
+    Work,
     extraction_memory,
     extraction_minutes,
     prediction_memory,
@@ -76,6 +77,7 @@ if not DATASETS:
 BACKBONE = EXPERIMENT.backbone.features_folder(EXPERIMENT.backbone.spatial)
 WEIGHTS = f"resources/backbones/{EXPERIMENT.backbone.folder}.safetensors"
 BACKBONE_PARAMS = EXPERIMENT.backbone.model_dump()
+SHORT = 20  # minutes; trainings that may take longer are not grouped
 SHARD = 10_000  # test images a job: two GPUs share a large test set, a killed job loses one part
 RESULTS = "results/tables/results"
 DIFFERENCES = "results/tables/differences"
@@ -191,9 +193,7 @@ def shots_files_of_seed(wildcards):
 
 def views_of_seed(dataset):
     """About how many views of training images one seed needs."""
-    counts = DATASETS[dataset].counts
-    if counts is None:
-        return 0
+    counts = counts_of(dataset)
     images = min(counts.train, counts.classes * sum(EXPERIMENT.shots))
     return images * (1 + EXPERIMENT.views.number)
 
@@ -285,11 +285,9 @@ def runs_of(method):
     """(shots, seed) of every head of a method, or of a variant of one."""
     if not METHODS[method.partition("@")[0]].few_shot:
         return [(0, 0)]
-    return (
-        ablation_runs()
-        if method in VARIANTS
-        else list(product(EXPERIMENT.shots, EXPERIMENT.seeds))
-    )
+    if method in VARIANTS:
+        return ablation_runs()
+    return list(product(EXPERIMENT.shots, EXPERIMENT.seeds))
 
 
 def heads_of(wildcards):
@@ -301,11 +299,16 @@ def heads_of(wildcards):
     ]
 
 
-def settings_of_method(method, dataset):
-    """The settings of a method, or of a variant of one, for a dataset, all of them."""
+def checked_settings(method, dataset):
+    """The settings of a method, or of a variant of one, for a dataset."""
     variant = VARIANTS.get(method)
     settings = variant.settings if variant else METHOD_SETTINGS[method]
-    return settings.for_dataset(dataset).model_dump(mode="json")
+    return settings.for_dataset(dataset)
+
+
+def settings_of_method(method, dataset):
+    """The same as plain values, all of them."""
+    return checked_settings(method, dataset).model_dump(mode="json")
 
 
 def settings_of(wildcards):
@@ -346,8 +349,10 @@ def all_predictions():
 
 
 def ablation_runs():
-    """(shots, seed) of every head of a variant."""
+    """(shots, seed) of every head of a variant, and of the method that it is compared with."""
     ablation = EXPERIMENT.ablation
+    if not METHODS[ablation.method].few_shot:
+        return [(0, 0)]
     return list(
         product(ablation.shots or EXPERIMENT.shots, ablation.seeds or EXPERIMENT.seeds)
     )
@@ -395,7 +400,9 @@ def all_of_ablation():
 
 def counts_of(dataset):
     """How much a dataset holds; a guess for a folder of one's own, whose file need not tell."""
-    return DATASETS[dataset].counts or Counts(train=10_000, val=2000, test=10_000, classes=100)
+    return DATASETS[dataset].counts or Counts(
+        train=10_000, val=2000, test=10_000, classes=100
+    )
 
 
 def reads_spatial(wildcards):
@@ -403,40 +410,45 @@ def reads_spatial(wildcards):
     return METHODS[method_of(wildcards)].reads_spatial
 
 
-def recipe_of(wildcards):
-    """(steps, batch size) of a training; none for a method without gradient."""
-    settings = METHOD_SETTINGS[method_of(wildcards)].for_dataset(wildcards.dataset)
-    if not hasattr(settings, "epochs_at"):
-        return 0, 1
-    shots = int(wildcards.shots)
-    images = shots * counts_of(wildcards.dataset).classes
-    steps = settings.epochs_at(shots) * -(-images // settings.batch_size)
-    return steps, min(images, settings.batch_size)
+def work_of(wildcards):
+    """What a training does, for the estimates of `vtclip.resources`."""
+    settings = checked_settings(wildcards.method, wildcards.dataset)
+    shots, classes = int(wildcards.shots), counts_of(wildcards.dataset).classes
+    images, method = shots * classes, METHODS[method_of(wildcards)]
+    batch = max(1, min(images, getattr(settings, "batch_size", images)))
+    epochs = settings.epochs_at(shots) if hasattr(settings, "epochs_at") else 0
+    blocks, ratio = (getattr(settings, name, 1) for name in ("blocks", "feed_forward"))
+    return Work(
+        classes=classes,
+        images=images,
+        views=1 + EXPERIMENT.views.number if method.reads_views else 1,
+        batch=batch,
+        steps=epochs * -(-images // batch),
+        spatial=method.reads_spatial,
+        text_tower=method.reads_text_tower,
+        width=blocks * (2 + 2 * ratio),
+        fits=len(getattr(settings, "inverse_regularisation", [])),
+    )
 
 
 def memory_to_train(wildcards, attempt):
     """MB of a training job."""
-    classes = counts_of(wildcards.dataset).classes
-    return attempt * training_memory(
-        SHAPES[wildcards.backbone],
-        classes=classes,
-        images=classes * int(wildcards.shots),
-        views=1 + EXPERIMENT.views.number,
-        batch=recipe_of(wildcards)[1],
-        spatial=reads_spatial(wildcards),
-    )
+    return attempt * training_memory(SHAPES[wildcards.backbone], work_of(wildcards))
 
 
 def minutes_to_train(wildcards, attempt):
     """Minutes of a training job."""
-    steps, batch = recipe_of(wildcards)
-    return attempt * training_minutes(
-        SHAPES[wildcards.backbone],
-        classes=counts_of(wildcards.dataset).classes,
-        steps=steps,
-        batch=batch,
-        spatial=reads_spatial(wildcards),
-    )
+    return attempt * training_minutes(SHAPES[wildcards.backbone], work_of(wildcards))
+
+
+def gpus_to_train(wildcards):
+    """How many GPUs a training job takes."""
+    return int(METHODS[method_of(wildcards)].on_gpu)
+
+
+def group_of_training(wildcards):
+    """Short trainings share a submission to a scheduler; a long one has its own."""
+    return "training" if minutes_to_train(wildcards, 1) <= SHORT else None
 
 
 def memory_to_predict(wildcards, attempt):

@@ -12,15 +12,18 @@ rule train_head:
         "logs/train_head/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}.log",
     benchmark:
         "results/benchmarks/train_head/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}.tsv"
+    group:
+        group_of_training
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=gpus_to_train,
         mem_mb=memory_to_train,
         runtime=minutes_to_train,
     params:
         method=method_of,
+        on_gpu=lambda wildcards: METHODS[method_of(wildcards)].on_gpu,
         settings=settings_of,
         backbone=BACKBONE_PARAMS,
         code=code_of_training,

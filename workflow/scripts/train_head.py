@@ -11,7 +11,8 @@ from vtclip.training.train import train_head
 with (
     job_log(snakemake.log[0]),
     lease_device(
-        snakemake.config.get("device", "auto"), slots=snakemake.config.get("slots_per_gpu", 1)
+        snakemake.config.get("device", "auto") if snakemake.params.on_gpu else "cpu",
+        slots=snakemake.config.get("slots_per_gpu", 1),
     ) as device,
 ):
     torch.set_num_threads(snakemake.threads)
@@ -32,5 +33,6 @@ with (
         Path(snakemake.output.head).parent,
         seed=int(snakemake.wildcards.seed),
         device=device,
+        shots_a_class=int(snakemake.wildcards.shots),
         tower=tower,
     )
