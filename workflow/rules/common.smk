@@ -442,8 +442,13 @@ def minutes_to_train(wildcards, attempt):
 
 
 def gpus_to_train(wildcards):
-    """How many GPUs a training job takes."""
-    return int(METHODS[method_of(wildcards)].on_gpu)
+    """How many GPUs a training job asks for.
+
+    Trainings of one submission run in turn because they ask for the same GPU, so a short one asks
+    for it even if it computes on the CPU.
+    """
+    on_gpu = METHODS[method_of(wildcards)].on_gpu
+    return int(on_gpu or group_of_training(wildcards) is not None)
 
 
 def group_of_training(wildcards):
