@@ -44,7 +44,8 @@ class Project:
     def plan(self, *config: str) -> set[str]:
         """The messages of the jobs that a dry run plans."""
         said = self.run("--dry-run", config=config or DEMO)
-        return set(re.findall(r"^Job \d+: (.*)$", said, flags=re.MULTILINE))
+        # A job that may share a submission is shown inside its group, indented.
+        return set(re.findall(r"^ *Job \d+: (.*)$", said, flags=re.MULTILINE))
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.folder / path

@@ -29,7 +29,7 @@ def test_the_papers_plan_leaves_imagenet_out_in_three_lines_until_its_archives_a
     first = said[said.index("imagenet is left out") :].splitlines()[:3]
     assert "can only be had with an account" in first[0]
     assert "put it into resources/archives/imagenet/" in first[1]
-    assert f"take 'imagenet' from `datasets:` in {PAPER}" in first[2]
+    assert f"take 'imagenet' from `datasets:` in {PAPER[0]}" in first[2]
     assert said.count("Sampling ") == 10 * 5 * 3
     assert said.count("Training vt_clip") == 10 * 5 * 3
     folder = project.folder / "resources/archives/imagenet"
