@@ -74,8 +74,8 @@ def train_head(
     classifier = chosen.classifier(head, task.texts)
     if isinstance(classifier, nn.Module):
         classifier.to(device)
-    fitted = time.perf_counter()
     val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
+    fitted = time.perf_counter()
     destination = Path(destination)
     with writing(destination / "head.safetensors") as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, temporary)
