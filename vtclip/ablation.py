@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -83,7 +83,7 @@ def _make_variant(
     values = {**(experiment.methods[method] or {}), **changes}
     spatial = values.pop(SPATIAL, experiment.backbone.spatial)
     settings = check(METHODS[method].settings_type, values, source=source)
-    if spatial not in ("projected", "raw"):
+    if spatial not in get_args(SpatialKind):
         raise ConfigError(
             f"{source}: {SPATIAL}: no such kind.\n  found:    {spatial!r}\n"
             "  expected: projected or raw\n  write:\n    spatial: [raw]"

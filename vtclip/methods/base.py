@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 Head = dict[str, "Tensor"]
 
 
+def unit(features: Tensor) -> Tensor:
+    """Features (..., D), scaled to unit length."""
+    return features / features.norm(dim=-1, keepdim=True)
+
+
 @dataclass(frozen=True)
 class Shots:
     """The labelled images that a method may learn from.
@@ -56,6 +61,10 @@ class Texts:
 
     features: Tensor
     logit_scale: float
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """Zero-shot logits: scale * cos(pooled, features), (B, D) -> (B, K)."""
+        return self.logit_scale * unit(pooled) @ self.features.T
 
 
 class TextTower(Protocol):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from vtclip.methods.base import Head, Images, Method, Texts
+from vtclip.methods.base import Head, Images, Method, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,16 +60,14 @@ class CALIP(Method):
 
         def logits(images: Images) -> Tensor:
             assert images.spatial is not None
-            pooled = images.pooled / images.pooled.norm(dim=-1, keepdim=True)  # (B, D)
-            spatial = images.spatial / images.spatial.norm(dim=-1, keepdim=True)  # (B, N, D)
+            pooled, spatial = unit(images.pooled), unit(images.spatial)  # (B, D), (B, N, D)
             attention = settings.sharpness * spatial @ texts.features.T  # (B, N, K)
             seen_texts = attention.softmax(dim=1).mT @ spatial  # (B, K, D)
             seen = attention.softmax(dim=2) @ texts.features  # (B, N, D)
             seen_image = seen.mean(dim=1) + seen.amax(dim=1)  # (B, D)
-            zero_shot = texts.logit_scale * pooled @ texts.features.T  # (B, K)
             of_texts = (seen_texts @ pooled[..., None])[..., 0]  # (B, K)
             of_image = seen_image @ texts.features.T  # (B, K)
             looks = settings.text_weight * of_texts + settings.image_weight * of_image
-            return zero_shot + texts.logit_scale * looks
+            return texts.logits(images.pooled) + texts.logit_scale * looks
 
         return logits

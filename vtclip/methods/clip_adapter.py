@@ -65,7 +65,6 @@ class CLIPAdapter(Method):
             adapted = (images.pooled @ head["down"].T).relu()  # (B, D / reduction)
             adapted = (adapted @ head["up"].T).relu()  # (B, D)
             mixed = ratio * adapted + (1 - ratio) * images.pooled
-            mixed = mixed / mixed.norm(dim=-1, keepdim=True)
-            return texts.logit_scale * mixed @ texts.features.T  # (B, K)
+            return texts.logits(mixed)  # (B, K)
 
         return logits

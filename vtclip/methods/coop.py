@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from vtclip.methods.base import Head, Images, Method, Recipe, Task, Texts
-from vtclip.methods.zero_shot import ZeroShot
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,7 +77,7 @@ class CoOp(Method):
         return Learner(
             head,
             ("context",),
-            lambda head: self._classify(encode(head["context"]), task.texts.logit_scale),
+            lambda head: _nearest(encode(head["context"]), task.texts.logit_scale),
         )
 
     def finish(self, learner: nn.Module, task: Task) -> Head:
@@ -90,7 +89,9 @@ class CoOp(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """The nearest of the texts that the context made."""
-        return self._classify(head["texts"], texts.logit_scale)
+        return _nearest(head["texts"], texts.logit_scale)
 
-    def _classify(self, features: Tensor, logit_scale: float) -> Callable[[Images], Tensor]:
-        return ZeroShot(self.settings).classifier({}, Texts(features, logit_scale))
+
+def _nearest(features: Tensor, logit_scale: float) -> Callable[[Images], Tensor]:
+    texts = Texts(features, logit_scale)
+    return lambda images: texts.logits(images.pooled)

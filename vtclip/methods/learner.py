@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from vtclip.methods.base import Head, Images
 
 Classifier = Callable[[Images], Tensor]
+
+
+def at_rest(classifier: Classifier, device: torch.device) -> Classifier:
+    """A classifier that is trained no further, on a device."""
+    return classifier.to(device).eval() if isinstance(classifier, nn.Module) else classifier
 
 
 class Learner(nn.Module):

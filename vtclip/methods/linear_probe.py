@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from vtclip.methods.base import Head, Images, Method, Task, Texts
+from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 
@@ -47,8 +46,14 @@ class LinearProbe(Method):
         assert task.train is not None
         assert task.val is not None
         assert isinstance(self.settings, LinearProbeSettings)
-        images, labels = _unit(task.train.pooled[:, 0]), task.train.labels.cpu().numpy()
-        val_images, val_labels = _unit(task.val.pooled[:, 0]), task.val.labels.cpu().numpy()
+        images, labels = (
+            unit(task.train.pooled[:, 0]).cpu().numpy(),
+            task.train.labels.cpu().numpy(),
+        )
+        val_images, val_labels = (
+            unit(task.val.pooled[:, 0]).cpu().numpy(),
+            task.val.labels.cpu().numpy(),
+        )
         probes = [
             LogisticRegression(C=strength, max_iter=self.settings.iterations).fit(images, labels)
             for strength in sorted(self.settings.inverse_regularisation)
@@ -70,11 +75,6 @@ class LinearProbe(Method):
         """The fitted hyperplanes."""
 
         def logits(images: Images) -> Tensor:
-            pooled = images.pooled / images.pooled.norm(dim=-1, keepdim=True)  # (B, D)
-            return pooled @ head["weight"].T + head["bias"]  # (B, K)
+            return unit(images.pooled) @ head["weight"].T + head["bias"]  # (B, K)
 
         return logits
-
-
-def _unit(pooled: Tensor) -> np.ndarray:
-    return (pooled / pooled.norm(dim=-1, keepdim=True)).cpu().numpy()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from vtclip.methods.base import Head, Images, Method, Task, Texts
+from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class TipAdapter(Method):
     def start(self, task: Task) -> Head:
         """The cache, with alpha and beta chosen on the validation shots."""
         assert task.train is not None
-        return self.choose_weights(_unit(task.train.pooled.mean(dim=1)), task)
+        return self.choose_weights(unit(task.train.pooled.mean(dim=1)), task)
 
     def choose_weights(self, keys: Tensor, task: Task) -> Head:
         """The cache with the pair that is best on the validation shots, of equals the smallest."""
@@ -57,8 +57,8 @@ class TipAdapter(Method):
         assert task.val is not None
         assert isinstance(self.settings, TipAdapterSettings)
         labels, classes = task.train.labels, len(task.texts.features)
-        pooled = _unit(task.val.pooled[:, 0])
-        zero_shot = task.texts.logit_scale * pooled @ task.texts.features.T
+        pooled = unit(task.val.pooled[:, 0])
+        zero_shot = task.texts.logits(task.val.pooled[:, 0])
         best, chosen = -1, (0.0, 0.0)
         for beta in sorted(self.settings.beta):
             cached = ask_cache(pooled, keys, labels, beta, classes)
@@ -73,10 +73,11 @@ class TipAdapter(Method):
         """The texts and the cache."""
 
         def logits(images: Images) -> Tensor:
-            pooled = _unit(images.pooled)  # (B, D)
-            zero_shot = texts.logit_scale * pooled @ texts.features.T  # (B, K)
-            cached = ask_cache(pooled, head["keys"], head["labels"], head["beta"], len(zero_shot.T))
-            return zero_shot + head["alpha"] * cached
+            classes = len(texts.features)
+            cached = ask_cache(
+                unit(images.pooled), head["keys"], head["labels"], head["beta"], classes
+            )
+            return texts.logits(images.pooled) + head["alpha"] * cached  # (B, K)
 
         return logits
 
@@ -100,7 +101,3 @@ def ask_cache(
 
     affinity = (-beta * (1 - pooled @ keys.T)).exp()  # (B, M)
     return affinity @ one_hot(labels, classes).to(affinity.dtype)
-
-
-def _unit(features: Tensor) -> Tensor:
-    return features / features.norm(dim=-1, keepdim=True)

@@ -18,9 +18,4 @@ class ZeroShot(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """Nothing is learned: the texts are the classifier."""
-
-        def logits(images: Images) -> Tensor:
-            pooled = images.pooled / images.pooled.norm(dim=-1, keepdim=True)  # (B, D)
-            return texts.logit_scale * pooled @ texts.features.T  # (B, K)
-
-        return logits
+        return lambda images: texts.logits(images.pooled)

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import polars as pl
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtclip.features.store import FeatureBatch, FeatureSet, check_origin, read_texts
 from vtclip.files import writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Images, Texts
+from vtclip.methods.learner import at_rest
 
 TOP = 5  # how many of the best classes are kept
 
@@ -53,7 +54,7 @@ def predict_test(
     classifiers = {}
     for run in runs:
         head = {name: tensor.to(device) for name, tensor in load_file(run.head).items()}
-        classifiers[run] = _at_rest(chosen.classifier(head, classes), device)
+        classifiers[run] = at_rest(chosen.classifier(head, classes), device)
     images = FeatureSet(features, spatial=chosen.reads_spatial, budget=0)
     check_origin(features[0], images.metadata, texts, metadata)
     tables = [
@@ -64,12 +65,6 @@ def predict_test(
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
     with writing(destination) as temporary:
         predictions.write_parquet(temporary)
-
-
-def _at_rest(
-    classifier: Callable[[Images], Tensor], device: torch.device
-) -> Callable[[Images], Tensor]:
-    return classifier.to(device).eval() if isinstance(classifier, nn.Module) else classifier
 
 
 @torch.inference_mode()

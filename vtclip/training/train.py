@@ -12,13 +12,14 @@ from typing import Any
 import polars as pl
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtclip.devices import free_memory
 from vtclip.features.store import FeatureSet, check_origin, read_class_names, read_texts
 from vtclip.files import write_json, writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Prompts, Recipe, Shots, Task, Texts, TextTower
+from vtclip.methods.learner import at_rest
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)
@@ -71,9 +72,7 @@ def train_head(
         assert isinstance(chosen.settings, Recipe)
         history = optimise(learner.to(device), task, chosen.settings)
         head = chosen.finish(learner.eval(), task)
-    classifier = chosen.classifier(head, task.texts)
-    if isinstance(classifier, nn.Module):
-        classifier.to(device)
+    classifier = at_rest(chosen.classifier(head, task.texts), device)
     val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
     fitted = time.perf_counter()
     destination = Path(destination)

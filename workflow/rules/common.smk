@@ -4,6 +4,7 @@ import re
 import sys
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 
@@ -25,7 +26,7 @@ from vtclip.data.inventory import (
     images_receipt,
     list_contents,
 )
-from vtclip.experiment import Counts, read_dataset, read_experiment
+from vtclip.experiment import Counts, SpatialKind, read_dataset, read_experiment
 from vtclip.methods import METHODS, check_methods, method_module
 from vtclip.resources import (
     Work,
@@ -52,9 +53,14 @@ try:
         EXPERIMENT.methods, source=CONFIG_FILES, spatial=EXPERIMENT.backbone.spatial
     )
     VARIANTS = list_variants(EXPERIMENT, source=CONFIG_FILES)
+    # Features folder -> its kind of spatial features.
+    SPATIAL_OF = {
+        EXPERIMENT.backbone.features_folder(kind): kind
+        for kind in get_args(SpatialKind)
+    }
     SHAPES = {
-        EXPERIMENT.backbone.features_folder(kind): read_shape(EXPERIMENT.backbone, kind)
-        for kind in ("projected", "raw")
+        folder: read_shape(EXPERIMENT.backbone, kind)
+        for folder, kind in SPATIAL_OF.items()
     }
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
@@ -212,13 +218,7 @@ def weights_of_ones_own():
 
 def backbone_of(wildcards):
     """The backbone that a features folder is made with: its name tells the spatial kind."""
-    kinds = ("projected", "raw")
-    kind = next(
-        kind
-        for kind in kinds
-        if EXPERIMENT.backbone.features_folder(kind) == wildcards.backbone
-    )
-    return BACKBONE_PARAMS | {"spatial": kind}
+    return BACKBONE_PARAMS | {"spatial": SPATIAL_OF[wildcards.backbone]}
 
 
 def shard_of(wildcards):
@@ -263,9 +263,14 @@ def training_inputs(wildcards):
     return inputs
 
 
-def method_of(wildcards):
+def base_of(method):
     """The registry's name of a method, or of a variant of it."""
-    return wildcards.method.partition("@")[0]
+    return method.partition("@")[0]
+
+
+def method_of(wildcards):
+    """The same by the names in a job's paths."""
+    return base_of(wildcards.method)
 
 
 def code_of_training(wildcards):
@@ -283,7 +288,7 @@ def code_of_training(wildcards):
 
 def runs_of(method):
     """(shots, seed) of every head of a method, or of a variant of one."""
-    if not METHODS[method.partition("@")[0]].few_shot:
+    if not METHODS[base_of(method)].few_shot:
         return [(0, 0)]
     if method in VARIANTS:
         return ablation_runs()
