@@ -133,31 +133,35 @@ def taken(holder):
 def test_of_200_jobs_some_of_them_killed_no_two_ever_hold_a_slot_at_once(tmp_path):
     chance = random.Random(0)
     waiting = [chance.uniform(0.0, 0.05) for _ in range(200)]
-    running, said = [], []
+    running, said, killed = [], [], {}
     while waiting or running:
         if waiting and len(running) < 8:
             running.append(hold(tmp_path, "0,1", seconds=waiting.pop()))
         for holder in [holder for holder in running if holder.poll() is not None]:
             running.remove(holder)
-            said.append((holder.stdout.read(), time.monotonic()))
+            said.append((holder.pid, holder.stdout.read()))
         if running and chance.random() < 0.02:
-            chance.choice(running).send_signal(signal.SIGKILL)
+            doomed = chance.choice(running)
+            killed.setdefault(doomed.pid, time.monotonic())
+            doomed.send_signal(signal.SIGKILL)
         time.sleep(0.005)
-    held = defaultdict(list)
-    for text, ended in said:
+    held, cut_off = defaultdict(list), 0
+    for pid, text in said:
         slot, start = re.search(r"GPU (\S+), slot", text), re.search(r"from (\S+)", text)
         if slot and start:
-            end = re.search(r"to (\S+)", text)  # a killed one held it until it was seen dead
-            held[slot[1]].append((float(start[1]), float(end[1]) if end else None, ended))
+            end = re.search(r"to (\S+)", text)
+            cut_off += end is None
+            held[slot[1]].append((float(start[1]), float(end[1]) if end else killed[pid]))
     assert sum(len(times) for times in held.values()) > 100
     assert set(held) == {"0", "1"}
-    killed = 0
+    assert cut_off > 0, "no holder was killed"
     for times in held.values():
-        times.sort()
-        for (_, end, _), (start, _, _) in pairwise(times):
-            killed += end is None
-            assert end is None or end <= start
-    assert killed > 0, "no holder was killed"
+        for (_, end), (start, _) in pairwise(sorted(times)):
+            assert end <= start
+    after = [hold(tmp_path, "0,1") for _ in range(2)]
+    assert {taken(holder) for holder in after} == {("0", "0"), ("1", "0")}
+    for holder in after:
+        holder.kill()
 
 
 def test_a_file_system_without_locks_is_an_error_with_the_cure(monkeypatch, tmp_path):

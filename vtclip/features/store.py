@@ -7,9 +7,10 @@ single number, and read ten times slower (`benchmarks/store.py`).
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,23 +181,32 @@ class FeatureSet:
             return
         kept = []
         for path in self.paths:
-            for batch in _stream(path, self.metadata, self.spatial):
+            for _, read in _row_groups(path, self.metadata, self.spatial):
+                batch = read()
                 if self.fits:
                     kept.append(batch)
                 yield batch
         self._kept = kept
 
     def take(self, rows: Sequence[int]) -> FeatureBatch:
-        """The rows with these numbers, in this order; no other row stays in memory."""
-        wanted = pl.DataFrame({"row": rows}).with_row_index("place")
-        parts, places, start = [], [], 0
-        for batch in self:
-            inside = wanted.filter(pl.col("row").is_between(start, start + len(batch) - 1))
-            if not inside.is_empty():
-                parts.append(batch.take((inside["row"] - start).to_list()))
-                places += inside["place"].to_list()
-            start += len(batch)
-        return _join(parts).take(np.argsort(places).tolist())
+        """The rows with these numbers, in this order; row groups without any are not read."""
+        tokens, width = self.metadata["tokens"], self.metadata["width"]
+        pooled = torch.empty(len(rows), self.metadata["dim"], dtype=torch.float16)
+        spatial = torch.empty(len(rows), tokens, width, dtype=torch.float16)
+        taken = FeatureBatch(
+            self.rows[list(rows)], pooled, spatial if self.spatial else None, self.metadata
+        )
+        wanted, start = torch.as_tensor(rows, dtype=torch.int64), 0
+        for path in self.paths:
+            for number, read in _row_groups(path, self.metadata, self.spatial):
+                inside = (wanted >= start) & (wanted < start + number)
+                if inside.any():
+                    part = read().take((wanted[inside] - start).tolist())
+                    taken.pooled[inside] = part.pooled
+                    if taken.spatial is not None and part.spatial is not None:
+                        taken.spatial[inside] = part.spatial
+                start += number
+        return taken
 
 
 def read_features(path: str | Path, *, spatial: bool = True) -> FeatureBatch:
@@ -237,17 +247,26 @@ def _read_rows(path: Path) -> pl.DataFrame:
     return rows
 
 
-def _stream(path: Path, metadata: Mapping[str, Any], spatial: bool) -> Iterator[FeatureBatch]:
-    """One batch a row group."""
-    columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if spatial else [])]
+def _row_groups(
+    path: Path, metadata: Mapping[str, Any], spatial: bool
+) -> Iterator[tuple[int, Callable[[], FeatureBatch]]]:
+    """The number of rows of each row group, and what reads it."""
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=columns)
-            rows = pl.from_arrow(table.select(list(ROW_COLUMNS)))
-            assert isinstance(rows, pl.DataFrame)
-            shape = (metadata["tokens"], metadata["width"])
-            tokens = _from_binary(table["spatial"], shape) if spatial else None
-            yield FeatureBatch(rows, _to_tensor(table["pooled"]), tokens, metadata)
+            read = partial(_read_group, file, group, metadata, spatial)
+            yield file.metadata.row_group(group).num_rows, read
+
+
+def _read_group(
+    file: pq.ParquetFile, group: int, metadata: Mapping[str, Any], spatial: bool
+) -> FeatureBatch:
+    columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if spatial else [])]
+    table = file.read_row_group(group, columns=columns)
+    rows = pl.from_arrow(table.select(list(ROW_COLUMNS)))
+    assert isinstance(rows, pl.DataFrame)
+    shape = (metadata["tokens"], metadata["width"])
+    tokens = _from_binary(table["spatial"], shape) if spatial else None
+    return FeatureBatch(rows, _to_tensor(table["pooled"]), tokens, metadata)
 
 
 def _join(batches: Sequence[FeatureBatch]) -> FeatureBatch:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vtclip.logs import progress
 from vtclip.methods.base import Images, Recipe, Shots, Task
+from vtclip.training.descent import SGD, AdamW, Descent
 
 HISTORY = {
     "epoch": pl.Int32,
@@ -52,10 +53,11 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     steps_an_epoch = math.ceil(number / recipe.batch_size)
     steps = epochs * steps_an_epoch
     peak = recipe.learning_rate or min(1e-3, 0.1 / task.texts.features.shape[1])
-    optimiser = _make_optimiser(classifier, recipe, peak)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _rise_and_fall(step, steps, recipe.warmup)
-    )
+    descent = _make_descent(classifier, recipe)
+
+    def rate(step: int) -> float:
+        return peak * _rise_and_fall(step, steps, recipe.warmup)
+
     forward = torch.compile(classifier) if recipe.compile else classifier
     rows = []
     best: tuple[float, dict[str, Tensor]] | None = None
@@ -63,13 +65,17 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
         started = time.perf_counter()
         classifier.train()
         batches = _draw_batches(task.train, recipe.batch_size, generator)
-        steps_taken = [_step(forward, batch, recipe, optimiser, schedule) for batch in batches]
-        loss, hits = _sum_up(steps_taken, (epoch - 1) * steps_an_epoch)
+        before, after = (epoch - 1) * steps_an_epoch, epoch * steps_an_epoch
+        steps_taken = [
+            _step(forward, batch, recipe, descent, rate(step))
+            for step, batch in enumerate(batches, start=before)
+        ]
+        loss, hits = _sum_up(steps_taken, before)
         accuracy = math.nan if task.val is None else measure_accuracy(classifier, task.val)
         if recipe.select == "val" and (best is None or accuracy > best[0]):
             best = accuracy, copy.deepcopy(classifier.state_dict())
-        rate, seconds = schedule.get_last_lr()[0], time.perf_counter() - started
-        rows.append((epoch, loss / number, hits / number, accuracy, rate, seconds))
+        seconds = time.perf_counter() - started
+        rows.append((epoch, loss / number, hits / number, accuracy, rate(after), seconds))
     if best is not None:
         classifier.load_state_dict(best[1])
     return pl.DataFrame(rows, schema=HISTORY, orient="row")
@@ -88,21 +94,18 @@ def _step(
     classifier: Callable[[Images], Tensor],
     batch: tuple[Images, Tensor],
     recipe: Recipe,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    descent: Descent,
+    learning_rate: float,
 ) -> _Step:
     images, labels = batch
     logits = classifier(images)
     loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    optimiser.zero_grad()
     loss.backward()
     if recipe.clip_gradient is not None:
-        nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], recipe.clip_gradient)
-    rate = float(schedule.get_last_lr()[0])
-    optimiser.step()
-    schedule.step()
+        nn.utils.clip_grad_norm_(descent.parameters, recipe.clip_gradient)
+    descent.step(learning_rate)
     hits = (logits.argmax(dim=1) == labels).sum()
-    return _Step(loss.detach(), hits, len(labels), rate)
+    return _Step(loss.detach(), hits, len(labels), learning_rate)
 
 
 def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
@@ -122,20 +125,11 @@ def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
     return total, int(torch.stack([step.hits for step in steps]).sum())
 
 
-def _make_optimiser(
-    classifier: nn.Module, recipe: Recipe, learning_rate: float
-) -> torch.optim.Optimizer:
+def _make_descent(classifier: nn.Module, recipe: Recipe) -> Descent:
+    parameters, decay = classifier.parameters(), recipe.weight_decay
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(
-            classifier.parameters(), learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
-        )
-    return torch.optim.AdamW(
-        classifier.parameters(),
-        learning_rate,
-        eps=recipe.epsilon,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+        return SGD(parameters, weight_decay=decay)
+    return AdamW(parameters, weight_decay=decay, epsilon=recipe.epsilon)
 
 
 def _draw_batches(

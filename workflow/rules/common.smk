@@ -26,6 +26,7 @@ from vtclip.data.inventory import (
     images_receipt,
     list_contents,
 )
+from vtclip.devices import list_devices
 from vtclip.experiment import Counts, SpatialKind, read_dataset, read_experiment
 from vtclip.methods import METHODS, check_methods, method_module
 from vtclip.resources import (
@@ -109,6 +110,11 @@ RESULT_KEYS = list(product(DATASETS, METHOD_SETTINGS))
 # As many downloads at a time, where the command line and the profile do not say otherwise.
 if "downloads" not in workflow.global_resources:
     workflow.global_resources["downloads"] = 3
+# As many GPU jobs as this machine has slots, likewise: more would wait, and hold a core each.
+if workflow.local_exec and "gpu" not in workflow.global_resources:
+    devices = [] if EXPERIMENT.device == "cpu" else list_devices()
+    if devices:  # without a GPU nothing is limited
+        workflow.global_resources["gpu"] = len(devices) * EXPERIMENT.slots_per_gpu
 
 
 wildcard_constraints:

@@ -1,0 +1,82 @@
+"""Steps by gradient: AdamW and SGD, through the functions behind PyTorch's classes.
+
+`torch.optim`'s classes import all of torch.compile before their first step: a second, which a
+training of a few seconds would pay every time. Their functions compute the same without it.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+
+class Descent:
+    """Moves parameters along their gradients. A subclass says what it remembers, and how.
+
+    Args:
+        parameters: what is trained.
+        weight_decay: as the subclass applies it.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], *, weight_decay: float) -> None:
+        self.parameters = list(parameters)
+        self.weight_decay = weight_decay
+        self.memory = [self._remember(parameter) for parameter in self.parameters]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Move the parameters that have a gradient, and forget the gradients."""
+        moved = [
+            (parameter, parameter.grad, *memory)
+            for parameter, memory in zip(self.parameters, self.memory, strict=True)
+            if parameter.grad is not None
+        ]
+        self._move(learning_rate, *(list(column) for column in zip(*moved, strict=True)))
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _remember(self, parameter: Tensor) -> tuple[Tensor, ...]:
+        """What is kept of a parameter from step to step, at its start."""
+        raise NotImplementedError
+
+    def _move(self, learning_rate: float, *columns: list[Tensor]) -> None:
+        """Change parameters and memory in place: parameters, gradients, and each memory."""
+        raise NotImplementedError
+
+
+class AdamW(Descent):
+    """AdamW (arXiv 1711.05101) with betas of 0.9 and 0.999: `torch.optim.AdamW(fused=True)`."""
+
+    def __init__(
+        self, parameters: Iterable[Tensor], *, weight_decay: float, epsilon: float
+    ) -> None:
+        super().__init__(parameters, weight_decay=weight_decay)
+        self.epsilon = epsilon
+
+    def _remember(self, parameter: Tensor) -> tuple[Tensor, ...]:
+        steps = torch.zeros((), device=parameter.device)
+        return torch.zeros_like(parameter), torch.zeros_like(parameter), steps
+
+    def _move(self, learning_rate: float, *columns: list[Tensor]) -> None:
+        parameters, gradients, means, squares, steps = columns
+        adamw(
+            parameters, gradients, means, squares, [], steps, fused=True, amsgrad=False,
+            beta1=0.9, beta2=0.999, lr=learning_rate, eps=self.epsilon,
+            weight_decay=self.weight_decay, maximize=False,
+        )  # fmt: skip
+
+
+class SGD(Descent):
+    """Gradient descent with a momentum of 0.9: `torch.optim.SGD`."""
+
+    def _remember(self, parameter: Tensor) -> tuple[Tensor, ...]:
+        return (torch.zeros_like(parameter),)
+
+    def _move(self, learning_rate: float, *columns: list[Tensor]) -> None:
+        parameters, gradients, momenta = columns
+        sgd(
+            parameters, gradients, [*momenta], lr=learning_rate, momentum=0.9, dampening=0,
+            weight_decay=self.weight_decay, nesterov=False, maximize=False,
+        )  # fmt: skip
