@@ -2,7 +2,7 @@
 
 Each job takes its overhead and its arithmetic at a share of a GPU's peak; N GPUs take the sum over
 N, or as long as the longest job if that is more. Linear probes run on cores beside the GPUs, eight
-for each.
+for each; a long one takes a core for each of its fits.
 """
 
 import argparse
@@ -14,10 +14,11 @@ from train import flops
 
 from vtclip.experiment import Backbone, read_dataset, read_experiment
 from vtclip.methods import METHODS, check_methods
-from vtclip.resources import CORE_FLOPS, ITERATIONS, read_shape
+from vtclip.resources import CORE_FLOPS, ITERATIONS, SHORT, prediction_flops, read_shape
 
 CONFIG = Path(__file__).parents[1] / "config"
 TOKENS, DIM = 50, 1024
+CORES = 8  # beside each GPU
 
 
 def main() -> None:
@@ -42,41 +43,57 @@ def main() -> None:
             f"| {kind} | {len(seconds):,} | {sum(seconds) / 3600:.2f} | {max(seconds) / 60:.1f} |"
         )
     print(f"| features of {views:,} views | | {extraction / 3600:.2f} | |")
-    print(f"| linear_probe, on cores | {len(probes):,} | {sum(probes) / 3600:.1f} core-hours "
-          f"| {max(probes) / 60:.0f} |\n")  # fmt: skip
+    cores, longest_probe = sum(cores for cores, _ in probes), max(wall for _, wall in probes)
+    print(
+        f"| linear_probe, on cores | {len(probes):,} | {cores / 3600:.1f} core-hours "
+        f"| {longest_probe / 60:.1f} |\n"
+    )
     total = sum(map(sum, jobs.values())) + extraction
-    longest = max(max(seconds) for seconds in jobs.values())
-    print("| GPUs | hours, without linear probes | GPU-hours | price | hours, with them |")
-    print("|---:|---:|---:|---:|---:|")
+    longest = {kind: max(seconds) for kind, seconds in jobs.items()}
+    longest["linear_probe"] = longest_probe
+    slowest = max(longest, key=longest.__getitem__)
+    print("| GPUs | hours | GPU-hours | price | bound by |")
+    print("|---:|---:|---:|---:|---|")
     for gpus in (1, 2, 8, 64):
-        hours = max(total / gpus, longest) / 3600
-        with_probes = max(hours, max(sum(probes) / (8 * gpus), max(probes)) / 3600)
-        paid = gpus * hours
-        print(f"| {gpus} | {hours:.2f} | {paid:.1f} | {paid * arguments.price:.0f} "
-              f"| {with_probes:.2f} |")  # fmt: skip
+        bounds = {
+            "GPUs": total / gpus,
+            "cores": cores / (CORES * gpus),
+            f"the longest job, of {slowest}": longest[slowest],
+        }
+        bound = max(bounds, key=bounds.__getitem__)
+        hours = bounds[bound] / 3600
+        print(
+            f"| {gpus} | {hours:.2f} | {gpus * hours:.1f} "
+            f"| {gpus * hours * arguments.price:.0f} | {bound} |"
+        )
 
 
-def list_work() -> tuple[dict[str, list[float]], list[float]]:
-    """Floating-point operations of each run on a GPU, and seconds of each linear probe."""
+def list_work() -> tuple[dict[str, list[float]], list[tuple[float, float]]]:
+    """Floating-point operations of each job on a GPU; core-seconds and seconds of each probe."""
     config = yaml.safe_load((CONFIG / "config.yaml").read_text(encoding="utf-8"))
     experiment = read_experiment(config, source="config.yaml")
     settings = check_methods(experiment.methods, source="config.yaml")
-    prompt = read_shape(
-        Backbone(name="RN50-quickgelu", pretrained="openai"), "projected"
-    ).prompt_flops
+    shape = read_shape(Backbone(name="RN50-quickgelu", pretrained="openai"), "projected")
     work: dict[str, list[float]] = {"vt_clip": [], "coop": [], "other methods": []}
+    work["predictions"] = []
     probes = []
     for dataset in experiment.datasets:
-        classes = read_dataset(dataset, CONFIG / "datasets").counts.classes
+        counts = read_dataset(dataset, CONFIG / "datasets").counts
+        classes = counts.classes
         for method, chosen in settings.items():
             runs = [k for k in experiment.shots for _ in experiment.seeds]
-            for shots in runs if METHODS[method].few_shot else [0]:
+            runs = runs if METHODS[method].few_shot else [0]
+            guided = len(runs) if METHODS[method].reads_spatial else 0
+            work["predictions"].append(
+                prediction_flops(shape, classes=classes, images=counts.test, heads=guided)
+            )
+            for shots in runs:
                 recipe = chosen.for_dataset(dataset)
                 images = classes * shots
                 if method == "linear_probe":
                     fits = len(recipe.inverse_regularisation)
                     each = ITERATIONS * 4 * images * classes * DIM / CORE_FLOPS
-                    probes.append(fits * each)
+                    probes.append((fits * each, each if fits * each > 60 * SHORT else fits * each))
                     continue
                 steps = 0
                 if hasattr(recipe, "epochs_at"):
@@ -84,7 +101,7 @@ def list_work() -> tuple[dict[str, list[float]], list[float]]:
                 if method == "vt_clip":
                     done = steps * flops(min(recipe.batch_size, images), classes, TOKENS, DIM)
                 else:
-                    done = steps * classes * prompt if method == "coop" else 0.0
+                    done = steps * classes * shape.prompt_flops if method == "coop" else 0.0
                 work[method if method in work else "other methods"].append(done)
     return work, probes
 

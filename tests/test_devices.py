@@ -62,14 +62,25 @@ def test_without_a_gpu_auto_goes_on_with_the_cpu_and_says_so_once(monkeypatch, c
     see(monkeypatch, "")
     with caplog.at_level(logging.INFO), lease_device("auto") as device:
         assert device == torch.device("cpu")
-    assert [record.message for record in caplog.records] == ["No GPU: computing on the CPU."]
+    assert [record.message for record in caplog.records] == [
+        "No GPU (CUDA_VISIBLE_DEVICES is ''): computing on the CPU."
+    ]
 
 
 @NO_GPU
-@pytest.mark.parametrize("visible", ["", "0"])
-def test_cuda_without_a_gpu_is_an_error_with_the_cure(monkeypatch, tmp_path, visible):
-    see(monkeypatch, visible)
-    with pytest.raises(NoDeviceError, match="device: auto"), lease_device("cuda", folder=tmp_path):
+@pytest.mark.parametrize(
+    ("visible", "reason"),
+    [("", "CUDA_VISIBLE_DEVICES is ''"), ("0,5", "PyTorch finds none of"), (None, "/dev/nvidia")],
+)
+def test_cuda_without_a_gpu_is_an_error_with_the_reason_and_the_cure(
+    monkeypatch, tmp_path, visible, reason
+):
+    if visible is not None:
+        see(monkeypatch, visible)
+    with (
+        pytest.raises(NoDeviceError, match=f"{reason}.*device: auto"),
+        lease_device("cuda", folder=tmp_path),
+    ):
         pass
 
 

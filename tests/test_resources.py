@@ -9,11 +9,15 @@ from vtclip.features.backbone import load_backbone
 from vtclip.resources import (
     Shape,
     Work,
+    backbone_memory,
+    extraction_memory,
     extraction_minutes,
     prediction_minutes,
     read_shape,
+    text_minutes,
     training_memory,
     training_minutes,
+    training_threads,
 )
 from vtclip.settings import ConfigError
 
@@ -80,6 +84,30 @@ def test_a_linear_probe_on_imagenet_gets_more_time_than_on_digits():
     imagenet = digits._replace(classes=1000, images=16_000)
     assert training_minutes(RN50, digits) <= 11
     assert training_minutes(RN50, imagenet) > 60
+
+
+def test_a_long_linear_probe_gets_four_cores_and_what_its_fits_take_and_others_one():
+    digits = Work(classes=10, images=160, views=1, batch=160, steps=0, fits=8)
+    imagenet = digits._replace(classes=1000, images=16_000)
+    assert training_threads(RN50, imagenet) == 4
+    assert training_minutes(RN50, imagenet, 4) < training_minutes(RN50, imagenet) / 3
+    # A fit at this size was seen to take 500 MB.
+    assert training_memory(RN50, imagenet, 4) > training_memory(RN50, imagenet, 1) + 3 * 500
+    assert training_threads(RN50, digits) == 1
+    vt_clip = Work(classes=1000, images=16_000, views=5, batch=32, steps=25_000, spatial=True)
+    assert training_threads(RN50, vt_clip) == 1
+
+
+def test_a_larger_backbone_asks_for_more_memory_and_time_for_its_texts():
+    small, large = (
+        read_shape(Backbone(name=name, pretrained="openai"), "projected")
+        for name in ("RN50-quickgelu", "ViT-L-14-quickgelu")
+    )
+    assert backbone_memory(small) < backbone_memory(large)
+    assert extraction_memory(small, 1) < extraction_memory(large, 1)
+    assert text_minutes(small, 7000) < text_minutes(large, 7000)
+    # Both towers of ViT-L-14 hold 428 M weights of 4 bytes.
+    assert backbone_memory(large) > 2 * 4 * 428
 
 
 def test_imagenets_largest_training_gets_what_its_features_take():

@@ -142,13 +142,21 @@ def _without_gpu(wanted: str) -> torch.device:
 
     if wanted == "cuda":
         raise NoDeviceError(
-            "The configuration says `device: cuda`, but PyTorch sees no GPU here "
-            f"({VISIBLE} is {os.environ.get(VISIBLE, 'not set')}). "
+            f"The configuration says `device: cuda`, but there is no GPU here: {_explain_none()}. "
             "Write `device: auto` to go on with the CPU."
         )
     if wanted == "auto":
-        logger.info("No GPU: computing on the CPU.")
+        logger.info("No GPU (%s): computing on the CPU.", _explain_none())
     return torch.device("cpu")
+
+
+def _explain_none() -> str:
+    """Why this process has no GPU."""
+    if list_devices():
+        return f"PyTorch finds none of {', '.join(device.visible for device in list_devices())}"
+    if VISIBLE in os.environ:
+        return f"{VISIBLE} is '{os.environ[VISIBLE]}'"
+    return f"no /dev/nvidia<number>; if PyTorch finds a GPU all the same, export {VISIBLE}=0"
 
 
 def _lock_folder(folder: str | Path | None) -> Path:

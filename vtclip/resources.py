@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from vtclip.experiment import Backbone, SpatialKind
 from vtclip.settings import ConfigError, unknown
 
-HALF, SINGLE = 2, 4  # bytes of a number
+HALF, SINGLE, DOUBLE = 2, 4, 8  # bytes of a number
 PROCESS = 2000  # MB of a process with PyTorch, and what CUDA adds to it in main memory
 DECODER = 400  # MB of a process that decodes images
 IMAGES_A_SECOND = 25  # that one GPU or eight cores encode, at the least
-ITERATIONS = 300  # of L-BFGS, of the thousand that it may take
+ITERATIONS = 300  # of L-BFGS in a fit, at the most in the mean over all strengths
 CORE_FLOPS = 2e10  # that one core does in a second
+SHORT = 20  # minutes; trainings that may take longer are not grouped, and may get more cores
 FLOPS = 1e13  # that a GPU of some years ago does in a second
 
 
@@ -33,6 +34,8 @@ class Shape(NamedTuple):
     """D, numbers of a pooled feature"""
     prompt_flops: float = 0.0
     """of one prompt through the text tower, forward and back to its words"""
+    text_weights: int = 0
+    """of the text tower"""
 
 
 class Work(NamedTuple):
@@ -55,6 +58,8 @@ class Work(NamedTuple):
     """D^2 multiplications for an image and a class"""
     fits: int = 0
     """of a logistic regression"""
+    iterations: int = 0
+    """that one fit may take"""
 
 
 def read_shape(backbone: Backbone, spatial: SpatialKind) -> Shape:
@@ -73,9 +78,10 @@ def read_shape(backbone: Backbone, spatial: SpatialKind) -> Shape:
     text: dict[str, Any] = found["text_cfg"]
     weights = 12 * text["width"] ** 2 * text["layers"]
     prompt_flops = 4.0 * weights * text.get("context_length", 77)
+    tower = prompt_flops, weights + text.get("vocab_size", 49408) * text["width"]
     if spatial == "raw":
-        return Shape(places, width, dim, prompt_flops)
-    return Shape(places + 1, dim, dim, prompt_flops)
+        return Shape(places, width, dim, *tower)
+    return Shape(places + 1, dim, dim, *tower)
 
 
 def features_bytes(shape: Shape, rows: int) -> int:
@@ -83,9 +89,20 @@ def features_bytes(shape: Shape, rows: int) -> int:
     return rows * (shape.dim + shape.tokens * shape.width) * HALF
 
 
+def backbone_memory(shape: Shape) -> int:
+    """MB of a job that holds the backbone: its weights, and once more while they are read."""
+    return PROCESS + 6 * _mb(shape.text_weights * SINGLE)  # the image tower has up to twice as many
+
+
+def text_minutes(shape: Shape, prompts: int) -> int:
+    """Minutes of a job that reads prompts on one core."""
+    return 10 + math.ceil(prompts * shape.prompt_flops / 2 / CORE_FLOPS / 60)
+
+
 def extraction_memory(shape: Shape, workers: int) -> int:
     """MB of a job that extracts features: they are written as they come."""
-    return PROCESS + 2000 + workers * DECODER + 4 * _mb(features_bytes(shape, 64))
+    batches = 2000 + 4 * _mb(features_bytes(shape, 64))
+    return backbone_memory(shape) + batches + workers * DECODER
 
 
 def extraction_minutes(views: int) -> int:
@@ -93,18 +110,26 @@ def extraction_minutes(views: int) -> int:
     return 10 + math.ceil(views / IMAGES_A_SECOND / 60)
 
 
-def training_memory(shape: Shape, work: Work) -> int:
+def training_memory(shape: Shape, work: Work, threads: int = 1) -> int:
     """MB of a job that trains a head."""
     read = shape if work.spatial else Shape(0, 0, shape.dim)
-    shots = 2 * _mb(features_bytes(read, work.images * work.views))  # read, and joined
+    shots = 2 * _mb(features_bytes(read, work.images * work.views))  # half of it to spare
+    process = backbone_memory(shape) if work.text_tower else PROCESS
+    # A fit keeps twenty pairs of vectors of the weights' size, and two of all probabilities.
+    fit = _mb(work.classes * (40 * shape.dim + 2 * work.images) * DOUBLE)
     if not work.spatial:
-        return PROCESS + shots
+        return process + shots + min(threads, work.fits) * fit
     pairs = _mb(work.batch * work.classes * (2 + work.width) * shape.dim * SINGLE)
     weights = _mb(6 * (6 + work.width) * shape.dim**2 * SINGLE)  # with AdamW's state
-    return PROCESS + shots + pairs + weights
+    return process + shots + pairs + weights
 
 
-def training_minutes(shape: Shape, work: Work) -> int:
+def training_threads(shape: Shape, work: Work) -> int:
+    """Cores of a job that trains a head: one, or up to four for long logistic regressions."""
+    return max(1, min(4, work.fits)) if training_minutes(shape, work) > SHORT else 1
+
+
+def training_minutes(shape: Shape, work: Work, threads: int = 1) -> int:
     """Minutes of a job that trains a head, on a GPU where the method uses one."""
     flops = 0.0
     if work.spatial:  # two operations a multiplication, three times as many in training
@@ -112,7 +137,8 @@ def training_minutes(shape: Shape, work: Work) -> int:
     if work.text_tower:
         flops += work.steps * work.classes * shape.prompt_flops
     seconds = flops / FLOPS
-    iterations = work.fits * ITERATIONS
+    # A fit takes one core; the longest of them takes as long on any number of cores.
+    iterations = max(work.fits * ITERATIONS / threads, min(work.fits, 1) * work.iterations)
     seconds += iterations * 4 * work.images * work.classes * shape.dim / CORE_FLOPS
     return 10 + math.ceil(seconds / 60)
 
@@ -129,8 +155,13 @@ def prediction_minutes(
     shape: Shape, *, classes: int, images: int, heads: int, spatial: bool
 ) -> int:
     """Minutes of a job that predicts, on a GPU."""
-    flops = heads * images * classes * 20 * shape.dim**2 if spatial else 0
+    flops = prediction_flops(shape, classes=classes, images=images, heads=heads) if spatial else 0
     return 10 + math.ceil(flops / FLOPS / 60)
+
+
+def prediction_flops(shape: Shape, *, classes: int, images: int, heads: int) -> float:
+    """Floating-point operations of a job that predicts with VT-CLIP's heads of one block."""
+    return heads * images * classes * 20.0 * shape.dim**2
 
 
 def unpacking_minutes(archive_bytes: int) -> int:

@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from vtclip.methods import METHODS, check_methods
-from vtclip.methods.base import Images, Recipe
+from vtclip.methods.base import Images, Recipe, Shots, Task, Texts
 from vtclip.methods.linear_probe import LinearProbe, LinearProbeSettings
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.methods.zero_shot import ZeroShot
@@ -165,3 +165,25 @@ def test_a_two_class_probe_is_as_sure_as_scikit_learn_says(task):
     sklearns = LogisticRegression(C=1.0, max_iter=1000).fit(unit, train.labels.numpy())
     expected = torch.from_numpy(sklearns.predict_proba(unit)).float()
     torch.testing.assert_close(logits.softmax(1), expected, rtol=0, atol=1e-4)
+
+
+def test_the_linear_probe_is_the_same_on_any_number_of_threads(task):
+    probe, before, heads = LinearProbe(LinearProbeSettings()), torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        heads.append(probe.start(task))
+    torch.set_num_threads(before)
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+
+
+def test_the_linear_probe_learns_a_thousand_classes():
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.randn(1000, 256, generator=generator).sign()
+    labels = torch.arange(1000).repeat(2)
+    images = texts[labels] + 0.1 * torch.randn(2000, 256, generator=generator)
+    shots = Shots(images[:, None], None, labels)
+    probe = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e3]))
+    task = Task(Texts(texts, 100.0), shots, shots, seed=0)
+    logits = probe.classifier(probe.start(task), task.texts)(Images(images, None))
+    assert (logits.argmax(1) == labels).all()
+    assert (logits.softmax(1).amax(1) > 0.5).float().mean() > 0.9

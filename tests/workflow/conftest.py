@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ class Project:
     def command(self, *arguments: str, config: Sequence[str] = DEMO) -> list[str]:
         # `--configfile` takes all names that follow it: targets must come before.
         cores = ("--cores", str(os.cpu_count()))
-        return [sys.executable, "-m", "snakemake", *arguments, *cores, "--configfile", *config]
+        return [sys.executable, "-m", "snakemake", *cores, *arguments, "--configfile", *config]
 
     def snakemake(self, *arguments: str, config: Sequence[str] = DEMO):
         """Run Snakemake to its end, with both outputs in `stdout`."""
@@ -46,6 +48,22 @@ class Project:
         said = self.run("--dry-run", config=config or DEMO)
         # A job that may share a submission is shown inside its group, indented.
         return set(re.findall(r"^ *Job \d+: (.*)$", said, flags=re.MULTILINE))
+
+    def leases(self) -> dict[str, list[tuple[datetime, datetime]]]:
+        """GPU -> (from, to) of each job that held it, from the jobs' own logs."""
+        held = defaultdict(list)
+        line = re.compile(
+            r"^(\S+ \S+) INFO vtclip.devices: GPU (\S+), slot \d+: (taken|given back)"
+        )
+        for log in (self.folder / "logs").rglob("*.log"):
+            taken = {}
+            for found in filter(None, map(line.match, log.read_text().splitlines())):
+                when = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f")
+                if found[3] == "taken":
+                    taken[found[2]] = when
+                else:
+                    held[found[2]].append((taken.pop(found[2]), when))
+        return held
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.folder / path

@@ -190,23 +190,20 @@ class FeatureSet:
 
     def take(self, rows: Sequence[int]) -> FeatureBatch:
         """The rows with these numbers, in this order; row groups without any are not read."""
-        tokens, width = self.metadata["tokens"], self.metadata["width"]
+        shape = (len(rows), self.metadata["tokens"], self.metadata["width"])
         pooled = torch.empty(len(rows), self.metadata["dim"], dtype=torch.float16)
-        spatial = torch.empty(len(rows), tokens, width, dtype=torch.float16)
-        taken = FeatureBatch(
-            self.rows[list(rows)], pooled, spatial if self.spatial else None, self.metadata
-        )
+        spatial = torch.empty(shape, dtype=torch.float16) if self.spatial else None
         wanted, start = torch.as_tensor(rows, dtype=torch.int64), 0
         for path in self.paths:
             for number, read in _row_groups(path, self.metadata, self.spatial):
-                inside = (wanted >= start) & (wanted < start + number)
-                if inside.any():
-                    part = read().take((wanted[inside] - start).tolist())
-                    taken.pooled[inside] = part.pooled
-                    if taken.spatial is not None and part.spatial is not None:
-                        taken.spatial[inside] = part.spatial
+                places = torch.nonzero((wanted >= start) & (wanted < start + number))[:, 0]
+                if len(places):
+                    part = read().take((wanted[places] - start).tolist())
+                    pooled.index_copy_(0, places, part.pooled)
+                    if spatial is not None and part.spatial is not None:
+                        spatial.index_copy_(0, places, part.spatial)
                 start += number
-        return taken
+        return FeatureBatch(self.rows[list(rows)], pooled, spatial, self.metadata)
 
 
 def read_features(path: str | Path, *, spatial: bool = True) -> FeatureBatch:

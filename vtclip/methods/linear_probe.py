@@ -39,9 +39,15 @@ class LinearProbe(Method):
     on_gpu = False  # scikit-learn's
 
     def start(self, task: Task) -> Head:
-        """Fit with every C and keep the best on the validation shots, of equals the smallest C."""
+        """Fit with every C and keep the best on the validation shots, of equals the smallest C.
+
+        As many fits at a time as PyTorch has threads, each on one core: the same bits for any
+        number of threads.
+        """
         import torch
+        from joblib import Parallel, delayed
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         assert task.train is not None
         assert task.val is not None
@@ -54,10 +60,15 @@ class LinearProbe(Method):
             unit(task.val.pooled[:, 0]).cpu().numpy(),
             task.val.labels.cpu().numpy(),
         )
-        probes = [
-            LogisticRegression(C=strength, max_iter=self.settings.iterations).fit(images, labels)
+        # scikit-learn ends where the mean loss has a small gradient. Of many classes it is small at
+        # the start: with a thousand, its own tolerance of 1e-4 would let it take no step at all.
+        options = {"max_iter": self.settings.iterations, "tol": 1e-4 / len(images)}
+        fits = [
+            delayed(LogisticRegression(C=strength, **options).fit)(images, labels)
             for strength in sorted(self.settings.inverse_regularisation)
         ]
+        with threadpool_limits(1):
+            probes = Parallel(n_jobs=torch.get_num_threads(), prefer="threads")(fits)
         best = max(probes, key=lambda probe: probe.score(val_images, val_labels))
         weight, bias = (torch.from_numpy(part).float() for part in (best.coef_, best.intercept_))
         if len(weight) == 1:  # of two classes scikit-learn tells the second alone

@@ -30,14 +30,18 @@ from vtclip.devices import list_devices
 from vtclip.experiment import Counts, SpatialKind, read_dataset, read_experiment
 from vtclip.methods import METHODS, check_methods, method_module
 from vtclip.resources import (
+    SHORT,
     Work,
+    backbone_memory,
     extraction_memory,
     extraction_minutes,
     prediction_memory,
     prediction_minutes,
     read_shape,
+    text_minutes,
     training_memory,
     training_minutes,
+    training_threads,
     unpacking_minutes,
 )
 from vtclip.settings import ConfigError
@@ -84,7 +88,7 @@ if not DATASETS:
 BACKBONE = EXPERIMENT.backbone.features_folder(EXPERIMENT.backbone.spatial)
 WEIGHTS = f"resources/backbones/{EXPERIMENT.backbone.folder}.safetensors"
 BACKBONE_PARAMS = EXPERIMENT.backbone.model_dump()
-SHORT = 20  # minutes; trainings that may take longer are not grouped
+GPU = 0 if EXPERIMENT.device == "cpu" else 1  # what a job asks for that can use one
 SHARD = 10_000  # test images a job: two GPUs share a large test set, a killed job loses one part
 RESULTS = "results/tables/results"
 DIFFERENCES = "results/tables/differences"
@@ -111,10 +115,15 @@ RESULT_KEYS = list(product(DATASETS, METHOD_SETTINGS))
 if "downloads" not in workflow.global_resources:
     workflow.global_resources["downloads"] = 3
 # As many GPU jobs as this machine has slots, likewise: more would wait, and hold a core each.
-if workflow.local_exec and "gpu" not in workflow.global_resources:
-    devices = [] if EXPERIMENT.device == "cpu" else list_devices()
-    if devices:  # without a GPU nothing is limited
-        workflow.global_resources["gpu"] = len(devices) * EXPERIMENT.slots_per_gpu
+if workflow.local_exec and "gpu" not in workflow.global_resources and list_devices():
+    workflow.global_resources["gpu"] = len(list_devices()) * EXPERIMENT.slots_per_gpu
+# Trainings that share a submission to a scheduler take turns in it, and so share its GPU and memory.
+if not workflow.local_exec or not workflow.is_main_process:
+    workflow.global_resources["turn"] = 1
+
+
+resource_scopes:
+    turn="local",
 
 
 wildcard_constraints:
@@ -439,32 +448,43 @@ def work_of(wildcards):
         text_tower=method.reads_text_tower,
         width=blocks * (2 + 2 * ratio),
         fits=len(getattr(settings, "inverse_regularisation", [])),
+        iterations=getattr(settings, "iterations", 0),
     )
 
 
-def memory_to_train(wildcards, attempt):
+def memory_to_train(wildcards, threads, attempt):
     """MB of a training job."""
-    return attempt * training_memory(SHAPES[wildcards.backbone], work_of(wildcards))
+    shape, work = SHAPES[wildcards.backbone], work_of(wildcards)
+    return attempt * training_memory(shape, work, threads)
 
 
-def minutes_to_train(wildcards, attempt):
+def threads_to_train(wildcards):
+    """Cores of a training job."""
+    return training_threads(SHAPES[wildcards.backbone], work_of(wildcards))
+
+
+def minutes_to_train(wildcards, threads, attempt):
     """Minutes of a training job."""
-    return attempt * training_minutes(SHAPES[wildcards.backbone], work_of(wildcards))
+    shape, work = SHAPES[wildcards.backbone], work_of(wildcards)
+    return attempt * training_minutes(shape, work, threads)
 
 
 def gpus_to_train(wildcards):
-    """How many GPUs a training job asks for.
-
-    Trainings of one submission run in turn because they ask for the same GPU, so a short one asks
-    for it even if it computes on the CPU.
-    """
-    on_gpu = METHODS[method_of(wildcards)].on_gpu
-    return int(on_gpu or group_of_training(wildcards) is not None)
+    """How many GPUs a training job asks for."""
+    return GPU if METHODS[method_of(wildcards)].on_gpu else 0
 
 
 def group_of_training(wildcards):
-    """Short trainings share a submission to a scheduler; a long one has its own."""
-    return "training" if minutes_to_train(wildcards, 1) <= SHORT else None
+    """Short trainings of a kind share a submission to a scheduler; a long one has its own."""
+    minutes = training_minutes(SHAPES[wildcards.backbone], work_of(wildcards))
+    if minutes > SHORT:
+        return None
+    return "training" if METHODS[method_of(wildcards)].on_gpu else "training_on_cores"
+
+
+def turn_of_training(wildcards):
+    """Trainings of one submission run one after another."""
+    return int(group_of_training(wildcards) is not None)
 
 
 def memory_to_predict(wildcards, attempt):
@@ -487,6 +507,18 @@ def minutes_to_predict(wildcards, attempt):
         heads=len(runs_of(wildcards.method)),
         spatial=reads_spatial(wildcards),
     )
+
+
+def memory_for_backbone(wildcards, attempt):
+    """MB of a job that reads texts, or shows what they look at."""
+    return attempt * backbone_memory(SHAPES[wildcards.get("backbone", BACKBONE)])
+
+
+def minutes_to_extract_texts(wildcards, attempt):
+    """Minutes of a job that reads a dataset's class names in all its templates."""
+    templates = DATASETS[wildcards.dataset].templates
+    prompts = counts_of(wildcards.dataset).classes * len(templates)
+    return attempt * text_minutes(SHAPES[wildcards.backbone], prompts)
 
 
 def memory_to_extract(wildcards, threads, attempt):

@@ -43,8 +43,8 @@ rule extract_texts:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=memory_for_backbone,
+        runtime=minutes_to_extract_texts,
     params:
         backbone=backbone_of,
         templates=lambda wildcards: DATASETS[wildcards.dataset].templates,
@@ -69,7 +69,7 @@ rule extract_shots:
         "../../environment.yml"
     threads: lambda wildcards: threads_to_decode(views_of_seed(wildcards.dataset))
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=memory_to_extract,
         runtime=minutes_to_extract_shots,
     params:
@@ -100,7 +100,7 @@ rule extract_test:
         "../../environment.yml"
     threads: lambda wildcards: threads_to_decode(test_images_of(wildcards.dataset))
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=memory_to_extract,
         runtime=minutes_to_extract_test,
     params:

@@ -180,7 +180,7 @@ rule plot_attention:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory_for_backbone,
         runtime=10,
     params:
         backbone=BACKBONE_PARAMS,

@@ -16,9 +16,10 @@ rule train_head:
         group_of_training
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: threads_to_train
     resources:
         gpu=gpus_to_train,
+        turn=turn_of_training,
         mem_mb=memory_to_train,
         runtime=minutes_to_train,
     params:
@@ -49,7 +50,7 @@ rule predict_test:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU,
         mem_mb=memory_to_predict,
         runtime=minutes_to_predict,
     params:

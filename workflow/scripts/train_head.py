@@ -16,7 +16,7 @@ with (
     ) as device,
 ):
     torch.set_num_threads(snakemake.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # the other way to say so imports the compiler
     tower = None
     if snakemake.input.get("weights"):  # the method reads the text tower
         from vtclip.features.backbone import load_backbone

@@ -1,13 +1,10 @@
 """The embedded experiment on a real Slurm of one node with two pretend GPUs."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from datetime import datetime
 from itertools import pairwise
 
 import psutil
@@ -76,21 +73,6 @@ def submit(project, cluster):
     )  # fmt: skip
 
 
-def leases(folder):
-    """GPU -> (from, to) of each job that held it, from the jobs' own logs."""
-    held = defaultdict(list)
-    line = re.compile(r"^(\S+ \S+) INFO vtclip.devices: GPU (\S+), slot \d+: (taken|given back)")
-    for log in (folder / "logs").rglob("*.log"):
-        taken = {}
-        for found in filter(None, map(line.match, log.read_text().splitlines())):
-            when = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f")
-            if found[3] == "taken":
-                taken[found[2]] = when
-            else:
-                held[found[2]].append((taken.pop(found[2]), when))
-    return held
-
-
 def test_the_table_is_the_local_runs_and_no_gpu_had_two_jobs_at_once(
     project, local, cluster, tmp_path
 ):
@@ -99,7 +81,7 @@ def test_the_table_is_the_local_runs_and_no_gpu_had_two_jobs_at_once(
     said, _ = run.communicate(timeout=1500)
     assert run.returncode == 0, said[-5000:]
     assert (remote.folder / TABLE).read_text() == (local.folder / TABLE).read_text()
-    held = leases(remote.folder)
+    held = remote.leases()
     assert set(held) == {"0", "1"}
     # Trainings but for the linear probe's, which is scikit-learn's; predictions; extractions.
     assert sum(len(times) for times in held.values()) >= 18 + 8 + 6
