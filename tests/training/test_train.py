@@ -121,7 +121,7 @@ def test_a_training_job_imports_no_library_that_its_method_does_not_need(on_disk
         f"train_head({method!r}, {{}}, 'texts.parquet', 'shots.parquet', 'features.parquet', "
         "'run', seed=1, device=torch.device('cpu')); "
         "heavy = {'open_clip', 'torchvision', 'sklearn', 'snakemake', 'matplotlib', "
-        "'torch._dynamo'}; "
+        "'pandas', 'torch._dynamo'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
