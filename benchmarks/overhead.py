@@ -82,8 +82,9 @@ def report_jobs(folder: Path, methods: list[str], rounds: int) -> None:
             starting.append(between)
             print(f"| {method} | {shots} | {process:.2f} | {files:.2f} | {process + files:.2f} |",
                   flush=True)  # fmt: skip
-    print(f"\nSnakemake's own, to start and to plan one job: {statistics.median(starting):.2f} s, "
-          "once for a whole run on one machine, twice for a submission to Slurm.")  # fmt: skip
+    print(f"\nSnakemake's own, to start and to plan one job: {statistics.median(starting):.2f} s; "
+          "once for a whole run on one machine, on Slurm once for each submission and once more "
+          "for each job in it.")  # fmt: skip
 
 
 def measure_job(folder: Path, method: str, shots: int) -> tuple[float, float, float]:
