@@ -6,7 +6,6 @@ single number, and read ten times slower (`benchmarks/store.py`).
 """
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from vtclip.features.columns import from_binary, read_columns, to_binary, to_column, to_tensor
 from vtclip.files import writing
 
 METADATA_KEY = b"vtclip"
@@ -87,8 +86,8 @@ class FeatureWriter:
             "label": rows["label"].cast(pl.Int32).to_arrow(),
             "split": rows["split"].to_arrow().cast(pa.string()),
             "view": rows["view"].cast(pl.Int16).to_arrow(),
-            "pooled": _to_column(pooled),
-            "spatial": _to_binary(spatial),
+            "pooled": to_column(pooled),
+            "spatial": to_binary(spatial),
         }
         table = pa.table(columns)
         if self._writer is None:
@@ -239,7 +238,7 @@ def check_origin(
 
 
 def _read_rows(path: Path) -> pl.DataFrame:
-    rows = pl.from_arrow(_read_columns(path, *ROW_COLUMNS))
+    rows = pl.from_arrow(read_columns(path, *ROW_COLUMNS))
     assert isinstance(rows, pl.DataFrame)
     return rows
 
@@ -262,8 +261,8 @@ def _read_group(
     rows = pl.from_arrow(table.select(list(ROW_COLUMNS)))
     assert isinstance(rows, pl.DataFrame)
     shape = (metadata["tokens"], metadata["width"])
-    tokens = _from_binary(table["spatial"], shape) if spatial else None
-    return FeatureBatch(rows, _to_tensor(table["pooled"]), tokens, metadata)
+    tokens = from_binary(table["spatial"], shape) if spatial else None
+    return FeatureBatch(rows, to_tensor(table["pooled"]), tokens, metadata)
 
 
 def _join(batches: Sequence[FeatureBatch]) -> FeatureBatch:
@@ -304,50 +303,9 @@ def write_texts(
 def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
     """The text features (K, D) float32, and what made them."""
     metadata = read_metadata(path)
-    return _to_tensor(_read_columns(path, "text")["text"]), metadata
+    return to_tensor(read_columns(path, "text")["text"]), metadata
 
 
 def read_class_names(path: str | Path) -> list[str]:
     """The class names of a file of text features, by label."""
-    return _read_columns(path, "class_name")["class_name"].to_pylist()
-
-
-def _read_columns(path: str | Path, *columns: str) -> pa.Table:
-    # `pq.read_table` imports pandas where it is installed, a third of a second each job.
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=list(columns))
-
-
-def _to_column(features: torch.Tensor) -> pa.FixedSizeListArray:
-    flat = features.to("cpu", torch.float16).contiguous().numpy().reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), features.shape[1])
-
-
-def _to_tensor(column: pa.ChunkedArray) -> torch.Tensor:
-    array = _one_chunk(column)
-    values = torch.from_dlpack(array.flatten())  # `to_numpy` imports pandas as well
-    return values.reshape(len(array), array.type.list_size)
-
-
-def _to_binary(spatial: torch.Tensor) -> pa.FixedSizeBinaryArray:
-    content = spatial.to("cpu", torch.float16).contiguous().numpy()
-    kind = pa.binary(content.nbytes // len(content))
-    return pa.FixedSizeBinaryArray.from_buffers(kind, len(content), [None, pa.py_buffer(content)])
-
-
-def _from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tensor:
-    array = _one_chunk(column)
-    size = array.type.byte_width
-    content = array.buffers()[1].slice(array.offset * size, len(array) * size)
-    return _wrap(np.frombuffer(content, np.float16).reshape(len(array), *shape))
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _wrap(array: np.ndarray) -> torch.Tensor:
-    """The same memory as a tensor; it belongs to Arrow, and nobody here writes to it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+    return read_columns(path, "class_name")["class_name"].to_pylist()

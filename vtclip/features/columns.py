@@ -1,0 +1,55 @@
+"""Between Arrow's columns and tensors, without a copy where none is needed."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+
+def read_columns(path: str | Path, *columns: str) -> pa.Table:
+    """Some columns of a Parquet file."""
+    # `pq.read_table` imports pandas where it is installed, a third of a second each job.
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=list(columns))
+
+
+def to_column(features: torch.Tensor) -> pa.FixedSizeListArray:
+    """(M, D) as a column of M lists of D float16."""
+    flat = features.to("cpu", torch.float16).contiguous().numpy().reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), features.shape[1])
+
+
+def to_tensor(column: pa.ChunkedArray) -> torch.Tensor:
+    """A column of lists of D numbers as (M, D); the memory stays Arrow's."""
+    array = _one_chunk(column)
+    values = torch.from_dlpack(array.flatten())  # `to_numpy` imports pandas as well
+    return values.reshape(len(array), array.type.list_size)
+
+
+def to_binary(spatial: torch.Tensor) -> pa.FixedSizeBinaryArray:
+    """(M, N, width) as a column of M fixed-size binaries of float16."""
+    content = spatial.to("cpu", torch.float16).contiguous().numpy()
+    kind = pa.binary(content.nbytes // len(content))
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(content), [None, pa.py_buffer(content)])
+
+
+def from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tensor:
+    """A column of binaries as (M, *shape) float16; the memory stays Arrow's."""
+    array = _one_chunk(column)
+    size = array.type.byte_width
+    content = array.buffers()[1].slice(array.offset * size, len(array) * size)
+    return _wrap(np.frombuffer(content, np.float16).reshape(len(array), *shape))
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _wrap(array: np.ndarray) -> torch.Tensor:
+    """The same memory as a tensor; it belongs to Arrow, and nobody here writes to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
