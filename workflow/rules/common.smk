@@ -114,11 +114,11 @@ RESULT_KEYS = list(product(DATASETS, METHOD_SETTINGS))
 # As many downloads at a time, where the command line and the profile do not say otherwise.
 if "downloads" not in workflow.global_resources:
     workflow.global_resources["downloads"] = 3
-# As many GPU jobs as this machine has slots, likewise: more would wait, and hold a core each.
-if workflow.local_exec and "gpu" not in workflow.global_resources and list_devices():
+# Here, not on a cluster (`jobs:`), as many GPU jobs as there are slots: more would hold a core each.
+if workflow.nodes is None and "gpu" not in workflow.global_resources and list_devices():
     workflow.global_resources["gpu"] = len(list_devices()) * EXPERIMENT.slots_per_gpu
-# Trainings that share a submission to a scheduler take turns in it, and so share its GPU and memory.
-if not workflow.local_exec or not workflow.is_main_process:
+# Trainings that share a submission take turns in it, as the profile plans, and share its GPU.
+if workflow.remote_exec:
     workflow.global_resources["turn"] = 1
 
 
