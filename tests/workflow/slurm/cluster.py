@@ -109,20 +109,17 @@ class Cluster:
         )
         return done.stdout.strip()
 
-    def kill_node(self) -> list[psutil.Process]:
-        """Let the node die: slurmd and all that runs under it, at once. Gives what was killed."""
+    def kill_node(self) -> None:
+        """Let the node die: slurmd and all that runs under it, at once."""
         (daemon,) = self._processes("slurmd")
         doomed = self._processes("slurmstepd")
         doomed += [child for step in doomed for child in step.children(recursive=True)]
-        killed = []
         for process in [daemon, *doomed]:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-            killed.append(process)
         psutil.wait_procs([daemon], timeout=10)
-        return killed
 
     def stop(self) -> None:
         """End every process of the cluster."""
