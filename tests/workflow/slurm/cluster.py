@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -28,13 +28,14 @@ GPUS = len(PRETEND)
 DEFAULT = Path("/etc/slurm/slurm.conf")
 READY = 60  # seconds until the node must have come up
 
+# cred_expire is also how long a requeued job waits, two minutes where nothing is said.
 CONFIGURATION = """
 ClusterName=vtclip
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/munge.socket
+AuthInfo=socket={folder}/munge/munge.socket,cred_expire=20
 CryptoType=crypto/munge
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
@@ -109,24 +110,27 @@ class Cluster:
         )
         return done.stdout.strip()
 
-    def kill_node(self) -> None:
-        """Let the node die: slurmd and all that runs under it, at once."""
-        (daemon,) = self._processes("slurmd")
-        doomed = self._processes("slurmstepd")
-        doomed += [child for step in doomed for child in step.children(recursive=True)]
-        for process in [daemon, *doomed]:
-            try:
+    def kill_node(self) -> list[psutil.Process]:
+        """Let the node die: slurmd and all that runs under it, at once.
+
+        Returns:
+            What was killed.
+        """
+        doomed = [*self._processes("slurmd"), *self._job_processes()]
+        for process in doomed:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs([daemon], timeout=10)
+        psutil.wait_procs(doomed, timeout=10)
+        return doomed
 
     def stop(self) -> None:
         """End every process of the cluster."""
-        names = ("slurmctld", "slurmd", "slurmstepd", "munged")
-        ours = [process for name in names for process in self._processes(name)]
+        daemons = ("slurmctld", "slurmd", "munged")
+        ours = [process for name in daemons for process in self._processes(name)]
+        ours += self._job_processes()
         for process in ours:
-            process.terminate()
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
         if DEFAULT.is_symlink() and DEFAULT.readlink().parent == self.folder:
             DEFAULT.unlink()
         _, alive = psutil.wait_procs(ours, timeout=5)
@@ -190,7 +194,7 @@ class Cluster:
             )  # fmt: skip
 
     def _processes(self, name: str) -> list[psutil.Process]:
-        """The processes of this cluster with a program's name."""
+        """The daemons of this cluster with a program's name."""
         found = []
         for process in psutil.process_iter(["name"]):
             try:
@@ -200,6 +204,19 @@ class Cluster:
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
+        return found
+
+    def _job_processes(self) -> list[psutil.Process]:
+        """Every slurmstepd, one a job, and what the job runs.
+
+        They name neither the folder nor the configuration, but no other Slurm is here: a cluster
+        starts only where no configuration lies.
+        """
+        found = []
+        for process in psutil.process_iter(["name"]):
+            if process.info["name"] == "slurmstepd":
+                with suppress(psutil.NoSuchProcess):
+                    found += [process, *process.children(recursive=True)]
         return found
 
 

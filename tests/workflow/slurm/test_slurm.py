@@ -100,8 +100,8 @@ def test_a_run_whose_node_dies_in_mid_training_ends_with_the_same_table(
     for made in ("resources", "results/features", "results/manifests", "results/shots"):
         shutil.copytree(local.folder / made, remote.folder / made)
     run = submit(remote, cluster)
-    wait_for_training(remote.folder, run)
-    cluster.kill_node()
+    training = wait_for_training(remote.folder, run)
+    assert training in cluster.kill_node()
     time.sleep(15)  # the controller sees that the node is down, and its jobs with it
     cluster.start_node()
     said, _ = run.communicate(timeout=1500)
@@ -113,7 +113,7 @@ def test_a_run_whose_node_dies_in_mid_training_ends_with_the_same_table(
 
 
 def wait_for_training(folder, process):
-    """Until a training of this folder has been at work for a second."""
+    """A training of this folder that has been at work for a second."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         assert process.poll() is None, "it ended before any training"
@@ -121,7 +121,7 @@ def wait_for_training(folder, process):
             try:
                 if "train_head.py" in " ".join(found.cmdline()) and found.cwd() == str(folder):
                     time.sleep(1)
-                    return
+                    return found
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         time.sleep(0.2)
