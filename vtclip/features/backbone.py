@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,6 @@ class Backbone:
     Attributes:
         name: open_clip's name of the architecture.
         pretrained: the tag or file of the weights.
-        weights_sha256: of the file of weights; None for weights that came from no file.
         spatial: "projected" into the joint space, or "raw".
         image_size: height and width in pixels.
         preprocess: PIL.Image -> (3, H, W) float32, open_clip's test transform.
@@ -49,8 +49,7 @@ class Backbone:
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.name = name
-        self.pretrained = pretrained
-        self.weights_sha256 = _file_sha256(pretrained)
+        self.pretrained = self._weights = pretrained
         self.spatial = spatial
         preprocessing = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         size = preprocessing.size
@@ -62,6 +61,11 @@ class Backbone:
         self.logit_scale = model.get_parameter("logit_scale").exp().item()
         self._encode_text: Any = model.encode_text
         self.tokenizer = open_clip.get_tokenizer(name)
+
+    @cached_property
+    def weights_sha256(self) -> str | None:
+        """Of the file of weights; None for weights that came from no file."""
+        return _file_sha256(self._weights)
 
     @torch.inference_mode()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

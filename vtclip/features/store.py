@@ -197,10 +197,12 @@ class FeatureSet:
             for number, read in _row_groups(path, self.metadata, self.spatial):
                 places = torch.nonzero((wanted >= start) & (wanted < start + number))[:, 0]
                 if len(places):
-                    part = read().take((wanted[places] - start).tolist())
-                    pooled.index_copy_(0, places, part.pooled)
-                    if spatial is not None and part.spatial is not None:
-                        spatial.index_copy_(0, places, part.spatial)
+                    group = read()
+                    # Row by row: an index would first copy them to somewhere else.
+                    for place, row in zip(places.tolist(), wanted[places] - start, strict=True):
+                        pooled[place] = group.pooled[row]
+                        if spatial is not None and group.spatial is not None:
+                            spatial[place] = group.spatial[row]
                 start += number
         return FeatureBatch(self.rows[list(rows)], pooled, spatial, self.metadata)
 

@@ -1,5 +1,6 @@
 """Rule train_head: vtclip.training.train.train_head."""
 
+import gc
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ with (
 ):
     torch.set_num_threads(snakemake.threads)
     torch.set_deterministic_debug_mode("warn")  # the other way to say so imports the compiler
+    # Nothing here reads what it did not write; filling 0.8 GB of features costs up to a second.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     tower = None
     if snakemake.input.get("weights"):  # the method reads the text tower
         from vtclip.features.backbone import load_backbone
@@ -36,3 +39,4 @@ with (
         shots_a_class=int(snakemake.wildcards.shots),
         tower=tower,
     )
+gc.freeze()  # else Python looks for cycles among PyTorch's objects as it ends, for 0.4 s or more
