@@ -41,15 +41,11 @@ def from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tensor
     array = _one_chunk(column)
     size = array.type.byte_width
     content = array.buffers()[1].slice(array.offset * size, len(array) * size)
-    return _wrap(np.frombuffer(content, np.float16).reshape(len(array), *shape))
+    numbers = np.frombuffer(content, np.float16).reshape(len(array), *shape)
+    with warnings.catch_warnings():  # it belongs to Arrow, and nobody here writes to it
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(numbers)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _wrap(array: np.ndarray) -> torch.Tensor:
-    """The same memory as a tensor; it belongs to Arrow, and nobody here writes to it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
