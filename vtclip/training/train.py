@@ -18,7 +18,7 @@ from vtclip.devices import free_memory
 from vtclip.features.store import FeatureSet, check_origin, read_class_names, read_texts
 from vtclip.files import write_json, writing
 from vtclip.methods import METHODS
-from vtclip.methods.base import Method, Prompts, Recipe, Shots, Task, Texts, TextTower
+from vtclip.methods.base import Head, Method, Prompts, Recipe, Shots, Task, Texts, TextTower
 from vtclip.methods.learner import at_rest
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
@@ -75,23 +75,25 @@ def train_head(
     classifier = at_rest(chosen.classifier(head, task.texts), device)
     val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
     fitted = time.perf_counter()
+    record = {
+        "method": method,
+        "settings": chosen.settings.model_dump(mode="json"),
+        "shots": shots_a_class,
+        "seed": seed,
+        "val_accuracy": val_accuracy,
+        "fitting_seconds": round(fitted - fitting, 3),
+    }
     destination = Path(destination)
+    _write_head(destination, head, history)
+    described = _describe_run(device, time.perf_counter() - started)
+    write_json(destination / "run.json", record | described)
+
+
+def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
     with writing(destination / "head.safetensors") as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, temporary)
     with writing(destination / "history.parquet") as temporary:
         history.write_parquet(temporary)
-    write_json(
-        destination / "run.json",
-        {
-            "method": method,
-            "settings": chosen.settings.model_dump(mode="json"),
-            "shots": shots_a_class,
-            "seed": seed,
-            "val_accuracy": val_accuracy,
-            "fitting_seconds": round(fitted - fitting, 3),
-        }
-        | _describe_run(device, time.perf_counter() - started),
-    )
 
 
 def _read_task(
