@@ -2,6 +2,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import joblib
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -167,12 +168,24 @@ def test_a_two_class_probe_is_as_sure_as_scikit_learn_says(task):
     torch.testing.assert_close(logits.softmax(1), expected, rtol=0, atol=1e-4)
 
 
-def test_the_linear_probe_is_the_same_on_any_number_of_threads(task):
-    probe, before, heads = LinearProbe(LinearProbeSettings()), torch.get_num_threads(), []
+def test_the_linear_probe_fits_on_all_its_threads_to_the_same_bits(task, monkeypatch):
+    probe, before, heads, asked = (
+        LinearProbe(LinearProbeSettings()),
+        torch.get_num_threads(),
+        [],
+        [],
+    )
+    real = joblib.Parallel
+    monkeypatch.setattr(
+        joblib,
+        "Parallel",
+        lambda n_jobs, **options: asked.append(n_jobs) or real(n_jobs, **options),
+    )
     for threads in (1, 3):
         torch.set_num_threads(threads)
         heads.append(probe.start(task))
     torch.set_num_threads(before)
+    assert asked == [1, 3]
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 
 

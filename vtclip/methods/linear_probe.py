@@ -67,8 +67,9 @@ class LinearProbe(Method):
             delayed(LogisticRegression(C=strength, **options).fit)(images, labels)
             for strength in sorted(self.settings.inverse_regularisation)
         ]
+        threads = torch.get_num_threads()  # the limit below holds for PyTorch's own as well
         with threadpool_limits(1):
-            probes = Parallel(n_jobs=torch.get_num_threads(), prefer="threads")(fits)
+            probes = Parallel(n_jobs=threads, prefer="threads")(fits)
         best = max(probes, key=lambda probe: probe.score(val_images, val_labels))
         weight, bias = (torch.from_numpy(part).float() for part in (best.coef_, best.intercept_))
         if len(weight) == 1:  # of two classes scikit-learn tells the second alone
