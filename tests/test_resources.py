@@ -7,11 +7,13 @@ import torch
 from vtclip.experiment import Backbone
 from vtclip.features.backbone import load_backbone
 from vtclip.resources import (
+    PROCESS,
     Shape,
     Work,
     backbone_memory,
     extraction_memory,
     extraction_minutes,
+    is_short,
     prediction_minutes,
     read_shape,
     text_minutes,
@@ -106,8 +108,25 @@ def test_a_larger_backbone_asks_for_more_memory_and_time_for_its_texts():
     assert backbone_memory(small) < backbone_memory(large)
     assert extraction_memory(small, 1) < extraction_memory(large, 1)
     assert text_minutes(small, 7000) < text_minutes(large, 7000)
-    # Both towers of ViT-L-14 hold 428 M weights of 4 bytes.
-    assert backbone_memory(large) > 2 * 4 * 428
+    # Both towers of ViT-L-14 hold 428 M weights of 4 bytes, and a process takes its own.
+    assert backbone_memory(large) > PROCESS + 2 * 4 * 428
+
+
+def test_fifteen_short_trainings_ask_for_little_more_than_half_an_hour():
+    shots = Work(classes=100, images=1600, views=5, batch=32, steps=1000)
+    assert is_short(RN50, shots)
+    assert 15 * training_minutes(RN50, shots) < 40
+
+
+def test_without_a_gpu_a_training_and_a_prediction_get_a_cores_time():
+    work = Work(classes=100, images=1600, views=5, batch=32, steps=1000, spatial=True)
+    on_gpu, on_core = (training_minutes(RN50, work, on_gpu=gpu) for gpu in (True, False))
+    assert is_short(RN50, work)
+    assert not is_short(RN50, work, on_gpu=False)
+    assert on_gpu < 5
+    assert on_core > 150
+    test = {"classes": 100, "images": 2465, "heads": 15, "spatial": True}
+    assert prediction_minutes(RN50, **test, on_gpu=False) > prediction_minutes(RN50, **test)
 
 
 def test_imagenets_largest_training_gets_what_its_features_take():

@@ -156,7 +156,9 @@ def _explain_none() -> str:
         return f"PyTorch finds none of {', '.join(device.visible for device in list_devices())}"
     if VISIBLE in os.environ:
         return f"{VISIBLE} is '{os.environ[VISIBLE]}'"
-    return f"no /dev/nvidia<number>; if PyTorch finds a GPU all the same, export {VISIBLE}=0"
+    return (
+        f"no /dev/nvidia<number>; if `torch.cuda.is_available()` all the same, export {VISIBLE}=0"
+    )
 
 
 def _lock_folder(folder: str | Path | None) -> Path:

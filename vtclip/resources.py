@@ -19,7 +19,9 @@ DECODER = 400  # MB of a process that decodes images
 IMAGES_A_SECOND = 25  # that one GPU or eight cores encode, at the least
 ITERATIONS = 300  # of L-BFGS in a fit, at the most in the mean over all strengths
 CORE_FLOPS = 2e10  # that one core does in a second
-SHORT = 20  # minutes; trainings that may take longer are not grouped, and may get more cores
+SHORT = 10  # minutes; trainings that may compute for longer are not grouped, and may get more cores
+RESERVE = 10  # minutes to start, to read and to write, on a busy node and a slow network disk
+SHARED_RESERVE = 2  # minutes; a submission asks for the sum of its trainings
 FLOPS = 1e13  # that a GPU of some years ago does in a second
 
 
@@ -91,12 +93,14 @@ def features_bytes(shape: Shape, rows: int) -> int:
 
 def backbone_memory(shape: Shape) -> int:
     """MB of a job that holds the backbone: its weights, and once more while they are read."""
-    return PROCESS + 6 * _mb(shape.text_weights * SINGLE)  # the image tower has up to twice as many
+    return PROCESS + 8 * _mb(
+        shape.text_weights * SINGLE
+    )  # the image tower has up to three times as many
 
 
 def text_minutes(shape: Shape, prompts: int) -> int:
     """Minutes of a job that reads prompts on one core."""
-    return 10 + math.ceil(prompts * shape.prompt_flops / 2 / CORE_FLOPS / 60)
+    return RESERVE + math.ceil(prompts * shape.prompt_flops / 2 / CORE_FLOPS / 60)
 
 
 def extraction_memory(shape: Shape, workers: int) -> int:
@@ -107,7 +111,7 @@ def extraction_memory(shape: Shape, workers: int) -> int:
 
 def extraction_minutes(views: int) -> int:
     """Minutes of a job that extracts the features of some views."""
-    return 10 + math.ceil(views / IMAGES_A_SECOND / 60)
+    return RESERVE + math.ceil(views / IMAGES_A_SECOND / 60)
 
 
 def training_memory(shape: Shape, work: Work, threads: int = 1) -> int:
@@ -126,21 +130,31 @@ def training_memory(shape: Shape, work: Work, threads: int = 1) -> int:
 
 def training_threads(shape: Shape, work: Work) -> int:
     """Cores of a job that trains a head: one, or up to four for long logistic regressions."""
-    return max(1, min(4, work.fits)) if training_minutes(shape, work) > SHORT else 1
+    return 1 if is_short(shape, work) else max(1, min(4, work.fits))
 
 
-def training_minutes(shape: Shape, work: Work, threads: int = 1) -> int:
-    """Minutes of a job that trains a head, on a GPU where the method uses one."""
+def is_short(shape: Shape, work: Work, *, on_gpu: bool = True) -> bool:
+    """Whether a training is over so soon that it shares a submission with others."""
+    return _computing_minutes(shape, work, 1, on_gpu) <= SHORT
+
+
+def training_minutes(shape: Shape, work: Work, threads: int = 1, *, on_gpu: bool = True) -> int:
+    """Minutes of a job that trains a head."""
+    computing = _computing_minutes(shape, work, threads, on_gpu)
+    return computing + (SHARED_RESERVE if computing <= SHORT else RESERVE)
+
+
+def _computing_minutes(shape: Shape, work: Work, threads: int, on_gpu: bool) -> int:
     flops = 0.0
     if work.spatial:  # two operations a multiplication, three times as many in training
         flops += 6 * work.steps * work.batch * work.classes * work.width * shape.dim**2
     if work.text_tower:
         flops += work.steps * work.classes * shape.prompt_flops
-    seconds = flops / FLOPS
+    seconds = flops / (FLOPS if on_gpu else threads * CORE_FLOPS)
     # A fit takes one core; the longest of them takes as long on any number of cores.
     iterations = max(work.fits * ITERATIONS / threads, min(work.fits, 1) * work.iterations)
     seconds += iterations * 4 * work.images * work.classes * shape.dim / CORE_FLOPS
-    return 10 + math.ceil(seconds / 60)
+    return math.ceil(seconds / 60)
 
 
 def prediction_memory(shape: Shape, *, classes: int, heads: int, spatial: bool) -> int:
@@ -152,11 +166,11 @@ def prediction_memory(shape: Shape, *, classes: int, heads: int, spatial: bool) 
 
 
 def prediction_minutes(
-    shape: Shape, *, classes: int, images: int, heads: int, spatial: bool
+    shape: Shape, *, classes: int, images: int, heads: int, spatial: bool, on_gpu: bool = True
 ) -> int:
-    """Minutes of a job that predicts, on a GPU."""
+    """Minutes of a job that predicts, on a GPU or on one core."""
     flops = prediction_flops(shape, classes=classes, images=images, heads=heads) if spatial else 0
-    return 10 + math.ceil(flops / FLOPS / 60)
+    return RESERVE + math.ceil(flops / (FLOPS if on_gpu else CORE_FLOPS) / 60)
 
 
 def prediction_flops(shape: Shape, *, classes: int, images: int, heads: int) -> float:
@@ -166,7 +180,7 @@ def prediction_flops(shape: Shape, *, classes: int, images: int, heads: int) -> 
 
 def unpacking_minutes(archive_bytes: int) -> int:
     """Minutes of a job that unpacks archives, at 10 MB/s of a slow network disk."""
-    return 10 + math.ceil(archive_bytes / 10e6 / 60)
+    return RESERVE + math.ceil(archive_bytes / 10e6 / 60)
 
 
 def _find_configuration(backbone: Backbone) -> Path:

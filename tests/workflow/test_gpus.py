@@ -15,8 +15,11 @@ def two_gpus(monkeypatch, tmp_path):
     monkeypatch.setenv("VTCLIP_LEASES", str(tmp_path / "leases"))
 
 
-@pytest.mark.parametrize(("told", "limit"), [((), 2), (("--resources", "gpu=1"), 1)])
-def test_as_many_gpu_jobs_run_at_a_time_as_there_are_gpus_or_as_the_command_line_says(
+@pytest.mark.parametrize(
+    ("told", "limit"),
+    [((), 2), (("--resources", "gpu=1"), 1), (("--config", "slots_per_gpu=2"), 4)],
+)
+def test_as_many_gpu_jobs_run_at_a_time_as_there_are_slots_or_as_the_command_line_says(
     changed, told, limit
 ):
     drawn = "resources/images/letters.json"

@@ -30,11 +30,11 @@ from vtclip.devices import list_devices
 from vtclip.experiment import Counts, SpatialKind, read_dataset, read_experiment
 from vtclip.methods import METHODS, check_methods, method_module
 from vtclip.resources import (
-    SHORT,
     Work,
     backbone_memory,
     extraction_memory,
     extraction_minutes,
+    is_short,
     prediction_memory,
     prediction_minutes,
     read_shape,
@@ -466,7 +466,8 @@ def threads_to_train(wildcards):
 def minutes_to_train(wildcards, threads, attempt):
     """Minutes of a training job."""
     shape, work = SHAPES[wildcards.backbone], work_of(wildcards)
-    return attempt * training_minutes(shape, work, threads)
+    on_gpu = gpus_to_train(wildcards) > 0
+    return attempt * training_minutes(shape, work, threads, on_gpu=on_gpu)
 
 
 def gpus_to_train(wildcards):
@@ -476,8 +477,8 @@ def gpus_to_train(wildcards):
 
 def group_of_training(wildcards):
     """Short trainings of a kind share a submission to a scheduler; a long one has its own."""
-    minutes = training_minutes(SHAPES[wildcards.backbone], work_of(wildcards))
-    if minutes > SHORT:
+    shape, work = SHAPES[wildcards.backbone], work_of(wildcards)
+    if not is_short(shape, work, on_gpu=gpus_to_train(wildcards) > 0):
         return None
     return "training" if METHODS[method_of(wildcards)].on_gpu else "training_on_cores"
 
@@ -506,6 +507,7 @@ def minutes_to_predict(wildcards, attempt):
         images=counts.test,
         heads=len(runs_of(wildcards.method)),
         spatial=reads_spatial(wildcards),
+        on_gpu=GPU > 0,
     )
 
 

@@ -17,7 +17,10 @@ with (
     ) as device,
 ):
     torch.set_num_threads(snakemake.threads)
-    torch.set_deterministic_debug_mode("warn")  # the other way to say so imports the compiler
+    if snakemake.params.settings.get("compile"):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    else:  # the same, but for a setting of the compiler, which the line above imports
+        torch.set_deterministic_debug_mode("warn")
     # Nothing here reads what it did not write; filling 0.8 GB of features costs up to a second.
     torch.utils.deterministic.fill_uninitialized_memory = False
     tower = None

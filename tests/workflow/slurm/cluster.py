@@ -73,6 +73,15 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
+def refuse_beside_another() -> None:
+    """Raise an error where this machine is part of a Slurm."""
+    running = {process.info["name"] for process in psutil.process_iter(["name"])}
+    if found := running & {"slurmctld", "slurmd", "slurmstepd"}:
+        raise RuntimeError(f"This machine has a Slurm of its own: {', '.join(found)} runs.")
+    if DEFAULT.exists():
+        raise RuntimeError(f"This machine has a Slurm of its own: {DEFAULT} is there.")
+
+
 class Cluster:
     """A running cluster.
 
@@ -87,6 +96,7 @@ class Cluster:
 
     def start(self) -> None:
         """Write the configuration and start munged, slurmctld and slurmd."""
+        refuse_beside_another()
         self._configure()
         self._start_munge()
         self._daemon("slurmctld", "-D", "-c")
@@ -160,8 +170,6 @@ class Cluster:
 
         Snakemake's plugin takes SLURM_CONF away from the environment of its jobs.
         """
-        if DEFAULT.exists():
-            raise RuntimeError(f"This machine has a Slurm of its own: {DEFAULT} is there.")
         DEFAULT.unlink(missing_ok=True)  # of a cluster that was killed, whose folder is gone
         DEFAULT.parent.mkdir(parents=True, exist_ok=True)
         DEFAULT.symlink_to(self.folder / "slurm.conf")
@@ -209,8 +217,8 @@ class Cluster:
     def _job_processes(self) -> list[psutil.Process]:
         """Every slurmstepd, one a job, and what the job runs.
 
-        They name neither the folder nor the configuration, but no other Slurm is here: a cluster
-        starts only where no configuration lies.
+        They name neither the folder nor the configuration, but no other Slurm is here: beside one
+        a cluster does not start.
         """
         found = []
         for process in psutil.process_iter(["name"]):
