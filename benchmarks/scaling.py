@@ -29,7 +29,7 @@ CORES = 8  # beside each GPU
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--overhead", type=float, default=2.7, help="seconds a job")
+    parser.add_argument("--overhead", type=float, default=3.1, help="seconds a job")
     parser.add_argument("--tflops", type=float, default=790.0, help="the GPU's peak, 1e12 a second")
     parser.add_argument("--share", type=float, default=0.4, help="of the peak that is reached")
     parser.add_argument("--images", type=float, default=1000.0, help="encoded a second by a GPU")
