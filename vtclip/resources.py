@@ -62,6 +62,8 @@ class Work(NamedTuple):
     """of a logistic regression"""
     iterations: int = 0
     """that one fit may take"""
+    on_gpu: bool = True
+    """whether a GPU computes, where the method can use one"""
 
 
 def read_shape(backbone: Backbone, spatial: SpatialKind) -> Shape:
@@ -93,9 +95,8 @@ def features_bytes(shape: Shape, rows: int) -> int:
 
 def backbone_memory(shape: Shape) -> int:
     """MB of a job that holds the backbone: its weights, and once more while they are read."""
-    return PROCESS + 8 * _mb(
-        shape.text_weights * SINGLE
-    )  # the image tower has up to three times as many
+    towers = 4 * shape.text_weights  # the image tower has up to three times as many
+    return PROCESS + 2 * _mb(towers * SINGLE)
 
 
 def text_minutes(shape: Shape, prompts: int) -> int:
@@ -133,24 +134,24 @@ def training_threads(shape: Shape, work: Work) -> int:
     return 1 if is_short(shape, work) else max(1, min(4, work.fits))
 
 
-def is_short(shape: Shape, work: Work, *, on_gpu: bool = True) -> bool:
+def is_short(shape: Shape, work: Work) -> bool:
     """Whether a training is over so soon that it shares a submission with others."""
-    return _computing_minutes(shape, work, 1, on_gpu) <= SHORT
+    return _computing_minutes(shape, work, threads=1) <= SHORT
 
 
-def training_minutes(shape: Shape, work: Work, threads: int = 1, *, on_gpu: bool = True) -> int:
+def training_minutes(shape: Shape, work: Work, threads: int = 1) -> int:
     """Minutes of a job that trains a head."""
-    computing = _computing_minutes(shape, work, threads, on_gpu)
+    computing = _computing_minutes(shape, work, threads)
     return computing + (SHARED_RESERVE if computing <= SHORT else RESERVE)
 
 
-def _computing_minutes(shape: Shape, work: Work, threads: int, on_gpu: bool) -> int:
+def _computing_minutes(shape: Shape, work: Work, threads: int) -> int:
     flops = 0.0
     if work.spatial:  # two operations a multiplication, three times as many in training
         flops += 6 * work.steps * work.batch * work.classes * work.width * shape.dim**2
     if work.text_tower:
         flops += work.steps * work.classes * shape.prompt_flops
-    seconds = flops / (FLOPS if on_gpu else threads * CORE_FLOPS)
+    seconds = flops / (FLOPS if work.on_gpu else threads * CORE_FLOPS)
     # A fit takes one core; the longest of them takes as long on any number of cores.
     iterations = max(work.fits * ITERATIONS / threads, min(work.fits, 1) * work.iterations)
     seconds += iterations * 4 * work.images * work.classes * shape.dim / CORE_FLOPS

@@ -169,18 +169,14 @@ def test_a_two_class_probe_is_as_sure_as_scikit_learn_says(task):
 
 
 def test_the_linear_probe_fits_on_all_its_threads_to_the_same_bits(task, monkeypatch):
-    probe, before, heads, asked = (
-        LinearProbe(LinearProbeSettings()),
-        torch.get_num_threads(),
-        [],
-        [],
-    )
-    real = joblib.Parallel
-    monkeypatch.setattr(
-        joblib,
-        "Parallel",
-        lambda n_jobs, **options: asked.append(n_jobs) or real(n_jobs, **options),
-    )
+    asked, real = [], joblib.Parallel
+
+    def parallel(n_jobs, **options):
+        asked.append(n_jobs)
+        return real(n_jobs, **options)
+
+    monkeypatch.setattr(joblib, "Parallel", parallel)
+    probe, before, heads = LinearProbe(LinearProbeSettings()), torch.get_num_threads(), []
     for threads in (1, 3):
         torch.set_num_threads(threads)
         heads.append(probe.start(task))

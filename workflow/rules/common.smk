@@ -449,6 +449,7 @@ def work_of(wildcards):
         width=blocks * (2 + 2 * ratio),
         fits=len(getattr(settings, "inverse_regularisation", [])),
         iterations=getattr(settings, "iterations", 0),
+        on_gpu=GPU > 0,
     )
 
 
@@ -466,8 +467,7 @@ def threads_to_train(wildcards):
 def minutes_to_train(wildcards, threads, attempt):
     """Minutes of a training job."""
     shape, work = SHAPES[wildcards.backbone], work_of(wildcards)
-    on_gpu = gpus_to_train(wildcards) > 0
-    return attempt * training_minutes(shape, work, threads, on_gpu=on_gpu)
+    return attempt * training_minutes(shape, work, threads)
 
 
 def gpus_to_train(wildcards):
@@ -477,8 +477,7 @@ def gpus_to_train(wildcards):
 
 def group_of_training(wildcards):
     """Short trainings of a kind share a submission to a scheduler; a long one has its own."""
-    shape, work = SHAPES[wildcards.backbone], work_of(wildcards)
-    if not is_short(shape, work, on_gpu=gpus_to_train(wildcards) > 0):
+    if not is_short(SHAPES[wildcards.backbone], work_of(wildcards)):
         return None
     return "training" if METHODS[method_of(wildcards)].on_gpu else "training_on_cores"
 

@@ -101,7 +101,7 @@ def test_a_run_whose_node_dies_in_mid_training_ends_with_the_same_table(
         shutil.copytree(local.folder / made, remote.folder / made)
     run = submit(remote, cluster)
     training = wait_for_training(remote.folder, run)
-    assert training in cluster.kill_node()
+    assert training in cluster.kill_node(), "the training had ended before the node died"
     time.sleep(15)  # the controller sees that the node is down, and its jobs with it
     cluster.start_node()
     said, _ = run.communicate(timeout=1500)
