@@ -73,7 +73,7 @@ def test_spatial_features_stay_on_disk_where_they_are_not_asked_for(written):
 
 def test_taken_rows_keep_their_order(written):
     path, pooled, spatial = written
-    for features in (read_features(path), FeatureSet([path]), FeatureSet([path], budget=0)):
+    for features in (FeatureSet([path]), FeatureSet([path], budget=0)):
         taken = features.take([5, 0, 6])
         assert taken.rows["image"].to_list() == ["5.png", "0.png", "6.png"]
         assert torch.equal(taken.pooled, pooled[[5, 0, 6]])

@@ -58,12 +58,6 @@ class FeatureBatch:
         """(M,) int64."""
         return torch.from_numpy(self.rows["label"].cast(pl.Int64).to_numpy(writable=True))
 
-    def take(self, rows: Sequence[int]) -> "FeatureBatch":
-        """The rows with these numbers, in this order."""
-        number = torch.as_tensor(rows, dtype=torch.int64)
-        spatial = None if self.spatial is None else self.spatial[number]
-        return FeatureBatch(self.rows[list(rows)], self.pooled[number], spatial, self.metadata)
-
 
 class FeatureWriter:
     """Writes row groups as they come; use `writing_features` to open one."""
