@@ -65,13 +65,7 @@ def train_head(
         task = replace(task, prompts=Prompts(read_class_names(texts), tower))
     _check_validation(chosen, task)
     fitting = time.perf_counter()
-    head, history = chosen.start(task), pl.DataFrame(schema=HISTORY)
-    head = {name: tensor.to(device) for name, tensor in head.items()}
-    learner = chosen.learner(head, task)
-    if learner is not None:
-        assert isinstance(chosen.settings, Recipe)
-        history = optimise(learner.to(device), task, chosen.settings)
-        head = chosen.finish(learner.eval(), task)
+    head, history = _fit(chosen, task, device)
     classifier = at_rest(chosen.classifier(head, task.texts), device)
     val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
     fitted = time.perf_counter()
@@ -87,6 +81,17 @@ def train_head(
     _write_head(destination, head, history)
     described = _describe_run(device, time.perf_counter() - started)
     write_json(destination / "run.json", record | described)
+
+
+def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.DataFrame]:
+    """The head, and the history of its training, which is empty where nothing is optimised."""
+    head = {name: tensor.to(device) for name, tensor in method.start(task).items()}
+    learner = method.learner(head, task)
+    if learner is None:
+        return head, pl.DataFrame(schema=HISTORY)
+    assert isinstance(method.settings, Recipe)
+    history = optimise(learner.to(device), task, method.settings)
+    return method.finish(learner.eval(), task), history
 
 
 def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
