@@ -23,7 +23,7 @@ from torch import nn
 
 from vtclip.devices import half_precision
 from vtclip.methods.base import Images, Texts
-from vtclip.methods.visual_guided import VisualGuidedHead, VisualGuidedText
+from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText
 
 SCALE = 100.0
 HEADS, RATIO = 8, 4

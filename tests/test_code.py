@@ -41,7 +41,7 @@ def test_a_change_in_a_module_that_is_not_imported_changes_nothing(package):
 
 def test_an_import_inside_a_function_counts(package):
     before = code_hash("vtclip.methods.vt_clip")
-    package("methods/visual_guided.py")
+    package("nn/visual_guided.py")
     assert code_hash("vtclip.methods.vt_clip") != before
 
 

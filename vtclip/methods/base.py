@@ -153,7 +153,7 @@ class Method:
         """What is trained by gradient, Images -> logits (B, K); None if nothing is."""
         if not self.trained:
             return None
-        from vtclip.methods.learner import Learner
+        from vtclip.nn.learner import Learner
 
         return Learner(head, self.trained, lambda head: self.classifier(head, task.texts))
 

@@ -70,7 +70,7 @@ class CoOp(Method):
 
     def learner(self, head: Head, task: Task) -> nn.Module:
         """The context before every class name, through the frozen text tower."""
-        from vtclip.methods.learner import Learner
+        from vtclip.nn.learner import Learner
 
         assert task.prompts is not None
         encode = task.prompts.tower.prompt_encoder(task.prompts.class_names, len(head["context"]))

@@ -9,7 +9,7 @@ from pydantic import Field
 from vtclip.methods.base import Head, Method, Recipe, Task, Texts
 
 if TYPE_CHECKING:
-    from vtclip.methods.visual_guided import VisualGuidedHead
+    from vtclip.nn.visual_guided import VisualGuidedHead
 
 
 class VTClipSettings(Recipe):
@@ -79,7 +79,7 @@ class VTClip(Method):
         return self.classifier(head, task.texts)
 
     def _build(self, texts: Texts, width: int) -> VisualGuidedHead:
-        from vtclip.methods.visual_guided import VisualGuidedHead, VisualGuidedText
+        from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText
 
         assert isinstance(self.settings, VTClipSettings)
         guide = VisualGuidedText(

@@ -13,7 +13,7 @@ from vtclip.features.store import FeatureBatch, FeatureSet, check_origin, read_t
 from vtclip.files import writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Images, Texts
-from vtclip.methods.learner import at_rest
+from vtclip.nn.learner import at_rest
 
 TOP = 5  # how many of the best classes are kept
 

@@ -19,7 +19,7 @@ from vtclip.features.store import FeatureSet, check_origin, read_class_names, re
 from vtclip.files import write_json, writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Head, Method, Prompts, Recipe, Shots, Task, Texts, TextTower
-from vtclip.methods.learner import at_rest
+from vtclip.nn.learner import at_rest
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)

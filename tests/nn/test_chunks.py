@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtclip.methods.chunks import CPU_CHUNK, FLOAT, in_chunks, memory_for_pairs, plan_chunks
+from vtclip.nn.chunks import CPU_CHUNK, FLOAT, in_chunks, memory_for_pairs, plan_chunks
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -55,7 +55,7 @@ def test_chunks_come_back_in_their_order(keep):
 
 def test_memory_for_pairs_is_a_power_of_two_within_a_quarter_of_what_is_free(monkeypatch):
     for free in (1000, 1023, 1_000_000_007):
-        monkeypatch.setattr("vtclip.methods.chunks.free_memory", lambda device, free=free: free)
+        monkeypatch.setattr("vtclip.nn.chunks.free_memory", lambda device, free=free: free)
         memory = memory_for_pairs(CPU)
         assert free / 8 < memory <= free / 4
         assert memory.bit_count() == 1

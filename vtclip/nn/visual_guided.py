@@ -15,7 +15,7 @@ near 1 / sqrt(D), which one step of an adaptive optimiser would drown.
 
 What does not depend on the image (the texts' attention to one another, their queries) is computed
 once, and not once an image as in a decoder layer given (B, K, D). Where the
-B x K pairs take much memory, the classes are worked through in chunks (`vtclip.methods.chunks`).
+B x K pairs take much memory, the classes are worked through in chunks (`vtclip.nn.chunks`).
 """
 
 import math
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from vtclip.devices import half_precision
 from vtclip.methods.base import Images, Texts
-from vtclip.methods.chunks import Chunks, in_chunks, memory_for_pairs, once, plan_chunks
+from vtclip.nn.chunks import Chunks, in_chunks, memory_for_pairs, once, plan_chunks
 
 
 class VisualGuidedText(nn.Module):

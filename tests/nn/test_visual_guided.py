@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from vtclip.methods.base import Images, Texts
-from vtclip.methods.visual_guided import VisualGuidedHead, VisualGuidedText
 from vtclip.methods.zero_shot import ZeroShot
+from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText
 from vtclip.settings import Settings
 
 
