@@ -15,7 +15,8 @@ import torch.nn.functional as F
 import yaml
 from train import flops
 
-from vtclip.experiment import read_dataset, read_experiment
+from vtclip.dataset import read_dataset
+from vtclip.experiment import read_experiment
 from vtclip.methods.base import Shots, Task, Texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.training.optimise import optimise

@@ -77,7 +77,7 @@ def write(folder: Path, number: int) -> None:
 
 def read(folder: Path, number: int) -> None:
     """Stream the file that `write` has left."""
-    features = FeatureSet([folder / "features.parquet"], budget=0)
+    features = FeatureSet([folder / "features.parquet"])
     assert sum(len(batch) for batch in features) == number
 
 

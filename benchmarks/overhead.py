@@ -24,7 +24,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from vtclip.features.store import write_texts, writing_features
+from vtclip.features.store import writing_features
+from vtclip.features.texts import write_texts
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")

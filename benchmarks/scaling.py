@@ -17,10 +17,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from train import flops
-
-from vtclip.experiment import Backbone, read_dataset, read_experiment
-from vtclip.methods import METHODS, check_methods
 from vtclip.resources import ITERATIONS, Work, prediction_flops, read_shape, training_threads
+
+from vtclip.dataset import read_dataset
+from vtclip.experiment import Backbone, read_experiment
+from vtclip.methods import METHODS, check_methods
 
 CONFIG = Path(__file__).parents[1] / "config"
 TOKENS, DIM = 50, 1024

@@ -105,7 +105,7 @@ def save_ours(path: Path, spatial: torch.Tensor, pooled: torch.Tensor) -> None:
 
 
 def load_ours(path: Path) -> None:
-    for _ in FeatureSet([path], budget=0):
+    for _ in FeatureSet([path]):
         pass
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vtclip.experiment import Dataset, read_dataset
+from vtclip.dataset import Dataset, read_dataset
 from vtclip.files import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -26,8 +26,10 @@ all that follows needs no internet. A download that breaks off goes on where it 
 checksum are verified before a file gets its name, and a receipt (`<file>.json`) tells where it came
 from. When no address works, the error lists each with its reason. Put the file into
 `resources/archives/<dataset>/` by hand then, and it is verified and used; or run the same command
-again, and the dataset is left out and marked as missing in the table. To try its addresses once
-more, delete the `<file>.unavailable` beside it.
+again. Where every address has said that it does not have the file (gone, forbidden, a web page,
+other bytes), the dataset is then left out and marked as missing in the table; to try its addresses
+once more, delete the `<file>.unavailable` beside it. Where a connection failed or a server was
+busy, which tells nothing about the file, they are tried again.
 
 `mirror: /a/folder` or `mirror: https://a.server/path` in the configuration stands for all
 addresses; it holds `<dataset>/<file>`.
@@ -41,7 +43,7 @@ They are decoded by content, whatever their suffix says, to 8-bit RGB: grey and 
 converted, 16 bits are scaled to 8, transparency is dropped, of an animation the first frame is
 taken, and an EXIF rotation is ignored, as CLIP's transform ignores it. An image that is cut off,
 empty or no image stops the extraction, which names all such images at once. To go on without them,
-name them in the dataset's file; that is recorded in the metadata of its features:
+name them in the dataset's file; that is recorded in the metadata of its manifest:
 
 ```yaml
 leave_out: [images/beagle_116.jpg]

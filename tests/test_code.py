@@ -5,20 +5,31 @@ import pytest
 import vtclip.code
 from vtclip.code import code_hash
 
+CACHED = (vtclip.code._find, vtclip.code._imports, vtclip.code._parse, vtclip.code._structure)
+
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A copy of the package that may be changed."""
+def script(tmp_path):
+    """A script that trains."""
+    path = tmp_path / "script.py"
+    path.write_text("from vtclip.training.train import train_head\ntrain_head()\n")
+    return path
+
+
+@pytest.fixture
+def change(tmp_path, monkeypatch):
+    """Changes a copy of the package: a module, and the text that is appended or replaced."""
     copy = tmp_path / "vtclip"
     shutil.copytree(vtclip.code.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
 
     def forget():
-        vtclip.code._find.cache_clear()
-        vtclip.code._imports.cache_clear()
+        for function in CACHED:
+            function.cache_clear()
 
-    def change(module: str):
-        with (copy / module).open("a") as file:
-            file.write("\n# changed\n")
+    def change(module, old="", new="\nCHANGED = True\n"):
+        text = (copy / module).read_text()
+        assert old in text
+        (copy / module).write_text(text.replace(old, new, 1) if old else text + new)
         forget()
 
     monkeypatch.setattr(vtclip.code, "PACKAGE", copy)
@@ -27,40 +38,65 @@ def package(tmp_path, monkeypatch):
     forget()
 
 
-def test_a_change_in_an_imported_module_changes_the_hash(package):
-    before = code_hash("vtclip.training.train")
-    package("files.py")
-    assert code_hash("vtclip.training.train") != before
+def test_a_change_in_what_the_script_imports_changes_the_hash(change, script):
+    before = code_hash(script)
+    change("files.py")
+    assert code_hash(script) != before
 
 
-def test_a_change_in_a_module_that_is_not_imported_changes_nothing(package):
-    before = code_hash("vtclip.features.extract")
-    package("training/train.py")
-    assert code_hash("vtclip.features.extract") == before
+@pytest.mark.parametrize("module", ["features/extract.py", "plan/jobs.py", "cost.py"])
+def test_a_change_in_what_it_does_not_run_changes_nothing(change, script, module):
+    before = code_hash(script)
+    change(module)
+    assert code_hash(script) == before
 
 
-def test_an_import_inside_a_function_counts(package):
-    before = code_hash("vtclip.methods.vt_clip")
-    package("nn/visual_guided.py")
-    assert code_hash("vtclip.methods.vt_clip") != before
+@pytest.mark.parametrize("module", ["settings.py", "logs.py", "methods/base.py"])
+@pytest.mark.parametrize("text", ["\n# a comment\n", "\n\n\n", '\n"""More words."""\n'])
+def test_comments_docstrings_and_empty_lines_change_nothing(change, script, module, text):
+    before = code_hash(script)
+    change(module, new=text)
+    assert code_hash(script) == before
 
 
-def test_one_methods_code_is_not_part_of_anothers(package):
-    before = code_hash("vtclip.training.train", "vtclip.methods.zero_shot")
-    package("methods/linear_probe.py")
-    assert code_hash("vtclip.training.train", "vtclip.methods.zero_shot") == before
+def test_another_docstring_or_line_break_changes_nothing(change, script):
+    before = code_hash(script)
+    change("files.py", '"""Write `text` as UTF-8, atomically."""', '"""Write text."""')
+    change("files.py", "write_text(path, json.dumps(", "write_text(\n        path, json.dumps(")
+    assert code_hash(script) == before
+    change("files.py", "indent=2", "indent=3")
+    assert code_hash(script) != before
+
+
+def test_an_import_inside_a_function_counts(change, script):
+    before = code_hash(script, "vtclip.methods.vt_clip")
+    change("nn/visual_guided.py")
+    assert code_hash(script, "vtclip.methods.vt_clip") != before
+
+
+def test_an_import_for_the_type_checker_alone_does_not(change, script):
+    before = code_hash(script)
+    change("files.py", new="\nif TYPE_CHECKING:\n    import vtclip.features.extract\n")
+    assert code_hash(script) == before
+
+
+def test_one_methods_code_is_not_part_of_anothers(change, script):
+    before = code_hash(script, "vtclip.methods.zero_shot")
+    change("methods/linear_probe.py")
+    assert code_hash(script, "vtclip.methods.zero_shot") == before
 
 
 def test_the_script_counts_by_content_and_not_by_time(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("a = 1\n")
-    before = code_hash("vtclip.files", script=script)
-    script.write_text("a = 1\n")
-    assert code_hash("vtclip.files", script=script) == before
-    script.write_text("a = 2\n")
-    assert code_hash("vtclip.files", script=script) != before
+    found = []
+    for text in ("a = 1\n", "a = 1\n", "a = 2\n"):
+        script.write_text(text)
+        for function in CACHED:
+            function.cache_clear()
+        found.append(code_hash(script))
+    assert found[0] == found[1] != found[2]
 
 
-def test_a_module_that_does_not_exist_is_an_error():
+def test_a_module_that_does_not_exist_is_an_error(script):
     with pytest.raises(ModuleNotFoundError, match=r"vtclip\.trainning"):
-        code_hash("vtclip.trainning")
+        code_hash(script, "vtclip.trainning")

@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from vtclip.devices import Device, NoDeviceError, lease_device, list_devices
+from vtclip.devices import Device, NoDeviceError, free_memory, lease_device, list_devices
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 
@@ -195,3 +195,27 @@ def test_machines_that_share_a_folder_do_not_share_its_leases(monkeypatch, tmp_p
         elsewhere = hold(tmp_path, "0")
         assert taken(elsewhere) == ("0", "0")
         elsewhere.kill()
+
+
+def test_jobs_that_share_a_gpu_share_what_is_free_of_it(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    gpu, free, reserved, allocated = torch.device("cuda"), 8000, 500, 200
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    with lease_device("auto", slots=4, folder=tmp_path):
+        assert free_memory(gpu) == 8000 / 4 + 300
+        with lease_device("auto", folder=tmp_path / "other"):
+            assert free_memory(gpu) == 8000 + 300
+        assert free_memory(gpu) == 8000 / 4 + 300
+    assert free_memory(gpu) == 8000 + 300
+
+
+@pytest.mark.parametrize(("cores", "threads", "jobs"), [(8, 2, 4), (8, 3, 2), (2, 4, 1)])
+def test_jobs_that_share_the_cores_share_what_is_free_of_main_memory(
+    monkeypatch, cores, threads, jobs
+):
+    monkeypatch.setattr("vtclip.devices.available_memory", lambda: 1000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert free_memory(torch.device("cpu")) == 1000 // jobs

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vtclip.experiment import read_dataset, read_experiment
+from vtclip.dataset import read_dataset
+from vtclip.experiment import read_experiment
 from vtclip.methods import check_methods
 from vtclip.settings import ConfigError
 

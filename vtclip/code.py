@@ -2,21 +2,22 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+ASKS = {"vtclip.cost"}  # what a job asks a scheduler for changes nothing that it makes
 
 
-def code_hash(*modules: str, script: str | Path | None = None) -> str:
-    """Hash modules of this package with all that they import from it, and a script.
+def code_hash(script: str | Path, *modules: str) -> str:
+    """Hash a script with all that it imports from this package.
 
-    The content counts, not the time: a file written again with the same content changes nothing.
+    The structure counts, not the text: comments, docstrings and formatting change nothing.
 
     Args:
-        modules: dotted names, such as "vtclip.training.train".
-        script: a file that calls them, hashed as well.
+        script: a file that calls functions of this package.
+        modules: dotted names of modules that it loads by name, such as the chosen method's.
 
     Returns:
         16 hexadecimal digits.
@@ -24,26 +25,52 @@ def code_hash(*modules: str, script: str | Path | None = None) -> str:
     Raises:
         ModuleNotFoundError: a name that is no module of this package.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_structure(Path(script)).encode())
+    for module in sorted(_reach([*_imports(Path(script)), *modules])):
+        digest.update(f"\0{module}\0{_structure(_find(module))}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _reach(modules: Iterable[str]) -> set[str]:
+    """These modules and all that they import from the package, in their functions too."""
     reached: set[str] = set()
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module not in reached:
+        if module not in reached | ASKS:
             reached.add(module)
-            waiting += _imports(module)
-    for module in sorted(reached):
-        digest.update(module.encode() + b"\0" + _find(module).read_bytes())
-    if script is not None:
-        digest.update(Path(script).read_bytes())
-    return digest.hexdigest()[:16]
+            waiting += _imports(_find(module))
+    return reached
+
+
+class _Strip(ast.NodeTransformer):
+    """Takes away what does not run: docstrings, and imports for the type checker."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)
 
 
 @cache
-def _imports(module: str) -> tuple[str, ...]:
-    """The package's modules that `module` imports, inside its functions too."""
-    tree = ast.parse(_find(module).read_text(encoding="utf-8"))
-    return tuple(sorted(set(_imported_names(tree))))
+def _parse(path: Path) -> ast.Module:
+    return _Strip().visit(ast.parse(path.read_text(encoding="utf-8")))
+
+
+@cache
+def _structure(path: Path) -> str:
+    """The code as Python would write it: the same for any comments and any formatting."""
+    return ast.unparse(_parse(path))
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """The package's modules that a file imports, inside its functions too."""
+    return tuple(sorted(set(_imported_names(_parse(path)))))
 
 
 def _imported_names(tree: ast.AST) -> Iterator[str]:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-import psutil
+from vtclip.memory import available_memory
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 ASSIGNED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
 FOLDER = "VTCLIP_LEASES"  # the environment variable that names another folder for the locks
 LOOK_AGAIN = 0.2  # seconds
+
+_slots = 1  # of the GPU that this process holds: how many jobs may be on it
 
 
 class NoDeviceError(RuntimeError):
@@ -81,7 +83,7 @@ def lease_device(
     if not devices:
         yield _without_gpu(wanted)
         return
-    with _hold(_open_slots(devices, slots, _lock_folder(folder))) as slot:
+    with _hold(_open_slots(devices, slots, _lock_folder(folder))) as slot, _sharing(slots):
         before = os.environ.get(VISIBLE)
         os.environ[VISIBLE] = slot.device.visible
         logger.info("GPU %s, slot %d: taken.", slot.device.name, slot.number)
@@ -120,14 +122,18 @@ def list_devices() -> list[Device]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still allocate on a device."""
+    """Bytes that this job may still allocate on a device.
+
+    What is free is shared with the jobs that may come beside this one: on a GPU as many as the
+    lease has slots, on a CPU as many as its cores can serve.
+    """
     if device.type == "cuda":
         import torch
 
-        # What PyTorch has reserved and does not use is free for it as well.
+        # What PyTorch has reserved and does not use is free for it as well, and for nobody else.
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + idle
-    return psutil.virtual_memory().available
+        return torch.cuda.mem_get_info(device)[0] // _slots + idle
+    return available_memory() // _jobs_on_cpu()
 
 
 def half_precision(device: torch.device) -> torch.autocast:
@@ -135,6 +141,26 @@ def half_precision(device: torch.device) -> torch.autocast:
     import torch
 
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+@contextmanager
+def _sharing(slots: int) -> Iterator[None]:
+    """Remember how many jobs may be on the GPU, while this one holds a slot of it."""
+    global _slots
+    before, _slots = _slots, slots
+    try:
+        yield
+    finally:
+        _slots = before
+
+
+def _jobs_on_cpu() -> int:
+    """How many jobs of as many threads as this one the cores that it may use can serve."""
+    import torch
+
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, cores // torch.get_num_threads())
 
 
 def _without_gpu(wanted: str) -> torch.device:

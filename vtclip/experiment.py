@@ -1,13 +1,15 @@
-"""The experiment and the dataset files as typed, validated objects."""
+"""The configuration of an experiment as typed, validated objects."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from vtclip.settings import ConfigError, Settings, check, unknown
+from vtclip.files import write_text
+from vtclip.paths import SHARED
+from vtclip.settings import Settings, check
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -19,17 +21,22 @@ def _distinct(values: list[Any]) -> list[Any]:
 
 Distinct = AfterValidator(_distinct)
 SpatialKind = Literal["projected", "raw"]
+Precision = Literal["float32", "float16", "bfloat16"]
+WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}
+GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedded experiment
+GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
 
 
 class Backbone(Settings):
-    """The frozen CLIP."""
+    """A frozen CLIP."""
 
     name: str = Field(
         description="a model name of open_clip, or a name of your own with `architecture`",
         examples=["RN50-quickgelu"],
     )
     pretrained: str = Field(
-        description="open_clip's tag for the weights, or a file of weights",
+        description="open_clip's tag for the weights, a file of weights, or glyphs: weights that "
+        "the workflow trains itself on rendered glyphs",
         examples=["openai"],
     )
     architecture: str | None = Field(
@@ -43,14 +50,31 @@ class Backbone(Settings):
         examples=["projected"],
     )
 
+    precision: Precision = Field(
+        default="float32",
+        description="what the features are computed in: float32 (on a GPU with TF32), float16 or "
+        "bfloat16",
+        examples=["float32"],
+    )
+
+    @property
+    def weights_file(self) -> str | None:
+        """The file of weights; None for a tag of open_clip's, or for glyphs."""
+        is_file = "/" in self.pretrained or Path(self.pretrained).suffix in WEIGHT_SUFFIXES
+        return self.pretrained if is_file else None
+
+    @property
+    def weights(self) -> str:
+        """Name and weights in words, one part of a path: `RN50-quickgelu-openai`."""
+        words = self.pretrained if self.weights_file is None else Path(self.weights_file).stem
+        return f"{self.name}-{words}".replace("/", "-")
+
     @property
     def folder(self) -> str:
-        """The name as one part of a path."""
-        return self.name.replace("/", "-")
-
-    def features_folder(self, spatial: SpatialKind) -> str:
-        """The same for what is made with one kind of spatial features."""
-        return self.folder if spatial == "projected" else f"{self.folder}-{spatial}"
+        """The same for what is made with it: kind and precision too, where they are not usual."""
+        kind = "" if self.spatial == "projected" else f"-{self.spatial}"
+        precision = "" if self.precision == "float32" else f"-{self.precision}"
+        return f"{self.weights}{kind}{precision}"
 
 
 class Views(Settings):
@@ -68,6 +92,19 @@ class Views(Settings):
         default=True, description="whether half of the views are mirrored", examples=[True]
     )
 
+    @field_validator("scale")
+    @classmethod
+    def _be_shares(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError("expected 0 < smallest <= largest <= 1")
+        return scale
+
+    @property
+    def folder(self) -> str:
+        """The views in words, one part of a path: `4crops-0.5-1.0-flip`."""
+        flip = "-flip" if self.flip else ""
+        return f"{self.number}crops-{self.scale[0]}-{self.scale[1]}{flip}"
+
 
 class Ablation(Settings):
     """What is varied, and at which runs of the experiment."""
@@ -77,13 +114,15 @@ class Ablation(Settings):
         description="the method, one of the experiment's `methods`",
         examples=["vt_clip"],
     )
-    shots: list[int] | None = Field(
+    shots: Annotated[list[int], Distinct] | None = Field(
         default=None,
+        min_length=1,
         description="some of the experiment's `shots`; left out, all",
         examples=[[1, 16]],
     )
-    seeds: list[int] | None = Field(
+    seeds: Annotated[list[int], Distinct] | None = Field(
         default=None,
+        min_length=1,
         description="some of the experiment's `seeds`; left out, all",
         examples=[[1, 2, 3]],
     )
@@ -102,8 +141,26 @@ class Ablation(Settings):
 class Experiment(Settings):
     """What is computed: one few-shot table."""
 
-    backbone: Backbone = Field(
-        description="the frozen CLIP", examples=[{"name": "RN50-quickgelu", "pretrained": "openai"}]
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="the folder of results/ that heads, predictions, tables and figures go to; "
+        "left out, the name of the first configuration file",
+        examples=["my-experiment"],
+    )
+    backbone: Backbone | None = Field(
+        default=None,
+        description="the frozen CLIP",
+        examples=[{"name": "RN50-quickgelu", "pretrained": "openai"}],
+    )
+    backbones: list[Backbone] = Field(
+        default=[],
+        description="several frozen CLIPs, each with rows of its own in the tables",
+        examples=[
+            [
+                {"name": "RN50-quickgelu", "pretrained": "openai"},
+                {"name": "ViT-B-32-quickgelu", "pretrained": "openai"},
+            ]
+        ],
     )
     datasets: Annotated[list[str], Distinct] = Field(
         min_length=1,
@@ -149,146 +206,31 @@ class Experiment(Settings):
         examples=[1],
     )
 
-
-class Counts(Settings):
-    """How many images a split holds, and how many classes there are."""
-
-    train: int = Field(ge=1, description="training images", examples=[4128])
-    val: int = Field(ge=0, description="validation images", examples=[1649])
-    test: int = Field(ge=1, description="test images", examples=[2465])
-    classes: int = Field(ge=2, description="classes", examples=[100])
-
-
-class ArchiveFile(Settings):
-    """One file to download."""
-
-    file: str = Field(
-        pattern=r"^[^/]+$",
-        description="its name below resources/archives/<dataset>/",
-        examples=["caltech-101.zip"],
-    )
-    urls: list[str] = Field(
-        default=[],
-        description="addresses, best first, `gdrive:<id>` among them; none if it takes an account",
-        examples=[["https://..."]],
-    )
-    bytes: int | None = Field(
-        default=None, ge=1, description="its length in bytes", examples=[137414764]
-    )
-    sha256: str | None = Field(
-        default=None,
-        pattern="^[0-9a-f]{64}$",
-        description="its SHA-256 checksum, 64 hexadecimal digits",
-        examples=["331234750fc7f77520e50d9565e8b6907b03565e30320da1401130db08c61f91"],
-    )
-    md5: str | None = Field(
-        default=None,
-        pattern="^[0-9a-f]{32}$",
-        description="its MD5 checksum, 32 hexadecimal digits",
-        examples=["3138e1922a9193bfa496528edbbc45d0"],
-    )
-    into: str = Field(
-        default="",
-        description="the folder, inside the dataset's, that its members go to; {stem} stands for "
-        "the name of a nested archive",
-        examples=["train/{stem}"],
-    )
-    nested: str | None = Field(
-        default=None,
-        description="a pattern of members that are archives themselves",
-        examples=["*.tar"],
-    )
-
-
-class Fractions(Settings):
-    """How one folder of class folders is split."""
-
-    train: float = Field(default=0.5, gt=0, lt=1, description="training share", examples=[0.5])
-    val: float = Field(default=0.2, gt=0, lt=1, description="validation share", examples=[0.2])
-    seed: int = Field(default=0, ge=0, description="of the split", examples=[0])
+    @field_validator("name")
+    @classmethod
+    def _leave_shared_folders_alone(cls, name: str) -> str:
+        if name in SHARED:
+            raise ValueError(f"results/{name}/ is shared by all experiments")
+        return name
 
     @model_validator(mode="after")
-    def _leave_a_test_share(self) -> "Fractions":
-        if self.train + self.val >= 1:
-            raise ValueError("train and val leave nothing to test on: their sum must be below 1")
+    def _have_backbones(self) -> "Experiment":
+        if not self.all_backbones:
+            raise ValueError("expected a backbone: write `backbone:`, or `backbones:` for several")
+        folders = [backbone.folder for backbone in self.all_backbones]
+        for folder in folders:
+            if folders.count(folder) > 1:
+                raise ValueError(
+                    f"two backbones would both be called {folder}: give one of them another name, "
+                    "or its file of weights"
+                )
         return self
 
-
-class Dataset(Settings):
-    """One file of config/datasets/."""
-
-    title: str = Field(description="the name in tables and figures", examples=["Caltech101"])
-    layout: Literal["coop", "fgvc", "imagenet", "folders"] = Field(
-        default="coop",
-        description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
-        "fgvc or imagenet",
-        examples=["coop"],
-    )
-    archives: list[ArchiveFile] = Field(
-        default=[],
-        description="the files to download",
-        examples=[[{"file": "images.tar.gz", "urls": ["https://..."], "bytes": 791918971}]],
-    )
-    images: str = Field(
-        default="",
-        description="the folder, as the archives hold it, that the split's image paths start from",
-        examples=["101_ObjectCategories"],
-    )
-    drawn: Literal["digits", "letters"] | None = Field(
-        default=None,
-        description="the embedded dataset that the workflow draws itself",
-        examples=["digits"],
-    )
-    split: str | None = Field(
-        default=None,
-        description="layout coop: the split file's name",
-        examples=["split_zhou_Caltech101.json"],
-    )
-    folder: str | None = Field(
-        default=None,
-        description="layout folders: a folder of class folders, or of train, val and test folders "
-        "that hold them",
-        examples=["/data/my-photographs"],
-    )
-    fractions: Fractions = Field(
-        default=Fractions(),
-        description="layout folders, without train, val and test folders: the shares",
-        examples=[{"train": 0.5, "val": 0.2, "seed": 0}],
-    )
-    class_names: dict[str, str] = Field(
-        default={},
-        description="layout folders: what a class folder is called in a prompt",
-        examples=[{"n02123045": "tabby cat"}],
-    )
-    leave_out: list[str] = Field(
-        default=[],
-        description="images, as the manifest names them, that are left out: they cannot be read",
-        examples=[["images/beagle_116.jpg"]],
-    )
-    templates: list[str] = Field(
-        default=["a photo of a {}."],
-        min_length=1,
-        description="prompts in which {} stands for the class name",
-        examples=[["a photo of a {}."]],
-    )
-    counts: Counts | None = Field(
-        default=None,
-        description="what the split must hold; may be left out for layout folders",
-        examples=[{"train": 4128, "val": 1649, "test": 2465, "classes": 100}],
-    )
-    licence: str = Field(default="", description="the images' licence", examples=["CC BY 4.0"])
-    source: str = Field(
-        default="", description="where the images come from", examples=["https://..."]
-    )
-    citation: str = Field(default="", description="how to cite it", examples=["Li et al., 2022"])
-
-    @model_validator(mode="after")
-    def _have_what_the_layout_needs(self) -> "Dataset":
-        needs = {"coop": ("split", "counts"), "folders": ("folder",)}.get(self.layout, ("counts",))
-        for key in needs:
-            if getattr(self, key) is None:
-                raise ValueError(f"layout {self.layout} needs the key '{key}'")
-        return self
+    @property
+    def all_backbones(self) -> list[Backbone]:
+        """Every backbone, in the tables' order: `backbone`, then `backbones`."""
+        named = [*([] if self.backbone is None else [self.backbone]), *self.backbones]
+        return [backbone for n, backbone in enumerate(named) if backbone not in named[:n]]
 
 
 def read_experiment(config: Mapping[str, Any], *, source: str) -> Experiment:
@@ -296,35 +238,15 @@ def read_experiment(config: Mapping[str, Any], *, source: str) -> Experiment:
 
     Args:
         config: the merged configuration files.
-        source: their names, for the error.
+        source: their names, separated by commas, for the error and for the experiment's name.
 
     Raises:
         ConfigError: with the key, what was found, what is expected and the corrected lines.
     """
-    return check(Experiment, config, source=source)
+    first = Path(source.partition(",")[0])
+    return check(Experiment, {"name": first.stem, **config}, source=source)
 
 
-def read_dataset(name: str, folder: str | Path = "config/datasets") -> Dataset:
-    """Read and check one dataset file.
-
-    Raises:
-        ConfigError: there is no such file, or it holds a wrong key or value.
-    """
-    folder = Path(folder)
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = [file.stem for file in folder.glob("*.yaml")]
-        raise unknown("dataset", name, known, source=f"{folder}/")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
-    dataset = check(Dataset, content, source=str(path))
-    for template in dataset.templates:
-        if "{}" not in template:
-            raise ConfigError(
-                f"{path}: templates: no place for the class name.\n  found:    {template!r}\n"
-                "  expected: {} where the class name stands\n  write:\n"
-                "    templates: ['a photo of a {}.']"
-            )
-    return dataset
+def save_config(config: Mapping[str, Any], destination: str | Path) -> None:
+    """Write the exact configuration of an experiment, merged, as YAML."""
+    write_text(destination, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))

@@ -1,11 +1,14 @@
 """Atomic writes: a file under its own name is a whole file."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from vtclip.paths import receipt_of
 
 
 @contextmanager
@@ -36,3 +39,18 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_receipt(path: str | Path) -> None:
+    """Write the checksum of a large file into the small file beside it, atomically.
+
+    Snakemake compares large files by their time; by the receipt it sees whether one has changed.
+    """
+    content = {"bytes": Path(path).stat().st_size, "sha256": sha256_of(path)}
+    write_json(receipt_of(path), content)

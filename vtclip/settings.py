@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any, Self, TypeVar, get_args
 
 import yaml
@@ -14,9 +15,46 @@ class ConfigError(ValueError):
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, values do not change once checked."""
+    """Base of all settings: unknown keys are errors, values do not change once checked.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    A subclass may change defaults of the fields that it inherits, and states each once:
+
+        class MySettings(Recipe, defaults={"learning_rate": 0.002}): ...
+
+    Type, bounds and description stay the field's; a single example becomes the new default.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,  # they would pass every bound, and fail hours later
+    )
+
+    # For type checkers, which look for the keywords of a class statement here.
+    def __init_subclass__(cls, *, defaults: Mapping[str, Any] | None = None, **config: Any) -> None:
+        super().__init_subclass__(**config)
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls, *, defaults: Mapping[str, Any] | None = None, **config: Any
+    ) -> None:
+        """Change defaults, once pydantic has collected the fields.
+
+        Raises:
+            TypeError: a name that is no field.
+            ValidationError: a default that the field itself would refuse.
+        """
+        super().__pydantic_init_subclass__(**config)
+        if not defaults:
+            return
+        for name, value in defaults.items():
+            if name not in cls.model_fields:
+                known = ", ".join(sorted(cls.model_fields))
+                raise TypeError(f"{cls.__name__}: no field '{name}'; known: {known}.")
+            cls.model_fields[name] = _with_default(cls.model_fields[name], value)
+        cls.model_rebuild(force=True)
+        _check_defaults(cls, defaults)
 
     def for_dataset(self, dataset: str) -> Self:
         """The settings as they hold for one dataset."""
@@ -55,6 +93,43 @@ def unknown(kind: str, name: str, known: Iterable[str], *, source: str) -> Confi
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return ConfigError(f"{source}: Unknown {kind} '{name}'; known: {', '.join(names)}.{hint}")
+
+
+def misfit(key: str, problem: str, *, found: Any, expected: str, write: Any) -> ConfigError:
+    """The error for a setting that does not go with the backbone.
+
+    It names no file: the caller, who knows it, writes it before the message.
+
+    Args:
+        key: the setting.
+        problem: what is wrong with it, without a point at the end.
+        found: its value.
+        expected: what it may be, in words.
+        write: a value that would do.
+    """
+    return ConfigError(
+        f"{key}: {problem}.\n  found:    {key}: {_short(found)}\n  expected: {expected}\n"
+        f"  write:\n    {key}: {_inline(write)}"
+    )
+
+
+def _with_default(field: FieldInfo, value: Any) -> FieldInfo:
+    """A copy of a field, so that the parent's stays as it is."""
+    changed = copy(field)
+    changed.default, changed.default_factory = value, None
+    nothing = value is None or value == {} or value == []  # which shows nobody what to write
+    if len(changed.examples or []) == 1 and not nothing:
+        changed.examples = [value]
+    return changed
+
+
+def _check_defaults(model: type[Settings], defaults: Mapping[str, Any]) -> None:
+    """Pydantic takes defaults unseen; these pass where a user's values would."""
+    try:
+        model.model_validate(dict(defaults))
+    except ValidationError as error:
+        if any(problem["type"] != "missing" for problem in error.errors()):
+            raise
 
 
 def _explain(model: type[BaseModel], problem: dict[str, Any], source: str) -> str:

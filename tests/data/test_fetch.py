@@ -8,7 +8,14 @@ import time
 import pytest
 
 from tests.data.conftest import CONTENT, Handler
-from vtclip.data.fetch import Expected, FetchError, fetch_archive, marker_of, mirror_addresses
+from vtclip.data.fetch import (
+    Expected,
+    FetchError,
+    fetch_archive,
+    marker_of,
+    mirror_addresses,
+    part_of,
+)
 
 RIGHT = Expected(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 WRONG = bytes(len(CONTENT))
@@ -82,7 +89,54 @@ def test_wrong_bytes_everywhere_are_an_error_with_both_checksums(fetch, server, 
     with pytest.raises(FetchError, match=f"expected sha256 {RIGHT.sha256}, found"):
         fetch("/wrong")
     assert nothing_taken_for_whole(archive)
-    assert not archive.with_name("archive.zip.part").exists()
+    assert list(archive.parent.glob("*.part")) == []
+
+
+def break_off(server, path, content):
+    """Let an address break off after 300,000 bytes, each time with the first byte yet to come."""
+    server.behaviours[path] = lambda handler, _: handler.serve(content=content, cut=300_000)
+
+
+def test_a_part_of_one_address_is_never_continued_from_another(fetch, server, archive):
+    break_off(server, "/wrong", WRONG)
+    receipt = fetch("/wrong", "/right")
+    assert receipt["address"] == server.address("/right")
+    assert archive.read_bytes() == CONTENT
+    assert [asked for _, path, asked in server.requests if path == "/right"] == [None]
+
+
+def test_what_other_addresses_have_left_is_removed_once_the_file_is_verified(
+    fetch, server, archive
+):
+    break_off(server, "/wrong", WRONG)
+    with pytest.raises(FetchError):
+        fetch("/wrong")
+    assert part_of(archive, server.address("/wrong")).stat().st_size == 300_000
+    archive.with_name("archive.zip.part1").touch()  # somebody else's
+    fetch("/right")
+    assert sorted(path.name for path in archive.parent.iterdir() if ".part" in path.name) == [
+        "archive.zip.part1"
+    ]
+
+
+@pytest.mark.parametrize("length", [300_000, len(CONTENT), len(CONTENT) + 5])
+def test_a_resumed_download_that_is_wrong_is_fetched_once_more_from_zero(
+    fetch, server, archive, length
+):
+    part_of(archive, server.address("/file")).write_bytes(bytes(length))
+    fetch("/file")
+    assert archive.read_bytes() == CONTENT
+    assert server.requests[-1][2] is None
+
+
+def test_a_download_that_is_wrong_from_zero_too_is_given_up(fetch, server, archive):
+    server.behaviours["/wrong"] = lambda handler, number: handler.serve(
+        content=WRONG, cut=300_000 if number == 1 else None
+    )
+    with pytest.raises(FetchError, match="expected sha256"):
+        fetch("/wrong")
+    assert [asked for *_, asked in server.requests] == [None, "bytes=300000-", None]
+    assert marker_of(archive).exists()
 
 
 def test_md5_is_checked_where_there_is_no_sha256(fetch, server):
@@ -164,6 +218,20 @@ def test_a_redirect_in_circles_goes_on_to_the_next_address(fetch, server, archiv
     assert archive.read_bytes() == CONTENT
 
 
+def test_a_redirect_to_what_is_no_web_address_is_a_verdict_at_once(fetch, server, archive):
+    def redirect(handler, _):
+        handler.send_response(302)
+        handler.send_header("Location", "file:///etc/passwd")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.behaviours["/moved"] = redirect
+    with pytest.raises(FetchError, match="/moved: .*'file://'"):
+        fetch("/moved")
+    assert len(server.requests) == 1
+    assert marker_of(archive).exists()
+
+
 def test_a_server_that_goes_on_from_another_place_is_not_believed(fetch, server, archive):
     def elsewhere(handler, number):
         if number == 1:
@@ -215,6 +283,58 @@ def test_when_all_addresses_fail_each_is_named_with_its_reason_and_the_place_for
     assert marker_of(archive).read_text().strip() == message
 
 
+def refuse_connections(server, monkeypatch):
+    return "http://127.0.0.1:9/file"  # where nobody listens
+
+
+def drop_connections(server, monkeypatch):
+    server.behaviours["/drop"] = lambda handler, _: handler.connection.close()
+    return server.address("/drop")
+
+
+def break_off_each_time(server, monkeypatch):
+    break_off(server, "/cut", CONTENT)
+    return server.address("/cut")
+
+
+def stay_silent(server, monkeypatch):
+    monkeypatch.setattr("vtclip.data.download.TIMEOUT", 0.05)
+    server.behaviours["/silent"] = lambda handler, _: time.sleep(0.2)
+    return server.address("/silent")
+
+
+def be_busy(server, monkeypatch):
+    server.behaviours["/busy"] = lambda handler, _: handler.send_error(503)
+    return server.address("/busy")
+
+
+def fail_on_drive(server, monkeypatch):
+    import gdown
+
+    def download(**_):
+        raise gdown.exceptions.FileURLRetrievalError("Too many users have viewed this file")
+
+    monkeypatch.setattr(gdown, "download", download)
+    return "gdrive:abc/"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        refuse_connections, drop_connections, break_off_each_time, stay_silent, be_busy,
+        fail_on_drive,
+    ],
+)  # fmt: skip
+def test_no_connection_is_no_verdict_on_the_archive(fetch, server, archive, monkeypatch, trouble):
+    server.behaviours["/gone"] = lambda handler, _: handler.send_error(404)
+    address = trouble(server, monkeypatch)
+    with pytest.raises(FetchError, match="Or only run again") as error:
+        fetch("/gone", address)
+    assert f"{server.address('/gone')}: status 404" in str(error.value)
+    assert f"{address}: " in str(error.value)
+    assert not marker_of(archive).exists()
+
+
 def test_a_file_put_in_place_by_hand_is_verified_and_used_without_any_request(
     fetch, server, archive
 ):
@@ -240,7 +360,7 @@ def test_a_download_killed_in_the_middle_goes_on_from_there(fetch, server, archi
     )
     process = subprocess.Popen([sys.executable, "-c", code, server.address("/file")],
                                stderr=subprocess.DEVNULL)  # fmt: skip
-    part = archive.with_name("archive.zip.part")
+    part = part_of(archive, server.address("/file"))
     deadline = time.monotonic() + 30
     while not (server.sent and server.sent[-1] >= 500_000):
         assert time.monotonic() < deadline

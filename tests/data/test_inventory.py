@@ -1,7 +1,7 @@
 import pytest
 
 from vtclip.data.inventory import explain_missing, list_contents
-from vtclip.experiment import Dataset
+from vtclip.dataset import Dataset
 
 CLOSED = {"file": "train.tar"}
 OPEN = {"file": "split.json", "urls": ["https://example.org/split.json"]}
@@ -63,3 +63,16 @@ def test_a_folder_of_ones_own_is_never_missing_and_its_contents_are_hashed(at):
     before = list_contents(mine)
     (at / "mine" / "cat" / "1.png").touch()
     assert list_contents(mine) != before
+
+
+def test_a_link_that_leads_nowhere_is_hashed_as_such_and_again_once_it_leads_somewhere(at):
+    (at / "mine" / "cat").mkdir(parents=True)
+    mine = Dataset(title="Mine", layout="folders", folder=str(at / "mine"))
+    hashes = [list_contents(mine)]
+    (at / "mine" / "cat" / "1.png").symlink_to(at / "elsewhere.png")
+    (at / "mine" / "cat" / "2.png").symlink_to(at / "mine" / "cat" / "2.png")  # to itself
+    hashes.append(list_contents(mine))
+    (at / "elsewhere.png").touch()
+    hashes.append(list_contents(mine))
+    assert len(set(hashes)) == 3
+    assert list_contents(mine) == hashes[-1]

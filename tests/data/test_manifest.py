@@ -86,6 +86,26 @@ def test_an_image_to_leave_out_that_the_split_does_not_have_is_refused(dataset):
         prepare_manifest(coop(leave_out=["c/9.png"]), dataset, dataset / "m")
 
 
+def test_the_manifest_records_what_was_left_out(dataset):
+    prepare_manifest(coop(leave_out=["b/2.png"]), dataset, dataset / "m")
+    assert json.loads(pl.read_parquet_metadata(dataset / "m")["left_out"]) == ["b/2.png"]
+    prepare_manifest(coop(), dataset, dataset / "m")
+    assert json.loads(pl.read_parquet_metadata(dataset / "m")["left_out"]) == []
+
+
+def test_a_class_may_lose_all_its_images_of_one_split_and_keeps_its_label(dataset):
+    manifest = prepare_manifest(coop(leave_out=["a/1.png"]), dataset, dataset / "m")
+    assert manifest.filter(split="train")["label"].to_list() == [1]
+    assert manifest["label"].unique().to_list() == [0, 1]
+
+
+def test_leaving_out_the_last_image_of_a_class_is_refused_by_its_name(dataset):
+    left_out = ["a/1.png", "a/3.png"]
+    with pytest.raises(ManifestError, match=r"leave_out names all 2 images of class 'cat'.*Mend"):
+        prepare_manifest(coop(leave_out=left_out), dataset, dataset / "m")
+    assert not (dataset / "m").exists()
+
+
 def test_images_that_are_not_there_are_all_named(dataset):
     (dataset / "a/1.png").unlink()
     (dataset / "b/4.png").unlink()

@@ -7,10 +7,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vtclip.data.manifest import prepare_manifest
+from vtclip.dataset import read_dataset
 from vtclip.demo.datasets import SIZES, draw_dataset
 from vtclip.demo.glyphs import HELD_OUT_FONTS, NAMES, PRETRAINING_FONTS, draw_sheet
 from vtclip.demo.pretrain import GlyphBatches, pretrain_backbone
-from vtclip.experiment import read_dataset
 from vtclip.features.backbone import load_backbone
 
 ROOT = Path(__file__).parents[2]

@@ -1,48 +1,60 @@
 """docs/methods.md holds a method that works as it stands."""
 
 import re
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from tests.training.test_train import on_disk  # noqa: F401  (a fixture)
-from vtclip import methods
-from vtclip.methods import METHODS
-from vtclip.methods.base import Images
-from vtclip.training.train import train_head
+from tests.methods.test_folder import add_method  # noqa: F401  (a fixture)
+from vtclip.cost import Shape, Size, training_memory, training_minutes
+from vtclip.methods import METHODS, check_methods
+from vtclip.methods.base import Images, Method
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 
 
 @pytest.fixture
-def example(tmp_path, monkeypatch):
-    """The page's example, saved and registered as the page says."""
+def example(add_method):  # noqa: F811
+    """The page's example, saved as the page says."""
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
-    (tmp_path / "prototypes.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(methods._REGISTRY, "prototypes", "prototypes:Prototypes")
-    yield code
-    sys.modules.pop("prototypes", None)
+    add_method("prototypes", code)
+    return code
+
+
+def make(**settings):
+    """The example as an experiment makes it."""
+    checked = check_methods({"prototypes": settings}, source="mine.yaml")["prototypes"]
+    return METHODS["prototypes"](checked)
 
 
 def test_the_example_is_at_most_30_lines_long(example):
     assert len([line for line in example.splitlines() if line.strip()]) <= 30
 
 
-def test_the_example_trains_a_head_that_classifies(example, on_disk, task):  # noqa: F811
-    train_head(
-        "prototypes", {"share": 1.0}, on_disk / "texts.parquet", on_disk / "shots.parquet",
-        on_disk / "features.parquet", on_disk / "run", seed=1, device=torch.device("cpu"),
-    )  # fmt: skip
-    head = load_file(on_disk / "run" / "head.safetensors")
-    method = METHODS["prototypes"](METHODS["prototypes"].settings_type(share=1.0))
-    logits = method.classifier(head, task.texts)(Images(task.train.pooled[[9, 0, 6, 3], 0], None))
-    assert logits.argmax(1).tolist() == [3, 0, 2, 1], "each shot is nearest to itself"
+def test_the_example_makes_a_head_that_classifies(example, task):
+    method, rows = make(share=1.0), [9, 0, 6, 3]  # one image a class
+    labels = task.train.labels[rows]
+    shots = replace(task.train, pooled=task.train.pooled[rows], labels=labels)
+    task = replace(task, train=shots)
+    head = method.start(task)
+    assert method.learner(head, task) is None
+    logits = method.classifier(head, task.texts)(Images(shots.pooled[:, 0], None))
+    assert torch.equal(logits.argmax(1), labels), "each shot is nearest to itself"
 
 
-def test_the_page_tells_of_every_method():
+def test_the_example_has_a_title_and_asks_for_little_without_a_word_of_its_own(example):
+    method = make()
+    assert method.title == "Prototypes"
+    size = Size(Shape(50, 1024, 1024), classes=1000, shots=16, images=16_000, views=5)
+    work = method.work(size)
+    assert training_minutes(work, on_gpu=False) < 5
+    assert training_memory(size, work) < 3000
+
+
+def test_the_page_tells_of_every_method_and_of_all_that_a_method_may_say():
     page = PAGE.read_text()
     assert all(f"| `{name}`" in page for name in METHODS)
+    said = {name for name in vars(Method) if not name.startswith("_")}
+    assert [name for name in said if f"`{name}" not in page] == []

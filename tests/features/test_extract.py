@@ -13,7 +13,8 @@ from vtclip.features.extract import (
     extract_test,
     extract_texts,
 )
-from vtclip.features.store import FeatureSet, read_features, read_texts
+from vtclip.features.store import FeatureSet, read_features
+from vtclip.features.texts import read_texts
 from vtclip.features.views import Views
 
 
@@ -28,8 +29,8 @@ def extract(backbone, manifest, images, tmp_path, *, batch_size=4, workers=0, na
     manifest.filter(pl.col("split") != "test").write_parquet(shots)
     destination = tmp_path / f"{name}.parquet"
     extract_shots(
-        backbone, [shots, shots], images, destination,
-        views=2, scale=(0.5, 1.0), flip=True, seed=1, batch_size=batch_size, workers=workers,
+        backbone, shots, images, destination,
+        number=2, scale=(0.5, 1.0), flip=True, seed=1, batch_size=batch_size, workers=workers,
     )  # fmt: skip
     return read_features(destination)
 

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from vtclip.features.columns import find_non_finite
 from vtclip.features.store import (
     FeatureError,
     FeatureSet,
@@ -14,6 +15,7 @@ from vtclip.features.store import (
     read_metadata,
     writing_features,
 )
+from vtclip.features.texts import write_texts
 
 
 def rows(number, start=0):
@@ -61,10 +63,9 @@ def test_the_metadata_tells_what_made_the_features_and_their_shapes(written):
 
 
 def test_streaming_gives_one_row_group_at_a_time(written):
-    for budget in (0, 10**9):
-        features = FeatureSet([written[0]], budget=budget)
-        for _ in range(2):
-            assert [len(batch) for batch in features] == [4, 3]
+    features = FeatureSet([written[0]])
+    for _ in range(2):
+        assert [len(batch) for batch in features] == [4, 3]
 
 
 def test_spatial_features_stay_on_disk_where_they_are_not_asked_for(written):
@@ -73,18 +74,10 @@ def test_spatial_features_stay_on_disk_where_they_are_not_asked_for(written):
 
 def test_taken_rows_keep_their_order(written):
     path, pooled, spatial = written
-    for features in (FeatureSet([path]), FeatureSet([path], budget=0)):
-        taken = features.take([5, 0, 6])
-        assert taken.rows["image"].to_list() == ["5.png", "0.png", "6.png"]
-        assert torch.equal(taken.pooled, pooled[[5, 0, 6]])
-        assert torch.equal(taken.spatial, spatial[[5, 0, 6]])
-
-
-def test_what_fits_the_budget_is_read_from_disk_once(written):
-    kept, streamed = FeatureSet([written[0]]), FeatureSet([written[0]], budget=0)
-    assert [next(iter(kept)) is batch for batch in list(kept)[:1]] == [True]
-    first = next(iter(streamed))
-    assert next(iter(streamed)) is not first
+    taken = FeatureSet([path]).take([5, 0, 6])
+    assert taken.rows["image"].to_list() == ["5.png", "0.png", "6.png"]
+    assert torch.equal(taken.pooled, pooled[[5, 0, 6]])
+    assert torch.equal(taken.spatial, spatial[[5, 0, 6]])
 
 
 def test_shards_are_one_set_in_order(written, tmp_path):
@@ -99,11 +92,17 @@ def test_shards_are_one_set_in_order(written, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("backbone", "large"), ("spatial", "raw"), ("image_size", 288), ("weights_sha256", "ab")],
-)
+    [
+        ("backbone", "large"), ("spatial", "raw"), ("image_size", 288), ("weights_sha256", "ab"),
+        ("precision", "float16"),
+    ],
+)  # fmt: skip
 def test_files_of_another_origin_are_refused_with_both_values(written, tmp_path, key, value):
     _, pooled, spatial = written
-    origin = {"backbone": "small", "spatial": "projected", "image_size": 224, "weights_sha256": "a"}
+    origin = {
+        "backbone": "small", "spatial": "projected", "image_size": 224, "weights_sha256": "a",
+        "precision": "float32",
+    }  # fmt: skip
     for name, changes in (("one", {}), ("other", {key: value})):
         with writing_features(tmp_path / name, origin | changes) as writer:
             writer.write(rows(2), pooled[:2], spatial[:2])
@@ -115,6 +114,61 @@ def test_another_number_of_tokens_is_refused_with_both_values(written):
     metadata = read_metadata(written[0])
     with pytest.raises(FeatureError, match="tokens: expected 50, as in b, found 3"):
         check_origin("a", metadata, "b", metadata | {"tokens": 50})
+
+
+def test_what_one_of_two_files_does_not_record_is_not_compared(written):
+    metadata = read_metadata(written[0])
+    check_origin("a", metadata, "b", metadata | {"precision": "float32"})
+
+
+@pytest.mark.parametrize("column", ["pooled", "spatial"])
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (70123.0, r"70123\.0 does not fit half precision \(largest: 65504\)"),
+        (-70123.0, r"-70123\.0 does not fit half precision"),
+        (float("inf"), "inf does not fit half precision"),
+        (float("nan"), "nan is not a number"),
+    ],
+)
+def test_a_number_that_half_precision_cannot_hold_is_refused_with_its_image_and_view(
+    tmp_path, column, value, told
+):
+    features = {"pooled": torch.zeros(4, 8), "spatial": torch.zeros(4, 3, 6)}
+    features[column][2].view(-1)[5] = value
+    views = rows(4).with_columns(view=pl.int_range(4))
+    with (
+        pytest.raises(FeatureError, match=rf"^2\.png, view 2: {column}: {told}"),
+        writing_features(tmp_path / "features.parquet", {}) as writer,
+    ):
+        writer.write(views, **features)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sign", [0, 0x8000])
+def test_infinity_and_every_nan_are_told_from_finite_numbers_by_their_bits(sign):
+    bits = [sign + size for size in (0, 1, 0x3C00, 0x7BFF, 0x7C00, 0x7C01, 0x7E00, 0x7FFF)]
+    half = torch.tensor(bits, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    assert [find_non_finite(half[place : place + 1]) for place in range(8)] == 4 * [None] + 4 * [
+        (0,)
+    ]
+    assert find_non_finite(half) == (4,)
+
+
+def test_the_largest_numbers_of_half_precision_are_written(tmp_path):
+    path, largest = tmp_path / "features.parquet", torch.finfo(torch.float16).max
+    with writing_features(path, {}) as writer:
+        writer.write(rows(2), torch.full((2, 4), largest), torch.full((2, 3, 4), -largest))
+    assert read_features(path).pooled.unique().tolist() == [largest]
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_text_that_is_no_finite_number_is_refused_with_its_class(tmp_path, value):
+    texts = torch.zeros(2, 4)
+    texts[1, 3] = value
+    with pytest.raises(FeatureError, match=f"class 'dog': {value} is no finite number"):
+        write_texts(tmp_path / "texts.parquet", ["cat", "dog"], texts, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_extraction_leaves_no_file(tmp_path):
@@ -139,7 +193,7 @@ def test_another_parquet_file_is_refused_by_name(tmp_path):
 MEASURE = """
 import resource, sys
 from vtclip.features.store import FeatureSet
-print(sum(len(batch) for batch in FeatureSet([sys.argv[1]], budget=0)))
+print(sum(len(batch) for batch in FeatureSet([sys.argv[1]])))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

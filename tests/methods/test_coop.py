@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vtclip.cost import Shape
 from vtclip.features.prompts import PromptError, TextTower
 from vtclip.methods.base import Images, Prompts, Texts
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.zero_shot import ZeroShot
-from vtclip.settings import Settings
+from vtclip.settings import ConfigError, Settings
 from vtclip.training.optimise import optimise
 
 NAMES = ["ant", "polar_bear", "cow", "dog"]
@@ -85,3 +86,13 @@ def test_a_context_that_the_text_tower_cannot_read_is_refused_with_one_that_it_c
     method = CoOp(CoOpSettings(context=16))
     with pytest.raises(PromptError, match=r"(?s)'ant' make 20 tokens.*reads 16.*context: 12"):
         method.learner(method.start(prompted), prompted)
+
+
+def test_the_check_before_any_job_lets_the_longest_context_pass_that_the_tower_reads(prompted):
+    shape = Shape(5, 64, 64, context_length=16)
+    longest = CoOp(CoOpSettings(context=12))
+    longest.check(shape)
+    short = replace(prompted, prompts=replace(prompted.prompts, class_names=["ant"]))  # one token
+    longest.learner(longest.start(short), short)
+    with pytest.raises(ConfigError, match="context: 12"):
+        CoOp(CoOpSettings(context=13)).check(shape)

@@ -21,7 +21,7 @@ def table(tmp_path):
         for seed, (val, _) in seeds.items():
             run = tmp_path / f"{number}-{seed}.json"
             run.write_text(json.dumps({"val_accuracy": val}))
-            trials.append(Trial("a", variant, 4, seed, predictions, run))
+            trials.append(Trial("clip", "a", variant, 4, seed, predictions, run))
     return aggregate_ablation(trials, tmp_path / "ablation")
 
 

@@ -4,6 +4,9 @@ import pytest
 from vtclip.files import write_json
 from vtclip.results.aggregate import aggregate_results
 from vtclip.results.figures import mean_seconds, plot_accuracy, plot_cost
+from vtclip.results.provenance import list_differences
+from vtclip.results.render import render_latex, render_markdown, render_text
+from vtclip.results.runs import Source
 
 
 def write_predictions(path, accuracies):
@@ -21,13 +24,14 @@ def write_predictions(path, accuracies):
 @pytest.fixture
 def results(tmp_path):
     few = {(1, 1): 0.5, (1, 2): 0.7, (2, 1): 0.8, (2, 2): 0.8}
-    predictions = {
-        ("a", "zero_shot"): write_predictions(tmp_path / "az", {(0, 0): 0.4}),
-        ("a", "probe"): write_predictions(tmp_path / "ap", few),
-        ("b", "zero_shot"): write_predictions(tmp_path / "bz", {(0, 0): 0.2}),
-        ("b", "probe"): write_predictions(tmp_path / "bp", few | {(1, 1): 0.3, (1, 2): 0.3}),
-    }
-    return aggregate_results(predictions, tmp_path / "results")
+    zero_shot = {"a": {(0, 0): 0.4}, "b": {(0, 0): 0.2}}
+    probe = {"a": few, "b": few | {(1, 1): 0.3, (1, 2): 0.3}}
+    sources = [
+        Source("clip", dataset, method, write_predictions(tmp_path / f"{dataset}{method}", runs))
+        for dataset in ("a", "b")
+        for method, runs in (("zero_shot", zero_shot[dataset]), ("probe", probe[dataset]))
+    ]
+    return aggregate_results(sources, tmp_path / "results")
 
 
 def test_mean_and_sample_spread_over_seeds_are_in_percent(results):
@@ -52,7 +56,8 @@ def test_all_three_files_tell_the_same(results, tmp_path):
     assert pl.read_parquet(tmp_path / "results.parquet").equals(results)
     csv = pl.read_csv(tmp_path / "results.csv")
     assert csv.columns == [
-        "dataset", "method", "shots", "mean", "std", "seeds", "published", "difference",
+        "backbone", "dataset", "method", "shots", "mean", "std", "seeds", "published",
+        "difference",
     ]  # fmt: skip
     assert csv["mean"].to_list() == pytest.approx(results["mean"].to_list())
     markdown = (tmp_path / "results.md").read_text()
@@ -87,7 +92,48 @@ def test_the_cost_is_the_mean_seconds_of_a_methods_runs_at_each_number_of_shots(
         for method, found in runs.items()
     }
     assert mean_seconds(paths["probe"]) == {1: 2.0, 2: 5.0}
-    plot_cost(tmp_path / "results.parquet", paths, tmp_path / "cost")
+    found = [(("clip", "a", method), path) for method, files in paths.items() for path in files]
+    plot_cost(tmp_path / "results.parquet", found, tmp_path / "cost", {"probe": "The Probe"})
     drawn = (tmp_path / "cost.svg").read_text()
-    assert "<!-- probe -->" in drawn
+    assert "<!-- The Probe -->" in drawn
     assert "<!-- zero_shot -->" in drawn
+
+
+@pytest.fixture
+def two_backbones(results):
+    other = results.with_columns(backbone=pl.lit("large"), mean=pl.col("mean") + 10)
+    return pl.concat([results, other])
+
+
+def test_of_two_backbones_each_has_rows_and_panels_of_its_own(two_backbones, tmp_path):
+    two_backbones.write_parquet(tmp_path / "two.parquet")
+    text = render_text(two_backbones)
+    head = text.splitlines()[0].split()
+    assert head[:3] == ["dataset", "backbone", "method"]
+    assert "a        large     probe" in text
+    assert "| a       | large    | probe     |         | 70.0" in render_markdown(two_backbones)
+    assert "a & clip & zero" in render_latex(two_backbones)
+    plot_accuracy(tmp_path / "two.parquet", tmp_path / "two", {"a": "Data A", "b": "Data B"})
+    drawn = (tmp_path / "two.svg").read_text()
+    for panel in ("clip", "large"):
+        assert drawn.count(f"<!-- {panel} -->") == 3
+
+
+def test_a_footnote_tells_where_runs_differ_in_device_precision_or_version(tmp_path):
+    same = {"device_kind": "cpu", "precision": "float32", "versions": {"torch": "2.9.0"}}
+    others = [
+        {"device_kind": "cuda"},
+        {"versions": {"torch": "2.9.1"}},
+        {"versions": {"torch": "2.10.1"}},
+    ]
+    records = []
+    for number, change in enumerate([{}, *others]):
+        write_json(tmp_path / f"{number}.json", same | change)
+        records.append(tmp_path / f"{number}.json")
+    assert list_differences(records[:1]) == []
+    assert list_differences([records[0], records[2]]) == []  # only the last number differs
+    assert list_differences(records[:2]) == [
+        "Not all runs have the same device: cpu (1 runs), cuda (1 runs)."
+    ]
+    (told,) = list_differences([records[0], records[3]])
+    assert told == "Not all runs have the same version of torch: 2.9 (1 runs), 2.10 (1 runs)."

@@ -3,8 +3,9 @@ import polars as pl
 import pytest
 import torch
 
-from vtclip.features.store import write_texts
+from vtclip.features.texts import write_texts
 from vtclip.results.metrics import aggregate_metrics, calibration_error, measure
+from vtclip.results.runs import Source
 
 
 def test_the_calibration_error_equals_a_computation_bin_by_bin():
@@ -43,8 +44,8 @@ def test_accuracy_by_class_is_the_mean_over_seeds(tmp_path):
     ]
     pl.concat(runs).write_parquet(tmp_path / "predictions.parquet")
     found = aggregate_metrics(
-        {("a", "probe"): tmp_path / "predictions.parquet"},
-        {"a": tmp_path / "texts.parquet"},
+        [Source("clip", "a", "probe", tmp_path / "predictions.parquet")],
+        [tmp_path / "texts.parquet"],
         tmp_path / "metrics", tmp_path / "classes",
     )  # fmt: skip
     assert found.select("dataset", "method", "shots", "seeds").row(0) == ("a", "probe", 4, 2)

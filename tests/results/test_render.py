@@ -14,6 +14,7 @@ ALL_METHODS = ("zero_shot", "linear_probe", "tip_adapter_f", "vt_clip")
 def results(datasets=("dtd",), methods=("zero_shot", "vt_clip"), shots=(1, 16), published=None):
     rows = [
         {
+            "backbone": "clip",
             "dataset": dataset,
             "method": method,
             "shots": k,
@@ -58,8 +59,10 @@ def test_the_latex_table_is_one_of_booktabs_with_escaped_names():
 
 
 def published(**numbers):
-    rows = [("vt_clip", dataset, 16, number, "a paper") for dataset, number in numbers.items()]
-    schema = ["method", "dataset", "shots", "published", "source"]
+    rows = [
+        ("clip", "vt_clip", dataset, 16, number, "a paper") for dataset, number in numbers.items()
+    ]
+    schema = ["backbone", "method", "dataset", "shots", "published", "source"]
     return pl.DataFrame(rows, schema=schema, orient="row", schema_overrides={"shots": pl.Int32})
 
 
@@ -78,3 +81,11 @@ def test_the_mean_has_a_published_number_where_every_dataset_has_one():
     mean = {"dataset": "mean", "method": "vt_clip", "shots": 16}
     assert both.filter(**mean)["published"].to_list() == [75.0]
     assert one.filter(**mean)["published"].to_list() == [None]
+
+
+def test_methods_are_shown_by_their_titles():
+    titles = {"vt_clip": "VT-CLIP"}
+    for render in (render_text, render_markdown, render_latex):
+        shown = render(results(), titles=titles)
+        assert "VT-CLIP" in shown
+        assert "vt_clip" not in shown

@@ -4,7 +4,8 @@ import torch
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score
 
-from vtclip.features.store import write_texts, writing_features
+from vtclip.features.store import writing_features
+from vtclip.features.texts import write_texts
 from vtclip.training.predict import Run, predict_test
 
 

@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
 from typing import ClassVar
 
 import polars as pl
@@ -10,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from vtclip import methods
-from vtclip.features.store import write_texts, writing_features
+from vtclip.features.store import read_features, writing_features
+from vtclip.features.texts import write_texts
 from vtclip.methods.base import Method
 from vtclip.training.optimise import TrainingError
 from vtclip.training.train import train_head
@@ -20,40 +20,37 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def on_disk(tmp_path, task):
-    """Texts, shots and features files; the features hold more images than the shots."""
+    """Texts, and the features of a run: one training and one validation image a class."""
     write_texts(
         tmp_path / "texts.parquet", list("abcd"), task.texts.features, {"logit_scale": 50.0}
     )
-    images = pl.DataFrame(
-        {
-            "image": [f"{split}{row}.png" for split in ("train", "val") for row in range(12)],
-            "label": task.train.labels.tolist() * 2,
-            "split": ["train"] * 12 + ["val"] * 12,
-        },
-        schema_overrides={"label": pl.Int32},
-    )
-    views = pl.concat(
+    picked = [9, 0, 6, 3]  # in an order of their own
+    images = {
+        split: pl.DataFrame(
+            {"image": [f"{split}{row}.png" for row in picked], "label": task.train.labels[picked]},
+            schema_overrides={"label": pl.Int32},
+        ).with_columns(split=pl.lit(split))
+        for split in ("train", "val")
+    }
+    views = pl.DataFrame({"view": [0, 1]})
+    rows = pl.concat(
         [
-            images.filter(split="train").join(pl.DataFrame({"view": [0, 1]}), how="cross"),
-            images.filter(split="val").with_columns(view=pl.lit(0, pl.Int64)),
+            images["train"].join(views, how="cross", maintain_order="left_right"),
+            images["val"].with_columns(view=pl.lit(0, pl.Int64)),
         ]
     )
-    pooled = torch.cat([task.train.pooled.flatten(0, 1), task.val.pooled.flatten(0, 1)])
-    spatial = torch.cat([task.train.spatial.flatten(0, 1), task.val.spatial.flatten(0, 1)])
-    with writing_features(tmp_path / "features.parquet", {}) as writer:
-        writer.write(views, pooled, spatial)
-    # One image a class, in an order of their own.
-    picked = images[[9, 0, 6, 3, 21, 12, 18, 15]].with_columns(class_name=pl.lit("?"))
-    picked.write_parquet(tmp_path / "shots.parquet")
+    pooled = [shots.pooled[picked].flatten(0, 1) for shots in (task.train, task.val)]
+    spatial = [shots.spatial[picked].flatten(0, 1) for shots in (task.train, task.val)]
+    with writing_features(tmp_path / "features.parquet", {"backbone": "small"}) as writer:
+        writer.write(rows, torch.cat(pooled), torch.cat(spatial))
     return tmp_path
 
 
 def train(folder, method="vt_clip", settings=None, few_shot=True):
     train_head(
         method, settings or {}, folder / "texts.parquet",
-        folder / "shots.parquet" if few_shot else None,
         folder / "features.parquet" if few_shot else None,
-        folder / "run", seed=1, device=CPU,
+        folder / "run", shots=1, seed=1, device=CPU,
     )  # fmt: skip
     return json.loads((folder / "run" / "run.json").read_text())
 
@@ -70,7 +67,13 @@ def test_a_run_leaves_head_history_and_the_exact_settings(on_disk):
     )
 
 
-def test_only_the_picked_images_are_learned_from(on_disk, task):
+def test_the_record_tells_what_the_head_was_made_with(on_disk):
+    run = train(on_disk, settings={"epochs": 1})
+    assert (run["device_kind"], run["precision"]) == ("cpu", "float32")
+    assert run["features"]["backbone"] == "small"
+
+
+def test_each_image_is_learned_with_its_own_label(on_disk, task):
     train(on_disk, "linear_probe", {"inverse_regularisation": [1e6]})
     head = load_file(on_disk / "run" / "head.safetensors")
     pooled = torch.nn.functional.normalize(task.train.pooled[:, 0].half().float(), dim=-1)
@@ -101,8 +104,7 @@ def test_a_method_is_given_what_it_declares_and_no_more(on_disk, monkeypatch, ne
 
     for name, value in needs.items():
         monkeypatch.setattr(Curious, name, value, raising=False)
-    monkeypatch.setitem(sys.modules, "curious", SimpleNamespace(Curious=Curious))
-    monkeypatch.setitem(methods._REGISTRY, "curious", "curious:Curious")
+    monkeypatch.setattr(type(methods.METHODS), "__getitem__", lambda _, name: Curious)
     train(on_disk, "curious")
     (task,) = Curious.seen
     assert task.train.pooled.shape == (4, views, 16)
@@ -118,8 +120,8 @@ def test_a_method_is_given_what_it_declares_and_no_more(on_disk, monkeypatch, ne
 def test_a_training_job_imports_no_library_that_its_method_does_not_need(on_disk, method, needed):
     code = (
         "import sys, torch; from vtclip.training.train import train_head; "
-        f"train_head({method!r}, {{}}, 'texts.parquet', 'shots.parquet', 'features.parquet', "
-        "'run', seed=1, device=torch.device('cpu')); "
+        f"train_head({method!r}, {{}}, 'texts.parquet', 'features.parquet', "
+        "'run', shots=1, seed=1, device=torch.device('cpu')); "
         "heavy = {'open_clip', 'torchvision', 'sklearn', 'snakemake', 'matplotlib', "
         "'pandas', 'torch._dynamo'}; "
         "print(*heavy & set(sys.modules))"
@@ -132,18 +134,28 @@ def test_a_training_job_imports_no_library_that_its_method_does_not_need(on_disk
     assert found - brought_along == needed
 
 
+def leave_training_images_alone(folder):
+    """Take the validation images out of the features."""
+    features = read_features(folder / "features.parquet")
+    rows = features.rows["split"] == "train"
+    with writing_features(folder / "features.parquet", {}) as writer:
+        writer.write(
+            features.rows.filter(rows),
+            features.pooled[rows.to_torch()],
+            features.spatial[rows.to_torch()],
+        )
+
+
 @pytest.mark.parametrize(
     ("method", "settings"),
     [("linear_probe", {}), ("tip_adapter", {}), ("vt_clip", {"select": "val"})],
 )
 def test_without_validation_images_a_method_that_chooses_on_them_says_so(on_disk, method, settings):
-    shots = pl.read_parquet(on_disk / "shots.parquet")
-    shots.filter(split="train").write_parquet(on_disk / "shots.parquet")
+    leave_training_images_alone(on_disk)
     with pytest.raises(TrainingError, match=r"there are none.*Give the dataset a validation split"):
         train(on_disk, method, settings)
 
 
 def test_without_validation_images_a_method_that_chooses_nothing_trains_all_the_same(on_disk):
-    shots = pl.read_parquet(on_disk / "shots.parquet")
-    shots.filter(split="train").write_parquet(on_disk / "shots.parquet")
+    leave_training_images_alone(on_disk)
     assert train(on_disk, settings={"epochs": 1})["val_accuracy"] is None

@@ -2,53 +2,30 @@
 
 import hashlib
 import logging
-import os
-import shutil
-import time
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
-import httpx
 from filelock import FileLock
-from tqdm import tqdm
 
+from vtclip.data.download import (
+    PAUSE,
+    Expected,
+    TransientError,
+    VerdictError,
+    checksum_of,
+    download_file,
+    verify_file,
+)
 from vtclip.files import write_json, write_text
 
 logger = logging.getLogger(__name__)
 
-TRIES = 5  # at each address
-PAUSE = 1.0  # seconds before the second try, doubled before each further one
-LONGEST_PAUSE = 60.0  # seconds, also where a server's Retry-After asks for more
-TIMEOUT = httpx.Timeout(30.0)  # seconds without a single byte
-DRIVE = "gdrive:"  # an address of this form is a file's id on Google Drive
-BUSY = {429, 500, 502, 503, 504}  # statuses that may pass
-
 
 class FetchError(RuntimeError):
     """A file that could not be had from any address."""
-
-
-class _RefusedError(Exception):
-    """Why an address gave nothing; trying it again would not help."""
-
-
-class _InterruptedError(Exception):
-    """Why a try ended early; `pause` is the wait that the server asked for, in seconds."""
-
-    def __init__(self, reason: str, pause: float | None = None) -> None:
-        super().__init__(reason)
-        self.pause = pause
-
-
-class Expected(NamedTuple):
-    """What a file must be: its length in bytes and checksums, each None where it is not known."""
-
-    bytes: int | None = None
-    sha256: str | None = None
-    md5: str | None = None
 
 
 def fetch_archive(
@@ -62,8 +39,9 @@ def fetch_archive(
     """Make sure that a file is there and is the right one, and write a receipt.
 
     A file that is already at `destination` is verified and used. Otherwise the addresses are
-    tried in order. What has come so far stays in `<destination>.part`, and the next try, or the
-    next run, goes on from there.
+    tried in order. What has come so far from an address stays in a part of its own, and the next
+    try, or the next run, goes on from there. Where every address has said that it does not have
+    the file, a marker beside it says so; a network that is down is no such verdict.
 
     Args:
         addresses: http(s) addresses, `gdrive:<id>`, or paths of local files, best first.
@@ -88,9 +66,10 @@ def fetch_archive(
             "file": destination.name,
             "address": address,
             "bytes": destination.stat().st_size,
-            "sha256": expected.sha256 or _checksum(destination, "sha256"),
+            "sha256": expected.sha256 or checksum_of(destination, "sha256"),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        _remove_parts(destination)
     write_json(receipt, content)
     marker_of(destination).unlink(missing_ok=True)
     return content
@@ -100,6 +79,13 @@ def marker_of(archive: str | Path) -> Path:
     """The file that says that an archive could not be had, and why."""
     archive = Path(archive)
     return archive.with_name(f"{archive.name}.unavailable")
+
+
+def part_of(archive: str | Path, address: str) -> Path:
+    """What has come of an archive from one address: another one may have other bytes."""
+    archive = Path(archive)
+    owner = hashlib.sha256(address.encode()).hexdigest()[:8]
+    return archive.with_name(f"{archive.name}.{owner}.part")
 
 
 def mirror_addresses(mirror: str | None, dataset: str, file: str, urls: Sequence[str]) -> list[str]:
@@ -119,8 +105,8 @@ def _use_existing(destination: Path, expected: Expected) -> str | None:
     if not destination.is_file():
         return None
     try:
-        _verify(destination, expected)
-    except _RefusedError as reason:
+        verify_file(destination, expected)
+    except VerdictError as reason:
         raise FetchError(
             f"{destination}: the file that lies there is not the right one: {reason}. "
             "Move it away, or put the right one in its place. It was left as it is."
@@ -133,174 +119,35 @@ def _try_addresses(
     addresses: Sequence[str], destination: Path, expected: Expected, pause: float
 ) -> str:
     """Fetch from the first address that has the right file, and give that address."""
-    reasons = []
+    reasons, verdicts = [], 0
     for address in addresses:
-        part = destination.with_name(f"{destination.name}.part")
+        part = part_of(destination, address)
         try:
-            _fetch(address, part, expected, pause)
-            _verify(part, expected)
-        except _RefusedError as reason:
-            part.unlink(missing_ok=True)
+            download_file(address, part, expected, pause=pause)
+        except (VerdictError, TransientError) as reason:
             logger.warning("%s: %s", address, reason)
             reasons.append(f"  {address}: {reason}")
-            continue
-        except _InterruptedError as reason:
-            logger.warning("%s: %s", address, reason)
-            reasons.append(f"  {address}: {reason}")
-            continue
-        part.replace(destination)
-        return address
+            if isinstance(reason, VerdictError):
+                verdicts += 1
+                part.unlink(missing_ok=True)
+        else:
+            part.replace(destination)
+            return address
     told = "\n".join(reasons) or "  no address is known: it takes an account"
     message = (
         f"{destination.name} could not be had:\n{told}\n"
         f"Put the file at {destination} by hand, and run again."
     )
-    write_text(marker_of(destination), message + "\n")
+    if verdicts == len(addresses):
+        write_text(marker_of(destination), message + "\n")
+    else:
+        message += " Or only run again: it goes on where a connection broke off."
     raise FetchError(message)
 
 
-def _fetch(address: str, part: Path, expected: Expected, pause: float) -> None:
-    """Fetch one address into `part`, with as many tries as it takes."""
-    if address.startswith(DRIVE):
-        return _fetch_from_drive(address.removeprefix(DRIVE), part)
-    if urlsplit(address).scheme not in ("http", "https"):
-        return _copy(Path(address.removeprefix("file://")), part)
-    for number in range(1, TRIES + 1):
-        try:
-            return _download(address, part, expected)
-        except (_InterruptedError, httpx.RequestError) as error:
-            reason = f"{error or type(error).__name__} (try {number} of {TRIES})"
-            if number == TRIES:
-                raise _InterruptedError(reason) from None
-            asked = error.pause if isinstance(error, _InterruptedError) else None
-            wait = min(LONGEST_PAUSE, max(asked or 0.0, pause * 2 ** (number - 1)))
-            logger.warning("%s: %s; again in %.1f s", address, reason, wait)
-            time.sleep(wait)
-    raise AssertionError("unreachable")
-
-
-def _download(address: str, part: Path, expected: Expected) -> None:
-    """One GET, from where `part` ends; HEAD is refused by some servers, so it is never asked."""
-    have = part.stat().st_size if part.is_file() else 0
-    if have and expected.bytes is not None and have >= expected.bytes:
-        return None  # whole, or too long: the checksum will tell
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with httpx.stream(
-        "GET", address, headers=headers, follow_redirects=True, timeout=TIMEOUT
-    ) as response:
-        if response.status_code == 416:  # nothing beyond what we have
-            part.unlink(missing_ok=True)
-            raise _InterruptedError("the server does not go on from where the download stopped")
-        _check_response(response, expected)
-        resumed = response.status_code == 206
-        if resumed and not _starts_at(response, have):
-            part.unlink(missing_ok=True)
-            raise _InterruptedError("the server goes on from another place than was asked")
-        if have and not resumed:
-            logger.info("%s: the server sends the file from its start", address)
-        length = _length_of(response, have if resumed else 0)
-        with part.open("ab" if resumed else "wb") as file:
-            _write(response, file, have if resumed else 0, expected.bytes or length)
-    size = part.stat().st_size
-    whole = expected.bytes if expected.bytes is not None else length
-    if whole is not None and size < whole:
-        raise _InterruptedError(f"the connection closed after {size:,} of {whole:,} bytes")
-    return None
-
-
-def _check_response(response: httpx.Response, expected: Expected) -> None:
-    status = response.status_code
-    if status in BUSY:
-        raise _InterruptedError(f"status {status}", _seconds(response.headers.get("Retry-After")))
-    if status not in (200, 206):
-        raise _RefusedError(f"status {status}")
-    kind = response.headers.get("Content-Type", "")
-    if kind.startswith("text/html"):
-        raise _RefusedError("a web page came in place of the file")
-    announced = _length_of(response, 0) if status == 200 else None
-    if None not in (announced, expected.bytes) and announced != expected.bytes:
-        raise _RefusedError(
-            f"the server announces {announced:,} bytes, expected {expected.bytes:,}"
-        )
-
-
-def _write(response: httpx.Response, file: Any, have: int, whole: int | None) -> None:
-    """Append what comes, with progress; stop where more comes than should."""
-    with tqdm(
-        total=whole, initial=have, unit="B", unit_scale=True, mininterval=5, desc=response.url.host
-    ) as bar:
-        try:
-            # Without a chunk size: what was buffered to fill one would be lost with the connection.
-            for chunk in response.iter_raw():
-                file.write(chunk)
-                have += len(chunk)
-                bar.update(len(chunk))
-                if whole is not None and have > whole:
-                    raise _RefusedError(f"more than the expected {whole:,} bytes came")
-        except httpx.RemoteProtocolError:
-            raise _InterruptedError(f"the connection closed after {have:,} bytes") from None
-        finally:
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _starts_at(response: httpx.Response, have: int) -> bool:
-    """Whether a partial answer begins where our part ends."""
-    return response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-
-
-def _length_of(response: httpx.Response, have: int) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    return have + int(length) if length.isdigit() else None
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    return float(retry_after) if retry_after and retry_after.isdigit() else None
-
-
-def _copy(source: Path, part: Path) -> None:
-    if not source.is_file():
-        raise _RefusedError("there is no such file")
-    shutil.copyfile(source, part)
-
-
-def _fetch_from_drive(file_id: str, part: Path) -> None:
-    """Google Drive asks before it gives large files; gdown knows how to answer."""
-    import gdown
-
-    try:
-        gdown.download(id=file_id, output=str(part), quiet=False)
-    except Exception as error:  # gdown raises what its requests raise
-        raise _InterruptedError(f"Google Drive: {error}") from None
-    if not part.is_file():
-        raise _InterruptedError("Google Drive gave nothing")
-
-
-def _verify(path: Path, expected: Expected) -> None:
-    """Check length, then checksum.
-
-    Raises:
-        _RefusedError: with what was expected and what was found.
-    """
-    size = path.stat().st_size
-    if expected.bytes is not None and size != expected.bytes:
-        raise _RefusedError(f"expected {expected.bytes:,} bytes, found {size:,}")
-    for kind in ("sha256", "md5"):
-        wanted = getattr(expected, kind)
-        if wanted is not None:
-            found = _checksum(path, kind)
-            if found != wanted:
-                raise _RefusedError(f"expected {kind} {wanted}, found {found}")
-            return
-
-
-def _checksum(path: Path, kind: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
-
-
-def read_markers(archives: Sequence[Path]) -> Iterator[str]:
-    """What the markers of these archives say."""
-    for archive in archives:
-        if marker_of(archive).is_file() and not archive.is_file():
-            yield marker_of(archive).read_text(encoding="utf-8").strip()
+def _remove_parts(destination: Path) -> None:
+    """Remove what other addresses, and gdown for them, have left of a file that is whole now."""
+    parts = re.compile(re.escape(destination.name) + r"\.[0-9a-f]{8}\.part.*")
+    for path in destination.parent.iterdir():
+        if parts.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -4,31 +4,42 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from vtclip.data.fetch import marker_of
-from vtclip.experiment import ArchiveFile, Dataset
-
-ARCHIVES = Path("resources/archives")
-IMAGES = Path("resources/images")
+from vtclip.data.fetch import marker_of, mirror_addresses
+from vtclip.dataset import ArchiveFile, Dataset, read_dataset
+from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
 
 
 def archive_path(name: str, file: str) -> Path:
     """Where an archive of the dataset `name` lies."""
-    return ARCHIVES / name / file
+    return Path(ARCHIVE.format(dataset=name, file=file))
 
 
 def archive_receipt(name: str, file: str) -> Path:
     """The receipt that says that an archive is whole."""
-    return ARCHIVES / name / f"{file}.json"
+    return Path(ARCHIVE_RECEIPT.format(dataset=name, file=file))
 
 
 def images_folder(name: str, dataset: Dataset) -> Path:
     """The folder that the manifest's image paths start from."""
-    return IMAGES / name if dataset.folder is None else Path(dataset.folder)
+    return Path(IMAGES.format(dataset=name) if dataset.folder is None else dataset.folder)
 
 
 def images_receipt(name: str, dataset: Dataset) -> Path | None:
     """The receipt that says that the images are all unpacked; None for a folder of one's own."""
-    return IMAGES / f"{name}.json" if dataset.folder is None else None
+    return Path(IMAGES_RECEIPT.format(dataset=name)) if dataset.folder is None else None
+
+
+def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:
+    """Where to fetch an archive from, best first, as the dataset's file says it now.
+
+    Args:
+        name: the dataset's name.
+        file: the archive's name.
+        mirror: the experiment's mirror, or None.
+    """
+    archives = read_dataset(name).archives
+    urls = next(archive.urls for archive in archives if archive.file == file)
+    return mirror_addresses(mirror, name, file, urls)
 
 
 def list_contents(dataset: Dataset) -> str | None:
@@ -37,9 +48,17 @@ def list_contents(dataset: Dataset) -> str | None:
         return None
     digest = hashlib.sha256()
     for path in sorted(Path(dataset.folder).rglob("*")):
-        status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{path}\0{_describe(path)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _describe(path: Path) -> str:
+    """Size and time; a link that leads nowhere, or a file that has just gone, has neither."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_size}\0{status.st_mtime_ns}"
 
 
 def explain_missing(name: str, dataset: Dataset, mirror: str | None, config: str) -> str | None:
@@ -58,11 +77,12 @@ def explain_missing(name: str, dataset: Dataset, mirror: str | None, config: str
     if receipt is None or receipt.is_file():
         return None
     files = [archive for archive in dataset.archives if not _is_there(name, archive)]
+    folder = archive_path(name, "").as_posix()
     failed = [a.file for a in files if marker_of(archive_path(name, a.file)).is_file()]
     if failed:
         what = f"{_join(failed)} could not be had on an earlier run"
         where = (
-            f"put it into {ARCHIVES / name}/ by hand, or delete "
+            f"put it into {folder}/ by hand, or delete "
             f"{marker_of(archive_path(name, failed[0]))} to try again"
         )
     else:
@@ -70,7 +90,7 @@ def explain_missing(name: str, dataset: Dataset, mirror: str | None, config: str
         if not closed:
             return None
         what = f"{_join(closed)} can only be had with an account"
-        where = f"get it from {dataset.source} and put it into {ARCHIVES / name}/"
+        where = f"get it from {dataset.source} and put it into {folder}/"
     return (
         f"{name} is left out: {what}.\n  To have it: {where}.\n"
         f"  To leave it out for good: take '{name}' from `datasets:` in {config}."

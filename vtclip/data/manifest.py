@@ -1,13 +1,15 @@
 """The manifest: every image of a dataset with its label, class name and split."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from vtclip.data.layouts import SPLITS, ManifestError, read_coop_split, read_layout
-from vtclip.files import writing
+from vtclip.data.layouts import SPLITS, ManifestError, read_layout
+from vtclip.data.layouts import read_coop_split as read_coop_split  # others call it from here
+from vtclip.files import write_receipt, writing
 
 
 def prepare_manifest(
@@ -15,22 +17,27 @@ def prepare_manifest(
 ) -> pl.DataFrame:
     """Write the manifest of a dataset, once it is seen to be what the dataset's file promises.
 
+    The images that the dataset's file leaves out are named in the file's metadata, as JSON under
+    `left_out`.
+
     Args:
         dataset: the dataset's file, as plain values.
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
 
     Raises:
-        ManifestError: a split file that is missing or of another form, other counts, or images
-            that are not there.
+        ManifestError: a split file that is missing or of another form, other counts, images that
+            are not there, or a class with none that is not left out.
     """
     manifest = read_layout(dataset, images)
     if dataset["counts"] is not None:
         _check_counts(manifest, dataset["counts"], Path(images))
-    manifest = _leave_out(manifest, dataset.get("leave_out", []), Path(images))
+    left_out = list(dataset.get("leave_out", []))
+    manifest = _leave_out(manifest, left_out, Path(images))
     _check_images(manifest, Path(images))
     with writing(destination) as temporary:
-        manifest.write_parquet(temporary)
+        manifest.write_parquet(temporary, metadata={"left_out": json.dumps(left_out)})
+    write_receipt(destination)
     return manifest
 
 
@@ -46,7 +53,17 @@ def _leave_out(manifest: pl.DataFrame, names: Sequence[str], images: Path) -> pl
     unknown = sorted(set(names) - set(manifest["image"]))
     if unknown:
         raise ManifestError(f"{images}: leave_out: the split has no '{unknown[0]}'.")
-    return manifest.filter(~pl.col("image").is_in(list(names)))
+    kept = manifest.filter(~pl.col("image").is_in(list(names)))
+    lost = manifest.filter(~pl.col("label").is_in(kept["label"].unique().implode()))
+    if not lost.is_empty():
+        # Texts are one a label: without this class those of the later ones would move down.
+        name, count = lost["class_name"][0], lost.filter(label=lost["label"][0]).height
+        raise ManifestError(
+            f"{images}: leave_out names all {count} images of class '{name}', and its label would "
+            "be missing. Mend one of them and take it from leave_out, or take the whole class away "
+            "from the split, so that the later ones are numbered anew."
+        )
+    return kept
 
 
 def _check_images(manifest: pl.DataFrame, images: Path) -> None:
@@ -56,6 +73,3 @@ def _check_images(manifest: pl.DataFrame, images: Path) -> None:
         raise ManifestError(
             f"{images}: {len(missing)} of {manifest.height} images of the split are missing:{shown}"
         )
-
-
-__all__ = ["ManifestError", "prepare_manifest", "read_coop_split"]

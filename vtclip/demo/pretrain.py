@@ -11,7 +11,7 @@ from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import save_file
 
 from vtclip.demo.glyphs import NAMES, PRETRAINING_FONTS, distort, draw_sheet
-from vtclip.files import writing
+from vtclip.files import write_receipt, writing
 from vtclip.logs import progress
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ def pretrain_backbone(
     logger.info("Loss %.3f at the start, %.3f over the last 50 steps.", losses[0], final)
     with writing(destination) as temporary:
         save_file(model.state_dict(), temporary)
+    write_receipt(destination)
     return final
 
 

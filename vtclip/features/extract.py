@@ -1,5 +1,6 @@
-"""Features of class names, of the shots of a seed, and of the test images."""
+"""Features of class names, of the sampled images of a run, and of the test images."""
 
+import importlib.metadata
 import logging
 import time
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from vtclip.features.backbone import Backbone
 from vtclip.features.pictures import PictureError, open_picture
-from vtclip.features.store import write_texts, writing_features
+from vtclip.features.store import writing_features
+from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
+from vtclip.files import write_receipt
 from vtclip.logs import progress
 
 logger = logging.getLogger(__name__)
@@ -41,48 +44,47 @@ def extract_texts(
     texts = backbone.encode_classes(names, templates)
     metadata = describe(backbone) | {"templates": list(templates)}
     write_texts(destination, names, texts, metadata)
+    write_receipt(destination)
 
 
 def extract_shots(
     backbone: Backbone,
-    shots: Sequence[str | Path],
+    shots: str | Path,
     images: str | Path,
     destination: str | Path,
     *,
-    views: int,
+    number: int,
     scale: tuple[float, float],
     flip: bool,
     seed: int,
     batch_size: int,
     workers: int,
-    left_out: Sequence[str] = (),
 ) -> None:
-    """Write the features of all images that any number of shots of one seed uses.
+    """Write the features of the sampled images of one run, in sampled order.
 
     Training images come in all views, validation images in the test view.
 
     Args:
         backbone: the frozen CLIP.
-        shots: the Parquet files of this seed's shots.
+        shots: the Parquet file of the sampled images.
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
-        views: random views beside the test view.
+        number: random views beside the test view.
         scale: smallest and largest share of the image's area in a random view.
         flip: whether half of the random views are mirrored.
         seed: of the random views.
         batch_size: views a forward pass.
         workers: processes that decode images.
-        left_out: images that the dataset's file leaves out, for the record.
 
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
-    rows = pl.concat([pl.read_parquet(path) for path in shots]).unique(maintain_order=True)
-    train = rows.filter(split="train").join(pl.DataFrame({"view": range(views + 1)}), how="cross")
+    rows = pl.read_parquet(shots)
+    views = pl.DataFrame({"view": range(number + 1)})
+    train = rows.filter(split="train").join(views, how="cross", maintain_order="left_right")
     val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
     look = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
-    metadata = {"views": views, "scale": list(scale), "flip": flip, "seed": seed}
-    metadata |= {"left_out": list(left_out)}
+    metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
     _extract(backbone, pl.concat([train, val]), look, images, destination, metadata,
              batch_size=batch_size, workers=workers)  # fmt: skip
 
@@ -96,7 +98,6 @@ def extract_test(
     shard: tuple[int, int] = (1, 1),
     batch_size: int,
     workers: int,
-    left_out: Sequence[str] = (),
 ) -> None:
     """Write the features of a dataset's test images, in the test view.
 
@@ -108,13 +109,12 @@ def extract_test(
         shard: (i, n) for the i-th of n parts of nearly the same size, counted from 1.
         batch_size: images a forward pass.
         workers: processes that decode images.
-        left_out: images that the dataset's file leaves out, for the record.
 
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
     rows = pl.read_parquet(manifest).filter(split="test").with_columns(view=pl.lit(0, pl.Int64))
-    metadata = {"shard": list(shard), "left_out": list(left_out)}
+    metadata = {"shard": list(shard)}
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
     look = Views(backbone.preprocess, backbone.image_size, scale=(1.0, 1.0), flip=False, seed=0)
     _extract(backbone, rows[start:end], look, images, destination, metadata,
@@ -127,9 +127,14 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "backbone": backbone.name,
         "pretrained": backbone.pretrained,
         "weights_sha256": backbone.weights_sha256,
+        "precision": backbone.precision,
         "spatial": backbone.spatial,
         "image_size": backbone.image_size,
         "logit_scale": backbone.logit_scale,
+        "device_kind": backbone.device.type,
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")
+        },
     }
 
 
@@ -192,6 +197,7 @@ def _extract(
                 + "\n  ".join(dict.fromkeys(unreadable))
                 + "\nMend them, or name them under `leave_out:` in the dataset's file."
             )
+    write_receipt(destination)
     rate = rows.height / (time.perf_counter() - started)
     logger.info(
         "%d views of %d images, %.1f a second.", rows.height, rows["image"].n_unique(), rate

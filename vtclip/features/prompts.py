@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vtclip.devices import half_precision
-from vtclip.features.backbone import Backbone
+from vtclip.features.backbone import Backbone, load_backbone
 
 PLACEHOLDER = "X"  # one token for each learned word, as in CoOp
 
@@ -91,3 +91,8 @@ class TextTower:
                     f"coop: context: {words} words and '{name}' make {length} tokens; the text "
                     f"tower reads {longest}.\n  write:\n    context: {words - length + longest}"
                 )
+
+
+def load_text_tower(name: str, **options: Any) -> TextTower:
+    """The text tower of a backbone; arguments as for `load_backbone`."""
+    return TextTower(load_backbone(name, **options))

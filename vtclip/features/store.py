@@ -6,6 +6,7 @@ single number, and read ten times slower (`benchmarks/store.py`).
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,15 +19,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from vtclip.features.columns import from_binary, read_columns, to_binary, to_column, to_tensor
+from vtclip.features.columns import (
+    find_non_finite,
+    from_binary,
+    read_columns,
+    to_binary,
+    to_column,
+    to_tensor,
+)
 from vtclip.files import writing
 
 METADATA_KEY = b"vtclip"
 ROW_COLUMNS = ("image", "label", "split", "view")
-BUDGET = 2 << 30  # bytes of features that a process keeps
 # What must be the same in files that are used together.
 ORIGIN = (
-    "backbone", "pretrained", "weights_sha256", "spatial", "image_size", "tokens", "dim", "width",
+    "backbone", "pretrained", "weights_sha256", "precision", "spatial", "image_size", "tokens",
+    "dim", "width",
 )  # fmt: skip
 
 
@@ -74,7 +82,12 @@ class FeatureWriter:
             rows: image, label, split, view; B rows.
             pooled: (B, D).
             spatial: (B, N, D).
+
+        Raises:
+            FeatureError: a number that is none, or that half precision cannot hold; with its image.
         """
+        pooled = _to_half(pooled, "pooled", rows)
+        spatial = _to_half(spatial, "spatial", rows)
         columns: dict[str, Any] = {
             "image": rows["image"].to_arrow().cast(pa.string()),
             "label": rows["label"].cast(pl.Int32).to_arrow(),
@@ -138,48 +151,32 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 class FeatureSet:
     """The features of one or more files, in bounded memory.
 
-    Going through it gives a batch for each row group of the files. What fits the budget is kept
-    from the first time on; a larger set is read anew each time, one row group in memory.
+    Going through it gives a batch for each row group of the files, read anew each time: one row
+    group is in memory.
 
     Args:
         paths: feature files with the same origin, such as the shards of a test set.
         spatial: whether to read the spatial features too; they are most of a file.
-        budget: bytes that may be kept.
 
     Raises:
         FeatureError: a file that is no feature file, or one of another origin.
     """
 
-    def __init__(
-        self, paths: Sequence[str | Path], *, spatial: bool = True, budget: int = BUDGET
-    ) -> None:
+    def __init__(self, paths: Sequence[str | Path], *, spatial: bool = True) -> None:
         self.paths = [Path(path) for path in paths]
         self.spatial = spatial
         self.metadata = read_metadata(self.paths[0])
         for path in self.paths[1:]:
             check_origin(path, read_metadata(path), self.paths[0], self.metadata)
         self.rows = pl.concat([_read_rows(path) for path in self.paths])
-        numbers = self.metadata["dim"]
-        if spatial:
-            numbers += self.metadata["tokens"] * self.metadata["width"]
-        self.fits = 2 * numbers * self.rows.height <= budget
-        self._kept: list[FeatureBatch] = []
 
     def __len__(self) -> int:
         return self.rows.height
 
     def __iter__(self) -> Iterator[FeatureBatch]:
-        if self._kept:
-            yield from self._kept
-            return
-        kept = []
         for path in self.paths:
             for _, read in _row_groups(path, self.metadata, self.spatial):
-                batch = read()
-                if self.fits:
-                    kept.append(batch)
-                yield batch
-        self._kept = kept
+                yield read()
 
     def take(self, rows: Sequence[int]) -> FeatureBatch:
         """The rows with these numbers, in this order; row groups without any are not read."""
@@ -208,7 +205,7 @@ def read_features(path: str | Path, *, spatial: bool = True) -> FeatureBatch:
         path: the Parquet file.
         spatial: whether to read the spatial features too; they are most of the file.
     """
-    return _join(list(FeatureSet([path], spatial=spatial, budget=0)))
+    return _join(list(FeatureSet([path], spatial=spatial)))
 
 
 def check_origin(
@@ -231,6 +228,21 @@ def check_origin(
                 f"{path}: {key}: expected {expected[key]!r}, as in {other}, found {found[key]!r}. "
                 "Delete the older of the two and run again."
             )
+
+
+def _to_half(features: torch.Tensor, column: str, rows: pl.DataFrame) -> torch.Tensor:
+    """The features of these rows in main memory and half precision, once they are seen to fit."""
+    half = features.to("cpu", torch.float16)
+    place = find_non_finite(half)
+    if place is None:
+        return half
+    image, view, value = rows["image"][place[0]], rows["view"][place[0]], features[place].item()
+    reason = (
+        "is not a number"
+        if math.isnan(value)
+        else f"does not fit half precision (largest: {torch.finfo(torch.float16).max:.0f})"
+    )
+    raise FeatureError(f"{image}, view {view}: {column}: {value} {reason}.")
 
 
 def _read_rows(path: Path) -> pl.DataFrame:
@@ -269,39 +281,3 @@ def _join(batches: Sequence[FeatureBatch]) -> FeatureBatch:
         torch.cat(spatial) if spatial else None,
         batches[0].metadata,
     )
-
-
-def write_texts(
-    path: str | Path, class_names: Sequence[str], texts: torch.Tensor, metadata: Mapping[str, Any]
-) -> None:
-    """Write one text feature a class.
-
-    Args:
-        path: the Parquet file.
-        class_names: K names, by label.
-        texts: (K, D) float32 of unit length.
-        metadata: what made them, with the backbone's `logit_scale`.
-    """
-    table = pa.table(
-        {
-            "label": pa.array(range(len(class_names)), pa.int32()),
-            "class_name": pa.array(class_names, pa.string()),
-            "text": pa.FixedSizeListArray.from_arrays(
-                pa.array(texts.float().flatten().cpu().numpy()), texts.shape[1]
-            ),
-        }
-    )
-    with writing(path) as temporary:
-        encoded = json.dumps(dict(metadata)).encode()
-        pq.write_table(table.replace_schema_metadata({METADATA_KEY: encoded}), temporary)
-
-
-def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The text features (K, D) float32, and what made them."""
-    metadata = read_metadata(path)
-    return to_tensor(read_columns(path, "text")["text"]), metadata
-
-
-def read_class_names(path: str | Path) -> list[str]:
-    """The class names of a file of text features, by label."""
-    return read_columns(path, "class_name")["class_name"].to_pylist()

@@ -1,45 +1,86 @@
-"""The methods: one module each, and one line each in the registry."""
+"""The methods: one module each, and being in this folder is all that registers it."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from traceback import extract_tb
+from types import ModuleType
+from typing import Any, TypeGuard
 
 from vtclip.methods.base import Method
 from vtclip.settings import ConfigError, Settings, check, unknown
 
-# name -> module and class. The module is imported only when the method is asked for.
-_REGISTRY = {
-    "zero_shot": "vtclip.methods.zero_shot:ZeroShot",
-    "linear_probe": "vtclip.methods.linear_probe:LinearProbe",
-    "calip": "vtclip.methods.calip:CALIP",
-    "clip_adapter": "vtclip.methods.clip_adapter:CLIPAdapter",
-    "tip_adapter": "vtclip.methods.tip_adapter:TipAdapter",
-    "tip_adapter_f": "vtclip.methods.tip_adapter_f:TipAdapterF",
-    "coop": "vtclip.methods.coop:CoOp",
-    "vt_clip": "vtclip.methods.vt_clip:VTClip",
-}
-
 
 class _Methods(Mapping[str, type[Method]]):
-    """The registry as a mapping from names to classes."""
+    """The folder as a mapping from names, sorted, to classes.
+
+    A module is imported only when its method is asked for.
+    """
 
     def __getitem__(self, name: str) -> type[Method]:
-        if name not in _REGISTRY:
-            raise unknown("method", name, _REGISTRY, source="methods")
-        module, _, attribute = _REGISTRY[name].partition(":")
-        return getattr(import_module(module), attribute)
+        module = _import(name)
+        classes = {value for value in vars(module).values() if _is_method(value, module)}
+        if len(classes) == 1:
+            return classes.pop()
+        found = ", ".join(sorted(value.__name__ for value in classes)) or "none"
+        raise ConfigError(
+            f"{module.__file__}: which class is the method '{name}'?\n  found:    {found}\n"
+            "  expected: one class that inherits from vtclip.methods.base.Method; a file that is "
+            "no method has a name that begins with '_'"
+        )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_REGISTRY)
+        return iter(sorted(_names()))
 
     def __len__(self) -> int:
-        return len(_REGISTRY)
+        return len(_names())
 
     def __contains__(self, name: object) -> bool:
-        return name in _REGISTRY
+        return name in _names()
 
 
 METHODS = _Methods()
+
+
+def _names() -> set[str]:
+    return {found.name for found in iter_modules(__path__) if _may_be(found.name, found.ispkg)}
+
+
+def _may_be(name: str, is_folder: bool = False) -> bool:
+    """Whether a name can be that of a method's file."""
+    return name != "base" and not name.startswith("_") and "." not in name and not is_folder
+
+
+def _is_method(value: object, module: ModuleType) -> TypeGuard[type[Method]]:
+    """Whether something in a module is a method that the module itself defines."""
+    is_method = isinstance(value, type) and issubclass(value, Method)
+    return is_method and value.__module__ == module.__name__
+
+
+def _import(name: str) -> ModuleType:
+    """The module of a method.
+
+    Raises:
+        ConfigError: there is none of this name, or its file fails.
+    """
+    full = f"{__name__}.{name}"
+    try:
+        if _may_be(name):
+            return import_module(full)
+    except Exception as error:
+        if not isinstance(error, ModuleNotFoundError) or error.name != full:
+            raise _describe_failure(full, error) from error
+    raise unknown("method", name, METHODS, source="methods")
+
+
+def _describe_failure(module: str, error: Exception) -> ConfigError:
+    """The error for a file that cannot be imported, with the file's own line that failed."""
+    spec = find_spec(module)
+    file = spec.origin if spec is not None else module
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == file]
+    place = f"{file}, line {lines[-1]}" if lines else file
+    return ConfigError(f"{place}: cannot be imported: {type(error).__name__}: {error}")
 
 
 def method_module(name: str) -> str:
@@ -58,7 +99,7 @@ def check_methods(
         spatial: the kind of spatial features that the backbone gives.
 
     Returns:
-        name -> settings, in the registry's order.
+        name -> settings, in the configuration's order, which is the tables'.
 
     Raises:
         ConfigError: an unknown method, an unknown setting, a value out of range, or spatial
@@ -69,11 +110,8 @@ def check_methods(
             raise unknown("method", name, METHODS, source=f"{source}: methods")
         check_spatial(name, spatial, source=source)
     return {
-        name: check(
-            METHODS[name].settings_type, methods[name] or {}, source=f"{source}: methods.{name}"
-        )
-        for name in METHODS
-        if name in methods
+        name: check(METHODS[name].settings_type, values or {}, source=f"{source}: methods.{name}")
+        for name, values in methods.items()
     }
 
 

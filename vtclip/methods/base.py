@@ -2,113 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from vtclip.cost import Work
 from vtclip.settings import Settings
+
+# A method's module finds all that it needs here.
+from vtclip.task import Head as Head
+from vtclip.task import Images as Images
+from vtclip.task import Prompts as Prompts
+from vtclip.task import Shots as Shots
+from vtclip.task import Task as Task
+from vtclip.task import Texts as Texts
+from vtclip.task import TextTower as TextTower
+from vtclip.task import unit as unit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Head = dict[str, "Tensor"]
-
-
-def unit(features: Tensor) -> Tensor:
-    """Features (..., D), scaled to unit length."""
-    return features / features.norm(dim=-1, keepdim=True)
-
-
-@dataclass(frozen=True)
-class Shots:
-    """The labelled images that a method may learn from.
-
-    Attributes:
-        pooled: (M, V, D) float32; V views of M images, view 0 the test view.
-        spatial: (M, V, N, width) float16 or float32, or None where the method reads none; in main
-            memory where the device has no room for it.
-        labels: (M,) int64.
-    """
-
-    pooled: Tensor
-    spatial: Tensor | None
-    labels: Tensor
-
-
-@dataclass(frozen=True)
-class Images:
-    """A batch of images to classify.
-
-    Attributes:
-        pooled: (B, D) float32.
-        spatial: (B, N, width) float32, or None where the method reads none.
-    """
-
-    pooled: Tensor
-    spatial: Tensor | None
-
-
-@dataclass(frozen=True)
-class Texts:
-    """The class names, as CLIP reads them.
-
-    Attributes:
-        features: (K, D) float32 of unit length.
-        logit_scale: CLIP's frozen factor on the cosine similarities.
-    """
-
-    features: Tensor
-    logit_scale: float
-
-    def logits(self, pooled: Tensor) -> Tensor:
-        """Zero-shot logits: scale * cos(pooled, features), (B, D) -> (B, K)."""
-        return self.logit_scale * unit(pooled) @ self.features.T
-
-
-class TextTower(Protocol):
-    """The frozen text tower, as `vtclip.features.prompts.TextTower` has it."""
-
-    width: int
-
-    def embed_words(self, words: str) -> Tensor:
-        """The embeddings of some words, (n, width)."""
-
-    def prompt_encoder(self, class_names: Sequence[str], words: int) -> Callable[[Tensor], Tensor]:
-        """A function from a context (words, width) to one text feature a class, (K, D)."""
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """What a method needs that writes prompts of its own.
-
-    Attributes:
-        class_names: K names, by label.
-        tower: the frozen text tower.
-    """
-
-    class_names: Sequence[str]
-    tower: TextTower
-
-
-@dataclass(frozen=True)
-class Task:
-    """All that a method may see before it predicts: no test image is in it.
-
-    Attributes:
-        texts: the classes.
-        train: the shots to learn from; None for a method that needs none.
-        val: min(shots, 4) images a class to tune on, in the test view; likewise.
-        seed: of everything that is drawn at random.
-        prompts: what prompts are made of; None for a method that makes none.
-    """
-
-    texts: Texts
-    train: Shots | None
-    val: Shots | None
-    seed: int
-    prompts: Prompts | None = None
+    from vtclip.cost import Shape, Size
 
 
 class Method:
@@ -117,9 +33,12 @@ class Method:
     A subclass says what it needs, what it starts from (`start`) and how a head classifies
     (`classifier`). Tensors of the head that it names as `trained` are then trained by gradient,
     with the settings' recipe. A method that trains something else overrides `learner`, one that
-    ends with something else than was trained `finish`.
+    ends with something else than was trained `finish`. One that computes for long or holds much
+    tells so in `work`, one whose settings do not go with every backbone in `check`.
     """
 
+    title: ClassVar[str]
+    """As tables and figures call it; left out, the file's name in words: `Prototypes`."""
     settings_type: ClassVar[type[Settings]] = Settings
     few_shot: ClassVar[bool] = True
     """False for a method that learns from no image; it is run once, as `0shot-seed0`."""
@@ -135,11 +54,39 @@ class Method:
     """Whether it chooses something on the validation shots, and cannot do without them."""
     on_gpu: ClassVar[bool] = True
     """Whether it fits its heads on a GPU where there is one."""
+    gpu_precision: ClassVar[str] = "float32"
+    """What its layers compute in on a GPU; on a CPU it is always float32."""
     trained: ClassVar[tuple[str, ...]] = ()
     """The names of the head's tensors that are trained by gradient."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "title" not in cls.__dict__:
+            words = cls.__module__.rpartition(".")[2].replace("_", " ")
+            cls.title = words[:1].upper() + words[1:]
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    def check(self, shape: Shape) -> None:
+        """Refuse settings that do not go with a backbone's shape, before any job.
+
+        Raises:
+            ConfigError: as `vtclip.settings.misfit` words it.
+        """
+
+    def work(self, size: Size) -> Work:
+        """What one head takes, with the settings as they hold for its dataset.
+
+        Here it is that of a method which compares features with texts and fits in seconds.
+        """
+        return Work(
+            rows=size.images * (size.views if self.reads_views else 1) if self.few_shot else 0,
+            spatial=self.reads_spatial,
+            text_tower=self.reads_text_tower,
+            on_gpu=self.on_gpu,
+            predict_flops=2 * size.classes * size.shape.dim,
+        )
 
     def start(self, task: Task) -> Head:
         """The tensors of the head before any step by gradient; what is computed in closed form."""
@@ -213,7 +160,8 @@ class Recipe(Settings):
     )
     epochs_of: dict[str, Epochs] = Field(
         default={"imagenet": 50},  # CoOp's
-        description="dataset -> its own epochs, in place of `epochs`",
+        description="dataset -> its own epochs, in place of `epochs`; left out, the default holds "
+        "only where `epochs` is left out too",
         examples=[{"imagenet": 50}],
     )
     compile: bool = Field(
@@ -224,8 +172,10 @@ class Recipe(Settings):
     )
 
     def for_dataset(self, dataset: str) -> Self:
-        """With the epochs of the dataset."""
-        epochs = self.epochs_of.get(dataset, self.epochs)
+        """With the epochs of the dataset: a user's `epochs` outdo the default of `epochs_of`."""
+        given, epochs = self.model_fields_set, self.epochs
+        if "epochs_of" in given or "epochs" not in given:
+            epochs = self.epochs_of.get(dataset, epochs)
         return self.model_copy(update={"epochs": epochs, "epochs_of": {}})
 
     def epochs_at(self, shots: int) -> int:
@@ -233,3 +183,11 @@ class Recipe(Settings):
         if isinstance(self.epochs, int):
             return self.epochs
         return self.epochs[max((k for k in self.epochs if k <= shots), default=min(self.epochs))]
+
+    def steps(self, size: Size) -> int:
+        """Steps of a training."""
+        return self.epochs_at(size.shots) * math.ceil(size.images / self.batch_size)
+
+    def batch(self, size: Size) -> int:
+        """Images of a step; an epoch's last may have fewer."""
+        return min(self.batch_size, size.images)

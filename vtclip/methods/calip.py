@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from vtclip.cost import BATCH, SINGLE, Work
 from vtclip.methods.base import Head, Images, Method, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from vtclip.cost import Size
 
 
 class CALIPSettings(Settings):
@@ -48,6 +51,7 @@ class CALIP(Method):
         logits = scale * (f @ T.T + text_weight * f @ T'.T + image_weight * F' @ T.T)
     """
 
+    title = "CALIP"
     settings_type = CALIPSettings
     few_shot = False
     reads_spatial = True
@@ -71,3 +75,14 @@ class CALIP(Method):
             return texts.logits(images.pooled) + texts.logit_scale * looks
 
         return logits
+
+    def work(self, size: Size) -> Work:
+        """Three products of tokens, texts and D, and three comparisons, for an image."""
+        (tokens, _, dim, *_), classes = size.shape, size.classes
+        # The attention and both its softmaxes; T'; the tokens, sharpened, and what they saw.
+        numbers = 3 * tokens * classes + classes * dim + 3 * tokens * dim
+        plain = super().work(size)
+        return plain._replace(
+            predict_flops=6 * tokens * classes * dim + 6 * classes * dim,
+            batch_bytes=BATCH * numbers * SINGLE,
+        )

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from vtclip.cost import SINGLE, Work
 from vtclip.methods.base import Head, Images, Method, Recipe, Task, Texts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vtclip.cost import Size
 
-class CLIPAdapterSettings(Recipe):
+
+class CLIPAdapterSettings(Recipe, defaults={"learning_rate": 0.001}):
     """Settings of CLIP-Adapter. Ratio and reduction are the paper's; the recipe is ours."""
 
     ratio: float = Field(
@@ -29,9 +32,6 @@ class CLIPAdapterSettings(Recipe):
         description="how many times narrower the hidden layer is than the feature",
         examples=[4],
     )
-    learning_rate: float | None = Field(
-        default=0.001, gt=0, description="the largest learning rate, above 0", examples=[0.001]
-    )
 
 
 class CLIPAdapter(Method):
@@ -40,6 +40,7 @@ class CLIPAdapter(Method):
     adapted = relu(up @ relu(down @ pooled)), without biases.
     """
 
+    title = "CLIP-Adapter"
     settings_type = CLIPAdapterSettings
     reads_views = True
     trained = ("down", "up")
@@ -48,9 +49,8 @@ class CLIPAdapter(Method):
         """Fresh layers, drawn as PyTorch draws a linear layer's."""
         import torch
 
-        assert isinstance(self.settings, CLIPAdapterSettings)
         dim = task.texts.features.shape[1]
-        hidden = max(1, dim // self.settings.reduction)
+        hidden = self._hidden(dim)
         torch.manual_seed(task.seed)
         layers = {"down": torch.nn.Linear(dim, hidden), "up": torch.nn.Linear(hidden, dim)}
         device = task.texts.features.device
@@ -68,3 +68,22 @@ class CLIPAdapter(Method):
             return texts.logits(mixed)  # (B, K)
 
         return logits
+
+    def work(self, size: Size) -> Work:
+        """Two layers and the texts; three times as many operations in training."""
+        assert isinstance(self.settings, CLIPAdapterSettings)
+        dim = size.shape.dim
+        weights = 2 * dim * self._hidden(dim)
+        forward = 2 * (weights + size.classes * dim)
+        images = self.settings.steps(size) * self.settings.batch(size)
+        plain = super().work(size)
+        return plain._replace(
+            flops=3 * forward * images,
+            part_bytes=4 * weights * SINGLE,  # with the gradient and AdamW's state
+            predict_flops=forward,
+            head_bytes=weights * SINGLE,
+        )
+
+    def _hidden(self, dim: int) -> int:
+        assert isinstance(self.settings, CLIPAdapterSettings)
+        return max(1, dim // self.settings.reduction)

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from vtclip.cost import SINGLE, Work
 from vtclip.methods.base import Head, Images, Method, Recipe, Task, Texts
+from vtclip.settings import misfit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from vtclip.cost import Shape, Size
 
-class CoOpSettings(Recipe):
+BESIDE = 4  # tokens beside the context: start, a class name's one at the least, the point, end
+
+
+class CoOpSettings(
+    Recipe,
+    defaults={
+        "optimiser": "sgd",
+        "learning_rate": 0.002,
+        "weight_decay": 0.0005,
+        "warmup": 0.02,  # one epoch of fifty
+    },
+):
     """Settings of CoOp; the defaults are the paper's, but for the warm-up (docs/methods.md)."""
 
     context: int = Field(
@@ -24,24 +38,9 @@ class CoOpSettings(Recipe):
     )
     words: str | None = Field(
         default=None,
+        pattern=r"\S",
         description="words that the context starts from, in place of `context` random ones",
         examples=["a photo of a"],
-    )
-    optimiser: Literal["adamw", "sgd"] = Field(
-        default="sgd", description="adamw, or sgd (momentum 0.9)", examples=["sgd"]
-    )
-    learning_rate: float | None = Field(
-        default=0.002, gt=0, description="the largest learning rate, above 0", examples=[0.002]
-    )
-    weight_decay: float = Field(
-        default=0.0005, ge=0, description="weight decay, 0 or more", examples=[0.0005]
-    )
-    warmup: float = Field(
-        default=0.02,  # one epoch of fifty
-        ge=0,
-        lt=1,
-        description="share of the steps in which the learning rate rises, 0 to below 1",
-        examples=[0.02],
     )
 
 
@@ -51,9 +50,11 @@ class CoOp(Method):
     The trained context is kept with the texts that it makes: predicting needs no text tower.
     """
 
+    title = "CoOp"
     settings_type = CoOpSettings
     reads_views = True
     reads_text_tower = True
+    gpu_precision = "bfloat16"
 
     def start(self, task: Task) -> Head:
         """A context of small random vectors, or of words."""
@@ -90,6 +91,32 @@ class CoOp(Method):
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """The nearest of the texts that the context made."""
         return _nearest(head["texts"], texts.logit_scale)
+
+    def check(self, shape: Shape) -> None:
+        """A prompt must not be longer than the text tower reads; a word is one token or more."""
+        assert isinstance(self.settings, CoOpSettings)
+        context, words = self.settings.context, self.settings.words
+        room = shape.context_length - BESIDE
+        number = context if words is None else len(words.split())
+        if number <= room:
+            return
+        raise misfit(
+            "context" if words is None else "words",
+            f"{number} words before a class name make {number + BESIDE} tokens or more, and the "
+            f"text tower reads {shape.context_length}",
+            found=context if words is None else words,
+            expected=f"{room} words at most",
+            write=room if words is None else " ".join(words.split()[:room]),
+        )
+
+    def work(self, size: Size) -> Work:
+        """Every step takes all classes' prompts through the text tower and back."""
+        assert isinstance(self.settings, CoOpSettings)
+        plain = super().work(size)
+        return plain._replace(
+            flops=self.settings.steps(size) * size.classes * size.shape.prompt_flops,
+            head_bytes=size.classes * size.shape.dim * SINGLE,  # the texts
+        )
 
 
 def _nearest(features: Tensor, logit_scale: float) -> Callable[[Images], Tensor]:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from vtclip.cost import DOUBLE, SINGLE, Work
 from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vtclip.cost import Size
+
 
 NEVER = -1e4  # a bias that no image makes up for
+ITERATIONS = 300  # of L-BFGS in a fit, at the most in the mean over all strengths
 
 
 class LinearProbeSettings(Settings):
     """Settings of the linear probe."""
 
-    inverse_regularisation: list[float] = Field(
+    inverse_regularisation: list[Annotated[float, Field(gt=0)]] = Field(
         default=[10.0**power for power in range(-2, 6)],
         min_length=1,
-        description="values of scikit-learn's C to choose from on the validation shots",
+        description="values of scikit-learn's C to choose from on the validation shots, above 0",
         examples=[[0.1, 1.0, 10.0, 100.0]],
     )
     iterations: int = Field(
@@ -34,6 +38,7 @@ class LinearProbeSettings(Settings):
 class LinearProbe(Method):
     """logits = pooled @ weight.T + bias, on pooled features of unit length."""
 
+    title = "Linear probe"
     settings_type = LinearProbeSettings
     tunes = True
     on_gpu = False  # scikit-learn's
@@ -90,3 +95,20 @@ class LinearProbe(Method):
             return unit(images.pooled) @ head["weight"].T + head["bias"]  # (B, K)
 
         return logits
+
+    def work(self, size: Size) -> Work:
+        """A fit for each C; an iteration multiplies images and weights twice."""
+        assert isinstance(self.settings, LinearProbeSettings)
+        weights = size.classes * size.shape.dim
+        fits, iterations = len(self.settings.inverse_regularisation), self.settings.iterations
+        iteration = 4 * size.images * weights
+        # A fit keeps twenty pairs of vectors of the weights' size, and two of all probabilities.
+        numbers = 40 * weights + 2 * size.images * size.classes
+        plain = super().work(size)
+        return plain._replace(
+            flops=fits * min(ITERATIONS, iterations) * iteration,
+            parts=fits,
+            longest=iterations * iteration,
+            part_bytes=numbers * DOUBLE,
+            head_bytes=weights * SINGLE,
+        )

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from vtclip.cost import BATCH, DOUBLE, SINGLE, Work
 from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from vtclip.cost import Size
 
 Alphas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
 Betas = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
@@ -40,6 +43,7 @@ class TipAdapter(Method):
     A key is the mean of a shot's pooled features over its views, of unit length.
     """
 
+    title = "Tip-Adapter"
     settings_type = TipAdapterSettings
     reads_views = True
     tunes = True
@@ -80,6 +84,21 @@ class TipAdapter(Method):
             return texts.logits(images.pooled) + head["alpha"] * cached  # (B, K)
 
         return logits
+
+    def work(self, size: Size) -> Work:
+        """Every validation shot asks the cache once for each beta, and a test image once."""
+        assert isinstance(self.settings, TipAdapterSettings)
+        classes, dim, keys = size.classes, size.shape.dim, size.images
+        asking = 2 * keys * (dim + classes)
+        labels = keys * classes * (DOUBLE + SINGLE)  # one-hot, as whole numbers and as floats
+        plain = super().work(size)
+        return plain._replace(
+            flops=len(self.settings.beta) * size.val_images * asking,
+            part_bytes=labels + 2 * size.val_images * keys * SINGLE,
+            predict_flops=asking + 2 * classes * dim,
+            head_bytes=keys * (dim * SINGLE + DOUBLE),
+            batch_bytes=labels + 2 * BATCH * keys * SINGLE,
+        )
 
 
 def ask_cache(

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from vtclip.cost import BATCH, SINGLE, Work
 from vtclip.methods.base import Head, Method, Recipe, Task, Texts
+from vtclip.settings import misfit
 
 if TYPE_CHECKING:
+    from vtclip.cost import Shape, Size
     from vtclip.nn.visual_guided import VisualGuidedHead
 
 
@@ -55,9 +58,11 @@ class VTClipSettings(Recipe):
 class VTClip(Method):
     """logits = scale * cos(pooled, texts of this image)."""
 
+    title = "VT-CLIP"
     settings_type = VTClipSettings
     reads_views = True
     reads_spatial = True
+    gpu_precision = "bfloat16"
 
     def start(self, task: Task) -> Head:
         """Fresh weights, whose logits are the zero-shot logits."""
@@ -77,6 +82,49 @@ class VTClip(Method):
     def learner(self, head: Head, task: Task) -> VisualGuidedHead:
         """The whole module is trained."""
         return self.classifier(head, task.texts)
+
+    def check(self, shape: Shape) -> None:
+        """The heads share the features' width evenly; a feed-forward part has a hidden unit."""
+        assert isinstance(self.settings, VTClipSettings)
+        heads, ratio, dim = self.settings.heads, self.settings.feed_forward, shape.dim
+        if dim % heads:
+            divisors = [number for number in range(1, dim + 1) if dim % number == 0]
+            near = sorted(divisors, key=lambda number: abs(number - heads))[:3]
+            raise misfit(
+                "heads",
+                f"it does not divide the features' width {dim}",
+                found=heads,
+                expected=f"a divisor of {dim}, such as {', '.join(map(str, sorted(near)))}",
+                write=near[0],
+            )
+        if ratio > 0 and round(ratio * dim) < 1:
+            raise misfit(
+                "feed_forward",
+                f"of the features' width {dim} it leaves no hidden unit",
+                found=ratio,
+                expected=f"0 for none, or 1 / {dim} and more",
+                write=4.0,
+            )
+
+    def work(self, size: Size) -> Work:
+        """The pairs' products, of an image and a class; three times as many in training."""
+        assert isinstance(self.settings, VTClipSettings)
+        blocks, ratio = self.settings.blocks, self.settings.feed_forward
+        width = blocks * (2 + 2 * ratio)  # D^2 multiplications for an image and a class
+        pair = 2 * width * size.shape.dim**2
+        # What a pair's layers make, before the classes are split (`vtclip.nn.chunks`).
+        pair_bytes = size.classes * (2 + width) * size.shape.dim * SINGLE
+        attentions = 8 if self.settings.self_attention else 4
+        weights = blocks * (attentions + 2 * ratio) * size.shape.dim**2 * SINGLE
+        steps, batch = self.settings.steps(size), self.settings.batch(size)
+        plain = super().work(size)
+        return plain._replace(
+            flops=3 * pair * size.classes * steps * batch,
+            part_bytes=batch * pair_bytes + 6 * weights,  # with AdamW's state
+            predict_flops=pair * size.classes,
+            head_bytes=weights,
+            batch_bytes=BATCH * pair_bytes,
+        )
 
     def _build(self, texts: Texts, width: int) -> VisualGuidedHead:
         from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText

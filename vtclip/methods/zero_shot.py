@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class ZeroShot(Method):
     """logits = scale * cos(pooled, texts)."""
 
+    title = "Zero-shot CLIP"
     few_shot = False
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:

@@ -41,10 +41,10 @@ class Chunks(NamedTuple):
 
 
 def memory_for_pairs(device: torch.device) -> int:
-    """Bytes that the pairs may take: a quarter of what is free, rounded down to a power of two.
+    """Bytes that the pairs may take: a quarter of what is free for this job, or somewhat less.
 
-    Rounded, so that small differences in what is free do not change how the classes are split, and
-    with it the last bits of a result.
+    Rounded down to a power of two, so that small differences in what is free do not change how the
+    classes are split, and with it the last bits of a result.
     """
     return 2 ** int(math.log2(max(1, SHARE * free_memory(device))))
 

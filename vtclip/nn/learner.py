@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vtclip.methods.base import Head, Images
+from vtclip.task import Head, Images
 
 Classifier = Callable[[Images], Tensor]
 

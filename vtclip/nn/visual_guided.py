@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtclip.devices import half_precision
-from vtclip.methods.base import Images, Texts
 from vtclip.nn.chunks import Chunks, in_chunks, memory_for_pairs, once, plan_chunks
+from vtclip.task import Images, Texts
 
 
 class VisualGuidedText(nn.Module):

@@ -9,9 +9,10 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from vtclip.files import write_text
-from vtclip.results.aggregate import MEAN, read_accuracies, write_table
+from vtclip.results.aggregate import write_table
 from vtclip.results.figures import new_figure, save_figure, title_of
 from vtclip.results.render import align, name_shots
+from vtclip.results.runs import MEAN, read_accuracies
 
 CONFIGURED = "as configured"
 VALIDATION, TEST = "validation", "test"
@@ -20,6 +21,7 @@ VALIDATION, TEST = "validation", "test"
 class Trial(NamedTuple):
     """One run of one variant."""
 
+    backbone: str
     dataset: str
     variant: str
     """its label, or CONFIGURED"""
@@ -38,8 +40,8 @@ def aggregate_ablation(trials: Sequence[Trial], destination: str | Path) -> pl.D
         destination: the path to write to, without a suffix.
 
     Returns:
-        dataset, variant, images (validation or test), shots, mean, gain, gain_std, seeds; in
-        percent. Gains are over the method as configured, on the same shots, seed by seed. The
+        backbone, dataset, variant, images (validation or test), shots, mean, gain, gain_std, seeds;
+        in percent. Gains are over the method as configured, on the same shots, seed by seed. The
         dataset `mean` is the mean over datasets.
     """
     runs = pl.concat([_read_validation(trials), _read_test(trials)])
@@ -51,7 +53,9 @@ def aggregate_ablation(trials: Sequence[Trial], destination: str | Path) -> pl.D
 
 
 def plot_ablation(table: str | Path, destination: str | Path, titles: dict[str, str]) -> None:
-    """Draw each variant's gain on the test images; a panel a dataset, a marker a number of shots.
+    """Draw each variant's gain on the test images.
+
+    A panel a dataset and backbone, a marker a number of shots.
 
     Args:
         table: the ablation table, in Parquet.
@@ -59,13 +63,15 @@ def plot_ablation(table: str | Path, destination: str | Path, titles: dict[str, 
         titles: dataset -> the panel's title.
     """
     gains = pl.read_parquet(table).filter(pl.col("variant") != CONFIGURED, images=TEST)
-    datasets = gains["dataset"].unique(maintain_order=True).to_list()
+    groups = gains.partition_by("backbone", "dataset", maintain_order=True)
+    several = gains["backbone"].n_unique() > 1
     variants = gains["variant"].unique(maintain_order=True).to_list()
-    figure = new_figure(2 + 2.8 * len(datasets), 1.2 + 0.3 * len(variants))
-    panels = figure.subplots(1, len(datasets), squeeze=False, sharey=True)[0]
-    for panel, dataset in zip(panels, datasets, strict=True):
-        _draw_gains(panel, gains.filter(dataset=dataset), variants)
-        panel.set_title(title_of(dataset, titles), fontsize=11)
+    figure = new_figure(2 + 2.8 * len(groups), 1.2 + 0.3 * len(variants))
+    panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
+    for panel, group in zip(panels, groups, strict=True):
+        _draw_gains(panel, group, variants)
+        name = title_of(group["dataset"][0], titles)
+        panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     save_figure(figure, destination)
@@ -75,7 +81,7 @@ def _read_validation(trials: Sequence[Trial]) -> pl.DataFrame:
     rows = []
     for trial in trials:
         accuracy = json.loads(Path(trial.run).read_text(encoding="utf-8"))["val_accuracy"]
-        rows.append((*trial[:4], VALIDATION, None if accuracy is None else 100 * accuracy))
+        rows.append((*trial[:5], VALIDATION, None if accuracy is None else 100 * accuracy))
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
@@ -85,27 +91,30 @@ def _read_test(trials: Sequence[Trial]) -> pl.DataFrame:
         for shots, seed, accuracy in read_accuracies(path).iter_rows():
             accuracies[path, shots, seed] = accuracy
     rows = [
-        (*trial[:4], TEST, accuracies[trial.predictions, trial.shots, trial.seed])
+        (*trial[:5], TEST, accuracies[trial.predictions, trial.shots, trial.seed])
         for trial in trials
     ]
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
 _SCHEMA = {
-    "dataset": pl.String, "variant": pl.String, "shots": pl.Int32, "seed": pl.Int32,
-    "images": pl.String, "accuracy": pl.Float64,
+    "backbone": pl.String, "dataset": pl.String, "variant": pl.String, "shots": pl.Int32,
+    "seed": pl.Int32, "images": pl.String, "accuracy": pl.Float64,
 }  # fmt: skip
 
 
 def _compare(runs: pl.DataFrame) -> pl.DataFrame:
     run = ["shots", "seed", "images"]
-    mean = runs.group_by("variant", *run, maintain_order=True).agg(pl.col("accuracy").mean())
-    runs = pl.concat([runs, mean.select(pl.lit(MEAN).alias("dataset"), *runs.columns[1:])])
+    over = ["backbone", "variant", *run]
+    mean = runs.group_by(over, maintain_order=True).agg(pl.col("accuracy").mean())
+    mean = mean.with_columns(dataset=pl.lit(MEAN)).select(runs.columns)
+    runs = pl.concat([runs, mean])
     configured = runs.filter(variant=CONFIGURED).drop("variant")
+    on = ["backbone", "dataset", *run]
     return (
-        runs.join(configured, on=["dataset", *run], suffix="_configured", maintain_order="left")
+        runs.join(configured, on=on, suffix="_configured", maintain_order="left")
         .with_columns(gain=pl.col("accuracy") - pl.col("accuracy_configured"))
-        .group_by("dataset", "variant", "images", "shots", maintain_order=True)
+        .group_by("backbone", "dataset", "variant", "images", "shots", maintain_order=True)
         .agg(
             pl.col("accuracy").mean().alias("mean"),
             pl.col("gain").mean(),
@@ -120,11 +129,13 @@ def _render(table: pl.DataFrame) -> str:
     parts = []
     for images in (VALIDATION, TEST):
         shots = sorted(table["shots"].unique())
-        rows = [["dataset", "variant", *(name_shots(k) for k in shots)]]
+        several = table["backbone"].n_unique() > 1
+        keys = ["dataset", *(["backbone"] if several else []), "variant"]
+        rows = [[*keys, *(name_shots(k) for k in shots)]]
         chosen = table.filter(images=images)
-        for group in chosen.partition_by("dataset", "variant", maintain_order=True):
+        for group in chosen.partition_by("dataset", "backbone", "variant", maintain_order=True):
             cells = {row["shots"]: _cell(row) for row in group.to_dicts()}
-            rows.append([group["dataset"][0], group["variant"][0], *(cells[k] for k in shots)])
+            rows.append([*(group[key][0] for key in keys), *(cells[k] for k in shots)])
         title = {VALIDATION: "the validation shots", TEST: "the test images"}[images]
         parts.append(f"Accuracy on {title} in percent.\n\n{align(rows)}\n")
     seeds = max(table["seeds"].to_list())

@@ -6,38 +6,44 @@ from pathlib import Path
 import polars as pl
 
 from vtclip.files import write_text, writing
+from vtclip.results.provenance import list_differences
 from vtclip.results.render import render_latex, render_markdown, render_text
+from vtclip.results.runs import MEAN, ROW, Source, read_runs
 
-KEY = ["dataset", "method", "shots"]
+KEY = [*ROW, "shots"]
 PUBLISHED = {
-    "dataset": pl.String, "method": pl.String, "shots": pl.Int32, "published": pl.Float64,
+    "backbone": pl.String, "dataset": pl.String, "method": pl.String, "shots": pl.Int32,
+    "published": pl.Float64,
 }  # fmt: skip
-MEAN = "mean"  # the row over all datasets, in the dataset column
 
 
 def aggregate_results(
-    predictions: Mapping[tuple[str, str], str | Path],
+    sources: Sequence[Source],
     destination: str | Path,
     *,
+    titles: Mapping[str, str] | None = None,
     missing: Sequence[str] = (),
     published: pl.DataFrame | None = None,
+    records: Sequence[str | Path] = (),
 ) -> pl.DataFrame:
     """Write the results table as Parquet, CSV, Markdown, LaTeX and plain text.
 
     Args:
-        predictions: (dataset, method) -> predictions file, in the table's order.
+        sources: the predictions, in the table's order.
         destination: the path to write to, without a suffix.
+        titles: method -> the name to show; left out, the methods' own names.
         missing: datasets that were left out; the table says so.
         published: what `read_published` gives, to stand beside our numbers.
+        records: the run.json of every head; a footnote tells where they differ in what made them.
 
     Returns:
-        dataset, method, shots, mean, std (of a sample; null for one seed), seeds, published,
-        difference (ours minus theirs); accuracies in percent, null where nothing is published.
-        The dataset `mean` is the mean over datasets, seed by seed.
+        backbone, dataset, method, shots, mean, std (of a sample; null for one seed), seeds,
+        published, difference (ours minus theirs); accuracies in percent, null where nothing is
+        published. The dataset `mean` is the mean over datasets, seed by seed.
     """
-    runs = read_runs(predictions)
+    runs = read_runs(sources)
     runs = pl.concat([runs, _mean_over_datasets(runs)])
-    results = runs.group_by("dataset", "method", "shots", maintain_order=True).agg(
+    results = runs.group_by(*KEY, maintain_order=True).agg(
         pl.col("accuracy").mean().alias("mean"),
         pl.col("accuracy").std().alias("std"),
         pl.len().cast(pl.Int32).alias("seeds"),
@@ -45,9 +51,15 @@ def aggregate_results(
     results = add_published(results, published)
     destination = Path(destination)
     write_table(results, destination)
-    write_text(destination.with_suffix(".md"), render_markdown(results, missing))
-    write_text(destination.with_suffix(".tex"), render_latex(results))
-    write_text(destination.with_suffix(".txt"), render_text(results, missing))
+    notes = list_differences(records)
+    write_text(
+        destination.with_suffix(".md"),
+        render_markdown(results, missing, titles=titles, notes=notes),
+    )
+    write_text(destination.with_suffix(".tex"), render_latex(results, titles=titles, notes=notes))
+    write_text(
+        destination.with_suffix(".txt"), render_text(results, missing, titles=titles, notes=notes)
+    )
     return results
 
 
@@ -60,42 +72,15 @@ def write_table(table: pl.DataFrame, destination: str | Path) -> None:
         table.write_csv(temporary, float_precision=4)
 
 
-def read_runs(predictions: Mapping[tuple[str, str], str | Path]) -> pl.DataFrame:
-    """dataset, method, shots, seed, accuracy in percent: a row a run.
-
-    Args:
-        predictions: (dataset, method) -> predictions file.
-    """
-    return pl.concat(
-        [
-            read_accuracies(path).select(
-                pl.lit(dataset).alias("dataset"), pl.lit(method).alias("method"), pl.all()
-            )
-            for (dataset, method), path in predictions.items()
-        ]
-    )
-
-
-def read_accuracies(path: str | Path) -> pl.DataFrame:
-    """shots, seed, accuracy in percent: a row a run."""
-    hits = pl.col("prediction") == pl.col("label")
-    return (
-        pl.scan_parquet(path)
-        .group_by("shots", "seed")
-        .agg((100 * hits.mean()).alias("accuracy"))
-        .sort("shots", "seed")
-        .collect()
-    )
-
-
 def _mean_over_datasets(runs: pl.DataFrame) -> pl.DataFrame:
     """The mean run by run, where every dataset has that run."""
     datasets = runs["dataset"].n_unique()
     return (
-        runs.group_by("method", "shots", "seed", maintain_order=True)
+        runs.group_by("backbone", "method", "shots", "seed", maintain_order=True)
         .agg(pl.col("accuracy").mean(), pl.len())
         .filter(pl.col("len") == datasets)
-        .select(pl.lit(MEAN).alias("dataset"), *(c for c in runs.columns if c != "dataset"))
+        .with_columns(dataset=pl.lit(MEAN))
+        .select(runs.columns)
     )
 
 
@@ -109,7 +94,7 @@ def add_published(results: pl.DataFrame, published: pl.DataFrame | None) -> pl.D
     datasets = results.filter(pl.col("dataset") != MEAN)["dataset"].unique()
     means = (
         published.filter(pl.col("dataset").is_in(datasets.implode()))
-        .group_by("method", "shots")
+        .group_by("backbone", "method", "shots")
         .agg(pl.col("published").mean(), pl.len())
         .filter(pl.col("len") == len(datasets))
         .with_columns(pl.lit(MEAN).alias("dataset"))

@@ -1,106 +1,173 @@
-"""Paired differences between methods, with how sure they are."""
+"""Paired differences between methods, with how sure they are.
 
-from collections.abc import Mapping
+The runs of a dataset resemble each other more than runs of two datasets do, so they are no
+independent samples. The bootstrap goes down the same two levels as the experiment: where there are
+`ENOUGH` datasets it draws datasets, and seeds within each; the interval then tells of datasets
+like these. Where there are fewer, a draw of datasets says little: they stay as they are, only seeds
+are drawn within each, and the interval tells of these datasets alone.
+"""
+
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import bootstrap
 
 from vtclip.files import write_text
-from vtclip.results.aggregate import read_runs, write_table
+from vtclip.results.aggregate import write_table
 from vtclip.results.render import align, name_shots
+from vtclip.results.runs import Source, read_runs
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
+UNIT = ["dataset"]  # what is drawn as a whole: its runs share their images
+ENOUGH = 5  # datasets, to draw from them
 SCHEMA = {
-    "method": pl.String, "other": pl.String, "shots": pl.Int32, "difference": pl.Float64,
-    "low": pl.Float64, "high": pl.Float64, "pairs": pl.Int32,
+    "backbone": pl.String, "method": pl.String, "other": pl.String, "shots": pl.Int32,
+    "difference": pl.Float64, "low": pl.Float64, "high": pl.Float64, "resampled": pl.String,
+    "pairs": pl.Int32,
 }  # fmt: skip
 
 
 def aggregate_differences(
-    predictions: Mapping[tuple[str, str], str | Path],
+    sources: Sequence[Source],
     destination: str | Path,
     *,
     reference: str,
+    titles: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Write how much each method is over each other, as Parquet, CSV and Markdown.
 
-    Two methods are compared run by run: the same dataset, the same seed, the same shots. A method
-    that uses no shots is compared at every number of shots.
+    Two methods are compared run by run: the same backbone, dataset, seed and shots. A method that
+    uses no shots is compared at every number of shots.
 
     Args:
-        predictions: (dataset, method) -> predictions file.
+        sources: the predictions.
         destination: the path to write to, without a suffix.
         reference: the method that the Markdown table compares with all others.
+        titles: method -> the name to show there; left out, the methods' own names.
 
     Returns:
-        method, other, shots, difference (points of accuracy, the mean over pairs), low, high (a
-        95% bootstrap interval over the pairs; null for a single pair), pairs.
+        backbone, method, other, shots, difference (points of accuracy, the mean over pairs), low,
+        high (a 95% bootstrap interval), resampled (what it draws: "datasets and seeds", "datasets"
+        or "seeds"; null, and no interval, where there are few datasets and one seed), pairs.
     """
-    runs = read_runs(predictions)
+    runs = read_runs(sources)
     methods = runs["method"].unique(maintain_order=True).to_list()
     few_shot = runs.filter(pl.col("shots") > 0)
     shots = sorted(few_shot["shots"].unique()) or [0]
     rows = [
-        _compare(runs, method, other, k)
+        (backbone, method, other, k, *found)
+        for (backbone,), of_backbone in runs.group_by("backbone", maintain_order=True)
         for method, other in combinations(methods, 2)
         for k in shots
+        if (found := _compare(of_backbone, method, other, k))
     ]
-    table = pl.DataFrame([row for row in rows if row], schema=SCHEMA, orient="row")
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     write_table(table, destination)
-    write_text(Path(destination).with_suffix(".md"), _render(table, reference))
+    write_text(Path(destination).with_suffix(".md"), _render(table, reference, titles or {}))
     return table
 
 
 def _compare(runs: pl.DataFrame, method: str, other: str, shots: int) -> tuple[Any, ...] | None:
+    """difference, low, high, resampled, pairs; None where no runs meet."""
     left, right = (_runs_at(runs, name, shots) for name in (method, other))
-    on = ["dataset", "seed"] if "seed" in left.columns and "seed" in right.columns else ["dataset"]
-    pairs = left.join(right, on=on, suffix="_other")
+    both_seeded = "seed" in left.columns and "seed" in right.columns
+    pairs = left.join(right, on=[*UNIT, "seed"] if both_seeded else UNIT, suffix="_other")
     if pairs.is_empty():
         return None
-    differences = (pairs["accuracy"] - pairs["accuracy_other"]).to_numpy()
-    low, high = _interval(differences)
-    return method, other, shots, float(differences.mean()), low, high, len(differences)
+    pairs = pairs.with_columns(difference=pl.col("accuracy") - pl.col("accuracy_other"))
+    low, high, resampled = _interval(pairs)
+    return pairs["difference"].mean(), low, high, resampled, pairs.height
 
 
 def _runs_at(runs: pl.DataFrame, method: str, shots: int) -> pl.DataFrame:
     """dataset, seed, accuracy at a number of shots; without seed for a method without shots."""
     own = runs.filter(method=method)
     if own["shots"].to_list() == [0] * own.height:
-        return own.select("dataset", "accuracy")
-    return own.filter(shots=shots).select("dataset", "seed", "accuracy")
+        return own.select(*UNIT, "accuracy")
+    return own.filter(shots=shots).select(*UNIT, "seed", "accuracy")
 
 
-def _interval(differences: np.ndarray) -> tuple[float | None, float | None]:
-    if len(differences) < 2:
-        return None, None
-    found = bootstrap(
-        (differences,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE,
-        method="percentile", rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+def _interval(pairs: pl.DataFrame) -> tuple[float | None, float | None, str | None]:
+    """Percentiles of the bootstrapped mean, and what was drawn."""
+    drawn = []
+    if pairs.select(UNIT).n_unique() >= ENOUGH:
+        drawn.append("datasets")
+    if pairs.select(UNIT).n_unique() < pairs.height:
+        drawn.append("seeds")
+    if not drawn:
+        return None, None, None
+    tail = (1 - CONFIDENCE) / 2
+    means = _resample(pairs, draw_units="datasets" in drawn)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high), " and ".join(drawn)
 
 
-def _render(table: pl.DataFrame, reference: str) -> str:
+def _resample(pairs: pl.DataFrame, *, draw_units: bool) -> np.ndarray:
+    """The mean difference in each of RESAMPLES samples.
+
+    A sample is U units, drawn with replacement or each once, and in each as many pairs as it has,
+    drawn with replacement.
+
+    Args:
+        pairs: UNIT, difference; a row a pair of runs, in U units of P pairs at most.
+        draw_units: whether to draw units.
+    """
+    rng = np.random.default_rng(0)
+    # Sorted, for a join promises no order, and the same pairs must give the same interval.
+    pairs = pairs.sort(*UNIT, "difference").with_row_index("row")
+    units = pairs.group_by(UNIT, maintain_order=True).agg(pl.col("row").min(), pl.len())
+    start, size = (units[name].to_numpy().astype(int) for name in ("row", "len"))  # (U,)
+    chosen = np.arange(len(units))[None].repeat(RESAMPLES, 0)  # (R, U)
+    if draw_units:
+        chosen = rng.integers(len(units), size=chosen.shape)
+    sizes = size[chosen][..., None].repeat(size.max(), -1)  # (R, U, P)
+    used = np.arange(size.max()) < sizes  # a unit may have fewer pairs than P
+    drawn = start[chosen][..., None] + rng.integers(sizes)
+    found = pairs["difference"].to_numpy()[drawn]
+    return (found * used).sum((1, 2)) / used.sum((1, 2))
+
+
+def _render(table: pl.DataFrame, reference: str, titles: Mapping[str, str]) -> str:
     """The reference's lead over every other method; a column a number of shots."""
+    led = table.filter((pl.col("method") == reference) | (pl.col("other") == reference))
     shots = sorted(table["shots"].unique())
-    cells: dict[str, dict[int, str]] = {}
-    for row in table.iter_rows(named=True):
-        if reference in (row["method"], row["other"]):
-            sign = 1 if row["method"] == reference else -1
-            other = row["other"] if sign == 1 else row["method"]
-            cells.setdefault(other, {})[row["shots"]] = _cell(row, sign)
-    rows = [[f"{reference} over", *(name_shots(k) for k in shots)]]
-    rows += [[other, *(found.get(k, "") for k in shots)] for other, found in cells.items()]
-    return (
-        f"{align(rows)}\n\nPoints of accuracy, the mean over datasets and seeds; in brackets the "
-        f"{CONFIDENCE:.0%} interval of {RESAMPLES:,} bootstrap samples of these pairs. It tells "
-        "how sure the mean is over these datasets and seeds, not over datasets at large.\n"
-    )
+    cells: dict[tuple[str, str], dict[int, str]] = {}
+    for row in led.iter_rows(named=True):
+        sign = 1 if row["method"] == reference else -1
+        other = row["other"] if sign == 1 else row["method"]
+        cells.setdefault((row["backbone"], other), {})[row["shots"]] = _cell(row, sign)
+    several = table["backbone"].n_unique() > 1
+    head = [*(["backbone"] if several else []), f"{titles.get(reference, reference)} over"]
+    rows = [[*head, *(name_shots(k) for k in shots)]]
+    rows += [
+        [*([backbone] if several else []), titles.get(other, other)]
+        + [found.get(k, "") for k in shots]
+        for (backbone, other), found in cells.items()
+    ]
+    return f"{align(rows)}\n\n{_explain(led)}\n"
+
+
+def _explain(table: pl.DataFrame) -> str:
+    """The footnote: what the numbers are, and which question the interval answers."""
+    drawn = " ".join(table["resampled"].drop_nulls().unique())
+    mean = "Points of accuracy, the mean over datasets and seeds, run against run"
+    interval = f"the {CONFIDENCE:.0%} interval of {RESAMPLES:,} bootstrap samples"
+    if "datasets" in drawn:
+        return (
+            f"{mean}; in brackets {interval}. Datasets are drawn again, and seeds within each, "
+            "where it has several: this tells how sure the mean is over datasets like these."
+        )
+    if "seeds" in drawn:
+        return (
+            f"{mean}; in brackets {interval}. Seeds are drawn again within each dataset, and the "
+            "datasets stay: this tells how sure the mean is over these datasets, not over datasets "
+            f"at large. With {ENOUGH} datasets or more they would be drawn too."
+        )
+    return f"{mean}. One seed of fewer than {ENOUGH} datasets has no interval."
 
 
 def _cell(row: dict[str, Any], sign: int) -> str:

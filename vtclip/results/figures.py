@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vtclip.files import writing
-from vtclip.results.aggregate import MEAN
+from vtclip.results.runs import MEAN
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
 
@@ -21,23 +21,24 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
     """Draw one panel a dataset and one for their mean; a line a method, its spread over seeds.
 
     Methods that use no shots are horizontal lines. Published numbers are thin dashed lines in the
-    colour of their method.
+    colour of their method. Each backbone has panels of its own.
 
     Args:
         results: the results table, in Parquet.
         destination: the path to write to, without a suffix; .svg and .png are written.
-        titles: dataset -> the panel's title.
+        titles: dataset or method -> the name to show.
     """
-    table = pl.read_parquet(results)
-    datasets = table["dataset"].unique(maintain_order=True).to_list()
-    columns = min(4, len(datasets))
-    rows = math.ceil(len(datasets) / columns)
+    groups = pl.read_parquet(results).partition_by("backbone", "dataset", maintain_order=True)
+    several = len({group["backbone"][0] for group in groups}) > 1
+    columns = min(4, len({group["dataset"][0] for group in groups}))
+    rows = math.ceil(len(groups) / columns)
     figure = new_figure(3.6 * columns, 3.1 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for panel, dataset in zip(panels, datasets, strict=False):
-        _draw_panel(panel, table.filter(dataset=dataset))
-        panel.set_title(title_of(dataset, titles), fontsize=11)
-    for panel in panels[len(datasets) :]:
+    for panel, group in zip(panels, groups, strict=False):
+        _draw_panel(panel, group, titles)
+        name = title_of(group["dataset"][0], titles)
+        panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
+    for panel in panels[len(groups) :]:
         panel.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)))
@@ -61,24 +62,25 @@ def save_figure(figure: Figure, destination: str | Path) -> None:
             figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=metadata)
 
 
-def title_of(dataset: str, titles: Mapping[str, str]) -> str:
-    """A panel's title."""
-    return "Mean over datasets" if dataset == MEAN else titles[dataset]
+def title_of(name: str, titles: Mapping[str, str]) -> str:
+    """The name to show of a dataset or a method."""
+    return "Mean over datasets" if name == MEAN else titles.get(name, name)
 
 
-def _draw_panel(panel: Axes, table: pl.DataFrame) -> None:
+def _draw_panel(panel: Axes, table: pl.DataFrame, titles: Mapping[str, str]) -> None:
     shots = sorted(k for k in table["shots"].unique() if k > 0)
     methods = table["method"].unique(maintain_order=True).to_list()
     for number, method in enumerate(methods):
         colour, style = f"C{number}", STYLES[number % len(STYLES)]
         lines = table.filter(method=method).sort("shots")
+        name = title_of(method, titles)
         if lines["shots"].to_list() == [0]:
-            panel.axhline(lines["mean"][0], color=colour, linestyle="-.", label=method)
+            panel.axhline(lines["mean"][0], color=colour, linestyle="-.", label=name)
             if lines["published"][0] is not None:
                 panel.axhline(lines["published"][0], color=colour, linestyle="--", linewidth=0.7)
             continue
         mean, std = lines["mean"], lines["std"].fill_null(0)
-        panel.plot(lines["shots"], mean, style, color=colour, label=method, markersize=4)
+        panel.plot(lines["shots"], mean, style, color=colour, label=name, markersize=4)
         panel.fill_between(lines["shots"], mean - std, mean + std, color=colour, alpha=0.15, lw=0)
         known = lines.filter(pl.col("published").is_not_null())
         panel.plot(known["shots"], known["published"], "--", color=colour, linewidth=0.7)
@@ -96,35 +98,50 @@ def _set_shots(panel: Axes, shots: Sequence[int]) -> None:
 
 
 def plot_cost(
-    results: str | Path, runs: Mapping[str, Sequence[str | Path]], destination: str | Path
+    results: str | Path,
+    runs: Sequence[tuple[tuple[str, str, str], str | Path]],
+    destination: str | Path,
+    titles: Mapping[str, str],
 ) -> None:
     """Draw accuracy against what training costs; a line a method, a point a number of shots.
 
     Args:
         results: the results table, in Parquet.
-        runs: method -> the run.json files of all its heads.
+        runs: ((backbone, dataset, method), run.json) of all heads.
         destination: the path to write to, without a suffix; .svg and .png are written.
+        titles: method -> the name to show.
     """
     table = pl.read_parquet(results).filter(dataset=MEAN)
+    groups: dict[tuple[str, str], list[str | Path]] = {}
+    for (backbone, _, method), path in runs:
+        groups.setdefault((backbone, method), []).append(path)
+    several = len({backbone for backbone, _ in groups}) > 1
     figure = new_figure(6.4, 4.4)
     panel = figure.subplots()
-    for number, (method, paths) in enumerate(runs.items()):
+    for number, ((backbone, method), paths) in enumerate(groups.items()):
         seconds = mean_seconds(paths)
-        points = table.filter(method=method).sort("shots")
-        costs = [seconds[shots] for shots in points["shots"]]
-        panel.plot(costs, points["mean"], STYLES[number % len(STYLES)], color=f"C{number}",
-                   label=method, markersize=5, linewidth=1)  # fmt: skip
-        if len(costs) > 1:
-            panel.annotate(
-                f"{points['shots'][-1]}", (costs[-1], points["mean"][-1]), fontsize=7,
-                xytext=(4, 2), textcoords="offset points",
-            )  # fmt: skip
+        points = table.filter(backbone=backbone, method=method).sort("shots")
+        name = title_of(method, titles) + (f", {backbone}" if several else "")
+        _draw_costs(panel, points, [seconds[k] for k in points["shots"]], number, name)
     panel.set_xscale("log")
     panel.set_xlabel("seconds a run: reading, fitting and training, the mean over datasets")
     panel.set_ylabel("accuracy (%), the mean over datasets")
     panel.grid(alpha=0.3)
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    columns = 2 if several else 4
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
     save_figure(figure, destination)
+
+
+def _draw_costs(
+    panel: Axes, points: pl.DataFrame, costs: Sequence[float], number: int, name: str
+) -> None:
+    panel.plot(costs, points["mean"], STYLES[number % len(STYLES)], color=f"C{number}",
+               label=name, markersize=5, linewidth=1)  # fmt: skip
+    if len(costs) > 1:
+        panel.annotate(
+            f"{points['shots'][-1]}", (costs[-1], points["mean"][-1]), fontsize=7,
+            xytext=(4, 2), textcoords="offset points",
+        )  # fmt: skip
 
 
 def mean_seconds(paths: Sequence[str | Path]) -> dict[int, float]:

@@ -1,6 +1,6 @@
 """What else predictions tell: accuracy by class, macro F1, calibration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,42 +9,44 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, recall_score
 
 from vtclip.results.aggregate import write_table
+from vtclip.results.runs import ROW, Source
 
 BINS = 15  # of confidence, as is usual for the expected calibration error (Guo et al., 2017)
 
 
 def aggregate_metrics(
-    predictions: Mapping[tuple[str, str], str | Path],
-    texts: Mapping[str, str | Path],
+    sources: Sequence[Source],
+    texts: Sequence[str | Path],
     metrics: str | Path,
     classes: str | Path,
 ) -> pl.DataFrame:
     """Write macro F1 and calibration error of each run's predictions, and accuracy by class.
 
     Args:
-        predictions: (dataset, method) -> predictions file.
-        texts: dataset -> its text features, for the class names.
+        sources: the predictions.
+        texts: the text features behind each of them, for the class names.
         metrics, classes: the paths to write to, without a suffix, as Parquet and CSV.
 
     Returns:
-        dataset, method, shots, macro_f1, macro_f1_std, calibration_error, calibration_error_std,
-        seeds; in percent. The table of classes: dataset, method, shots, label, class_name,
-        accuracy (percent, the mean over seeds), images.
+        backbone, dataset, method, shots, macro_f1, macro_f1_std, calibration_error,
+        calibration_error_std, seeds; in percent. The table of classes: backbone, dataset, method,
+        shots, label, class_name, accuracy (percent, the mean over seeds), images.
     """
     runs, by_class = [], []
-    for (dataset, method), path in predictions.items():
-        names = pl.read_parquet(texts[dataset], columns=["label", "class_name"])
+    for source, names_of in zip(sources, texts, strict=True):
+        names = pl.read_parquet(names_of, columns=["label", "class_name"])
         table = pl.read_parquet(
-            path, columns=["shots", "seed", "label", "prediction", "confidence"]
+            source.predictions, columns=["shots", "seed", "label", "prediction", "confidence"]
         )
         for (shots, seed), run in table.group_by("shots", "seed", maintain_order=True):
-            key = {"dataset": dataset, "method": method, "shots": shots, "seed": seed}
+            key = {column: getattr(source, column) for column in ROW}
+            key |= {"shots": shots, "seed": seed}
             runs.append(key | measure(run))
             by_class.append(_measure_classes(run, names).with_columns(**_literals(key)))
     found = _mean_over_seeds(pl.DataFrame(runs))
     write_table(found, metrics)
     over_seeds = pl.concat(by_class).group_by(
-        "dataset", "method", "shots", "label", "class_name", maintain_order=True
+        *ROW, "shots", "label", "class_name", maintain_order=True
     )
     write_table(over_seeds.agg(pl.col("accuracy").mean(), pl.col("images").first()), classes)
     return found
@@ -94,7 +96,7 @@ def _literals(key: Mapping[str, object]) -> dict[str, pl.Expr]:
 
 
 def _mean_over_seeds(runs: pl.DataFrame) -> pl.DataFrame:
-    return runs.group_by("dataset", "method", "shots", maintain_order=True).agg(
+    return runs.group_by(*ROW, "shots", maintain_order=True).agg(
         pl.col("macro_f1").mean(),
         pl.col("macro_f1").std().alias("macro_f1_std"),
         pl.col("calibration_error").mean(),

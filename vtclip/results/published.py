@@ -1,5 +1,6 @@
 """Published numbers, to stand beside ours."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -15,16 +16,16 @@ class PublishedError(ValueError):
     """A file of published numbers that cannot be used."""
 
 
-def read_published(path: str | Path, backbone: str, pretrained: str) -> pl.DataFrame:
-    """The published numbers for a backbone; none for other weights than OpenAI's.
+def read_published(path: str | Path, backbones: Sequence[tuple[str, str, str]]) -> pl.DataFrame:
+    """The published numbers for some backbones; none for other weights than OpenAI's.
 
     Args:
         path: a CSV file with method, dataset, shots, accuracy (percent), backbone, source.
-        backbone: open_clip's name; `-quickgelu` at its end is no other backbone.
-        pretrained: open_clip's tag of the weights.
+        backbones: (features folder, open_clip's name, its tag of the weights) of each;
+            `-quickgelu` at the end of a name makes no other backbone.
 
     Returns:
-        method, dataset, shots, published (percent), source.
+        backbone (the features folder), method, dataset, shots, published (percent), source.
 
     Raises:
         PublishedError: a column is missing, or a number is there twice.
@@ -35,12 +36,19 @@ def read_published(path: str | Path, backbone: str, pretrained: str) -> pl.DataF
         raise PublishedError(
             f"{path}: expected the columns {', '.join(SCHEMA)}; missing: {', '.join(missing)}."
         )
-    table = table.filter(
-        (pl.col("backbone") == backbone.removesuffix("-quickgelu")) & (pl.lit(pretrained) == OPENAI)
-    ).select("method", "dataset", "shots", pl.col("accuracy").alias("published"), "source")
-    key = ["method", "dataset", "shots"]
-    twice = table.filter(table.select(key).is_duplicated())
+    wanted = {
+        "folder": [folder for folder, _, _ in backbones],
+        "backbone": [name.removesuffix("-quickgelu") for _, name, _ in backbones],
+        "pretrained": [pretrained for _, _, pretrained in backbones],
+    }
+    named = pl.DataFrame(wanted, schema=dict.fromkeys(wanted, pl.String))
+    table = table.join(named.filter(pretrained=OPENAI), on="backbone").select(
+        pl.col("folder").alias("backbone"), "method", "dataset", "shots",
+        pl.col("accuracy").alias("published"), "source",
+    )  # fmt: skip
+    key = ["backbone", "method", "dataset", "shots"]
+    twice = table.filter(table.select(key).is_duplicated()).select(key[1:])
     if twice.height:
-        found = ", ".join(str(value) for value in twice.row(0)[:3])
+        found = ", ".join(str(value) for value in twice.row(0))
         raise PublishedError(f"{path}: {found} is there twice. Keep one of the two lines.")
     return table

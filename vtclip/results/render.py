@@ -1,7 +1,7 @@
 """Tables as text: Markdown for pages, LaTeX for papers, plain for a terminal."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -9,31 +9,50 @@ import polars as pl
 WIDTH = 100  # columns of a terminal
 
 
-def render_markdown(results: pl.DataFrame, missing: Sequence[str] = ()) -> str:
+def render_markdown(
+    results: pl.DataFrame,
+    missing: Sequence[str] = (),
+    *,
+    titles: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> str:
     """The results, and a second table with published numbers where there are any.
 
     Args:
         results: what `aggregate_results` gives.
         missing: datasets that were left out.
+        titles: method -> the name to show.
+        notes: footnotes.
     """
-    rows = _spread(results, lambda row: _cell(row["mean"], row["std"]))
-    rows += [[dataset, "missing", *([""] * (len(rows[0]) - 2))] for dataset in missing]
-    text = f"{align(rows)}\n\n{_explain(results)}\n"
+    names = titles or {}
+    rows = _spread(results, lambda row: _cell(row["mean"], row["std"]), names)
+    rows += _missing_rows(missing, rows[0])
+    text = f"{align(rows)}\n\n{' '.join([_explain(results), *notes])}\n"
     beside = results.filter(pl.col("published").is_not_null())
     if beside.is_empty():
         return text
     rows = _spread(
-        beside, lambda row: f"{row['mean']:.1f} / {row['published']:.1f} ({row['difference']:+.1f})"
+        beside,
+        lambda row: f"{row['mean']:.1f} / {row['published']:.1f} ({row['difference']:+.1f})",
+        names,
     )
     return f"{text}\nOurs / published (difference):\n\n{align(rows)}\n"
 
 
-def render_latex(results: pl.DataFrame) -> str:
+def render_latex(
+    results: pl.DataFrame,
+    *,
+    titles: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> str:
     """The results as a LaTeX table, for the package booktabs."""
-    head, *rows = _spread(results, lambda row: _cell(row["mean"], row["std"], r"\,$\pm$\,"))
+    head, *rows = _spread(
+        results, lambda row: _cell(row["mean"], row["std"], r"\,$\pm$\,"), titles or {}
+    )
+    left = len(head) - results["shots"].n_unique()
     lines = [
         r"% \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
+        rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(head) - left)}}}",
         r"\toprule",
         _latex_row(head),
     ]
@@ -43,28 +62,49 @@ def render_latex(results: pl.DataFrame) -> str:
             lines.append(r"\midrule")
         lines.append(_latex_row([row[0] if row[0] != previous else "", *row[1:]]))
         previous = row[0]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {_explain(results)}"]) + "\n"
+    comments = [f"% {line}" for line in [_explain(results), *notes]]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
 
 
-def render_text(results: pl.DataFrame, missing: Sequence[str] = (), width: int = WIDTH) -> str:
+def render_text(
+    results: pl.DataFrame,
+    missing: Sequence[str] = (),
+    width: int = WIDTH,
+    *,
+    titles: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+) -> str:
     """The results for a terminal; spreads and long names give way to keep the width."""
-    rows = _spread(results, lambda row: _cell(row["mean"], row["std"], "±"), "{}-shot")
+    names = titles or {}
+    rows = _spread(results, lambda row: _cell(row["mean"], row["std"], "±"), names, "{}-shot")
     if _width(rows) > width:
-        rows = _spread(results, lambda row: _cell(row["mean"], None), "{}-shot")
+        rows = _spread(results, lambda row: _cell(row["mean"], None), names, "{}-shot")
     too_wide = max(0, _width(rows) - width)
     longest = max(8, max(len(row[0]) for row in rows) - too_wide)
-    lines, previous = [], None
-    rows += [[dataset, "missing", *([""] * (len(rows[0]) - 2))] for dataset in missing]
+    rows += _missing_rows(missing, rows[0])
     rows = [[_shorten(row[0], longest), *row[1:]] for row in rows]
-    widths = _widths(rows)
+    left = len(rows[0]) - results["shots"].n_unique()
+    explained = textwrap.wrap(" ".join([_explain(results), *notes]), width)
+    return "\n".join([*_align_plainly(rows, left), "", *explained]) + "\n"
+
+
+def _align_plainly(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Lines of cells, `left` columns of them to the left; an empty line before each new name."""
+    widths, lines, previous = _widths(rows), [], None
     for row in rows:
         if previous not in (None, row[0]):
             lines.append("")
-        left = [cell.ljust(w) for cell, w in zip(row[:2], widths[:2], strict=True)]
-        right = [cell.rjust(w) for cell, w in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join([*left, *right]).rstrip())
+        cells = [
+            cell.ljust(w) if place < left else cell.rjust(w)
+            for place, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
         previous = row[0]
-    return "\n".join([*lines, "", *textwrap.wrap(_explain(results), width)]) + "\n"
+    return lines
+
+
+def _missing_rows(missing: Sequence[str], head: Sequence[str]) -> list[list[str]]:
+    return [[dataset, "missing", *([""] * (len(head) - 2))] for dataset in missing]
 
 
 def name_shots(shots: int) -> str:
@@ -84,15 +124,27 @@ def align(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _spread(
-    results: pl.DataFrame, cell: Callable[[dict[str, Any]], str], head: str | None = None
+    results: pl.DataFrame,
+    cell: Callable[[dict[str, Any]], str],
+    titles: Mapping[str, str],
+    head: str | None = None,
 ) -> list[list[str]]:
-    """A row a dataset and method, a column a number of shots, after a row of names."""
+    """A row a dataset, backbone and method, a column a number of shots, after a row of names.
+
+    Of one backbone nothing is said; of two or more each has its rows.
+    """
     shots = sorted(results["shots"].unique())
     names = [head.format(k) if head else name_shots(k) for k in shots]
-    rows = [["dataset", "method", *names]]
-    for group in results.partition_by("dataset", "method", maintain_order=True):
-        cells = {row["shots"]: cell(row) for row in group.to_dicts()}
-        rows.append([group["dataset"][0], group["method"][0], *(cells.get(k, "") for k in shots)])
+    several = results["backbone"].n_unique() > 1
+    rows = [["dataset", *(["backbone"] if several else []), "method", *names]]
+    # A dataset's rows stand together, whatever the backbone.
+    for dataset in results.partition_by("dataset", maintain_order=True):
+        for group in dataset.partition_by("backbone", "method", maintain_order=True):
+            cells = {row["shots"]: cell(row) for row in group.to_dicts()}
+            key = group.row(0, named=True)
+            backbone = [key["backbone"]] if several else []
+            method = titles.get(key["method"], key["method"])
+            rows.append([key["dataset"], *backbone, method, *(cells.get(k, "") for k in shots)])
     return rows
 
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtclip.logs import progress
-from vtclip.methods.base import Images, Recipe, Shots, Task
+from vtclip.methods.base import Recipe
+from vtclip.task import Images, Shots, Task
 from vtclip.training.descent import SGD, AdamW, Descent
 
 HISTORY = {

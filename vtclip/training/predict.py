@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vtclip.features.store import FeatureBatch, FeatureSet, check_origin, read_texts
-from vtclip.files import writing
+from vtclip.features.store import FeatureBatch, FeatureSet, check_origin
+from vtclip.features.texts import read_texts
+from vtclip.files import write_receipt, writing
 from vtclip.methods import METHODS
-from vtclip.methods.base import Images, Texts
 from vtclip.nn.learner import at_rest
+from vtclip.task import Images, Texts
 
 TOP = 5  # how many of the best classes are kept
 
@@ -55,7 +56,7 @@ def predict_test(
     for run in runs:
         head = {name: tensor.to(device) for name, tensor in load_file(run.head).items()}
         classifiers[run] = at_rest(chosen.classifier(head, classes), device)
-    images = FeatureSet(features, spatial=chosen.reads_spatial, budget=0)
+    images = FeatureSet(features, spatial=chosen.reads_spatial)
     check_origin(features[0], images.metadata, texts, metadata)
     tables = [
         _predict(run, classifier, batch, device)
@@ -65,6 +66,7 @@ def predict_test(
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
     with writing(destination) as temporary:
         predictions.write_parquet(temporary)
+    write_receipt(destination)
 
 
 @torch.inference_mode()

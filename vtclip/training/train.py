@@ -15,11 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vtclip.devices import free_memory
-from vtclip.features.store import FeatureSet, check_origin, read_class_names, read_texts
+from vtclip.features.store import FeatureSet, check_origin, read_metadata
+from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import write_json, writing
 from vtclip.methods import METHODS
-from vtclip.methods.base import Head, Method, Prompts, Recipe, Shots, Task, Texts, TextTower
+from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import at_rest
+from vtclip.task import Head, Prompts, Shots, Task, Texts, TextTower
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)
@@ -29,13 +31,12 @@ def train_head(
     method: str,
     settings: dict[str, Any],
     texts: str | Path,
-    shots: str | Path | None,
     features: str | Path | None,
     destination: str | Path,
     *,
+    shots: int,
     seed: int,
     device: torch.device,
-    shots_a_class: int = 0,
     tower: TextTower | None = None,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
@@ -44,12 +45,11 @@ def train_head(
         method: a name of the registry.
         settings: the method's settings, as plain values.
         texts: the dataset's text features.
-        shots: the sampled images; None for a method that needs none.
-        features: the features of this seed's images; likewise.
+        features: the features of this run's images; None for a method that needs none.
         destination: the folder to write to.
+        shots: labelled images a class, for the record; 0 for a method that needs none.
         seed: of the initial weights and of the batches.
         device: where to train.
-        shots_a_class: how many there were to be, for the record.
         tower: the frozen text tower, for a method that reads it.
 
     Raises:
@@ -59,7 +59,7 @@ def train_head(
     started = time.perf_counter()
     torch.manual_seed(seed)
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
-    task = _read_task(chosen, texts, shots, features, seed, device)
+    task = _read_task(chosen, texts, features, seed, device)
     if chosen.reads_text_tower:
         assert tower is not None
         task = replace(task, prompts=Prompts(read_class_names(texts), tower))
@@ -72,9 +72,11 @@ def train_head(
     record = {
         "method": method,
         "settings": chosen.settings.model_dump(mode="json"),
-        "shots": shots_a_class,
+        "shots": shots,
         "seed": seed,
         "val_accuracy": val_accuracy,
+        "precision": "float32" if device.type == "cpu" else chosen.gpu_precision,
+        "features": _describe_features(texts if features is None else features),
         "fitting_seconds": round(fitted - fitting, 3),
     }
     destination = Path(destination)
@@ -104,7 +106,6 @@ def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
 def _read_task(
     method: Method,
     texts: str | Path,
-    shots: str | Path | None,
     features: str | Path | None,
     seed: int,
     device: torch.device,
@@ -112,13 +113,12 @@ def _read_task(
     """What the method may see, and no more."""
     text_features, metadata = read_texts(texts)
     classes = Texts(text_features.to(device), metadata["logit_scale"])
-    if shots is None or features is None:
+    if features is None:
         return Task(classes, None, None, seed)
-    found = FeatureSet([features], spatial=method.reads_spatial, budget=0)
+    found = FeatureSet([features], spatial=method.reads_spatial)
     check_origin(features, found.metadata, texts, metadata)
-    picked = pl.read_parquet(shots)
-    train = _select(found, picked.filter(split="train"), device, method.reads_views)
-    val = _select(found, picked.filter(split="val"), device, views=False)
+    train = _select(found, "train", device, views=method.reads_views)
+    val = _select(found, "val", device, views=False)
     return Task(classes, train, val, seed)
 
 
@@ -131,24 +131,18 @@ def _check_validation(method: Method, task: Task) -> None:
         )
 
 
-def _select(
-    found: FeatureSet, picked: pl.DataFrame, device: torch.device, views: bool
-) -> Shots | None:
-    """The picked images' features in the order of the picks, in all views or the test view.
+def _select(found: FeatureSet, split: str, device: torch.device, *, views: bool) -> Shots | None:
+    """The features of a split in sampled order, in all views or the test view.
 
-    None if none were picked.
+    None if no image was sampled.
     """
-    if picked.is_empty():
+    numbered = found.rows.with_row_index("row").filter(split=split)
+    images = numbered.filter(view=0).height
+    if not images:
         return None
-    wanted = picked.select("image", "label", "split").with_row_index("pick")
-    rows = (
-        found.rows.with_row_index("row")
-        .filter(pl.lit(views) | (pl.col("view") == 0))
-        .join(wanted, on=["image", "label", "split"])
-        .sort("pick", "view")
-    )
+    rows = numbered if views else numbered.filter(view=0)
     features = found.take(rows["row"].to_list())
-    shape = (len(picked), -1)
+    shape = (images, -1)  # the views of an image stand together
     spatial = features.spatial
     return Shots(
         features.pooled.to(device, torch.float32).unflatten(0, shape),
@@ -165,12 +159,20 @@ def _place(spatial: Tensor, device: torch.device) -> Tensor:
     return spatial
 
 
+def _describe_features(path: str | Path) -> dict[str, Any]:
+    """What made the features that the head was trained on."""
+    metadata = read_metadata(path)
+    keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision", "device_kind")
+    return {key: metadata.get(key) for key in keys}
+
+
 def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device_kind": device.type,
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,

@@ -1,36 +1,37 @@
 # From archives to images, manifests and shots.
 
 
+localrules:
+    fetch_archive,
+    prepare_manifest,
+    sample_shots,
+
+
 rule fetch:
     input:
-        all_receipts(),
-        WEIGHTS,
+        PLAN.archives,
+        PLAN.weights,
     localrule: True
 
 
 rule fetch_archive:
     output:
-        "resources/archives/{dataset}/{file}.json",
+        paths.ARCHIVE_RECEIPT,
     log:
         "logs/fetch_archive/{dataset}/{file}.log",
     benchmark:
         "results/benchmarks/fetch_archive/{dataset}/{file}.tsv"
-    localrule: True
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         downloads=1,
         mem_mb=500,
         runtime=1440,
     params:
         # The file itself is no output: Snakemake would delete what a failed job has fetched.
-        destination=lambda wildcards: str(
-            archive_path(wildcards.dataset, wildcards.file)
-        ),
-        addresses=addresses_of,
-        expected=expected_of,
-        code=code_of("fetch_archive", "vtclip.data.fetch"),
+        destination=lambda wildcards: PLAN.archive_path(**wildcards),
+        expected=lambda wildcards: PLAN.expected(**wildcards),
+        code=code_of("fetch_archive"),
     message:
         "Fetching {wildcards.file} of {wildcards.dataset}"
     script:
@@ -39,25 +40,24 @@ rule fetch_archive:
 
 rule unpack_archives:
     input:
-        receipts_of,
+        lambda wildcards: PLAN.receipts_of(**wildcards),
     output:
-        "resources/images/{dataset}.json",
+        paths.IMAGES_RECEIPT,
     log:
         "logs/unpack_archives/{dataset}.log",
     benchmark:
         "results/benchmarks/unpack_archives/{dataset}.tsv"
     wildcard_constraints:
-        dataset=names_of(lambda dataset: dataset.archives),
+        dataset=matching(PLAN.unpacked),
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 2000,
-        runtime=minutes_to_unpack,
+        runtime=lambda wildcards, attempt: attempt * PLAN.unpacking_minutes(**wildcards),
     params:
         archives="resources/archives/{dataset}",
-        dataset=layout_of,
-        code=code_of("unpack_archives", "vtclip.data.unpack", "vtclip.data.layouts"),
+        dataset=lambda wildcards: PLAN.unpacking(**wildcards),
+        code=code_of("unpack_archives"),
     message:
         "Unpacking {wildcards.dataset}"
     script:
@@ -66,25 +66,23 @@ rule unpack_archives:
 
 rule prepare_manifest:
     input:
-        receipt_of_images,
+        lambda wildcards: PLAN.images_receipt(**wildcards) or [],
     output:
-        "results/manifests/{dataset}.parquet",
+        manifest=paths.MANIFEST,
+        receipt=receipt_of(paths.MANIFEST),
     log:
         "logs/prepare_manifest/{dataset}.log",
     benchmark:
         "results/benchmarks/prepare_manifest/{dataset}.tsv"
-    localrule: True
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **SMALL,
     params:
-        images=images_of,
-        contents=contents_of_folder,
-        dataset=layout_of,
-        code=code_of("prepare_manifest", "vtclip.data.manifest"),
+        images=lambda wildcards: PLAN.images_of(**wildcards),
+        contents=lambda wildcards: PLAN.contents(**wildcards),
+        dataset=lambda wildcards: PLAN.layout(**wildcards),
+        code=code_of("prepare_manifest"),
     message:
         "Checking the images of {wildcards.dataset} against its split"
     script:
@@ -93,22 +91,19 @@ rule prepare_manifest:
 
 rule sample_shots:
     input:
-        "results/manifests/{dataset}.parquet",
+        **by_receipt(manifest=paths.MANIFEST),
     output:
-        "results/shots/{dataset}/{shots}shot-seed{seed}.parquet",
+        paths.SHOTS,
     log:
         "logs/sample_shots/{dataset}/{shots}shot-seed{seed}.log",
     benchmark:
         "results/benchmarks/sample_shots/{dataset}/{shots}shot-seed{seed}.tsv"
-    localrule: True
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=500,
-        runtime=5,
+        **SMALL,
     params:
-        code=code_of("sample_shots", "vtclip.data.shots"),
+        code=code_of("sample_shots"),
     message:
         "Sampling {wildcards.shots} images a class of {wildcards.dataset}, seed {wildcards.seed}"
     script:

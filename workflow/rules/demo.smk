@@ -1,15 +1,20 @@
 # What the embedded experiment makes in place of downloads.
 
 
+localrules:
+    draw_dataset,
+
+
 rule pretrain_backbone:
-    input:
-        "config/backbones/glyph-clip.json",
     output:
-        "resources/backbones/glyph-clip.safetensors",
+        weights=paths.WEIGHTS,
+        receipt=receipt_of(paths.WEIGHTS),
     log:
-        "logs/pretrain_backbone/glyph-clip.log",
+        "logs/pretrain_backbone/{weights}.log",
     benchmark:
-        "results/benchmarks/pretrain_backbone/glyph-clip.tsv"
+        "results/benchmarks/pretrain_backbone/{weights}.tsv"
+    wildcard_constraints:
+        weights=matching(PLAN.drawn_weights),
     conda:
         "../../environment.yml"
     threads: 2
@@ -17,10 +22,12 @@ rule pretrain_backbone:
         mem_mb=2000,
         runtime=10,
     params:
+        file=lambda wildcards: PLAN.architecture_file(**wildcards),
+        architecture=lambda wildcards: PLAN.architecture(**wildcards),
         steps=1500,
         learning_rate=7e-4,
         seed=0,
-        code=code_of("pretrain_backbone", "vtclip.demo.pretrain"),
+        code=code_of("pretrain_backbone"),
     message:
         "Pre-training the small CLIP on rendered glyphs"
     script:
@@ -29,25 +36,22 @@ rule pretrain_backbone:
 
 rule draw_dataset:
     output:
-        "resources/images/{dataset}.json",
+        paths.IMAGES_RECEIPT,
     log:
         "logs/draw_dataset/{dataset}.log",
     benchmark:
         "results/benchmarks/draw_dataset/{dataset}.tsv"
     wildcard_constraints:
-        dataset=names_of(lambda dataset: dataset.drawn),
-    localrule: True
+        dataset=matching(PLAN.drawn),
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        **SMALL,
     params:
-        name=lambda wildcards: DATASETS[wildcards.dataset].drawn,
-        folder="resources/images/{dataset}",
+        name=lambda wildcards: PLAN.datasets[wildcards.dataset].drawn,
+        folder=paths.IMAGES,
         seed=0,
-        code=code_of("draw_dataset", "vtclip.demo.datasets"),
+        code=code_of("draw_dataset"),
     message:
         "Drawing the embedded dataset {wildcards.dataset}"
     script:

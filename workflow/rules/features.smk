@@ -1,95 +1,104 @@
 # From class names and images to features.
 
 
+localrules:
+    fetch_backbone,
+
+
 rule fetch_backbone:
     input:
-        weights_of_ones_own(),
+        # A file of weights of one's own; nothing for a tag, which is downloaded.
+        lambda wildcards: PLAN.backbone_of(**wildcards).weights_file or [],
     output:
-        "resources/backbones/{backbone}.safetensors",
+        weights=paths.WEIGHTS,
+        receipt=receipt_of(paths.WEIGHTS),
     log:
-        "logs/fetch_backbone/{backbone}.log",
+        "logs/fetch_backbone/{weights}.log",
     benchmark:
-        "results/benchmarks/fetch_backbone/{backbone}.tsv"
+        "results/benchmarks/fetch_backbone/{weights}.tsv"
     wildcard_constraints:
-        backbone="(?!glyph-clip)[^/]+",
-    localrule: True
+        weights=matching(PLAN.fetched_weights),
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         downloads=1,
         mem_mb=4000,
         runtime=120,
     params:
-        backbone=BACKBONE_PARAMS,
-        code=code_of("fetch_backbone", "vtclip.features.backbone"),
+        name=lambda wildcards: PLAN.backbone_of(**wildcards).name,
+        pretrained=lambda wildcards: PLAN.backbone_of(**wildcards).pretrained,
+        file=lambda wildcards: PLAN.architecture_file(**wildcards),
+        architecture=lambda wildcards: PLAN.architecture(**wildcards),
+        code=code_of("fetch_backbone"),
     message:
-        "Fetching the weights of {wildcards.backbone}"
+        "Fetching the weights of {wildcards.weights}"
     script:
         "../scripts/fetch_backbone.py"
 
 
 rule extract_texts:
     input:
-        weights=WEIGHTS,
-        manifest="results/manifests/{dataset}.parquet",
+        unpack(inputs_of(PLAN.extract_texts)),
     output:
-        "results/features/{backbone}/{dataset}/texts.parquet",
+        features=paths.TEXTS,
+        receipt=receipt_of(paths.TEXTS),
     log:
         "logs/extract_texts/{backbone}/{dataset}.log",
     benchmark:
         "results/benchmarks/extract_texts/{backbone}/{dataset}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=memory_for_backbone,
-        runtime=minutes_to_extract_texts,
+        mem_mb=grown(PLAN.extract_texts, "memory"),
+        runtime=grown(PLAN.extract_texts, "minutes"),
     params:
-        backbone=backbone_of,
-        templates=lambda wildcards: DATASETS[wildcards.dataset].templates,
-        code=code_of("extract_texts", "vtclip.features.extract"),
+        backbone=of(PLAN.extract_texts, "building"),
+        architecture=of(PLAN.extract_texts, "architecture"),
+        templates=of(PLAN.extract_texts, "templates"),
+        code=code_of("extract_texts"),
     message:
-        "Reading the class names of {wildcards.dataset} with {wildcards.backbone}"
+        "Reading the class names of {wildcards.dataset} ({wildcards.backbone})"
     script:
         "../scripts/extract_texts.py"
 
 
 rule extract_shots:
     input:
-        weights=WEIGHTS,
-        shots=shots_files_of_seed,
+        unpack(inputs_of(PLAN.extract_shots)),
     output:
-        "results/features/{backbone}/{dataset}/seed{seed}.parquet",
+        features=paths.SHOT_FEATURES,
+        receipt=receipt_of(paths.SHOT_FEATURES),
     log:
-        "logs/extract_shots/{backbone}/{dataset}/seed{seed}.log",
+        "logs/extract_shots/{backbone}/{dataset}/{views}/{shots}shot-seed{seed}.log",
     benchmark:
-        "results/benchmarks/extract_shots/{backbone}/{dataset}/seed{seed}.tsv"
+        "results/benchmarks/extract_shots/{backbone}/{dataset}/{views}/{shots}shot-seed{seed}.tsv"
+    wildcard_constraints:
+        views=matching([PLAN.experiment.views.folder]),
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: threads_to_decode(views_of_seed(wildcards.dataset))
+    threads: of(PLAN.extract_shots, "threads")
     resources:
-        gpu=GPU,
-        mem_mb=memory_to_extract,
-        runtime=minutes_to_extract_shots,
+        gpu=PLAN.gpus,
+        mem_mb=grown(PLAN.extract_shots, "memory"),
+        runtime=grown(PLAN.extract_shots, "minutes"),
     params:
-        backbone=backbone_of,
-        images=images_of,
-        left_out=left_out_of,
-        views=EXPERIMENT.views.model_dump(),
-        code=code_of("extract_shots", "vtclip.features.extract", "vtclip.devices"),
+        backbone=of(PLAN.extract_shots, "building"),
+        architecture=of(PLAN.extract_shots, "architecture"),
+        images=of(PLAN.extract_shots, "images"),
+        views=PLAN.experiment.views.model_dump(),
+        code=code_of("extract_shots"),
     message:
-        "Extracting the features of {wildcards.dataset}'s shots, seed {wildcards.seed}"
+        "Extracting the features of {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed} ({wildcards.backbone})"
     script:
         "../scripts/extract_shots.py"
 
 
 rule extract_test:
     input:
-        weights=WEIGHTS,
-        manifest="results/manifests/{dataset}.parquet",
+        unpack(inputs_of(PLAN.extract_test)),
     output:
-        "results/features/{backbone}/{dataset}/{part}.parquet",
+        features=paths.TEST_FEATURES,
+        receipt=receipt_of(paths.TEST_FEATURES),
     log:
         "logs/extract_test/{backbone}/{dataset}/{part}.log",
     benchmark:
@@ -98,18 +107,18 @@ rule extract_test:
         part=r"test(-\d+of\d+)?",
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: threads_to_decode(test_images_of(wildcards.dataset))
+    threads: of(PLAN.extract_test, "threads")
     resources:
-        gpu=GPU,
-        mem_mb=memory_to_extract,
-        runtime=minutes_to_extract_test,
+        gpu=PLAN.gpus,
+        mem_mb=grown(PLAN.extract_test, "memory"),
+        runtime=grown(PLAN.extract_test, "minutes"),
     params:
-        backbone=backbone_of,
-        images=images_of,
-        left_out=left_out_of,
-        shard=shard_of,
-        code=code_of("extract_test", "vtclip.features.extract", "vtclip.devices"),
+        backbone=of(PLAN.extract_test, "building"),
+        architecture=of(PLAN.extract_test, "architecture"),
+        images=of(PLAN.extract_test, "images"),
+        shard=of(PLAN.extract_test, "shard"),
+        code=code_of("extract_test"),
     message:
-        "Extracting the features of {wildcards.dataset}'s test images ({wildcards.part})"
+        "Extracting the features of {wildcards.dataset}'s test images ({wildcards.backbone}, {wildcards.part})"
     script:
         "../scripts/extract_test.py"

@@ -1,36 +1,64 @@
-# From predictions to tables and figures.
+# From predictions to tables and figures. Every rule writes into the experiment's folder.
+
+
+localrules:
+    save_config,
+    aggregate_results,
+    aggregate_differences,
+    aggregate_metrics,
+    aggregate_ablation,
+    plot_accuracy,
+    plot_cost,
+    plot_ablation,
+
+
+rule save_config:
+    output:
+        PATHS.config,
+    log:
+        f"logs/save_config/{PLAN.name}.log",
+    benchmark:
+        f"results/benchmarks/save_config/{PLAN.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        config={"name": PLAN.name} | CONFIG,
+        code=code_of("save_config"),
+    message:
+        "Saving the configuration"
+    script:
+        "../scripts/save_config.py"
 
 
 rule aggregate_results:
     input:
-        predictions=all_predictions(),
-        published="config/published.csv",
+        **by_receipt(predictions=PLAN.predictions()),
+        records=PLAN.records,
+        published=paths.find_own(paths.PUBLISHED),
     output:
-        parquet=f"{RESULTS}.parquet",
-        csv=f"{RESULTS}.csv",
-        latex=f"{RESULTS}.tex",
-        text=f"{RESULTS}.txt",
+        parquet=f"{TABLES}/results.parquet",
+        csv=f"{TABLES}/results.csv",
+        latex=f"{TABLES}/results.tex",
+        text=f"{TABLES}/results.txt",
         markdown=report(
-            f"{RESULTS}.md", caption="../report/results.rst", category="Results"
+            f"{TABLES}/results.md", caption="../report/results.rst", category="Results"
         ),
     log:
-        "logs/aggregate_results.log",
+        f"logs/aggregate_results/{PLAN.name}.log",
     benchmark:
-        "results/benchmarks/aggregate_results.tsv"
-    localrule: True
+        f"results/benchmarks/aggregate_results/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **SMALL,
     params:
-        columns=RESULT_KEYS,
-        missing=list(MISSING),
-        backbone=(EXPERIMENT.backbone.name, EXPERIMENT.backbone.pretrained),
-        code=code_of(
-            "aggregate_results", "vtclip.results.aggregate", "vtclip.results.published"
-        ),
+        rows=PLAN.keys,
+        titles=PLAN.titles,
+        missing=list(PLAN.missing),
+        backbones=PLAN.published_backbones,
+        code=code_of("aggregate_results"),
     message:
         "Writing the results table"
     script:
@@ -39,26 +67,25 @@ rule aggregate_results:
 
 rule plot_accuracy:
     input:
-        f"{RESULTS}.parquet",
+        f"{TABLES}/results.parquet",
     output:
         svg=report(
-            f"{ACCURACY}.svg", caption="../report/accuracy.rst", category="Results"
+            f"{FIGURES}/accuracy.svg",
+            caption="../report/accuracy.rst",
+            category="Results",
         ),
-        png=f"{ACCURACY}.png",
+        png=f"{FIGURES}/accuracy.png",
     log:
-        "logs/plot_accuracy.log",
+        f"logs/plot_accuracy/{PLAN.name}.log",
     benchmark:
-        "results/benchmarks/plot_accuracy.tsv"
-    localrule: True
+        f"results/benchmarks/plot_accuracy/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **SMALL,
     params:
-        titles={name: dataset.title for name, dataset in DATASETS.items()},
-        code=code_of("plot_accuracy", "vtclip.results.figures"),
+        titles=PLAN.titles,
+        code=code_of("plot_accuracy"),
     message:
         "Drawing accuracy against shots"
     script:
@@ -67,30 +94,28 @@ rule plot_accuracy:
 
 rule aggregate_differences:
     input:
-        all_predictions(),
+        **by_receipt(predictions=PLAN.predictions()),
     output:
-        parquet=f"{DIFFERENCES}.parquet",
-        csv=f"{DIFFERENCES}.csv",
+        parquet=f"{TABLES}/differences.parquet",
+        csv=f"{TABLES}/differences.csv",
         markdown=report(
-            f"{DIFFERENCES}.md",
+            f"{TABLES}/differences.md",
             caption="../report/differences.rst",
             category="Results",
         ),
     log:
-        "logs/aggregate_differences.log",
+        f"logs/aggregate_differences/{PLAN.name}.log",
     benchmark:
-        "results/benchmarks/aggregate_differences.tsv"
-    localrule: True
+        f"results/benchmarks/aggregate_differences/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        **SMALL,
     params:
-        columns=RESULT_KEYS,
-        reference="vt_clip" if "vt_clip" in METHOD_SETTINGS else [*METHOD_SETTINGS][-1],
-        code=code_of("aggregate_differences", "vtclip.results.differences"),
+        rows=PLAN.keys,
+        titles=PLAN.titles,
+        reference=PLAN.reference,
+        code=code_of("aggregate_differences"),
     message:
         "Comparing the methods run by run"
     script:
@@ -99,32 +124,23 @@ rule aggregate_differences:
 
 rule aggregate_metrics:
     input:
-        predictions=all_predictions(),
-        texts=expand(
-            "results/features/{backbone}/{dataset}/texts.parquet",
-            backbone=BACKBONE,
-            dataset=DATASETS,
-        ),
+        **by_receipt(predictions=PLAN.predictions(), texts=PLAN.all_texts()),
     output:
-        metrics=f"{METRICS}.parquet",
-        metrics_csv=f"{METRICS}.csv",
-        classes=f"{CLASSES}.parquet",
-        classes_csv=f"{CLASSES}.csv",
+        metrics=f"{TABLES}/metrics.parquet",
+        metrics_csv=f"{TABLES}/metrics.csv",
+        classes=f"{TABLES}/classes.parquet",
+        classes_csv=f"{TABLES}/classes.csv",
     log:
-        "logs/aggregate_metrics.log",
+        f"logs/aggregate_metrics/{PLAN.name}.log",
     benchmark:
-        "results/benchmarks/aggregate_metrics.tsv"
-    localrule: True
+        f"results/benchmarks/aggregate_metrics/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        **SMALL,
     params:
-        columns=RESULT_KEYS,
-        datasets=list(DATASETS),
-        code=code_of("aggregate_metrics", "vtclip.results.metrics"),
+        rows=PLAN.keys,
+        code=code_of("aggregate_metrics"),
     message:
         "Measuring macro F1, calibration and accuracy by class"
     script:
@@ -133,25 +149,25 @@ rule aggregate_metrics:
 
 rule plot_cost:
     input:
-        results=f"{RESULTS}.parquet",
-        runs=[run.replace("head.safetensors", "run.json") for run in all_heads()],
+        results=f"{TABLES}/results.parquet",
+        records=PLAN.records,
     output:
-        svg=report(f"{COST}.svg", caption="../report/cost.rst", category="Results"),
-        png=f"{COST}.png",
+        svg=report(
+            f"{FIGURES}/cost.svg", caption="../report/cost.rst", category="Results"
+        ),
+        png=f"{FIGURES}/cost.png",
     log:
-        "logs/plot_cost.log",
+        f"logs/plot_cost/{PLAN.name}.log",
     benchmark:
-        "results/benchmarks/plot_cost.tsv"
-    localrule: True
+        f"results/benchmarks/plot_cost/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        **SMALL,
     params:
-        methods=[run.split("/")[4] for run in all_heads()],
-        code=code_of("plot_cost", "vtclip.results.figures"),
+        rows=PLAN.keys_of_records,
+        titles=PLAN.titles,
+        code=code_of("plot_cost"),
     message:
         "Drawing accuracy against what training costs"
     script:
@@ -160,43 +176,95 @@ rule plot_cost:
 
 rule plot_attention:
     input:
-        weights=WEIGHTS,
-        images=receipt_of_images,
-        texts=f"results/features/{BACKBONE}/{{dataset}}/texts.parquet",
-        head=lambda wildcards: head_of_attention(wildcards.dataset),
-        predictions=f"results/predictions/{BACKBONE}/{{dataset}}/vt_clip.parquet",
+        unpack(inputs_of(PLAN.plot_attention)),
     output:
         svg=report(
-            "results/figures/attention/{dataset}.svg",
+            f"{FIGURES}/attention/{{backbone}}/{{dataset}}.svg",
             caption="../report/attention.rst",
             category="Attention",
         ),
-        png="results/figures/attention/{dataset}.png",
+        png=f"{FIGURES}/attention/{{backbone}}/{{dataset}}.png",
     log:
-        "logs/plot_attention/{dataset}.log",
+        f"logs/plot_attention/{PLAN.name}/{{backbone}}/{{dataset}}.log",
     benchmark:
-        "results/benchmarks/plot_attention/{dataset}.tsv"
+        f"results/benchmarks/plot_attention/{PLAN.name}/{{backbone}}/{{dataset}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=memory_for_backbone,
+        mem_mb=grown(PLAN.plot_attention, "memory"),
         runtime=10,
     params:
-        backbone=BACKBONE_PARAMS,
-        images=images_of,
-        settings=lambda wildcards: settings_of_method("vt_clip", wildcards.dataset),
-        run=lambda wildcards: (max(EXPERIMENT.shots), EXPERIMENT.seeds[0]),
-        code=code_of("plot_attention", "vtclip.results.attention"),
+        backbone=of(PLAN.plot_attention, "building"),
+        images=of(PLAN.plot_attention, "images"),
+        settings=of(PLAN.plot_attention, "settings"),
+        run=of(PLAN.plot_attention, "run"),
+        code=code_of("plot_attention"),
     message:
-        "Drawing what the texts of {wildcards.dataset} look at"
+        "Drawing what the texts of {wildcards.dataset} look at ({wildcards.backbone})"
     script:
         "../scripts/plot_attention.py"
 
 
+# The ablation: the same rules train and predict its variants, here they are compared.
+rule aggregate_ablation:
+    input:
+        **by_receipt(predictions=PLAN.ablation_predictions),
+        records=PLAN.ablation_records,
+    output:
+        parquet=f"{TABLES}/ablation.parquet",
+        csv=f"{TABLES}/ablation.csv",
+        markdown=report(
+            f"{TABLES}/ablation.md",
+            caption="../report/ablation.rst",
+            category="Ablation",
+        ),
+    log:
+        f"logs/aggregate_ablation/{PLAN.name}.log",
+    benchmark:
+        f"results/benchmarks/aggregate_ablation/{PLAN.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        trials=PLAN.trials,
+        code=code_of("aggregate_ablation"),
+    message:
+        "Writing the ablation table"
+    script:
+        "../scripts/aggregate_ablation.py"
+
+
+rule plot_ablation:
+    input:
+        f"{TABLES}/ablation.parquet",
+    output:
+        svg=report(
+            f"{FIGURES}/ablation.svg",
+            caption="../report/ablation.rst",
+            category="Ablation",
+        ),
+        png=f"{FIGURES}/ablation.png",
+    log:
+        f"logs/plot_ablation/{PLAN.name}.log",
+    benchmark:
+        f"results/benchmarks/plot_ablation/{PLAN.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        titles=PLAN.titles,
+        code=code_of("plot_ablation"),
+    message:
+        "Drawing what each variant gains"
+    script:
+        "../scripts/plot_ablation.py"
+
+
 onsuccess:
-    table = Path(f"{RESULTS}.txt")
-    if table.is_file():  # not where only a few targets were asked for
+    table = Path(f"{TABLES}/results.txt")
+    if table.is_file() and table.stat().st_mtime >= STARTED:  # this run has written it
         print(
-            f"\n{table.read_text()}\nTables in results/tables/, figures in results/figures/."
+            f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/."
         )

@@ -3,33 +3,33 @@
 
 rule train_head:
     input:
-        unpack(training_inputs),
+        unpack(inputs_of(PLAN.train_head)),
     output:
-        head="results/runs/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}/head.safetensors",
-        history="results/runs/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}/history.parquet",
-        run="results/runs/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}/run.json",
+        head=PATHS.head,
+        history=paths.history_of(PATHS.head),
+        record=paths.record_of(PATHS.head),
     log:
-        "logs/train_head/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}.log",
+        f"logs/train_head/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{paths.RUN}.log",
     benchmark:
-        "results/benchmarks/train_head/{backbone}/{dataset}/{method}/{shots}shot-seed{seed}.tsv"
+        f"results/benchmarks/train_head/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{paths.RUN}.tsv"
     group:
-        group_of_training
+        of(PLAN.train_head, "group")
     conda:
         "../../environment.yml"
-    threads: threads_to_train
+    threads: of(PLAN.train_head, "threads")
     resources:
-        gpu=gpus_to_train,
-        turn=turn_of_training,
-        mem_mb=memory_to_train,
-        runtime=minutes_to_train,
+        gpu=of(PLAN.train_head, "gpus"),
+        turn=of(PLAN.train_head, "turn"),
+        mem_mb=grown(PLAN.train_head, "memory"),
+        runtime=grown(PLAN.train_head, "minutes"),
     params:
-        method=method_of,
-        on_gpu=lambda wildcards: METHODS[method_of(wildcards)].on_gpu,
-        settings=settings_of,
-        backbone=BACKBONE_PARAMS,
-        code=code_of_training,
+        method=of(PLAN.train_head, "base"),
+        on_gpu=of(PLAN.train_head, "on_gpu"),
+        settings=of(PLAN.train_head, "settings"),
+        tower=of(PLAN.train_head, "tower"),
+        code=of(PLAN.train_head, "code"),
     message:
-        "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed}"
+        "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed} ({wildcards.backbone})"
     script:
         "../scripts/train_head.py"
 
@@ -37,33 +37,26 @@ rule train_head:
 # The one rule that sees test features: nothing can be chosen on them.
 rule predict_test:
     input:
-        texts="results/features/{backbone}/{dataset}/texts.parquet",
-        features=test_features_of,
-        heads=heads_of,
+        unpack(inputs_of(PLAN.predict_test)),
     output:
-        "results/predictions/{backbone}/{dataset}/{method}.parquet",
+        predictions=PATHS.predictions,
+        receipt=receipt_of(PATHS.predictions),
     log:
-        "logs/predict_test/{backbone}/{dataset}/{method}.log",
+        f"logs/predict_test/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{{tested}}.log",
     benchmark:
-        "results/benchmarks/predict_test/{backbone}/{dataset}/{method}.tsv"
+        f"results/benchmarks/predict_test/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{{tested}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        gpu=GPU,
-        mem_mb=memory_to_predict,
-        runtime=minutes_to_predict,
+        gpu=PLAN.gpus,
+        mem_mb=grown(PLAN.predict_test, "memory"),
+        runtime=grown(PLAN.predict_test, "minutes"),
     params:
-        method=method_of,
-        settings=settings_of,
-        runs=lambda wildcards: runs_of(wildcards.method),
-        code=lambda wildcards: code_of(
-            "predict_test",
-            "vtclip.training.predict",
-            "vtclip.devices",
-            method_module(method_of(wildcards)),
-        ),
+        method=of(PLAN.predict_test, "base"),
+        settings=of(PLAN.predict_test, "settings"),
+        runs=of(PLAN.predict_test, "runs"),
+        code=of(PLAN.predict_test, "code"),
     message:
-        "Predicting the test images of {wildcards.dataset} with {wildcards.method}"
+        "Predicting the test images of {wildcards.tested} with {wildcards.method} ({wildcards.backbone})"
     script:
         "../scripts/predict_test.py"

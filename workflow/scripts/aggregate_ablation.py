@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from vtclip.logs import job_log
-from vtclip.results.ablation import Trial, aggregate_ablation
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake.log[0]):
+    from vtclip.results.ablation import Trial, aggregate_ablation
+
     aggregate_ablation(
         [Trial(*trial) for trial in snakemake.params.trials],
         Path(snakemake.output.parquet).with_suffix(""),

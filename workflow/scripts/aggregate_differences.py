@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from vtclip.logs import job_log
-from vtclip.results.differences import aggregate_differences
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake.log[0]):
+    from vtclip.results.differences import aggregate_differences
+    from vtclip.results.runs import list_sources
+
     aggregate_differences(
-        dict(zip(map(tuple, snakemake.params.columns), snakemake.input, strict=True)),
+        list_sources(snakemake.params.rows, snakemake.input.predictions),
         Path(snakemake.output.parquet).with_suffix(""),
         reference=snakemake.params.reference,
+        titles=snakemake.params.titles,
     )

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from vtclip.logs import job_log
-from vtclip.results.metrics import aggregate_metrics
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake.log[0]):
+    from vtclip.results.metrics import aggregate_metrics
+    from vtclip.results.runs import list_sources
+
     aggregate_metrics(
-        dict(zip(map(tuple, snakemake.params.columns), snakemake.input.predictions, strict=True)),
-        dict(zip(snakemake.params.datasets, snakemake.input.texts, strict=True)),
+        list_sources(snakemake.params.rows, snakemake.input.predictions),
+        snakemake.input.texts,
         Path(snakemake.output.metrics).with_suffix(""),
         Path(snakemake.output.classes).with_suffix(""),
     )

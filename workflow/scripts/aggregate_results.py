@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
-from vtclip.logs import job_log
-from vtclip.results.aggregate import aggregate_results
-from vtclip.results.published import read_published
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake.log[0]):
+    from vtclip.results.aggregate import aggregate_results
+    from vtclip.results.published import read_published
+    from vtclip.results.runs import list_sources
+
     aggregate_results(
-        dict(zip(map(tuple, snakemake.params.columns), snakemake.input.predictions, strict=True)),
+        list_sources(snakemake.params.rows, snakemake.input.predictions),
         Path(snakemake.output.parquet).with_suffix(""),
+        titles=snakemake.params.titles,
         missing=snakemake.params.missing,
-        published=read_published(snakemake.input.published, *snakemake.params.backbone),
+        published=read_published(snakemake.input.published, snakemake.params.backbones),
+        records=snakemake.input.records,
     )

@@ -1,9 +1,10 @@
 """Rule draw_dataset: vtclip.demo.datasets.draw_dataset."""
 
-from vtclip.demo.datasets import draw_dataset
-from vtclip.logs import job_log
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake.log[0]):
+    from vtclip.demo.datasets import draw_dataset
+
     draw_dataset(
         snakemake.params.name,
         snakemake.params.folder,

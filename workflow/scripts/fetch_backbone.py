@@ -1,13 +1,13 @@
 """Rule fetch_backbone: vtclip.features.backbone.fetch_backbone."""
 
-from vtclip.features.backbone import fetch_backbone
-from vtclip.logs import job_log
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
-    backbone = snakemake.params.backbone
+with job(snakemake.log[0]):
+    from vtclip.features.backbone import fetch_backbone
+
     fetch_backbone(
-        backbone["name"],
-        backbone["pretrained"],
-        snakemake.output[0],
-        architecture=backbone["architecture"],
+        snakemake.params.name,
+        snakemake.params.pretrained,
+        snakemake.output.weights,
+        architecture=snakemake.params.file,
     )

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from vtclip.logs import job_log
-from vtclip.results.ablation import plot_ablation
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake.log[0]):
+    from vtclip.results.ablation import plot_ablation
+
     plot_ablation(
         snakemake.input[0], Path(snakemake.output.svg).with_suffix(""), snakemake.params.titles
     )

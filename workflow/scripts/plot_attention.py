@@ -1,18 +1,16 @@
-"""Rule plot_attention: vtclip.results.attention.plot_attention."""
+"""Rule plot_attention: vtclip.show.attention.plot_attention."""
 
 from pathlib import Path
 
-import torch
+from vtclip.jobs import job
 
-from vtclip.features.backbone import load_backbone
-from vtclip.logs import job_log
-from vtclip.results.attention import plot_attention
+with job(snakemake.log[0], threads=snakemake.threads):
+    from vtclip.features.backbone import load_backbone
+    from vtclip.show.attention import plot_attention
 
-with job_log(snakemake.log[0]):
-    torch.set_num_threads(snakemake.threads)
     shots, seed = snakemake.params.run
     plot_attention(
-        load_backbone(**snakemake.params.backbone | {"pretrained": snakemake.input.weights}),
+        load_backbone(**snakemake.params.backbone, pretrained=snakemake.input.weights),
         snakemake.params.settings,
         snakemake.input.texts,
         snakemake.input.head,

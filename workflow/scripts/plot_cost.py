@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from vtclip.logs import job_log
-from vtclip.results.figures import plot_cost
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
-    runs = {}
-    for method, run in zip(snakemake.params.methods, snakemake.input.runs, strict=True):
-        runs.setdefault(method, []).append(run)
-    plot_cost(snakemake.input.results, runs, Path(snakemake.output.svg).with_suffix(""))
+with job(snakemake.log[0]):
+    from vtclip.results.figures import plot_cost
+
+    plot_cost(
+        snakemake.input.results,
+        list(zip(snakemake.params.rows, snakemake.input.records, strict=True)),
+        Path(snakemake.output.svg).with_suffix(""),
+        snakemake.params.titles,
+    )

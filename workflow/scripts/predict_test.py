@@ -1,18 +1,10 @@
 """Rule predict_test: vtclip.training.predict.predict_test."""
 
-import torch
+from vtclip.jobs import gpu_job
 
-from vtclip.devices import lease_device
-from vtclip.logs import job_log
-from vtclip.training.predict import Run, predict_test
+with gpu_job(snakemake.log[0], threads=snakemake.threads, config=snakemake.config) as device:
+    from vtclip.training.predict import Run, predict_test
 
-with (
-    job_log(snakemake.log[0]),
-    lease_device(
-        snakemake.config.get("device", "auto"), slots=snakemake.config.get("slots_per_gpu", 1)
-    ) as device,
-):
-    torch.set_num_threads(snakemake.threads)
     predict_test(
         snakemake.params.method,
         snakemake.params.settings,
@@ -24,6 +16,6 @@ with (
             )
         ],
         snakemake.input.features,
-        snakemake.output[0],
+        snakemake.output.predictions,
         device=device,
     )

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from vtclip.data.layouts import read_wanted
-from vtclip.data.unpack import Archive, unpack_archives
-from vtclip.logs import job_log
+from vtclip.jobs import job
 
-with job_log(snakemake.log[0]):
+with job(snakemake.log[0]):
+    from vtclip.data.layouts import read_wanted
+    from vtclip.data.unpack import Archive, unpack_archives
+
     dataset, folder = snakemake.params.dataset, Path(snakemake.params.archives)
     unpack_archives(
         [

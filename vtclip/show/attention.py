@@ -15,10 +15,10 @@ from torch import Tensor
 
 from vtclip.features.backbone import Backbone
 from vtclip.features.pictures import open_picture
-from vtclip.features.store import read_class_names, read_texts
-from vtclip.methods.base import Texts
+from vtclip.features.texts import read_class_names, read_texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.results.figures import new_figure, save_figure
+from vtclip.task import Texts
 
 
 @dataclass(frozen=True)

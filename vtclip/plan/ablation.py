@@ -2,16 +2,18 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import yaml
 
 from vtclip.experiment import Ablation, Experiment, SpatialKind
-from vtclip.methods import METHODS, check_spatial
+from vtclip.methods import METHODS
+from vtclip.plan.checks import check_method
 from vtclip.settings import ConfigError, Settings, check
 
+CONFIGURED = "as configured"
 SPATIAL = "spatial"  # the one choice of the backbone that may be varied
 
 
@@ -20,30 +22,38 @@ class Variant:
     """A method with other settings.
 
     Attributes:
-        method: the name of the registry.
+        method: the name of the method.
         changes: setting -> value, as the configuration names them.
         settings: all settings of the method.
-        spatial: the kind of spatial features.
+        spatial: the kind of spatial features; None for the backbone's own.
+        as_configured: whether it is the method as configured: its heads are the experiment's.
     """
 
     method: str
     changes: Mapping[str, Any]
     settings: Settings
-    spatial: SpatialKind
+    spatial: SpatialKind | None = None
+    as_configured: bool = False
 
     @property
     def name(self) -> str:
         """A part of a path: `vt_clip@heads=1,blocks=2`."""
+        if self.as_configured:
+            return self.method
         changes = ",".join(f"{key}={_slug(value)}" for key, value in self.changes.items())
         return f"{self.method}@{changes}"
 
     @property
     def label(self) -> str:
         """As tables name it: `heads: 1, blocks: 2`."""
-        return ", ".join(f"{key}: {_plain(value)}" for key, value in self.changes.items())
+        return (
+            CONFIGURED
+            if not self.changes
+            else ", ".join(f"{key}: {_plain(value)}" for key, value in self.changes.items())
+        )
 
 
-def list_variants(experiment: Experiment, *, source: str) -> dict[str, Variant]:
+def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
     """Check an experiment's ablation, and list its variants.
 
     Args:
@@ -51,7 +61,7 @@ def list_variants(experiment: Experiment, *, source: str) -> dict[str, Variant]:
         source: the configuration's name, for the error.
 
     Returns:
-        name -> variant.
+        The method as configured, then its variants; nothing without an ablation.
 
     Raises:
         ConfigError: a method or run that the experiment has not, a setting that the method has
@@ -59,17 +69,16 @@ def list_variants(experiment: Experiment, *, source: str) -> dict[str, Variant]:
     """
     ablation, source = experiment.ablation, f"{source}: ablation"
     if ablation is None:
-        return {}
+        return []
     _check_part([ablation.method], list(experiment.methods), "method", source)
     _check_part(ablation.shots or [], experiment.shots, "shots", source)
     _check_part(ablation.seeds or [], experiment.seeds, "seeds", source)
-    variants: dict[str, Variant] = {}
+    variants = [_make_variant(experiment, ablation.method, {}, source)]
     for place, changes in _list_changes(ablation):
         variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
-        if variant.name in variants:
-            raise ConfigError(f"{source}.{place}: {variant.label} is named twice.")
-        variants[variant.name] = variant
-    if not variants:
+        _refuse_twice(variant, variants[1:], f"{source}.{place}")
+        variants.append(variant)
+    if all(variant.as_configured for variant in variants):
         raise ConfigError(
             f"{source}: nothing is varied.\n  expected: one_at_a_time or crossed\n  write:\n"
             "    one_at_a_time: {heads: [1, 4]}"
@@ -80,16 +89,37 @@ def list_variants(experiment: Experiment, *, source: str) -> dict[str, Variant]:
 def _make_variant(
     experiment: Experiment, method: str, changes: Mapping[str, Any], source: str
 ) -> Variant:
+    configured = check(
+        METHODS[method].settings_type, experiment.methods[method] or {}, source=source
+    )
     values = {**(experiment.methods[method] or {}), **changes}
-    spatial = values.pop(SPATIAL, experiment.backbone.spatial)
+    spatial = values.pop(SPATIAL, None)
     settings = check(METHODS[method].settings_type, values, source=source)
-    if spatial not in get_args(SpatialKind):
+    if spatial not in (None, *get_args(SpatialKind)):
         raise ConfigError(
             f"{source}: {SPATIAL}: no such kind.\n  found:    {spatial!r}\n"
             "  expected: projected or raw\n  write:\n    spatial: [raw]"
         )
-    check_spatial(method, spatial, source=source)
-    return Variant(method, changes, settings, spatial)
+    backbones = experiment.all_backbones
+    if all(backbone.spatial == spatial for backbone in backbones):
+        spatial = None
+    for backbone in backbones:
+        kind = {} if spatial is None else {"spatial": spatial}
+        check_method(method, settings, backbone.model_copy(update=kind), source=source)
+    same = spatial is None and settings == configured
+    return Variant(method, changes, settings, spatial, as_configured=same)
+
+
+def _refuse_twice(variant: Variant, others: Sequence[Variant], source: str) -> None:
+    for other in others:
+        if variant.as_configured and variant.label != other.label:
+            continue  # another setting at the value that it has: compared, and not trained again
+        same = (variant.settings, variant.spatial) == (other.settings, other.spatial)
+        if same or variant.name == other.name:
+            raise ConfigError(
+                f"{source}: {variant.label} is named twice.\n  found:    {other.label} and "
+                f"{variant.label}\n  expected: each variant once"
+            )
 
 
 def _list_changes(ablation: Ablation) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,16 +3,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vtclip.ablation import list_variants
 from vtclip.experiment import read_experiment
+from vtclip.plan.ablation import list_variants
 from vtclip.settings import ConfigError
 
-CONFIG = Path(__file__).parents[1] / "config"
+CONFIG = Path(__file__).parents[2] / "config"
 
 
 def variants(**ablation):
     config = yaml.safe_load((CONFIG / "demo.yaml").read_text()) | {"ablation": ablation}
-    return list_variants(read_experiment(config, source="mine.yaml"), source="mine.yaml")
+    listed = list_variants(read_experiment(config, source="mine.yaml"), source="mine.yaml")
+    assert listed[0].label == "as configured"
+    return {variant.name: variant for variant in listed[1:]}
 
 
 def refused(**ablation) -> str:
@@ -50,8 +52,8 @@ def test_the_kind_of_spatial_features_can_be_varied():
 
 
 def test_a_variants_name_is_one_part_of_a_path():
-    (name,) = variants(one_at_a_time={"epochs": [{1: 50, 2: 100}]})
-    assert name == "vt_clip@epochs=1-50-2-100"
+    (name,) = variants(one_at_a_time={"epochs": [{1: 50, 2: 90}]})
+    assert name == "vt_clip@epochs=1-50-2-90"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,14 @@ def test_a_variants_name_is_one_part_of_a_path():
         ({"seeds": [9], "one_at_a_time": {"heads": [1]}}, ["seeds", "has no 9", "1, 2, 3"]),
         ({"one_at_a_time": {"spatial": ["cooked"]}}, ["spatial", "cooked", "projected or raw"]),
         ({"one_at_a_time": {"heads": [1, 1]}}, ["heads: 1 is named twice"]),
+        (
+            {"one_at_a_time": {"residual_weight": [0.5, 0.50]}},
+            ["residual_weight: 0.5 is named twice"],
+        ),
+        ({"one_at_a_time": {"blocks": [2, 2.0]}}, ["is named twice", "blocks: 2 and blocks: 2.0"]),
+        ({"shots": [1, 1], "one_at_a_time": {"heads": [1]}}, ["shots", "1 is named twice"]),
+        ({"one_at_a_time": {"heads": [7]}}, ["heads", "divisor of 64"]),
+        ({"one_at_a_time": {"heads": [8]}}, ["nothing is varied"]),
         ({}, ["nothing is varied", "one_at_a_time: {heads: [1, 4]}"]),
     ],
 )
@@ -72,3 +82,9 @@ def test_what_cannot_be_varied_is_refused_with_the_cure(ablation, parts):
     assert "mine.yaml: ablation" in message
     for part in parts:
         assert part in message
+
+
+def test_a_variant_that_is_the_method_as_configured_is_not_trained_again():
+    found = variants(one_at_a_time={"heads": [8, 4], "spatial": ["projected"]})
+    assert [name for name, variant in found.items() if variant.as_configured] == ["vt_clip"]
+    assert not found["vt_clip@heads=4"].as_configured

@@ -4,10 +4,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from vtclip.features.store import write_texts
+from vtclip.features.texts import write_texts
 from vtclip.methods.base import Shots, Task, Texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
-from vtclip.results.attention import choose_rows, find_looks, plot_attention
+from vtclip.show.attention import choose_rows, find_looks, plot_attention
 
 
 def predictions(hits):

@@ -1,0 +1,134 @@
+"""A method is a file: its name, its class, and what is said where a file is no method."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from vtclip import methods
+from vtclip.methods import METHODS, check_methods, method_module
+from vtclip.methods.base import Method
+from vtclip.settings import ConfigError
+
+METHOD = """
+from vtclip.methods.base import Method
+from vtclip.methods.zero_shot import ZeroShot
+
+class Nearest{0}(Method):
+    pass
+"""
+
+
+@pytest.fixture
+def add_method(tmp_path, monkeypatch):
+    """Saves a file as if it lay in vtclip/methods/."""
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
+
+    def add(name, code):
+        (folder / f"{name}.py").write_text(code)
+        importlib.invalidate_caches()
+        return folder / f"{name}.py"
+
+    yield add
+    for file in folder.glob("*.py"):
+        sys.modules.pop(f"vtclip.methods.{file.stem}", None)
+        vars(methods).pop(file.stem, None)
+
+
+def test_a_file_in_the_folder_is_a_method_and_the_names_are_sorted(add_method):
+    assert "near_est" not in METHODS
+    add_method("near_est", METHOD.format(""))
+    assert METHODS["near_est"].__name__ == "Nearest"
+    assert METHODS["near_est"].title == "Near est"
+    assert "near_est" in METHODS
+    assert list(METHODS) == sorted(METHODS)
+    assert len(METHODS) == len(list(METHODS)) == 9
+    assert method_module("near_est") == "vtclip.methods.near_est"
+    assert list(check_methods({"near_est": None}, source="mine.yaml")) == ["near_est"]
+
+
+def test_the_papers_methods_are_there_with_their_titles():
+    assert {name: method.title for name, method in METHODS.items()} == {
+        "calip": "CALIP",
+        "clip_adapter": "CLIP-Adapter",
+        "coop": "CoOp",
+        "linear_probe": "Linear probe",
+        "tip_adapter": "Tip-Adapter",
+        "tip_adapter_f": "Tip-Adapter-F",
+        "vt_clip": "VT-CLIP",
+        "zero_shot": "Zero-shot CLIP",
+    }
+
+
+@pytest.mark.parametrize("name", ["base", "__init__", "_shared", "zero.shot", "", "../paths", "x"])
+def test_what_is_no_methods_name_is_unknown(add_method, name):
+    add_method("_shared", METHOD.format(""))
+    assert name not in METHODS
+    with pytest.raises(ConfigError, match="Unknown method '.*'; known: .*zero_shot"):
+        METHODS[name]
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from vtclip.methods.zero_shot import ZeroShot\n", "none"),
+        (METHOD.format("A") + METHOD.format("B"), "NearestA, NearestB"),
+    ],
+)
+def test_a_file_without_one_method_of_its_own_is_named_with_what_is_wanted(add_method, code, found):
+    file = add_method("nearest", code)
+    with pytest.raises(ConfigError) as error:
+        METHODS["nearest"]
+    for part in [str(file), f"found:    {found}\n", "expected: one class", "base.Method"]:
+        assert part in str(error.value)
+
+
+def test_a_second_name_for_the_class_is_no_second_method(add_method):
+    add_method("nearest", METHOD.format("") + "Alias = Nearest\n")
+    assert METHODS["nearest"].__name__ == "Nearest"
+
+
+@pytest.mark.parametrize(
+    ("code", "parts"),
+    [
+        ("import numpy\nimport nowhere_at_all\n", ["line 2", "No module named 'nowhere_at_all'"]),
+        ("def f(:\n", ["SyntaxError"]),
+        ("\n\n1 / 0\n", ["line 3", "ZeroDivisionError"]),
+        (
+            "from vtclip.methods.base import Recipe\n"
+            "class A(Recipe, defaults={'epochs': 0}): pass\n",
+            ["line 2", "epochs"],
+        ),
+    ],
+)
+def test_a_file_that_fails_is_named_with_its_line_and_the_failure(add_method, code, parts):
+    file = add_method("nearest", code)
+    with pytest.raises(ConfigError) as error:
+        METHODS["nearest"]
+    for part in [str(file), "cannot be imported", *parts]:
+        assert part in str(error.value)
+    assert error.value.__cause__ is not None
+
+
+def test_naming_the_methods_their_settings_and_their_work_does_not_import_torch():
+    code = (
+        "import sys; from vtclip.methods import METHODS; from vtclip.cost import Shape, Size; "
+        "size = Size(Shape(50, 1024, 1024), 10, 1, 10, 5); "
+        "made = [m(m.settings_type()) for m in METHODS.values()]; "
+        "[(m.check(size.shape), m.work(size)) for m in made]; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_title_of_ones_own_is_not_handed_down():
+    class Named(Method):
+        title = "A name"
+
+    class Other(Named):
+        pass
+
+    assert Other.title == "Test folder"

@@ -1,0 +1,217 @@
+"""What jobs ask for, from the methods' own accounts of their work."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vtclip.cost import (
+    PROCESS,
+    RESERVE,
+    SHARED_RESERVE,
+    Shape,
+    Size,
+    Work,
+    backbone_memory,
+    extraction_memory,
+    extraction_minutes,
+    features_bytes,
+    is_short,
+    prediction_memory,
+    prediction_minutes,
+    text_minutes,
+    threads_to_decode,
+    training_memory,
+    training_minutes,
+    training_threads,
+    unpacking_minutes,
+)
+from vtclip.methods import METHODS
+
+
+def text_tower(width, layers=12, context=77):
+    """As `vtclip.architecture` counts it."""
+    weights = 12 * width**2 * layers
+    return {
+        "prompt_flops": 4.0 * weights * context,
+        "text_weights": weights + 49408 * width,
+        "context_length": context,
+    }
+
+
+RN50 = Shape(50, 1024, 1024, **text_tower(512))
+VIT_L_14 = Shape(257, 768, 768, **text_tower(768))
+IMAGENET = Size(RN50, classes=1000, shots=16, images=16_000, views=5)
+CALTECH = Size(RN50, classes=100, shots=16, images=1600, views=5)
+DIGITS = Size(RN50, classes=10, shots=16, images=160, views=5)
+TEST_IMAGES = {1000: 50_000, 100: 2465, 10: 8000}
+
+
+def work(method, size, **settings):
+    """A method's account, with the epochs of ImageNet for ImageNet."""
+    chosen = METHODS[method].settings_type(**settings)
+    dataset = "imagenet" if size.classes == 1000 else "other"
+    return METHODS[method](chosen.for_dataset(dataset)).work(size)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_more_classes_images_and_steps_ask_for_more(method):
+    few, many = work(method, CALTECH), work(method, IMAGENET)
+    for on_gpu in (True, False):
+        assert training_minutes(few, on_gpu=on_gpu) <= training_minutes(many, on_gpu=on_gpu)
+        asked = [
+            prediction_minutes(done, images=TEST_IMAGES[size.classes], heads=15, on_gpu=on_gpu)
+            for done, size in ((few, CALTECH), (many, IMAGENET))
+        ]
+        assert asked[0] <= asked[1]
+    assert training_memory(CALTECH, few) <= training_memory(IMAGENET, many)
+    assert prediction_memory(CALTECH, few, 15) <= prediction_memory(IMAGENET, many, 15)
+    assert extraction_minutes(1000) < extraction_minutes(50_000)
+
+
+def test_vt_clip_and_the_linear_probe_grow_with_what_they_are_given():
+    for method, on_gpu in (("vt_clip", True), ("linear_probe", False)):
+        few, many = work(method, CALTECH), work(method, IMAGENET)
+        assert training_memory(CALTECH, few) < training_memory(IMAGENET, many)
+        assert training_minutes(few, on_gpu=on_gpu) < training_minutes(many, on_gpu=on_gpu)
+
+
+def test_a_method_that_reads_no_spatial_features_asks_for_little():
+    for method in ("zero_shot", "clip_adapter", "tip_adapter", "tip_adapter_f"):
+        little = work(method, IMAGENET)
+        assert training_memory(IMAGENET, little) < 4000
+        assert training_minutes(little, on_gpu=True) <= 10
+        assert prediction_minutes(little, images=50_000, heads=15, on_gpu=True) <= 10
+
+
+def test_a_method_that_learns_from_nothing_reads_no_row():
+    size = IMAGENET._replace(shots=0, images=0)
+    for method in ("zero_shot", "calip"):
+        assert work(method, size).rows == 0
+        assert training_memory(size, work(method, size)) == PROCESS
+        assert training_minutes(work(method, size), on_gpu=False) == SHARED_RESERVE
+    assert work("linear_probe", IMAGENET).rows == 16_000  # the test view alone
+    assert work("vt_clip", IMAGENET).rows == 5 * 16_000
+
+
+def test_coop_on_imagenet_gets_hours_and_holds_the_text_tower():
+    coop = work("coop", IMAGENET)
+    assert coop.flops == 25_000 * 1000 * RN50.prompt_flops
+    assert 8 * 60 < training_minutes(coop, on_gpu=True) < 4 * 24 * 60
+    assert training_memory(IMAGENET, coop) > backbone_memory(RN50)
+    assert prediction_memory(IMAGENET, coop, 15) < backbone_memory(RN50)
+
+
+def test_a_linear_probe_on_imagenet_gets_more_time_than_on_digits():
+    assert training_minutes(work("linear_probe", DIGITS), on_gpu=False) <= 11
+    assert training_minutes(work("linear_probe", IMAGENET), on_gpu=False) > 60
+
+
+def test_a_long_linear_probe_gets_four_cores_and_what_its_fits_take_and_others_one():
+    imagenet = work("linear_probe", IMAGENET)
+    assert training_threads(imagenet, on_gpu=False) == 4
+    alone, four = (training_minutes(imagenet, threads, on_gpu=False) for threads in (1, 4))
+    assert four < alone / 2  # the longest fit alone may take an hour
+    # A fit at this size was seen to take 500 MB.
+    assert training_memory(IMAGENET, imagenet, 4) > training_memory(IMAGENET, imagenet) + 3 * 500
+    assert training_threads(work("linear_probe", DIGITS), on_gpu=False) == 1
+    assert training_threads(work("vt_clip", IMAGENET), on_gpu=True) == 1
+
+
+def test_a_fit_takes_as_long_as_its_longest_part_on_any_number_of_cores():
+    two = work("linear_probe", IMAGENET, inverse_regularisation=[1.0, 2.0], iterations=1000)
+    assert two.parts == 2
+    assert two.longest > two.flops / 2
+    assert training_minutes(two, 2, on_gpu=False) == training_minutes(two, 64, on_gpu=False)
+
+
+def test_a_method_of_cores_never_gets_a_gpus_minutes():
+    probe = work("linear_probe", IMAGENET)
+    assert training_minutes(probe, on_gpu=True) == training_minutes(probe, on_gpu=False)
+    assert training_threads(probe, on_gpu=True) == 4
+    assert not is_short(probe, on_gpu=True)
+
+
+def test_a_larger_backbone_asks_for_more_memory_and_time_for_its_texts():
+    assert backbone_memory(RN50) < backbone_memory(VIT_L_14)
+    assert extraction_memory(RN50, 1) < extraction_memory(VIT_L_14, 1)
+    assert text_minutes(RN50, 7000) < text_minutes(VIT_L_14, 7000)
+    # Both towers of ViT-L-14 hold 428 M weights of 4 bytes, and a process takes its own.
+    assert backbone_memory(VIT_L_14) > PROCESS + 2 * 4 * 428
+
+
+def test_fifteen_short_trainings_ask_for_little_more_than_half_an_hour():
+    for method in ("clip_adapter", "tip_adapter_f"):
+        shots = work(method, CALTECH)
+        assert is_short(shots, on_gpu=True)
+        assert 15 * training_minutes(shots, on_gpu=True) < 40
+
+
+def test_a_computation_of_some_seconds_is_within_the_reserve():
+    assert training_minutes(Work(flops=9e13), on_gpu=True) == SHARED_RESERVE
+    assert training_minutes(Work(flops=11e13), on_gpu=True) == SHARED_RESERVE + 1
+    assert training_minutes(Work(flops=11 * 60e13), on_gpu=True) == RESERVE + 11
+
+
+def test_without_a_gpu_a_training_and_a_prediction_get_a_cores_time():
+    guided = work("vt_clip", CALTECH, epochs=20)
+    assert is_short(guided, on_gpu=True)
+    assert not is_short(guided, on_gpu=False)
+    assert training_minutes(guided, on_gpu=True) < 5
+    assert training_minutes(guided, on_gpu=False) > 150
+    asked = [
+        prediction_minutes(guided, images=2465, heads=15, on_gpu=on_gpu) for on_gpu in (True, False)
+    ]
+    assert asked[0] < asked[1]
+
+
+def test_imagenets_largest_training_gets_what_its_features_take():
+    features = features_bytes(RN50, 16_000 * 5) / 1e6
+    asked = training_memory(IMAGENET, work("vt_clip", IMAGENET))
+    assert 2 * features < asked < 4 * features
+
+
+def test_vt_clip_pays_for_its_blocks_and_its_feed_forward_part():
+    plain, deep, narrow = (
+        work("vt_clip", CALTECH, **settings)
+        for settings in ({}, {"blocks": 2}, {"feed_forward": 0})
+    )
+    assert deep.flops == 2 * plain.flops == 10 * narrow.flops
+    assert deep.head_bytes == 2 * plain.head_bytes == 4 * narrow.head_bytes
+    assert training_memory(CALTECH, narrow) < training_memory(CALTECH, plain)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "coop"])
+def test_the_bytes_of_a_head_are_those_that_it_really_has(method, task):
+    made = METHODS[method](METHODS[method].settings_type())
+    size = Size(Shape(5, 16, 16), classes=4, shots=3, images=12, views=2)
+    head = made.start(task)
+    found = sum(tensor.nbytes for tensor in head.values())
+    # Biases and norms are not counted: of 16 numbers they are much, of 1024 little.
+    assert made.work(size).head_bytes == pytest.approx(found, rel=0.1)
+
+
+def test_the_caches_own_bytes_and_operations_count():
+    """16,000 keys and as many labels of a thousand classes, for each of fifteen heads."""
+    cache = work("tip_adapter", IMAGENET)
+    assert prediction_memory(IMAGENET, cache, 15) > PROCESS + 15 * 16_000 * 1024 * 4 / 1e6
+    assert prediction_minutes(cache, images=50_000, heads=15, on_gpu=False) > 30
+    assert prediction_minutes(cache, images=50_000, heads=15, on_gpu=True) == RESERVE
+
+
+def test_each_5000_views_get_a_thread_and_eight_are_the_most():
+    assert [threads_to_decode(views) for views in (0, 4999, 5000, 34_999, 10**6)] == [1, 1, 2, 7, 8]
+
+
+def test_unpacking_gets_the_time_of_a_slow_disk():
+    assert unpacking_minutes(0) == RESERVE
+    assert unpacking_minutes(6 * 10**9) == RESERVE + 10
+
+
+def test_the_arithmetic_knows_no_method_and_no_experiment():
+    code = (
+        "import sys; import vtclip.cost; "
+        "print(*[name for name in sys.modules if name.startswith('vtclip.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["vtclip.cost"]

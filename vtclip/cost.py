@@ -1,0 +1,187 @@
+"""Memory, minutes and threads that jobs ask for: arithmetic from accounts of work.
+
+A scheduler kills a job that takes more than it asked for and lets one wait that asks for too much.
+These are estimates with room to spare; a job that was killed asks for more in its next attempt.
+What a method computes it says itself (`Method.work`): nothing here knows any.
+"""
+
+import math
+from typing import NamedTuple
+
+HALF, SINGLE, DOUBLE = 2, 4, 8  # bytes of a number
+BATCH = 64  # test images that are predicted at a time, a row group of a feature file
+PROCESS = 2000  # MB of a process with PyTorch, and what CUDA adds to it in main memory
+DECODER = 400  # MB of a process that decodes images
+VIEWS_A_DECODER = 5000  # that are worth starting one
+DECODERS = 8  # at most: more would wait for the GPU
+IMAGES_A_SECOND = 25  # that one GPU or eight cores encode, at the least
+CORE_FLOPS = 2e10  # that one core does in a second
+FLOPS = 1e13  # that a GPU of some years ago does in a second
+CORES = 4  # at most, of a training that has parts for them
+SHORT = 10  # minutes; trainings that may compute for longer are not grouped, and may get more cores
+RESERVE = 10  # minutes to start, to read and to write, on a busy node and a slow network disk
+SHARED_RESERVE = 2  # minutes; a submission asks for the sum of its trainings
+WITHIN_RESERVE = 10  # seconds of computing for which no minute is added
+
+
+class Shape(NamedTuple):
+    """What a backbone gives for an image, and its text tower."""
+
+    tokens: int
+    """N spatial tokens"""
+    width: int
+    """numbers a spatial token"""
+    dim: int
+    """D, numbers of a pooled feature"""
+    prompt_flops: float = 0.0
+    """of one prompt through the text tower, forward and back to its words"""
+    text_weights: int = 0
+    """of the text tower"""
+    context_length: int = 77
+    """tokens that the text tower reads, start and end among them"""
+
+
+class Size(NamedTuple):
+    """What a head is made for, as the plan knows it."""
+
+    shape: Shape
+    classes: int
+    """K"""
+    shots: int
+    """images a class; 0 for a method that learns from none"""
+    images: int
+    """to learn from; fewer than classes * shots where a class has not as many"""
+    views: int
+    """cached of each of these images, the test view among them"""
+
+    @property
+    def val_images(self) -> int:
+        """To choose on: as many a class as there are shots, and four at most."""
+        return self.classes * min(self.shots, 4)
+
+
+class Work(NamedTuple):
+    """What a head takes by its method's own account: operations, and bytes of main memory.
+
+    Independent parts of the fitting may run at a time, each on a core of its own.
+    """
+
+    rows: int = 0
+    """views whose features are read to fit, those to learn from"""
+    spatial: bool = False
+    """whether their spatial features are read, and those of the images to predict"""
+    text_tower: bool = False
+    """whether the text tower is held while fitting"""
+    on_gpu: bool = True
+    """whether a GPU fits, where there is one; one predicts in any case"""
+    flops: float = 0.0
+    """floating-point operations of fitting, all parts together"""
+    parts: int = 1
+    """independent parts of fitting"""
+    longest: float = 0.0
+    """operations of the longest part, if it has bad luck: no number of cores makes it shorter"""
+    part_bytes: float = 0.0
+    """that a part takes beside the process and the features"""
+    predict_flops: float = 0.0
+    """operations of predicting one image with one head"""
+    head_bytes: float = 0.0
+    """of one head, ready to predict"""
+    batch_bytes: float = 0.0
+    """that predicting BATCH images takes beside the heads and the features"""
+
+
+def features_bytes(shape: Shape, rows: int) -> int:
+    """Bytes of the features of some views."""
+    return rows * (shape.dim + shape.tokens * shape.width) * HALF
+
+
+def backbone_memory(shape: Shape) -> int:
+    """MB of a job that holds the backbone: its weights, and once more while they are read."""
+    towers = 4 * shape.text_weights  # the image tower has up to three times as many
+    return PROCESS + 2 * _mb(towers * SINGLE)
+
+
+def text_minutes(shape: Shape, prompts: int) -> int:
+    """Minutes of a job that reads prompts on one core."""
+    return RESERVE + math.ceil(prompts * shape.prompt_flops / 2 / CORE_FLOPS / 60)
+
+
+def threads_to_decode(views: int) -> int:
+    """Threads of a job that decodes views: a small one starts no worker beside itself."""
+    return min(DECODERS, 1 + views // VIEWS_A_DECODER)
+
+
+def extraction_memory(shape: Shape, workers: int) -> int:
+    """MB of a job that extracts features: they are written as they come."""
+    batches = 2000 + 4 * _mb(features_bytes(shape, 64))
+    return backbone_memory(shape) + batches + workers * DECODER
+
+
+def extraction_minutes(views: int) -> int:
+    """Minutes of a job that extracts the features of some views."""
+    return RESERVE + math.ceil(views / IMAGES_A_SECOND / 60)
+
+
+def training_memory(size: Size, work: Work, threads: int = 1) -> int:
+    """MB of a job that fits a head with as many parts at a time as it has threads."""
+    shots = 2 * _mb(_read_bytes(size.shape, work, work.rows))  # half of it to spare
+    process = backbone_memory(size.shape) if work.text_tower else PROCESS
+    return process + shots + _mb(min(threads, work.parts) * work.part_bytes)
+
+
+def training_threads(work: Work, *, on_gpu: bool) -> int:
+    """Cores of a job that fits a head: one, or up to four for long fits of several parts."""
+    return 1 if is_short(work, on_gpu=on_gpu) else max(1, min(CORES, work.parts))
+
+
+def is_short(work: Work, *, on_gpu: bool) -> bool:
+    """Whether a fit is over so soon that it shares a submission with others."""
+    return _fitting_minutes(work, threads=1, on_gpu=on_gpu) <= SHORT
+
+
+def training_minutes(work: Work, threads: int = 1, *, on_gpu: bool) -> int:
+    """Minutes of a job that fits a head.
+
+    Args:
+        work: the method's account.
+        threads: cores that the job has.
+        on_gpu: whether it has a GPU, which counts only if the method can use one.
+    """
+    fitting = _fitting_minutes(work, threads, on_gpu)
+    return fitting + (SHARED_RESERVE if fitting <= SHORT else RESERVE)
+
+
+def prediction_memory(size: Size, work: Work, heads: int) -> int:
+    """MB of a job that predicts with several heads: the test features are streamed."""
+    batch = 4 * _mb(_read_bytes(size.shape, work, BATCH)) + _mb(work.batch_bytes)
+    return PROCESS + batch + heads * _mb(work.head_bytes)
+
+
+def prediction_minutes(work: Work, *, images: int, heads: int, on_gpu: bool) -> int:
+    """Minutes of a job that predicts images with several heads, on a GPU or on one core."""
+    flops = images * heads * work.predict_flops
+    return RESERVE + _minutes(flops / (FLOPS if on_gpu else CORE_FLOPS))
+
+
+def unpacking_minutes(archive_bytes: int) -> int:
+    """Minutes of a job that unpacks archives, at 10 MB/s of a slow network disk."""
+    return RESERVE + math.ceil(archive_bytes / 10e6 / 60)
+
+
+def _fitting_minutes(work: Work, threads: int, on_gpu: bool) -> int:
+    if on_gpu and work.on_gpu:
+        return _minutes(work.flops / FLOPS)
+    return _minutes(max(work.flops / threads, work.longest) / CORE_FLOPS)
+
+
+def _read_bytes(shape: Shape, work: Work, rows: int) -> int:
+    """Bytes of some views' features, as far as the method reads them."""
+    return features_bytes(shape if work.spatial else shape._replace(tokens=0), rows)
+
+
+def _minutes(seconds: float) -> int:
+    return math.ceil(seconds / 60) if seconds > WITHIN_RESERVE else 0
+
+
+def _mb(count: float) -> int:
+    return math.ceil(count / 1e6)

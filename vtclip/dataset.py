@@ -1,0 +1,184 @@
+"""The files of config/datasets/ as typed, validated objects."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from vtclip.paths import DATASETS, PROJECT
+from vtclip.settings import ConfigError, Settings, check, unknown
+
+
+class Counts(Settings):
+    """How many images a split holds, and how many classes there are."""
+
+    train: int = Field(ge=1, description="training images", examples=[4128])
+    val: int = Field(ge=0, description="validation images", examples=[1649])
+    test: int = Field(ge=1, description="test images", examples=[2465])
+    classes: int = Field(ge=2, description="classes", examples=[100])
+
+
+class ArchiveFile(Settings):
+    """One file to download."""
+
+    file: str = Field(
+        pattern=r"^[^/]+$",
+        description="its name below resources/archives/<dataset>/",
+        examples=["caltech-101.zip"],
+    )
+    urls: list[str] = Field(
+        default=[],
+        description="addresses, best first, `gdrive:<id>` among them; none if it takes an account",
+        examples=[["https://..."]],
+    )
+    bytes: int | None = Field(
+        default=None, ge=1, description="its length in bytes", examples=[137414764]
+    )
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="its SHA-256 checksum, 64 hexadecimal digits",
+        examples=["331234750fc7f77520e50d9565e8b6907b03565e30320da1401130db08c61f91"],
+    )
+    md5: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{32}$",
+        description="its MD5 checksum, 32 hexadecimal digits",
+        examples=["3138e1922a9193bfa496528edbbc45d0"],
+    )
+    into: str = Field(
+        default="",
+        description="the folder, inside the dataset's, that its members go to; {stem} stands for "
+        "the name of a nested archive",
+        examples=["train/{stem}"],
+    )
+    nested: str | None = Field(
+        default=None,
+        description="a pattern of members that are archives themselves",
+        examples=["*.tar"],
+    )
+
+
+class Fractions(Settings):
+    """How one folder of class folders is split."""
+
+    train: float = Field(default=0.5, gt=0, lt=1, description="training share", examples=[0.5])
+    val: float = Field(default=0.2, gt=0, lt=1, description="validation share", examples=[0.2])
+    seed: int = Field(default=0, ge=0, description="of the split", examples=[0])
+
+    @model_validator(mode="after")
+    def _leave_a_test_share(self) -> "Fractions":
+        if self.train + self.val >= 1:
+            raise ValueError("train and val leave nothing to test on: their sum must be below 1")
+        return self
+
+
+class Dataset(Settings):
+    """One file of config/datasets/."""
+
+    title: str = Field(description="the name in tables and figures", examples=["Caltech101"])
+    layout: Literal["coop", "fgvc", "imagenet", "folders"] = Field(
+        default="coop",
+        description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
+        "fgvc or imagenet",
+        examples=["coop"],
+    )
+    archives: list[ArchiveFile] = Field(
+        default=[],
+        description="the files to download",
+        examples=[[{"file": "images.tar.gz", "urls": ["https://..."], "bytes": 791918971}]],
+    )
+    images: str = Field(
+        default="",
+        description="the folder, as the archives hold it, that the split's image paths start from",
+        examples=["101_ObjectCategories"],
+    )
+    drawn: Literal["digits", "letters"] | None = Field(
+        default=None,
+        description="the embedded dataset that the workflow draws itself",
+        examples=["digits"],
+    )
+    split: str | None = Field(
+        default=None,
+        description="layout coop: the split file's name",
+        examples=["split_zhou_Caltech101.json"],
+    )
+    folder: str | None = Field(
+        default=None,
+        description="layout folders: a folder of class folders, or of train, val and test folders "
+        "that hold them",
+        examples=["/data/my-photographs"],
+    )
+    fractions: Fractions = Field(
+        default=Fractions(),
+        description="layout folders, without train, val and test folders: the shares",
+        examples=[{"train": 0.5, "val": 0.2, "seed": 0}],
+    )
+    class_names: dict[str, str] = Field(
+        default={},
+        description="layout folders: what a class folder is called in a prompt",
+        examples=[{"n02123045": "tabby cat"}],
+    )
+    leave_out: list[str] = Field(
+        default=[],
+        description="images, as the manifest names them, that are left out: they cannot be read",
+        examples=[["images/beagle_116.jpg"]],
+    )
+    templates: list[str] = Field(
+        default=["a photo of a {}."],
+        min_length=1,
+        description="prompts in which {} stands for the class name",
+        examples=[["a photo of a {}."]],
+    )
+    counts: Counts | None = Field(
+        default=None,
+        description="what the split must hold; may be left out for layout folders",
+        examples=[{"train": 4128, "val": 1649, "test": 2465, "classes": 100}],
+    )
+    licence: str = Field(default="", description="the images' licence", examples=["CC BY 4.0"])
+    source: str = Field(
+        default="", description="where the images come from", examples=["https://..."]
+    )
+    citation: str = Field(default="", description="how to cite it", examples=["Li et al., 2022"])
+
+    @model_validator(mode="after")
+    def _have_what_the_layout_needs(self) -> "Dataset":
+        needs = {"coop": ("split", "counts"), "folders": ("folder",)}.get(self.layout, ("counts",))
+        for key in needs:
+            if getattr(self, key) is None:
+                raise ValueError(f"layout {self.layout} needs the key '{key}'")
+        return self
+
+
+def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
+    """Read and check one dataset file.
+
+    Args:
+        name: the file's name without its suffix.
+        folder: where it is; left out, config/datasets of the working directory, and where that
+            has no such file, the project's own.
+
+    Raises:
+        ConfigError: there is no such file, or it holds a wrong key or value.
+    """
+    folders = (
+        [Path(folder)] if folder else list(dict.fromkeys([Path(DATASETS), PROJECT / DATASETS]))
+    )
+    files = {file.stem: file for place in reversed(folders) for file in place.glob("*.yaml")}
+    if name not in files:
+        raise unknown("dataset", name, files, source=f"{folders[0]}/")
+    path = files[name]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    dataset = check(Dataset, content, source=str(path))
+    for template in dataset.templates:
+        if "{}" not in template:
+            raise ConfigError(
+                f"{path}: templates: no place for the class name.\n  found:    {template!r}\n"
+                "  expected: {} where the class name stands\n  write:\n"
+                "    templates: ['a photo of a {}.']"
+            )
+    return dataset

@@ -1,0 +1,1 @@
+"""What needs a model to show something."""
