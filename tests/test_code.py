@@ -5,7 +5,13 @@ import pytest
 import vtclip.code
 from vtclip.code import code_hash
 
-CACHED = (vtclip.code._find, vtclip.code._imports, vtclip.code._parse, vtclip.code._structure)
+CACHED = (
+    code_hash,
+    vtclip.code._find,
+    vtclip.code._imports,
+    vtclip.code._parse,
+    vtclip.code._structure,
+)
 
 
 @pytest.fixture

@@ -1,36 +1,120 @@
 """What a backbone gives, read from its configuration: nothing is built, open_clip not imported."""
 
 import ast
+import difflib
 import json
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, StrictInt
 
 from vtclip.cost import Shape
 from vtclip.experiment import GLYPHS, Backbone
 from vtclip.paths import find_own
-from vtclip.settings import ConfigError, unknown
+from vtclip.settings import ConfigError, Settings, check, unknown
 
-VOCABULARY, CONTEXT = 49408, 77  # of open_clip's own tokenizer, and of CLIP's text tower
+Number = Annotated[StrictInt, Field(ge=1)]
+Stages = Annotated[list[Number], Field(min_length=4, max_length=4)]
 
 
-def read_architecture(backbone: Backbone) -> dict[str, Any]:
-    """A model's configuration in open_clip's JSON form.
+class _Part(Settings):
+    """What counts of a part of open_clip's JSON; what a file leaves out, open_clip has too."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Vision(_Part):
+    """An image tower."""
+
+    image_size: Number = Field(default=224, description="pixels of a side", examples=[224])
+    layers: Number | Stages = Field(
+        default=12, description="of a ViT a number, of a ResNet four", examples=[12]
+    )
+    width: Number = Field(default=768, description="width of the layers", examples=[768])
+    patch_size: Number | None = Field(
+        default=16, description="pixels of a patch's side, of a ViT", examples=[16]
+    )
+    timm_model_name: str | None = None
+    attentional_pool: Any = None
+
+
+class Text(_Part):
+    """A text tower."""
+
+    context_length: Number = Field(default=77, description="tokens of a text", examples=[77])
+    vocab_size: Number = Field(default=49408, description="known tokens", examples=[49408])
+    width: Number = Field(default=512, description="width of the layers", examples=[512])
+    layers: Number = Field(default=12, description="number of layers", examples=[12])
+    hf_model_name: str | None = None
+    hf_tokenizer_name: str | None = None
+
+
+class Architecture(_Part):
+    """A model's configuration in open_clip's JSON form."""
+
+    embed_dim: Number = Field(description="width of the joint space", examples=[512])
+    vision_cfg: Vision = Field(
+        description="the image tower", examples=[{"image_size": 224, "layers": 12, "width": 768}]
+    )
+    text_cfg: Text = Field(description="the text tower", examples=[{"width": 512, "layers": 12}])
+    multimodal_cfg: Any = None
+    quick_gelu: bool = False
+
+    def find_fault(self) -> tuple[str, str] | None:
+        """What was found and what is expected, of towers that this package cannot read."""
+        vision, text = self.vision_cfg, self.text_cfg
+        expected = "a ResNet or a ViT of open_clip's own as the image tower"
+        if vision.timm_model_name is not None:
+            return f"{vision.timm_model_name} of timm", expected
+        if vision.attentional_pool or self.multimodal_cfg is not None:
+            return "a CoCa", expected
+        if isinstance(vision.layers, int) and vision.patch_size is None:
+            return "no patch_size", "vision_cfg with the patch_size of a ViT"
+        expected = "a text tower of open_clip's own"
+        if text.hf_model_name is not None:
+            return f"{text.hf_model_name} of Hugging Face", expected
+        if text.hf_tokenizer_name is not None:
+            found = f"the tokenizer {text.hf_tokenizer_name} of Hugging Face"
+            return found, f"{expected}, with its tokenizer"
+        return None
+
+
+def read_content(backbone: Backbone) -> dict[str, Any]:
+    """What a model's configuration in open_clip's JSON form holds.
 
     Raises:
-        ConfigError: open_clip has no such model, or the file is not there or no such JSON.
+        ConfigError: open_clip has no such model, or the file is not there or no JSON.
     """
     path = _find_configuration(backbone)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["embed_dim"], found["vision_cfg"], found["text_cfg"]
-    except (ValueError, KeyError, TypeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"backbone.architecture: {path} is no model configuration in open_clip's JSON form: "
             f"{type(error).__name__}: {error}.\n  expected: a file as open_clip's model_configs/ "
             "holds them, with embed_dim, vision_cfg and text_cfg"
         ) from None
+
+
+def read_architecture(backbone: Backbone) -> Architecture:
+    """A model's configuration, checked.
+
+    Raises:
+        ConfigError: as `read_content`; a wrong key or value; or towers that cannot be used.
+    """
+    source = f"backbone.architecture: {_find_configuration(backbone)}"
+    found = check(Architecture, read_content(backbone), source=source)
+    fault = found.find_fault()
+    if fault is not None:
+        key, write = "architecture", ""
+        if backbone.architecture is None:
+            key, write = "name", "\n  write:\n    name: ViT-B-32-quickgelu"
+        raise ConfigError(
+            f"backbone.{key}: the towers of '{backbone.name}' cannot be used.\n"
+            f"  found:    {fault[0]}\n  expected: {fault[1]}{write}"
+        )
     return found
 
 
@@ -38,25 +122,22 @@ def read_shape(backbone: Backbone) -> Shape:
     """The shape of what a backbone gives.
 
     Raises:
-        ConfigError: as `read_architecture`; or towers that cannot be used.
+        ConfigError: as `read_architecture`.
     """
     found = read_architecture(backbone)
-    _check_towers(backbone, found)
-    vision: dict[str, Any] = found["vision_cfg"]
-    size, dim = vision.get("image_size", 224), found["embed_dim"]
-    if isinstance(vision.get("layers"), list):  # a ResNet: 1/32 of the size, and 32 times the width
-        places, width = (size // 32) ** 2, 32 * vision.get("width", 64)
+    vision, text, dim = found.vision_cfg, found.text_cfg, found.embed_dim
+    if isinstance(vision.layers, list):  # a ResNet: 1/32 of the size, and 32 times the width
+        places, width = (vision.image_size // 32) ** 2, 32 * vision.width
     else:
-        places, width = (size // vision.get("patch_size", 16)) ** 2, vision.get("width", 768)
-    text: dict[str, Any] = found["text_cfg"]
-    weights = 12 * text["width"] ** 2 * text["layers"]
-    context = text.get("context_length", CONTEXT)
+        assert vision.patch_size is not None
+        places, width = (vision.image_size // vision.patch_size) ** 2, vision.width
+    weights = 12 * text.width**2 * text.layers
     tokens, width = (places, width) if backbone.spatial == "raw" else (places + 1, dim)
     return Shape(
         tokens, width, dim,
-        prompt_flops=4.0 * weights * context,
-        text_weights=weights + text.get("vocab_size", VOCABULARY) * text["width"],
-        context_length=context,
+        prompt_flops=4.0 * weights * text.context_length,
+        text_weights=weights + text.vocab_size * text.width,
+        context_length=text.context_length,
     )  # fmt: skip
 
 
@@ -77,44 +158,20 @@ def check_weights(backbone: Backbone) -> None:
             )
         return
     tags = {} if backbone.architecture else _known_tags(backbone.name)
-    tag = backbone.pretrained.lower().replace("-", "_")
-    if tag not in tags:
+    if backbone.pretrained not in tags:
         known = f"one of {', '.join(tags)}, or " if tags else ""
+        close = difflib.get_close_matches(backbone.pretrained.lower(), tags, n=1)
+        write = f"\n  write:\n    pretrained: {close[0]}" if close else ""
         raise ConfigError(
             f"backbone.pretrained: there are no such weights of '{backbone.name}'.{found}{known}a "
-            "file of weights"
+            f"file of weights{write}"
         )
-    quick = read_architecture(backbone).get("quick_gelu", False)
-    if tags[tag] and not quick:
+    if tags[backbone.pretrained] and not read_architecture(backbone).quick_gelu:
         raise ConfigError(
             f"backbone.name: the weights '{backbone.pretrained}' were trained with QuickGELU, and "
             f"'{backbone.name}' has GELU.\n  found:    name: {backbone.name}\n"
             f"  expected: a name that ends with -quickgelu\n  write:\n"
             f"    name: {backbone.name}-quickgelu"
-        )
-
-
-def _check_towers(backbone: Backbone, found: dict[str, Any]) -> None:
-    """Refuse towers that this package cannot read.
-
-    Raises:
-        ConfigError: with what was found and which towers can be used.
-    """
-    vision, text = found["vision_cfg"], found["text_cfg"]
-    expected, tower = "a ResNet or a ViT of open_clip's own as the image tower", None
-    if "timm_model_name" in vision:
-        tower = f"{vision['timm_model_name']} of timm"
-    elif vision.get("attentional_pool") or "multimodal_cfg" in found:
-        tower = "a CoCa"
-    elif "hf_model_name" in text:
-        expected = "a text tower of open_clip's own"
-        tower = f"{text['hf_model_name']} of Hugging Face"
-    elif not {"width", "layers"} <= set(text):
-        expected, tower = "text_cfg with width and layers", f"text_cfg with {', '.join(text)}"
-    if tower is not None:
-        raise ConfigError(
-            f"backbone.name: the towers of '{backbone.name}' cannot be used.\n"
-            f"  found:    {tower}\n  expected: {expected}\n  write:\n    name: ViT-B-32-quickgelu"
         )
 
 
@@ -128,10 +185,21 @@ def _find_configuration(backbone: Backbone) -> Path:
             )
         return path
     known = _known_configurations()
-    name = backbone.name.replace("/", "-")
+    name = _own_name(backbone.name)
     if name not in known:
-        raise unknown("backbone", backbone.name, known, source="backbone.name")
+        usable = [name for name, path in known.items() if _is_usable(path)]
+        raise unknown("backbone", backbone.name, usable, source="backbone.name")
     return known[name]
+
+
+def _own_name(name: str) -> str:
+    """A model's name as open_clip's files have it: `ViT-B-32` of `ViT-B/32`."""
+    return name.replace("/", "-")
+
+
+def _is_usable(path: Path) -> bool:
+    """Whether this package can read the towers of one of open_clip's models."""
+    return Architecture.model_validate_json(path.read_bytes()).find_fault() is None
 
 
 @cache
@@ -153,7 +221,7 @@ def _known_tags(name: str) -> dict[str, bool]:
 
     From the source of open_clip's table: importing it takes two seconds, each time that one plans.
     """
-    tables = {}
+    tables, name = {}, _own_name(name)
     for node in ast.parse((_open_clip() / "pretrained.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             tables[node.targets[0].id] = node.value

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent
 ASKS = {"vtclip.cost"}  # what a job asks a scheduler for changes nothing that it makes
 
 
+@cache
 def code_hash(script: str | Path, *modules: str) -> str:
     """Hash a script with all that it imports from this package.
 

@@ -171,14 +171,20 @@ def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     path = files[name]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     dataset = check(Dataset, content, source=str(path))
     for template in dataset.templates:
-        if "{}" not in template:
+        if not _has_one_place(template):
             raise ConfigError(
-                f"{path}: templates: no place for the class name.\n  found:    {template!r}\n"
-                "  expected: {} where the class name stands\n  write:\n"
+                f"{path}: templates: no place for the class name, or another one.\n"
+                f"  found:    {template!r}\n"
+                "  expected: {} once, where the class name stands, and no other brace\n  write:\n"
                 "    templates: ['a photo of a {}.']"
             )
     return dataset
+
+
+def _has_one_place(template: str) -> bool:
+    """Whether a prompt has one {}, and no other brace: `str.format` fills it."""
+    return template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))

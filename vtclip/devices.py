@@ -137,10 +137,22 @@ def free_memory(device: torch.device) -> int:
 
 
 def half_precision(device: torch.device) -> torch.autocast:
-    """A context in which layers compute in bfloat16 on a GPU, and in float32 on a CPU."""
+    """A context in which layers compute in bfloat16 on a GPU that can, and else in float32."""
     import torch
 
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself: a GPU since 2020, NVIDIA's Ampere.
+
+    `torch.cuda.is_bf16_supported` also counts emulation, which is slower than float32.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return False
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @contextmanager

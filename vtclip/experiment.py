@@ -1,11 +1,13 @@
 """The configuration of an experiment as typed, validated objects."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from vtclip.files import write_text
 from vtclip.paths import SHARED
@@ -31,6 +33,7 @@ class Backbone(Settings):
     """A frozen CLIP."""
 
     name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$",
         description="a model name of open_clip, or a name of your own with `architecture`",
         examples=["RN50-quickgelu"],
     )
@@ -67,7 +70,7 @@ class Backbone(Settings):
     def weights(self) -> str:
         """Name and weights in words, one part of a path: `RN50-quickgelu-openai`."""
         words = self.pretrained if self.weights_file is None else Path(self.weights_file).stem
-        return f"{self.name}-{words}".replace("/", "-")
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.name}-{words}")
 
     @property
     def folder(self) -> str:
@@ -154,6 +157,7 @@ class Experiment(Settings):
     )
     backbones: list[Backbone] = Field(
         default=[],
+        validate_default=True,
         description="several frozen CLIPs, each with rows of its own in the tables",
         examples=[
             [
@@ -213,24 +217,32 @@ class Experiment(Settings):
             raise ValueError(f"results/{name}/ is shared by all experiments")
         return name
 
-    @model_validator(mode="after")
-    def _have_backbones(self) -> "Experiment":
-        if not self.all_backbones:
-            raise ValueError("expected a backbone: write `backbone:`, or `backbones:` for several")
-        folders = [backbone.folder for backbone in self.all_backbones]
-        for folder in folders:
-            if folders.count(folder) > 1:
+    @field_validator("backbones")
+    @classmethod
+    def _be_told_apart(cls, several: list[Backbone], found: ValidationInfo) -> list[Backbone]:
+        """Some backbone, and no two that would share a folder or a file of weights."""
+        if "backbone" not in found.data:
+            return several  # it is wrong itself
+        named = _each_once(found.data["backbone"], several)
+        if not named:
+            raise ValueError("there is no backbone: write `backbone:`, or this key for several")
+        for one, other in combinations(named, 2):
+            origin = {(each.name, each.pretrained, each.architecture) for each in (one, other)}
+            if one.folder == other.folder or (one.weights == other.weights and len(origin) > 1):
                 raise ValueError(
-                    f"two backbones would both be called {folder}: give one of them another name, "
-                    "or its file of weights"
+                    f"two backbones would both be called {one.weights}: give one of them another "
+                    "name, or its file of weights"
                 )
-        return self
+        return several
 
     @property
     def all_backbones(self) -> list[Backbone]:
         """Every backbone, in the tables' order: `backbone`, then `backbones`."""
-        named = [*([] if self.backbone is None else [self.backbone]), *self.backbones]
-        return [backbone for n, backbone in enumerate(named) if backbone not in named[:n]]
+        return _each_once(self.backbone, self.backbones)
+
+
+def _each_once(first: Backbone | None, others: Sequence[Backbone]) -> list[Backbone]:
+    return list(dict.fromkeys([*([] if first is None else [first]), *others]))
 
 
 def read_experiment(config: Mapping[str, Any], *, source: str) -> Experiment:

@@ -136,41 +136,39 @@ def _explain(model: type[BaseModel], problem: dict[str, Any], source: str) -> st
     """One wrong key as a paragraph: where, found, expected, and the lines to write instead."""
     location = problem["loc"]
     key = ".".join(str(part) for part in location) or "(the whole file)"
-    owner, field = _find_field(model, location)
-    lines = [f"{source}: {key}: {problem['msg']}."]
+    owner, field, name = _find_field(model, location)
+    lines = [f"{source}: {key}: {problem['msg'].removeprefix('Value error, ')}."]
     if problem["type"] == "extra_forbidden":
         names = sorted(owner.model_fields)
         close = difflib.get_close_matches(str(location[-1]), names, n=1)
         lines = [f"{source}: {key}: there is no such key; known: {', '.join(names)}."]
-        field = owner.model_fields[close[0]] if close else None
-        location = (*location[:-1], close[0]) if close else location
+        field, name = (owner.model_fields[close[0]], close[0]) if close else (None, name)
     if problem["type"] != "missing":
         lines.append(f"  found:    {key.rpartition('.')[2]}: {_short(problem['input'])}")
     if field is not None:
         if field.description:
             lines.append(f"  expected: {field.description}")
         if field.examples:
-            name = next(part for part in reversed(location) if isinstance(part, str))
             lines += ["  write:", f"    {name}: {_inline(field.examples[0])}"]
     return "\n".join(lines)
 
 
 def _find_field(
     model: type[BaseModel], location: tuple[str | int, ...]
-) -> tuple[type[BaseModel], FieldInfo | None]:
-    """The innermost model on the way to a wrong value, and the field there, if it has one."""
-    owner, field = model, None
+) -> tuple[type[BaseModel], FieldInfo | None, str]:
+    """The innermost model on the way to a wrong value, and the field there with its name."""
+    owner, field, name = model, None, ""
     for part in location:
         found = owner.model_fields.get(str(part))
         if found is None:
             continue
-        field = found
+        field, name = found, str(part)
         inner = [
             kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)
         ]
         if inner and part != location[-1]:
             owner, field = inner[0], None
-    return owner, field
+    return owner, field, name
 
 
 def _is_model(kind: Any) -> bool:

@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from vtclip.devices import half_precision
 from vtclip.features.backbone import Backbone, BackboneError, fetch_backbone, load_backbone
+from vtclip.features.extract import describe
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
 SMALL = {
@@ -152,3 +154,24 @@ def test_an_unknown_tag_is_refused_with_the_known_ones(tmp_path):
 def test_an_image_tower_that_is_no_resnet_or_vit_is_refused():
     with pytest.raises(BackboneError, match="expected a ResNet or a ViT"):
         load_backbone("convnext_base", pretrained=None)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("float16", 1e-2), ("bfloat16", 1e-1)])
+def test_another_precision_is_used_and_named_in_what_is_made_with_it(backbone, precision, bound):
+    other = Backbone(backbone.model, backbone.name, None, "projected", precision)
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    exact, rounded = (each.encode_images(pixels)[0].float() for each in (backbone, other))
+    difference = (exact - rounded).abs().max() / exact.abs().max()
+    assert 0 < difference < bound
+    assert describe(other)["precision"] == precision
+    assert torch.equal(backbone.encode_texts(["a digit"]), other.encode_texts(["a digit"]))
+
+
+def test_nothing_is_asked_of_cuda_for_a_backbone_on_the_cpu(backbone, monkeypatch):
+    def fail(*_):
+        raise AssertionError("CUDA was asked, and a context opened on a GPU that nobody leased")
+
+    for name in ("is_bf16_supported", "get_device_capability", "is_available"):
+        monkeypatch.setattr(torch.cuda, name, fail)
+    backbone.encode_images(torch.zeros(1, 3, 32, 32))
+    half_precision(torch.device("cpu"))

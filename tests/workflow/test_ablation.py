@@ -21,15 +21,15 @@ def test_an_ablation_adds_its_variants_its_table_and_its_figure(changed):
     assert not any("linear_probe" in job for job in planned), "the experiment ran again"
     trainings = {job for job in planned if job.startswith("Training")}
     assert trainings == {
-        f"Training vt_clip@{variant} on {dataset}: 1 shots, seed 2"
-        for variant in ("heads=1", "spatial=raw")
+        f"Training vt_clip@{variant} on {dataset}: 1 shots, seed 2 (glyph-clip-glyphs{kind})"
+        for variant, kind in (("heads=1", ""), ("spatial=raw", "-raw"))
         for dataset in ("digits", "letters")
     }
-    table = pl.read_parquet(changed.folder / "results" / "tables" / "ablation.parquet")
+    table = pl.read_parquet(changed.folder / "results/demo/tables/ablation.parquet")
     assert table["variant"].unique(maintain_order=True).to_list() == [
         "as configured", "heads: 1", "spatial: raw",
     ]  # fmt: skip
     assert set(table["images"]) == {"validation", "test"}
-    assert (changed.folder / "results" / "figures" / "ablation.png").stat().st_size > 0
+    assert (changed.folder / "results/demo/figures/ablation.png").stat().st_size > 0
     assert changed.plan(*configs) == set()
-    assert changed.plan() == set()
+    assert changed.plan() == {"Saving the configuration"}

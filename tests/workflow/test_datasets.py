@@ -3,7 +3,6 @@
 import functools
 import http.server
 import json
-import shutil
 import threading
 
 import numpy as np
@@ -138,7 +137,6 @@ def draw_photographs(folder):
 def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
     assert len(MINE.splitlines()) <= 8
     project = finished.copy(tmp_path / "project")
-    shutil.rmtree(project.folder / "results")
     draw_photographs(tmp_path / "photographs")
     text = MINE.format(folder=tmp_path / "photographs")
     (project.folder / "config/datasets/mine.yaml").write_text(text)
@@ -147,7 +145,7 @@ def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
     config["methods"] = {"zero_shot": None, "linear_probe": None}
     (project.folder / "config/mine.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     project.run(config=("config/mine.yaml",))
-    results = pl.read_parquet(project.folder / "results/tables/results.parquet")
+    results = pl.read_parquet(project.folder / "results/mine/tables/results.parquet")
     rows = results.filter(dataset="mine")
     assert rows["method"].to_list() == ["zero_shot", "linear_probe"]
     assert rows["mean"].is_between(0, 100).all()

@@ -15,8 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vtclip.files import write_receipt
+
 pytestmark = pytest.mark.workflow
 
+CLIP = "glyph-clip-glyphs"
 SHOTS = (1, 2, 4, 8, 16)
 METHODS = ("zero_shot", "linear_probe", "tip_adapter_f", "vt_clip")
 FEW_SHOT = METHODS[1:]
@@ -24,7 +27,7 @@ FEW_SHOT = METHODS[1:]
 
 @pytest.fixture(scope="module")
 def results(finished):
-    return pl.read_parquet(finished.folder / "results" / "tables" / "results.parquet")
+    return pl.read_parquet(finished.folder / "results/demo/tables/results.parquet")
 
 
 def accuracy(results, dataset, method, shots):
@@ -65,7 +68,7 @@ def test_figures_and_tables_stand_where_the_readme_says(finished):
     tables = [f"tables/results.{suffix}" for suffix in ("parquet", "csv", "md", "tex", "txt")]
     tables += [f"tables/{name}.csv" for name in ("differences", "metrics", "classes")]
     for name in [*tables, "figures/accuracy.svg", "figures/accuracy.png", "figures/cost.png"]:
-        assert (finished.folder / "results" / name).stat().st_size > 0
+        assert (finished.folder / "results/demo" / name).stat().st_size > 0
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -78,9 +81,8 @@ def test_test_features_are_an_input_of_the_predict_rule_alone(finished):
     rows = [dict(zip(columns, line.split("\t"), strict=True)) for line in jobs if "\t" in line]
     readers = {row["rule"] for row in rows if "/test" in row["input-file(s)"]}
     assert readers == {"predict_test"}
-    assert {row["rule"] for row in rows if "/seed1.parquet" in row["input-file(s)"]} == {
-        "train_head"
-    }
+    shots = f"{CLIP}/digits/4crops-0.8-1.0/16shot-seed1.parquet"
+    assert {row["rule"] for row in rows if shots in row["input-file(s)"]} == {"train_head"}
 
 
 def training_heads(folder):
@@ -95,7 +97,7 @@ def training_heads(folder):
 
 def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(changed, finished):
     """Kills Snakemake and all its jobs, then starts the command behind `make demo`."""
-    for head in (changed.folder / "results" / "runs").glob("*/letters/vt_clip/1shot*/head.*"):
+    for head in (changed.folder / "results/demo/heads").glob("*/letters/vt_clip/1shot*/head.*"):
         head.unlink()
     run = subprocess.Popen(
         changed.command(), cwd=changed.folder, start_new_session=True,
@@ -117,26 +119,28 @@ def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(chang
     assert again.returncode == 0, again.stdout[-5000:]
     assert "going on where it stopped" in again.stdout
     assert 1 <= len(re.findall(r"^ *Job \d+: Training", again.stdout, re.MULTILINE)) <= 3
-    table = "results/tables/results.csv"
+    table = "results/demo/tables/results.csv"
     assert (changed.folder / table).read_text() == (finished.folder / table).read_text()
-    assert (finished.folder / "results/tables/results.txt").read_text() in again.stdout
+    assert (finished.folder / "results/demo/tables/results.txt").read_text() in again.stdout
 
 
 def test_attention_pictures_stand_beside_the_other_figures(finished):
     for dataset in ("digits", "letters"):
         for suffix in ("svg", "png"):
-            picture = finished.folder / "results" / "figures" / "attention" / f"{dataset}.{suffix}"
+            folder = finished.folder / "results/demo/figures/attention" / CLIP
+            picture = folder / f"{dataset}.{suffix}"
             assert picture.stat().st_size > 0
 
 
 def test_swapped_test_labels_change_no_head_and_no_setting(changed):
     """Tuned methods train again while every test label is wrong: the same heads, bit for bit."""
-    features = changed.folder / "results/features/glyph-clip/digits/test.parquet"
+    features = changed.folder / f"results/features/{CLIP}/digits/test.parquet"
     table = pq.read_table(features)
     labels = pc.subtract(9, table["label"]).cast("int32")
     swapped = table.set_column(table.schema.get_field_index("label"), "label", labels)
     pq.write_table(swapped, features, compression="none")
-    runs = changed.folder / "results/runs/glyph-clip/digits"
+    write_receipt(features)
+    runs = changed.folder / f"results/demo/heads/{CLIP}/digits"
     heads = [runs / method / "2shot-seed1" / "head.safetensors" for method in FEW_SHOT]
     before = {head: load_file(head) for head in heads}
     for head in heads:
@@ -145,5 +149,5 @@ def test_swapped_test_labels_change_no_head_and_no_setting(changed):
     for head in heads:
         after = load_file(head)
         assert all(torch.equal(before[head][name], after[name]) for name in after), head
-    results = pl.read_parquet(changed.folder / "results" / "tables" / "results.parquet")
+    results = pl.read_parquet(changed.folder / "results/demo/tables/results.parquet")
     assert accuracy(results, "digits", "vt_clip", 16) < 30

@@ -29,7 +29,9 @@ def test_as_many_gpu_jobs_run_at_a_time_as_there_are_slots_or_as_the_command_lin
 
 def test_both_gpus_get_jobs_none_waits_and_neither_has_two_at_once(changed):
     shutil.rmtree(changed.folder / "logs")
-    shutil.rmtree(changed.folder / "results/runs/glyph-clip/digits/vt_clip")  # long enough to meet
+    shutil.rmtree(
+        changed.folder / "results/demo/heads/glyph-clip-glyphs/digits/vt_clip"
+    )  # long enough to meet
     changed.run("--cores", "4")
     held = changed.leases()
     assert set(held) == {"0", "1"}

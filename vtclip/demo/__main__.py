@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml")
-TABLE = Path("results/tables/results.txt")
+TABLE = Path("results/demo/tables/results.txt")
+FIGURE = Path("results/demo/figures/accuracy.png")
 
 
 def run_demo(arguments: list[str]) -> int:
@@ -30,7 +31,9 @@ def run_demo(arguments: list[str]) -> int:
     cores = ("--cores", str(os.cpu_count()), "--no-hooks")
     status = subprocess.run([*SNAKEMAKE, *cores, *arguments], check=False).returncode
     if status == 0 and TABLE.is_file():
-        print(f"\n{TABLE.read_text(encoding='utf-8')}\nThe figure: results/figures/accuracy.png")
+        print(
+            f"\n{TABLE.read_text(encoding='utf-8')}\nThe figure: results/demo/figures/accuracy.png"
+        )
     return status
 
 

@@ -49,7 +49,7 @@ def _names() -> set[str]:
 
 def _may_be(name: str, is_folder: bool = False) -> bool:
     """Whether a name can be that of a method's file."""
-    return name != "base" and not name.startswith("_") and "." not in name and not is_folder
+    return name != "base" and not name.startswith("_") and name.isidentifier() and not is_folder
 
 
 def _is_method(value: object, module: ModuleType) -> TypeGuard[type[Method]]:

@@ -55,7 +55,7 @@ class Method:
     on_gpu: ClassVar[bool] = True
     """Whether it fits its heads on a GPU where there is one."""
     gpu_precision: ClassVar[str] = "float32"
-    """What its layers compute in on a GPU; on a CPU it is always float32."""
+    """What its layers compute in on a GPU that has bfloat16; elsewhere it is always float32."""
     trained: ClassVar[tuple[str, ...]] = ()
     """The names of the head's tensors that are trained by gradient."""
 

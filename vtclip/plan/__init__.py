@@ -35,7 +35,7 @@ class Key(NamedTuple):
     method: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan(Materials):
     """A checked experiment, and everything that the rules ask about it.
 

@@ -64,16 +64,15 @@ def check_datasets(names: Sequence[str]) -> dict[str, Dataset]:
 
 
 def _check_backbone(backbone: Backbone) -> None:
-    read_shape(backbone)
+    size = read_architecture(backbone).vision_cfg.image_size
     check_weights(backbone)
-    if backbone.pretrained == GLYPHS:
-        size = read_architecture(backbone)["vision_cfg"].get("image_size")
-        if size != GLYPH_SIZE or backbone.architecture is None:
-            raise ConfigError(
-                f"backbone.pretrained: {GLYPHS} are images of {GLYPH_SIZE} pixels.\n"
-                f"  found:    {backbone.name}, whose images have {size}\n"
-                f"  expected: an `architecture` of your own with image_size: {GLYPH_SIZE}"
-            )
+    if backbone.pretrained == GLYPHS and (size != GLYPH_SIZE or backbone.architecture is None):
+        raise ConfigError(
+            f"backbone.pretrained: {GLYPHS} are images of {GLYPH_SIZE} pixels.\n"
+            f"  found:    {backbone.name}, whose images have {size}\n"
+            f"  expected: an `architecture` of your own with image_size: {GLYPH_SIZE}\n"
+            "  write:\n    architecture: config/backbones/glyph-clip.json"
+        )
 
 
 @contextmanager

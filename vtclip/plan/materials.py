@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtclip import cost, paths
-from vtclip.architecture import read_architecture
+from vtclip.architecture import read_content
 from vtclip.cost import Shape
 from vtclip.data.inventory import (
     archive_path,
@@ -25,7 +25,7 @@ from vtclip.settings import Settings
 SHARD = 10_000  # test images a job: two GPUs share a large test set, a killed job loses one part
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # it is one object: jobs that hold it are hashed
 class Materials:
     """A checked experiment, and what the rules of data and backbones ask about it.
 
@@ -174,4 +174,4 @@ def architecture_file(backbone: Backbone) -> str | None:
 
 def architecture_content(backbone: Backbone) -> dict[str, Any] | None:
     """The content of that file."""
-    return None if backbone.architecture is None else read_architecture(backbone)
+    return None if backbone.architecture is None else read_content(backbone)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vtclip.devices import free_memory
+from vtclip.devices import free_memory, has_bfloat16
 from vtclip.features.store import FeatureSet, check_origin, read_metadata
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import write_json, writing
@@ -75,7 +75,7 @@ def train_head(
         "shots": shots,
         "seed": seed,
         "val_accuracy": val_accuracy,
-        "precision": "float32" if device.type == "cpu" else chosen.gpu_precision,
+        "precision": chosen.gpu_precision if has_bfloat16(device) else "float32",
         "features": _describe_features(texts if features is None else features),
         "fitting_seconds": round(fitted - fitting, 3),
     }

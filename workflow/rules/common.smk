@@ -65,7 +65,10 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-SMALL = {"mem_mb": 1000, "runtime": 10}  # MB and minutes of a job that reads and writes tables
+SMALL = {
+    "mem_mb": 1000,
+    "runtime": 10,
+}  # MB and minutes of a job that reads and writes tables
 
 
 def of(job, answer):

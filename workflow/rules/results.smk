@@ -264,7 +264,7 @@ rule plot_ablation:
 
 onsuccess:
     table = Path(f"{TABLES}/results.txt")
-    if table.is_file() and table.stat().st_mtime >= STARTED:  # this run has written it
-        print(
-            f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/."
-        )
+    if (
+        table.is_file() and table.stat().st_mtime >= STARTED
+    ):  # this run has written it
+        print(f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/.")

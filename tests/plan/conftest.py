@@ -1,0 +1,61 @@
+"""Configurations to plan, from a folder that is not the project's."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vtclip.data.inventory import archive_path
+from vtclip.dataset import read_dataset
+from vtclip.plan import Plan
+
+CONFIG = Path(__file__).parents[2] / "config"
+ARCHITECTURE = CONFIG / "backbones" / "glyph-clip.json"
+GLYPHS, RN50 = "glyph-clip-glyphs", "RN50-quickgelu-openai"  # folders of features
+
+
+def planned(config: dict[str, Any], source: str = "config/demo.yaml", **changes: Any) -> Plan:
+    """The plan of a configuration with other keys."""
+    return Plan.read(config | changes, source=source)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working directory: what belongs to the project is found all the same."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def demo() -> dict[str, Any]:
+    """The embedded experiment."""
+    return yaml.safe_load((CONFIG / "demo.yaml").read_text())
+
+
+@pytest.fixture
+def paper() -> dict[str, Any]:
+    """The paper's experiment."""
+    return yaml.safe_load((CONFIG / "config.yaml").read_text())
+
+
+@pytest.fixture
+def imagenet(here) -> None:
+    """ImageNet's archives, which take an account, put in place."""
+    for archive in read_dataset("imagenet").archives:
+        path = here / archive_path("imagenet", archive.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.fixture
+def own_dataset(here):
+    """Saves a file of the project's datasets, with other keys, as one of one's own."""
+
+    def save(name: str, base: str, **keys: Any) -> None:
+        content = yaml.safe_load((CONFIG / "datasets" / f"{base}.yaml").read_text())
+        path = here / "config" / "datasets" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content | keys))
+
+    return save

@@ -1,0 +1,476 @@
+"""What can be known to be wrong is refused before any job, by one error that tells the cure."""
+
+import copy
+import datetime
+import json
+import re
+
+import pytest
+
+from tests.plan import conftest
+from tests.plan.conftest import planned
+from vtclip.settings import ConfigError
+
+ARCHITECTURE = json.loads(conftest.ARCHITECTURE.read_text())
+RN50 = {"name": "RN50-quickgelu", "pretrained": "openai"}
+
+
+def refused(config, **changes) -> str:
+    with pytest.raises(ConfigError) as error:
+        planned(config, "mine.yaml", **changes)
+    assert error.type is ConfigError
+    return str(error.value)
+
+
+def assert_tells(message: str, *parts: str) -> None:
+    """The parts stand in the message, in their order."""
+    place = 0
+    for part in parts:
+        assert part in message[place:], f"{part!r} is not in {message[place:]!r}"
+        place = message.index(part, place) + len(part)
+
+
+# Methods and their settings.
+
+
+@pytest.mark.parametrize(
+    ("methods", "parts"),
+    [
+        (
+            {"vt_clip": {"heads": 7}},
+            ["vt_clip: heads", "found:    heads: 7", "divisor of 64", "heads: 8"],
+        ),
+        ({"vt_clip": {"heads": 0}}, ["vt_clip: heads", "found:    heads: 0", "write:", "heads: 8"]),
+        (
+            {"vt_clip": {"feed_forward": float("inf")}},
+            ["feed_forward", "finite", ".inf", "write:", "4.0"],
+        ),
+        (
+            {"vt_clip": {"feed_forward": 1e-9}},
+            ["feed_forward", "no hidden unit", "expected: 0 for none"],
+        ),
+        (
+            {"vt_clip": {"head": 4}},
+            ["vt_clip: head: there is no such key", "heads", "write:", "heads: 8"],
+        ),
+        (
+            {"coop": None},
+            ["coop: context", "reads 16", "found:    context: 16", "12 words", "context: 12"],
+        ),
+        ({"coop": {"words": "a " * 13}}, ["coop: words", "found:", "12 words", "words: a a"]),
+        (
+            {"linear_probe": {"inverse_regularisation": [-5]}},
+            ["linear_probe: inverse_regularisation", "found:", "-5", "above 0", "write:"],
+        ),
+        (
+            {"vtclip": None},
+            ["methods: Unknown method 'vtclip'", "zero_shot", "Did you mean 'vt_clip'?"],
+        ),
+        ({"vt_clip@heads=1": None}, ["Unknown method 'vt_clip@heads=1'", "known:", "vt_clip"]),
+        ({"vt/clip": None}, ["Unknown method 'vt/clip'", "known:", "vt_clip"]),
+        ({"../vt_clip": None}, ["Unknown method '../vt_clip'", "known:"]),
+        ({"vt_clip": 3}, ["methods.vt_clip", "found:    vt_clip: 3", "expected: method names"]),
+        ({"vt_clip": ["heads"]}, ["methods.vt_clip", "found:", "expected: method names"]),
+        ({3: None}, ["methods.3", "found:", "expected: method names"]),
+        (
+            {},
+            ["methods", "found:    methods: {}", "expected: method names", "write:", "methods: {"],
+        ),
+        (None, ["methods", "found:    methods: null", "expected: method names", "write:"]),
+        (
+            ["vt_clip"],
+            ["methods", "found:    methods: [vt_clip]", "expected: method names", "write:"],
+        ),
+    ],
+)
+def test_a_method_that_cannot_be_used(demo, methods, parts):
+    assert_tells(refused(demo, methods=methods), "mine.yaml: ", *parts)
+
+
+def test_a_method_that_compares_raw_features_with_texts(demo):
+    message = refused(demo, methods={"calip": None}, backbone=demo["backbone"] | {"spatial": "raw"})
+    assert_tells(
+        message, "mine.yaml: methods.calip", "found:    spatial: raw", "spatial: projected"
+    )
+
+
+def test_a_method_is_checked_against_every_backbone(demo):
+    message = refused(demo, backbone=RN50, backbones=[demo["backbone"]], methods={"coop": None})
+    assert_tells(message, "context: 16 words", "reads 16")
+
+
+# Datasets, runs and views.
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "parts"),
+    [
+        ("datasets", ["digit"], ["Unknown dataset 'digit'", "known: caltech101", "mean 'digits'?"]),
+        ("datasets", ["../digits"], ["Unknown dataset '../digits'"]),
+        ("datasets", [], ["mine.yaml: datasets", "found:    datasets: []", "write:"]),
+        ("datasets", ["digits", "digits"], ["datasets", "'digits' is named twice", "write:"]),
+        ("datasets", "digits", ["datasets", "found:    datasets: digits", "write:"]),
+        ("shots", [0], ["shots.0", "found:    0: 0", "1 or more", "shots: [1, 2, 4, 8, 16]"]),
+        ("shots", [1, 1], ["shots", "1 is named twice"]),
+        ("seeds", [-1], ["seeds.0", "found:", "0 or more", "seeds: [1, 2, 3]"]),
+        ("seeds", None, ["seeds", "found:    seeds: null", "write:"]),
+        (
+            "views",
+            {"scale": [3, 7]},
+            ["views.scale", "found:    scale: [3, 7]", "0 .. 1", "scale: ["],
+        ),
+        ("views", {"scale": [0.9, 0.5]}, ["views.scale", "found:    scale: [0.9, 0.5]", "write:"]),
+        (
+            "views",
+            {"scale": [0, 1]},
+            ["views.scale", "found:    scale: [0, 1]", "scale: [0.5, 1.0]"],
+        ),
+        ("views", {"scale": [0.5]}, ["views.scale", "expected:", "scale: [0.5, 1.0]"]),
+        ("views", {"scale": [0.5, float("nan")]}, ["views.scale", "finite", "found:", "write:"]),
+        (
+            "views",
+            {"number": -1},
+            ["views.number", "found:    number: -1", "0 or more", "number: 4"],
+        ),
+        ("device", "gpu", ["device", "found:    device: gpu", "auto, cpu or cuda", "device: auto"]),
+        ("slots_per_gpu", 0, ["slots_per_gpu", "found:    slots_per_gpu: 0", "slots_per_gpu: 1"]),
+    ],
+)
+def test_a_value_that_cannot_be_used(demo, key, value, parts):
+    assert_tells(refused(demo, **{key: value}), *parts)
+
+
+def test_a_folder_of_ones_own_that_is_not_there(demo, own_dataset):
+    keys = {"layout": "folders", "folder": "no/such/folder", "drawn": None, "counts": None}
+    own_dataset("mine", "digits", **keys)
+    assert_tells(
+        refused(demo, datasets=["mine"]),
+        "config/datasets/mine.yaml: folder: there is no such folder",
+        "found:    folder: no/such/folder",
+        "expected: a folder of class folders",
+    )
+
+
+def test_an_experiment_of_which_no_dataset_can_be_had(paper):
+    message = refused(paper, datasets=["imagenet"])
+    assert_tells(
+        message, "imagenet is left out", "resources/archives/imagenet/", "No dataset is left."
+    )
+
+
+def test_everything_wrong_in_the_file_is_told_by_one_error(demo):
+    message = refused(demo, shots="many", device="gpu", name="a/b", backbone={})
+    for key in ("shots", "device", "name", "backbone.name", "backbone.pretrained"):
+        assert f"mine.yaml: {key}: " in message
+
+
+ODD = [
+    None, True, 0, 3, -1, 1.5, 10**30, float("nan"), float("inf"), "", "x", "1", "a/b", "{x}", "..",
+    [], [None], [[1]], [{}], ["x", "x"], {}, {"x": 1}, {1: 2}, {"x": [1]}, {"heads": [{}]},
+    datetime.date(2024, 2, 29),  # YAML has dates
+]  # fmt: skip
+
+
+def keys_of(config, path=()):
+    """The way to every value inside a configuration."""
+    for key, value in config.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from keys_of(value, (*path, key))
+
+
+def test_no_value_of_any_key_ends_in_another_kind_of_error(demo):
+    demo["ablation"] = {"method": "vt_clip", "shots": [1], "seeds": [1]}
+    demo["ablation"] |= {"one_at_a_time": {"heads": [4]}, "crossed": {"epochs": [1]}}
+    demo |= {"backbones": [], "name": "mine", "mirror": "m", "device": "cpu", "slots_per_gpu": 1}
+    planned(demo)
+    for path in list(keys_of(demo)):
+        for value in ODD:
+            config = copy.deepcopy(demo)
+            inner = config
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            try:
+                planned(config).targets()
+            except ConfigError:
+                continue
+
+
+# The experiment's name.
+
+
+@pytest.mark.parametrize("name", ["features", "shots", "manifests", "benchmarks"])
+def test_a_name_that_is_a_folder_of_all_experiments(demo, name):
+    message = refused(demo, name=name)
+    assert_tells(
+        message, f"results/{name}/ is shared", f"found:    name: {name}", "write:", "name: "
+    )
+    with pytest.raises(ConfigError, match=rf"results/{name}/ is shared"):
+        planned(demo, f"{name}.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "..", ".", "", "n" * 300, "a b", "{shots}", "a\n", "-n", 3, None]
+)
+def test_a_name_that_is_no_part_of_a_path(demo, name):
+    assert_tells(refused(demo, name=name), "mine.yaml: name", "found:", "expected:", "write:")
+
+
+# Backbones.
+
+
+def wrong(**changes):
+    return {"name": "glyph-clip", "pretrained": "my.pt", "architecture": "mine.json"} | changes
+
+
+@pytest.mark.parametrize(
+    ("backbone", "parts"),
+    [
+        (
+            {"name": "RN51", "pretrained": "openai"},
+            [
+                "backbone.name: Unknown backbone 'RN51'",
+                "RN50-quickgelu",
+                "ViT-B-16",
+                "mean 'RN50'?",
+            ],
+        ),
+        (
+            {"name": "RN50", "pretrained": "openai"},
+            [
+                "backbone.name",
+                "QuickGELU",
+                "found:    name: RN50\n",
+                "write:",
+                "name: RN50-quickgelu",
+            ],
+        ),
+        (
+            {"name": "RN50-quickgelu", "pretrained": "openay"},
+            [
+                "backbone.pretrained",
+                "found:    pretrained: openay",
+                "openai, yfcc15m",
+                "pretrained: openai",
+            ],
+        ),
+        (  # open_clip itself would take these, and name other files by them
+            {"name": "RN50-quickgelu", "pretrained": "OpenAI"},
+            ["backbone.pretrained", "found:    pretrained: OpenAI", "write:", "pretrained: openai"],
+        ),
+        (
+            {"name": "ViT-B-32", "pretrained": "laion2b-s34b-b79k"},
+            ["backbone.pretrained", "found:", "write:", "pretrained: laion2b_s34b_b79k"],
+        ),
+        (
+            {"name": "RN50-quickgelu", "pretrained": "no/such.pt"},
+            [
+                "backbone.pretrained: there is no such file",
+                "found:    pretrained: no/such.pt",
+                "expected:",
+            ],
+        ),
+        (
+            {"name": "RN50-quickgelu", "pretrained": "weights.safetensors"},
+            ["backbone.pretrained: there is no such file", "weights.safetensors", "expected:"],
+        ),
+        (
+            {"name": "RN50-quickgelu", "pretrained": "glyphs"},
+            [
+                "backbone.pretrained",
+                "32 pixels",
+                "found:    RN50-quickgelu",
+                "224",
+                "write:",
+                "architecture: ",
+            ],
+        ),
+        (
+            {"name": "roberta-ViT-B-32", "pretrained": "laion2b_s12b_b32k"},
+            [
+                "backbone.name",
+                "roberta-base of Hugging Face",
+                "a text tower of open_clip's own",
+                "write:",
+            ],
+        ),
+        (
+            {"name": "ViT-L-14-CLIPA", "pretrained": "datacomp1b"},
+            [
+                "backbone.name",
+                "the tokenizer bert-base-uncased",
+                "expected: a text tower",
+                "write:",
+            ],
+        ),
+        (
+            {"name": "coca_ViT-B-32", "pretrained": "laion2b_s13b_b90k"},
+            ["backbone.name", "found:    a CoCa", "a ResNet or a ViT of open_clip's own", "write:"],
+        ),
+        (
+            {"name": "ViT-B-16-SigLIP", "pretrained": "webli"},
+            [
+                "backbone.name",
+                "vit_base_patch16_siglip_224 of timm",
+                "a ResNet or a ViT",
+                "name: ViT-B-32",
+            ],
+        ),
+        (
+            wrong(pretrained="openai"),
+            ["backbone.pretrained", "found:    pretrained: openai", "a file of weights"],
+        ),
+        (
+            wrong(architecture="none.json"),
+            ["backbone.architecture", "found:    none.json", "expected:"],
+        ),
+        (wrong(architecture="."), ["backbone.architecture", "found:    .", "expected:"]),
+        (
+            wrong(spatial="cooked"),
+            ["backbone.spatial", "found:    spatial: cooked", "spatial: projected"],
+        ),
+        (
+            wrong(precision="int8"),
+            ["backbone.precision", "found:", "float16", "precision: float32"],
+        ),
+        (
+            wrong(name="{shots}"),
+            ["backbone.name", "found:    name: '{shots}'", "expected:", "write:"],
+        ),
+        (wrong(name=""), ["backbone.name", "found:    name: ''", "expected:", "write:"]),
+        (wrong(name="n" * 300), ["backbone.name", "found:    name: nnn", "expected:", "write:"]),
+        ({}, ["backbone.name", "write:", "name: RN50-quickgelu", "backbone.pretrained", "write:"]),
+        ("RN50", ["backbone: ", "found:    backbone: RN50", "write:", "backbone: {name: "]),
+        (
+            None,
+            ["backbones: ", "no backbone", "found:    backbones: []", "write:", "backbones: [{"],
+        ),
+    ],
+)
+def test_a_backbone_that_cannot_be_used(demo, here, backbone, parts):
+    (here / "my.pt").write_text("weights")
+    (here / "mine.json").write_text(json.dumps(ARCHITECTURE))
+    assert_tells(refused(demo, backbone=backbone), "mine.yaml: ", *parts)
+
+
+def test_an_experiment_without_a_backbone(demo):
+    del demo["backbone"]
+    assert_tells(
+        refused(demo), "mine.yaml: backbones: ", "no backbone", "found:", "expected:", "write:"
+    )
+    message = refused(demo, backbones=[])
+    assert_tells(message, "mine.yaml: backbones: ", "no backbone", "found:    backbones: []")
+
+
+def test_of_several_backbones_a_wrong_one_is_told_by_its_number(demo):
+    message = refused(demo, backbones=[RN50, {"name": "RN50-quickgelu"}])
+    assert_tells(message, "backbones.1.pretrained", "write:", "pretrained: openai")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"pretrained": "other/my.pt"},  # the same folder of features
+        {"pretrained": "other/my.pt", "precision": "float16"},  # the same file of weights
+        {"pretrained": "other/my.pt", "spatial": "raw"},
+        {"architecture": "other.json"},
+    ],
+)
+def test_two_backbones_whose_files_would_be_the_same(demo, here, other):
+    for path in ("my.pt", "other/my.pt"):
+        (here / path).parent.mkdir(exist_ok=True)
+        (here / path).write_text(path)
+    for path in ("mine.json", "other.json"):
+        (here / path).write_text(json.dumps(ARCHITECTURE))
+    message = refused(demo, backbone=wrong(), backbones=[wrong(**other)])
+    assert_tells(
+        message, "mine.yaml: backbones: ", "both be called glyph-clip-my", "found:", "expected:"
+    )
+
+
+def test_a_file_called_glyphs_beside_the_weights_that_the_workflow_trains(demo, here):
+    (here / "glyphs.pt").write_text("weights")
+    other = demo["backbone"] | {"pretrained": "glyphs.pt", "spatial": "raw"}
+    assert "both be called glyph-clip-glyphs" in refused(demo, backbones=[other])
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("{", ["JSONDecodeError", "expected:", "embed_dim, vision_cfg and text_cfg"]),
+        ("\ufeff{}", ["JSONDecodeError", "expected:"]),
+        ("[]", ["expected keys (embed_dim, vision_cfg, text_cfg", "found []"]),
+        ("null", ["expected keys (embed_dim, vision_cfg, text_cfg", "found None"]),
+        (
+            "{}",
+            ["embed_dim: Field required", "vision_cfg: Field required", "text_cfg: Field required"],
+        ),
+    ],
+)
+def test_an_architecture_that_is_none(demo, here, text, parts):
+    (here / "my.pt").write_text("weights")
+    (here / "mine.json").write_text(text, encoding="utf-8")
+    assert_tells(
+        refused(demo, backbone=wrong()), "mine.yaml: backbone.architecture: mine.json", *parts
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("embed_dim", "x"),
+        ("embed_dim", 0),
+        ("embed_dim", 64.0),
+        ("embed_dim", True),
+        ("text_cfg", 3),
+        ("text_cfg", []),
+        ("text_cfg.layers", "many"),
+        ("text_cfg.width", None),
+        ("text_cfg.context_length", -1),
+        ("text_cfg.vocab_size", [49408]),
+        ("vision_cfg", "large"),
+        ("vision_cfg.layers", "many"),
+        ("vision_cfg.layers", [3, 4]),
+        ("vision_cfg.width", 1.5),
+        ("vision_cfg.patch_size", 0),
+        ("vision_cfg.image_size", [32, 32]),
+    ],
+)
+def test_an_architecture_with_a_wrong_type(demo, here, path, value):
+    content = json.loads(json.dumps(ARCHITECTURE))
+    *outer, key = path.split(".")
+    (content[outer[0]] if outer else content)[key] = value
+    (here / "my.pt").write_text("weights")
+    (here / "mine.json").write_text(json.dumps(content))
+    assert_tells(
+        refused(demo, backbone=wrong()),
+        f"mine.yaml: backbone.architecture: mine.json: {path}", "found:", "expected:", "write:",
+    )  # fmt: skip
+
+
+def test_an_architecture_in_latin_1(demo, here):
+    (here / "my.pt").write_text("weights")
+    (here / "mine.json").write_bytes('{"author": "Käthe"}'.encode("latin-1"))
+    assert "UnicodeDecodeError" in refused(demo, backbone=wrong())
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "found"),
+    [
+        ("vision_cfg", {"timm_model_name": "convnext_base"}, "convnext_base of timm"),
+        ("vision_cfg", {"patch_size": None}, "no patch_size"),
+        ("vision_cfg", {"attentional_pool": True}, "a CoCa"),
+        ("text_cfg", {"hf_model_name": "roberta-base"}, "roberta-base of Hugging Face"),
+        ("text_cfg", {"hf_tokenizer_name": "t5"}, "the tokenizer t5 of Hugging Face"),
+    ],
+)
+def test_an_architecture_of_towers_that_are_not_open_clips_own(demo, here, part, changes, found):
+    content = ARCHITECTURE | {part: ARCHITECTURE[part] | changes}
+    (here / "my.pt").write_text("weights")
+    (here / "mine.json").write_text(json.dumps(content))
+    message = refused(demo, backbone=wrong())
+    assert_tells(
+        message, "backbone.architecture", "cannot be used", f"found:    {found}", "expected:"
+    )
+    assert not re.search(r"name: ViT", message)  # the name is the user's own: another is no cure
