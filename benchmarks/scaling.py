@@ -1,30 +1,26 @@
-"""The paper's whole table on many GPUs, on paper: from arithmetic and measured overheads.
+"""The paper's whole table on many GPUs, on paper: from the plan's work and measured overheads.
 
-Each job takes its overhead and its arithmetic at a share of a GPU's peak; N GPUs take the sum over
-N, or as long as the longest job if that is more. Linear probes run on cores beside the GPUs, eight
-for each, at the speed that is measured here.
+What each job computes is the plan's account (`Method.work`, `vtclip.cost`). A job takes its
+overhead and its arithmetic at a share of a GPU's peak; N GPUs take the sum over N, or as long as
+the longest job if that is more. Linear probes run on cores beside the GPUs, eight for each, at the
+speed that is measured here.
 """
 
 import argparse
-import math
 import time
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
-import yaml
+from paper import read_plan
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
-from train import flops
-from vtclip.resources import ITERATIONS, Work, prediction_flops, read_shape, training_threads
 
-from vtclip.dataset import read_dataset
-from vtclip.experiment import Backbone, read_experiment
-from vtclip.methods import METHODS, check_methods
+from vtclip.plan import Plan
+from vtclip.plan.heads import TrainHead
+from vtclip.plan.jobs import Extract
 
-CONFIG = Path(__file__).parents[1] / "config"
-TOKENS, DIM = 50, 1024
 CORES = 8  # beside each GPU
 
 
@@ -36,31 +32,80 @@ def main() -> None:
     parser.add_argument("--images", type=float, default=1000.0, help="encoded a second by a GPU")
     parser.add_argument("--price", type=float, default=3.0, help="of a GPU for an hour")
     arguments = parser.parse_args()
+    plan = read_plan()
+    jobs = time_jobs(plan, arguments)
+    probes = [training for training in plan.trainings() if not training.on_gpu]
+    core = measure_core()
+    report_parts(jobs, probes, core)
+    report_gpus(jobs, probes, core, arguments.price)
+
+
+def time_jobs(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each job on a GPU, by what it does."""
     rate = arguments.tflops * 1e12 * arguments.share
-    work, probes = list_work()
-    jobs = {
-        kind: [arguments.overhead + done / rate for done in all_] for kind, all_ in work.items()
-    }
-    views = count_views()
-    extraction = views / arguments.images
+    jobs: dict[str, list[float]] = {"vt_clip": [], "coop": [], "other methods": []}
+    for training in plan.trainings():
+        if training.on_gpu:
+            kind = training.method if training.method in jobs else "other methods"
+            jobs[kind].append(arguments.overhead + training.work.flops / rate)
+    jobs["predictions"] = [arguments.overhead + flops / rate for flops in count_predicting(plan)]
+    views = [job.number for job in list_extractions(plan)]
+    jobs[f"features of {sum(views):,} views"] = [
+        arguments.overhead + number / arguments.images for number in views
+    ]
+    return jobs
+
+
+def count_predicting(plan: Plan) -> Iterator[float]:
+    """Floating-point operations of each prediction: every head, every test image."""
+    for key in plan.keys:
+        job = plan.predict_test(*key, tested=key.dataset)
+        yield job.work.predict_flops * job.counts.test * len(job.runs)
+
+
+def list_extractions(plan: Plan) -> Iterator[Extract]:
+    """The jobs that extract the features of images."""
+    views = plan.experiment.views.folder
+    for backbone in plan.backbones:
+        for dataset in plan.datasets:
+            for shots in plan.experiment.shots:
+                for seed in plan.experiment.seeds:
+                    yield plan.extract_shots(backbone, dataset, views, shots, seed)
+            for part in plan.parts_of(dataset):
+                yield plan.extract_test(backbone, dataset, part)
+
+
+def report_parts(jobs: dict[str, list[float]], probes: list[TrainHead], core: float) -> None:
+    """A row for each part of the table."""
     print("| part | jobs | hours on one GPU | longest job, minutes |")
     print("|---|---:|---:|---:|")
     for kind, seconds in jobs.items():
         print(
             f"| {kind} | {len(seconds):,} | {sum(seconds) / 3600:.2f} | {max(seconds) / 60:.1f} |"
         )
-    print(f"| features of {views:,} views | | {extraction / 3600:.2f} | |")
-    core = measure_core()
-    cores = sum(done for done, _ in probes) / core
-    longest_probe = max(done / threads for done, threads in probes) / core
+    hours = sum(probe.work.flops for probe in probes) / core / 3600
+    longest = max(seconds_of(probe, core) for probe in probes) / 60
+    unlucky = max(probe.work.longest for probe in probes) / core / 60
     print(
-        f"| linear_probe, on cores | {len(probes):,} | {cores / 3600:.1f} core-hours "
-        f"| {longest_probe / 60:.1f} |"
+        f"| linear_probe, on cores | {len(probes):,} | {hours:.1f} core-hours | {longest:.1f} |\n\n"
+        f"A core of this machine fits at {core / 1e9:.0f} GFLOP/s. A single fit that takes all its "
+        f"iterations may take {unlucky:.1f} minutes.\n"
     )
-    print(f"\nA core of this machine fits at {core / 1e9:.0f} GFLOP/s.\n")
-    total = sum(map(sum, jobs.values())) + extraction
+
+
+def seconds_of(probe: TrainHead, core: float) -> float:
+    """Seconds of a linear probe on its cores, if all its fits take as long."""
+    return probe.work.flops / probe.threads / core
+
+
+def report_gpus(
+    jobs: dict[str, list[float]], probes: list[TrainHead], core: float, price: float
+) -> None:
+    """A row for each number of GPUs, with what bounds it."""
+    total = sum(map(sum, jobs.values()))
+    cores = sum(probe.work.flops for probe in probes) / core
     longest = {kind: max(seconds) for kind, seconds in jobs.items()}
-    longest["linear_probe"] = longest_probe
+    longest["linear_probe"] = max(seconds_of(probe, core) for probe in probes)
     slowest = max(longest, key=longest.__getitem__)
     print("| GPUs | hours | GPU-hours | price | bound by |")
     print("|---:|---:|---:|---:|---|")
@@ -72,75 +117,22 @@ def main() -> None:
         }
         bound = max(bounds, key=bounds.__getitem__)
         hours = bounds[bound] / 3600
-        print(
-            f"| {gpus} | {hours:.2f} | {gpus * hours:.1f} "
-            f"| {gpus * hours * arguments.price:.0f} | {bound} |"
-        )
-
-
-def list_work() -> tuple[dict[str, list[float]], list[tuple[float, int]]]:
-    """Floating-point operations of each job on a GPU; those of each linear probe, and its cores."""
-    config = yaml.safe_load((CONFIG / "config.yaml").read_text(encoding="utf-8"))
-    experiment = read_experiment(config, source="config.yaml")
-    settings = check_methods(experiment.methods, source="config.yaml")
-    shape = read_shape(Backbone(name="RN50-quickgelu", pretrained="openai"), "projected")
-    work: dict[str, list[float]] = {"vt_clip": [], "coop": [], "other methods": []}
-    work["predictions"] = []
-    probes = []
-    for dataset in experiment.datasets:
-        counts = read_dataset(dataset, CONFIG / "datasets").counts
-        classes = counts.classes
-        for method, chosen in settings.items():
-            runs = [k for k in experiment.shots for _ in experiment.seeds]
-            runs = runs if METHODS[method].few_shot else [0]
-            guided = len(runs) if METHODS[method].reads_spatial else 0
-            work["predictions"].append(
-                prediction_flops(shape, classes=classes, images=counts.test, heads=guided)
-            )
-            for shots in runs:
-                recipe = chosen.for_dataset(dataset)
-                images = classes * shots
-                if method == "linear_probe":
-                    fits = len(recipe.inverse_regularisation)
-                    done = fits * ITERATIONS * 4.0 * images * classes * DIM
-                    learning = Work(classes, images, 1, images, 0, fits=fits)
-                    probes.append((done, training_threads(shape, learning)))
-                    continue
-                steps = 0
-                if hasattr(recipe, "epochs_at"):
-                    steps = recipe.epochs_at(shots) * math.ceil(images / recipe.batch_size)
-                if method == "vt_clip":
-                    done = steps * flops(min(recipe.batch_size, images), classes, TOKENS, DIM)
-                else:
-                    done = steps * classes * shape.prompt_flops if method == "coop" else 0.0
-                work[method if method in work else "other methods"].append(done)
-    return work, probes
+        spent = gpus * hours
+        print(f"| {gpus} | {hours:.2f} | {spent:.1f} | {spent * price:.0f} | {bound} |")
 
 
 def measure_core() -> float:
     """Flop/s of a logistic regression of ImageNet's classes at 4 shots, on one core."""
-    labels = np.tile(np.arange(1000), 4)
-    images = np.random.default_rng(0).standard_normal((len(labels), DIM), np.float32)
+    classes, dim = 1000, 1024
+    labels = np.tile(np.arange(classes), 4)
+    images = np.random.default_rng(0).standard_normal((len(labels), dim), np.float32)
     probe = LogisticRegression(max_iter=10, tol=0.0)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         started = time.perf_counter()
         probe.fit(images, labels)
     seconds = time.perf_counter() - started
-    return 4.0 * images.size * 1000 * probe.n_iter_[0] / seconds
-
-
-def count_views() -> int:
-    """Views whose features are extracted."""
-    config = yaml.safe_load((CONFIG / "config.yaml").read_text(encoding="utf-8"))
-    experiment = read_experiment(config, source="config.yaml")
-    views = 0
-    for dataset in experiment.datasets:
-        counts = read_dataset(dataset, CONFIG / "datasets").counts
-        shots = min(counts.train, counts.classes * sum(experiment.shots))
-        val = min(counts.val, counts.classes * sum(min(k, 4) for k in experiment.shots))
-        views += counts.test + len(experiment.seeds) * (shots * (1 + experiment.views.number) + val)
-    return views
+    return 4.0 * images.size * classes * probe.n_iter_[0] / seconds
 
 
 if __name__ == "__main__":

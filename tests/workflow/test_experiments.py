@@ -80,10 +80,8 @@ def test_the_workflow_runs_in_another_directory(finished, tmp_path):
     for part in ("resources", "results/manifests", "results/shots", "results/features"):
         shutil.copytree(finished.folder / part, elsewhere / part)
     config = str(finished.folder / "config/demo.yaml")
-    said = finished.run(
-        "--dry-run", "--quiet", "rules", "--directory", str(elsewhere), config=[config]
-    )
-    assert "train_head" in said
+    there = ("--directory", str(elsewhere))
+    assert "train_head" in finished.run("--dry-run", "--quiet", "rules", *there, config=[config])
     small = ["results/demo/predictions/glyph-clip-glyphs/digits/zero_shot/digits.parquet"]
     finished.run(*small, *there, config=[config])
     assert (elsewhere / small[0]).is_file()
