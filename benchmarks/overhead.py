@@ -22,15 +22,19 @@ import open_clip
 import polars as pl
 import torch
 import yaml
+from paper import supply_archives
 from safetensors.torch import save_file
 
+from vtclip.experiment import Experiment
 from vtclip.features.store import writing_features
 from vtclip.features.texts import write_texts
+from vtclip.files import write_receipt
+from vtclip.paths import SHOT_FEATURES, TEXTS, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")
 DATASET, CLASSES, VIEWS, TOKENS, DIM = "caltech101", 100, 5, 50, 1024
-BACKBONE, SHOTS, SEED = "RN50-quickgelu", (1, 2, 4, 8, 16), 1
+NAME, BACKBONE, SHOTS, SEED = "overhead", "RN50-quickgelu-openai", (1, 16), 1
 BATCH = 64  # rows a row group, as extraction writes them
 
 # As little work as a method can do: it is taken from a job's seconds, but it takes ours.
@@ -91,59 +95,59 @@ def report_jobs(folder: Path, methods: list[str], rounds: int) -> None:
 def measure_job(folder: Path, method: str, shots: int) -> tuple[float, float, float]:
     """Seconds of one job: its process and imports, its files, and Snakemake's around it."""
     run = f"{BACKBONE}/{DATASET}/{method}/{shots}shot-seed{SEED if shots else 0}"
-    head = f"results/runs/{run}/head.safetensors"
+    head = f"results/{NAME}/heads/{run}/head.safetensors"
     (folder / head).unlink(missing_ok=True)
     started = time.perf_counter()
     snakemake(folder, head, "--cores", "1", "--rerun-triggers", "mtime",
               "--configfile", "config/overhead.yaml")  # fmt: skip
     wall = time.perf_counter() - started
-    record = pl.read_csv(folder / f"results/benchmarks/train_head/{run}.tsv", separator="\t")
+    record = pl.read_csv(folder / f"results/benchmarks/train_head/{NAME}/{run}.tsv", separator="\t")
     job = float(record["s"][0])
     told = json.loads((folder / head).with_name("run.json").read_text())
     return job - told["seconds"], told["seconds"] - told["fitting_seconds"], wall - job
 
 
 def write_inputs(folder: Path) -> None:
-    """A configuration, and all that training jobs read: texts, text tower, shots, features."""
+    """A configuration, and all that training jobs read: texts, text tower, features."""
     config = yaml.safe_load((folder / "config" / "config.yaml").read_text())
-    config |= {"datasets": [DATASET], "seeds": [SEED], "methods": SETTINGS}
+    config |= {"name": NAME, "datasets": [DATASET], "seeds": [SEED], "shots": list(SHOTS)}
+    config |= {"methods": SETTINGS}
     (folder / "config" / "overhead.yaml").write_text(yaml.safe_dump(config))
-    weights = folder / "resources" / "backbones" / f"{BACKBONE}.safetensors"
+    weights = folder / WEIGHTS.format(weights=BACKBONE)
     weights.parent.mkdir(parents=True)
-    save_file(open_clip.create_model(BACKBONE, load_weights=False).state_dict(), weights)
-    rows = pl.concat([write_shots(folder, shots) for shots in SHOTS])
-    features = folder / "results" / "features" / BACKBONE / DATASET
-    texts = torch.nn.functional.normalize(torch.randn(CLASSES, DIM), dim=-1)
+    model = open_clip.create_model("RN50-quickgelu", load_weights=False)
+    save_file(model.state_dict(), weights)
+    write_receipt(weights)  # before what would have been made with them
+    texts = folder / TEXTS.format(backbone=BACKBONE, dataset=DATASET)
+    features = torch.nn.functional.normalize(torch.randn(CLASSES, DIM), dim=-1)
     names = [f"class {label}" for label in range(CLASSES)]
-    write_texts(features / "texts.parquet", names, texts, {"logit_scale": 100.0})
-    views = pl.concat(
-        [
-            rows.filter(split="train").join(pl.DataFrame({"view": range(VIEWS)}), how="cross"),
-            rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64)),
-        ]
-    )
-    with writing_features(features / f"seed{SEED}.parquet", {}) as writer:
-        for part in views.iter_slices(BATCH):
-            writer.write(part, torch.randn(len(part), DIM), torch.randn(len(part), TOKENS, DIM))
+    write_texts(texts, names, features, {"logit_scale": 100.0})
+    views = Experiment.model_validate(config).views.folder
+    write_receipt(texts)
+    for shots in SHOTS:
+        write_receipt(write_run(folder, views, shots))
 
 
-def write_shots(folder: Path, shots: int) -> pl.DataFrame:
-    """One file of shots, whose images no other has: as many as there can be to read."""
-    parts = [("train", shots), ("val", min(shots, 4))]
+def write_run(folder: Path, views: str, shots: int) -> Path:
+    """The features of one run."""
+    parts = [("train", shots, VIEWS), ("val", min(shots, 4), 1)]
     rows = pl.DataFrame(
         [
-            (f"{split}/{shots}shot/{label}-{number}.jpg", label, split)
-            for split, each in parts
+            (f"{split}/{label}-{number}.jpg", label, split, view)
+            for split, each, looks in parts
             for label in range(CLASSES)
             for number in range(each)
+            for view in range(looks)
         ],
-        schema={"image": pl.String, "label": pl.Int32, "split": pl.String},
+        schema={"image": pl.String, "label": pl.Int32, "split": pl.String, "view": pl.Int64},
         orient="row",
     )
-    path = folder / "results" / "shots" / DATASET / f"{shots}shot-seed{SEED}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows.write_parquet(path)
-    return rows
+    run = {"backbone": BACKBONE, "dataset": DATASET, "views": views, "shots": shots, "seed": SEED}
+    path = folder / SHOT_FEATURES.format(**run)
+    with writing_features(path, {}) as writer:
+        for part in rows.iter_slices(BATCH):
+            writer.write(part, torch.randn(len(part), DIM), torch.randn(len(part), TOKENS, DIM))
+    return path
 
 
 def report_planning(folder: Path, rounds: int) -> None:
@@ -160,15 +164,6 @@ def report_planning(folder: Path, rounds: int) -> None:
     seconds, said = plan(folder, rounds)
     assert "Nothing to be done" in said, said[-2000:]
     print(f"| with nothing to do | {seconds:.1f} |")
-
-
-def supply_archives(folder: Path) -> None:
-    """Empty files where ImageNet's archives belong: without them the run leaves it out."""
-    place = folder / "resources" / "archives" / "imagenet"
-    place.mkdir(parents=True)
-    text = (folder / "config" / "datasets" / "imagenet.yaml").read_text()
-    for name in re.findall(r"file: (\S+)", text):
-        (place / name).touch()
 
 
 def plan(folder: Path, rounds: int) -> tuple[float, str]:

@@ -1,6 +1,7 @@
 """The methods: one module each, and being in this folder is all that registers it."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
@@ -19,16 +20,7 @@ class _Methods(Mapping[str, type[Method]]):
     """
 
     def __getitem__(self, name: str) -> type[Method]:
-        module = _import(name)
-        classes = {value for value in vars(module).values() if _is_method(value, module)}
-        if len(classes) == 1:
-            return classes.pop()
-        found = ", ".join(sorted(value.__name__ for value in classes)) or "none"
-        raise ConfigError(
-            f"{module.__file__}: which class is the method '{name}'?\n  found:    {found}\n"
-            "  expected: one class that inherits from vtclip.methods.base.Method; a file that is "
-            "no method has a name that begins with '_'"
-        )
+        return _find_class(_import(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(_names()))
@@ -50,6 +42,25 @@ def _names() -> set[str]:
 def _may_be(name: str, is_folder: bool = False) -> bool:
     """Whether a name can be that of a method's file."""
     return name != "base" and not name.startswith("_") and name.isidentifier() and not is_folder
+
+
+@cache  # a plan asks thousands of times
+def _find_class(module: ModuleType) -> type[Method]:
+    """The one method that a module defines.
+
+    Raises:
+        ConfigError: it defines none, or several.
+    """
+    classes = {value for value in vars(module).values() if _is_method(value, module)}
+    if len(classes) == 1:
+        return classes.pop()
+    name = module.__name__.rpartition(".")[2]
+    found = ", ".join(sorted(value.__name__ for value in classes)) or "none"
+    raise ConfigError(
+        f"{module.__file__}: which class is the method '{name}'?\n  found:    {found}\n"
+        "  expected: one class that inherits from vtclip.methods.base.Method; a file that is "
+        "no method has a name that begins with '_'"
+    )
 
 
 def _is_method(value: object, module: ModuleType) -> TypeGuard[type[Method]]:

@@ -40,7 +40,7 @@ def predict_test(
     """Classify the test images with every head; the features are read once for all of them.
 
     Args:
-        method: a name of the registry.
+        method: its name.
         settings: the method's settings, as plain values.
         texts: the dataset's text features.
         runs: the heads.

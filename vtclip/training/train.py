@@ -42,7 +42,7 @@ def train_head(
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
     Args:
-        method: a name of the registry.
+        method: its name.
         settings: the method's settings, as plain values.
         texts: the dataset's text features.
         features: the features of this run's images; None for a method that needs none.
