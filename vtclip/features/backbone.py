@@ -7,17 +7,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
-from open_clip.transform import PreprocessCfg, image_transform_v2
-from open_clip.transformer import VisionTransformer
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from vtclip.clip import (
+    AttentionPool2d,
+    ModifiedResNet,
+    PreprocessCfg,
+    VisionTransformer,
+    image_transform_v2,
+    open_clip,
+)
 from vtclip.files import sha256_of, write_receipt, writing
 
 logger = logging.getLogger(__name__)
@@ -146,15 +150,11 @@ def load_backbone(
             were trained with another activation than the named model has.
     """
     known = _register(name, architecture)
+    _check_tower(known)
     origin = _read_origin(known, pretrained)
     model = _build(known, pretrained, device, origin)
     if isinstance(model.visual, ModifiedResNet):
         _fold_batch_norms(model.visual)
-    elif not isinstance(model.visual, VisionTransformer):
-        raise BackboneError(
-            f"{name}: expected a ResNet or a ViT of open_clip as the image tower, "
-            f"found {type(model.visual).__name__}."
-        )
     # Convolutions are faster on either kind of processor with the channels last.
     model = model.to(memory_format=torch.channels_last)
     backbone = Backbone(model, known, pretrained, spatial, precision)
@@ -259,6 +259,16 @@ def _register(name: str, architecture: str | Path | None) -> str:
             f"Unknown backbone '{name}'; known: {', '.join(open_clip.list_models())}."
         )
     return known
+
+
+def _check_tower(name: str) -> None:
+    """Refuse an image tower of another library, before it is built."""
+    vision = (open_clip.get_model_config(name) or {}).get("vision_cfg", {})
+    if "timm_model_name" in vision:
+        raise BackboneError(
+            f"{name}: expected a ResNet or a ViT of open_clip as the image tower, "
+            f"found {vision['timm_model_name']} of timm."
+        )
 
 
 def _check_activation(name: str, pretrained: str | None) -> None:
