@@ -22,14 +22,15 @@ NOTES = """\
 ## How they are fetched
 
 `snakemake fetch --cores 4` downloads every archive and the backbone's weights, and nothing else;
-all that follows needs no internet. A download that breaks off goes on where it stopped. Length and
-checksum are verified before a file gets its name, and a receipt (`<file>.json`) tells where it came
-from. When no address works, the error lists each with its reason. Put the file into
-`resources/archives/<dataset>/` by hand then, and it is verified and used; or run the same command
-again. Where every address has said that it does not have the file (gone, forbidden, a web page,
-other bytes), the dataset is then left out and marked as missing in the table; to try its addresses
-once more, delete the `<file>.unavailable` beside it. Where a connection failed or a server was
-busy, which tells nothing about the file, they are tried again.
+all that follows needs no internet. A download that breaks off goes on where it stopped: what has
+come from an address waits in a `.part` file of that address alone. Length and checksum are verified
+before a file gets its name, and a receipt (`<file>.json`) tells where it came from. When no address
+works, the error lists each with its reason. Put the file into `resources/archives/<dataset>/` by
+hand then, and it is verified and used; or run the same command again. Where every address has said
+that it does not have the file (gone, forbidden, a web page, other bytes), the dataset is then left
+out and marked as missing in the table; to try its addresses once more, delete the
+`<file>.unavailable` beside it. Where a connection failed or a server was busy, which tells nothing
+about the file, they are tried again.
 
 `mirror: /a/folder` or `mirror: https://a.server/path` in the configuration stands for all
 addresses; it holds `<dataset>/<file>`.
