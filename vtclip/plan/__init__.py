@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -241,6 +242,7 @@ class Plan(Materials):
         """The job that extracts the features of test images."""
         return ExtractTest(self, dataset, backbone, part)
 
+    @cache  # noqa: B019 -- there is one plan, and Snakemake asks a dozen times for each training
     def train_head(
         self, backbone: str, dataset: str, method: str, shots: str | int, seed: str | int
     ) -> TrainHead:

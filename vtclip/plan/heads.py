@@ -91,11 +91,17 @@ class TrainHead(MethodJob):
         return inputs
 
     @property
-    def tower(self) -> dict[str, Any] | None:
-        """The backbone that the text tower is of; None for a method that does not read it."""
-        return self.building if self.kind.reads_text_tower else None
+    def told(self) -> dict[str, Any]:
+        """What the job is told: in one piece, for Snakemake asks for each piece of each job."""
+        return {
+            "method": self.base,
+            "settings": self.settings,
+            "on_gpu": self.on_gpu,
+            # The backbone that the text tower is of; None for a method that does not read it.
+            "tower": self.building if self.kind.reads_text_tower else None,
+        }
 
-    @property
+    @cached_property
     def work(self) -> Work:
         """The method's own account of its work."""
         return self.chosen.work(self.size(self.shots))

@@ -23,10 +23,7 @@ rule train_head:
         mem_mb=grown(PLAN.train_head, "memory"),
         runtime=grown(PLAN.train_head, "minutes"),
     params:
-        method=of(PLAN.train_head, "base"),
-        on_gpu=of(PLAN.train_head, "on_gpu"),
-        settings=of(PLAN.train_head, "settings"),
-        tower=of(PLAN.train_head, "tower"),
+        told=of(PLAN.train_head, "told"),
         code=of(PLAN.train_head, "code"),
     message:
         "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed} ({wildcards.backbone})"

@@ -5,24 +5,25 @@ from pathlib import Path
 
 from vtclip.jobs import gpu_job
 
+told = snakemake.params.told
 with gpu_job(
     snakemake.log[0],
     threads=snakemake.threads,
     config=snakemake.config,
-    on_gpu=snakemake.params.on_gpu,
-    compiles=snakemake.params.settings.get("compile", False),
+    on_gpu=told["on_gpu"],
+    compiles=told["settings"].get("compile", False),
 ) as device:
     from vtclip.training.train import train_head
 
     tower = None
-    if snakemake.params.tower is not None:
+    if told["tower"] is not None:
         # By name, so that its code is part of the hash of such methods alone.
         tower = import_module("vtclip.features.prompts").load_text_tower(
-            **snakemake.params.tower, pretrained=snakemake.input.weights, device=device
+            **told["tower"], pretrained=snakemake.input.weights, device=device
         )
     train_head(
-        snakemake.params.method,
-        snakemake.params.settings,
+        told["method"],
+        told["settings"],
         snakemake.input.texts,
         snakemake.input.get("features"),
         Path(snakemake.output.head).parent,
