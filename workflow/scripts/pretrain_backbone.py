@@ -2,7 +2,7 @@
 
 from vtclip.jobs import job
 
-with job(snakemake.log[0], threads=snakemake.threads):
+with job(snakemake.log[0], threads=snakemake.threads, alone=True):
     from vtclip.demo.pretrain import pretrain_backbone
 
     pretrain_backbone(
