@@ -26,6 +26,7 @@ PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "munged")
 PRETEND = ("/dev/null", "/dev/zero")
 GPUS = len(PRETEND)
 DEFAULT = Path("/etc/slurm/slurm.conf")
+PREFIX = "vtclip-slurm-"  # of a cluster's folder
 READY = 60  # seconds until the node must have come up
 
 # cred_expire is also how long a requeued job waits, two minutes where nothing is said.
@@ -78,8 +79,13 @@ def refuse_beside_another() -> None:
     running = {process.info["name"] for process in psutil.process_iter(["name"])}
     if found := running & {"slurmctld", "slurmd", "slurmstepd"}:
         raise RuntimeError(f"This machine has a Slurm of its own: {', '.join(found)} runs.")
-    if DEFAULT.exists():
+    if DEFAULT.exists() and not left_behind(DEFAULT):
         raise RuntimeError(f"This machine has a Slurm of its own: {DEFAULT} is there.")
+
+
+def left_behind(link: Path) -> bool:
+    """Whether a link leads to the configuration of a test cluster that was killed."""
+    return link.is_symlink() and link.readlink().parent.name.startswith(PREFIX)
 
 
 class Cluster:
@@ -170,7 +176,7 @@ class Cluster:
 
         Snakemake's plugin takes SLURM_CONF away from the environment of its jobs.
         """
-        DEFAULT.unlink(missing_ok=True)  # of a cluster that was killed, whose folder is gone
+        DEFAULT.unlink(missing_ok=True)  # of a cluster that was killed
         DEFAULT.parent.mkdir(parents=True, exist_ok=True)
         DEFAULT.symlink_to(self.folder / "slurm.conf")
 
@@ -231,7 +237,7 @@ class Cluster:
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
     """A cluster while the block runs."""
-    folder = Path(tempfile.mkdtemp(prefix="vtclip-slurm-"))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     cluster = Cluster(folder)
     try:
         cluster.start()
