@@ -1,6 +1,23 @@
-import pytest
+import json
+import os
+import stat
+import subprocess
+import sys
 
-from vtclip.files import write_json, writing
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vtclip.files import (
+    DamagedError,
+    check_receipt,
+    naming,
+    read_record,
+    write_json,
+    write_receipt,
+    write_record,
+    writing,
+)
 
 
 def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -24,3 +41,69 @@ def test_the_name_appears_only_when_the_block_has_ended(tmp_path):
 def test_json_is_written_with_its_letters(tmp_path):
     write_json(tmp_path / "x.json", {"name": "São"})
     assert "São" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+def test_what_a_library_keeps_to_itself_gets_the_usual_permissions(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with writing(tmp_path / "head.safetensors") as temporary:
+            save_file({"x": torch.zeros(2)}, temporary)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "head.safetensors").stat().st_mode) == 0o644
+
+
+KILLED = """
+import os, signal, sys
+from vtclip.files import writing
+with writing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
+    path = tmp_path / "table.txt"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    (left,) = tmp_path.iterdir()
+    with writing(path) as temporary, writing(tmp_path / "other.txt") as other:
+        assert not left.exists()
+        temporary.write_text("whole")
+        other.write_text("whole")
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["other.txt", "table.txt"]
+
+
+def test_no_flipped_bit_of_a_record_gives_other_values(tmp_path):
+    path, content = tmp_path / "run.json", {"method": "vt_clip", "seconds": 1.25, "name": "São"}
+    write_record(path, content)
+    written = path.read_bytes()
+    assert read_record(path) == content
+    for place in range(8 * len(written)):
+        damaged = bytearray(written)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_record(path)
+        except DamagedError:
+            continue
+        assert {key: found[key] for key in content} == content  # a flip in the seal's own name
+
+
+def test_a_record_that_somebody_else_wrote_passes(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"seconds": 2}))
+    assert read_record(tmp_path / "run.json") == {"seconds": 2}
+
+
+def test_a_file_that_differs_from_its_receipt_is_refused_by_name(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"whole")
+    write_receipt(path)
+    check_receipt(path)
+    path.write_bytes(b"whale")
+    with pytest.raises(DamagedError, match=r"weights\.safetensors: the file is damaged.*Delete it"):
+        check_receipt(path)
+
+
+def test_a_disk_that_fails_is_no_damaged_file():
+    with pytest.raises(PermissionError), naming("x"):
+        raise PermissionError(13, "no")

@@ -1,30 +1,42 @@
-"""Atomic writes: a file under its own name is a whole file."""
+"""Files that are whole or not there: atomic writes, and checksums that readers compare."""
 
 import hashlib
 import json
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from vtclip.paths import receipt_of
+
+SEAL = "seal"  # the key of a record that holds the checksum of the others
+
+
+class DamagedError(ValueError):
+    """A file whose content is not what was written. The message names it, and what to delete."""
 
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`, and rename it to `path` once the block has ended well.
 
-    A block that raises leaves nothing behind; a process that is killed leaves a hidden
-    `.<name>.<pid>.tmp`, which nobody reads.
+    A block that raises leaves nothing behind. A process that is killed leaves a hidden
+    `.<name>.<machine>.<pid>.tmp`, which nobody reads and the next writer removes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())  # safetensors would keep it from everybody else
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -34,6 +46,28 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_record(path: str | Path, content: dict[str, Any]) -> None:
+    """Write `content` as indented JSON with a checksum of it under `seal`, atomically."""
+    sealed = content | {SEAL: _seal(content)}
+    write_text(path, json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """What `write_record` wrote. A record without a seal, which somebody else wrote, passes.
+
+    Raises:
+        DamagedError: no such JSON, or other values than were written.
+    """
+    with naming(path):
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"expected a JSON object, found {type(content).__name__}")
+        seal = content.pop(SEAL, None)
+        if seal is not None and seal != _seal(content):
+            raise ValueError("its seal does not match")
+    return content
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -52,5 +86,71 @@ def write_receipt(path: str | Path) -> None:
 
     Snakemake compares large files by their time; by the receipt it sees whether one has changed.
     """
-    content = {"bytes": Path(path).stat().st_size, "sha256": sha256_of(path)}
-    write_json(receipt_of(path), content)
+    write_record(receipt_of(path), measure(path))
+
+
+def measure(path: str | Path) -> dict[str, Any]:
+    """The length of a file in bytes and its SHA-256, as receipts hold them."""
+    return {"bytes": Path(path).stat().st_size, "sha256": sha256_of(path)}
+
+
+def check_receipt(path: str | Path) -> str:
+    """Compare a file with its receipt, where it has one.
+
+    Returns:
+        Its SHA-256.
+
+    Raises:
+        DamagedError: it is not the file that the receipt was written for.
+    """
+    found, receipt = sha256_of(path), Path(receipt_of(path))
+    expected = read_record(receipt).get("sha256", found) if receipt.is_file() else found
+    with naming(path):
+        if found != expected:
+            raise ValueError(f"{receipt} tells of SHA-256 {expected}, found {found}")
+    return found
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let whatever goes wrong in reading a file end in an error that names it.
+
+    Raises:
+        DamagedError: for all but errors of the file system, such as a file that is not there.
+    """
+    try:
+        yield
+    except DamagedError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = str(error).strip() or type(error).__name__
+        raise DamagedError(
+            f"{path}: the file is damaged: {reason}. Delete it and run again."
+        ) from error
+
+
+def _seal(content: dict[str, Any]) -> str:
+    told = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _machine() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what writers of this file left that were killed on this machine."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{_machine()}\.(\d+)\.tmp")
+    for other in path.parent.iterdir():
+        found = pattern.fullmatch(other.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            other.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEMO = ("config/demo.yaml",)
+SHOTS, SEEDS = (1, 2, 16), (1, 2)  # of the embedded experiment as tests run it
 PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")
 
 
@@ -94,8 +95,10 @@ def fresh(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(fresh, tmp_path_factory) -> Project:
-    """The embedded experiment, run whole; not to be changed."""
+    """The embedded experiment at `SHOTS` and `SEEDS`, run to its end; not to be changed."""
     project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
+    project.edit("config/demo.yaml", "shots: [1, 2, 4, 8, 16]", f"shots: {list(SHOTS)}")
+    project.edit("config/demo.yaml", "seeds: [1, 2, 3]", f"seeds: {list(SEEDS)}")
     project.run()
     return project
 

@@ -1,4 +1,4 @@
-"""The embedded experiment, run whole through the real Snakefile."""
+"""The embedded experiment, run to its end through the real Snakefile."""
 
 import os
 import re
@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.workflow.conftest import SEEDS, SHOTS
 from vtclip.files import write_receipt
 
 pytestmark = pytest.mark.workflow
 
 CLIP = "glyph-clip-glyphs"
-SHOTS = (1, 2, 4, 8, 16)
 METHODS = ("zero_shot", "linear_probe", "tip_adapter_f", "vt_clip")
 FEW_SHOT = METHODS[1:]
 
@@ -39,7 +39,7 @@ def test_the_table_has_every_dataset_method_and_number_of_shots(results):
         for method in METHODS:
             rows = results.filter(dataset=dataset, method=method)
             assert rows["shots"].to_list() == ([0] if method == "zero_shot" else list(SHOTS))
-            assert set(rows["seeds"]) == ({1} if method == "zero_shot" else {3})
+            assert set(rows["seeds"]) == ({1} if method == "zero_shot" else {len(SEEDS)})
 
 
 def test_zero_shot_is_well_over_chance(results):

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from tests.workflow.conftest import SEEDS, SHOTS
+
 pytestmark = pytest.mark.workflow
 
 
@@ -35,7 +37,7 @@ def test_both_gpus_get_jobs_none_waits_and_neither_has_two_at_once(changed):
     changed.run("--cores", "4")
     held = changed.leases()
     assert set(held) == {"0", "1"}
-    assert sum(map(len, held.values())) == 15 + 1  # trainings and the prediction
+    assert sum(map(len, held.values())) == len(SHOTS) * len(SEEDS) + 1  # and the prediction
     for times in held.values():
         for (_, end), (start, _) in pairwise(sorted(times)):
             assert end <= start

@@ -9,7 +9,8 @@ import polars as pl
 
 from vtclip.data.layouts import SPLITS, ManifestError, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # others call it from here
-from vtclip.files import write_receipt, writing
+from vtclip.files import write_receipt
+from vtclip.parquet import write_parquet
 
 
 def prepare_manifest(
@@ -35,8 +36,7 @@ def prepare_manifest(
     left_out = list(dataset.get("leave_out", []))
     manifest = _leave_out(manifest, left_out, Path(images))
     _check_images(manifest, Path(images))
-    with writing(destination) as temporary:
-        manifest.write_parquet(temporary, metadata={"left_out": json.dumps(left_out)})
+    write_parquet(destination, manifest, {b"left_out": json.dumps(left_out).encode()})
     write_receipt(destination)
     return manifest
 

@@ -1,10 +1,37 @@
 """K-shot sampling: the same images as CoOp picks, in the same order."""
 
 import random
+from pathlib import Path
 
 import polars as pl
 
+from vtclip.files import check_receipt
+from vtclip.parquet import opening, read_parquet, write_parquet
+
 VAL_SHOTS = 4  # CoOp never takes more than four validation images a class.
+MANIFEST = "manifest"  # in a file's metadata, the SHA-256 of the manifest that shots were taken of
+
+
+def write_shots(
+    manifest: str | Path, destination: str | Path, *, shots: int, seed: int
+) -> pl.DataFrame:
+    """Sample from a manifest, and write the sample.
+
+    Args:
+        manifest: the dataset's manifest.
+        destination: the Parquet file to write.
+        shots, seed: as for `sample_shots`.
+    """
+    sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed)
+    write_parquet(destination, sample, {MANIFEST.encode(): check_receipt(manifest).encode()})
+    return sample
+
+
+def read_manifest_of(shots: str | Path) -> dict[str, str]:
+    """The checksum of the manifest that shots were taken of, under `MANIFEST`, if it is known."""
+    with opening(shots) as file:
+        found = (file.schema_arrow.metadata or {}).get(MANIFEST.encode())
+    return {} if found is None else {MANIFEST: found.decode()}
 
 
 def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFrame:

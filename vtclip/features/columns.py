@@ -1,19 +1,10 @@
 """Between Arrow's columns and tensors, without a copy where none is needed."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-
-
-def read_columns(path: str | Path, *columns: str) -> pa.Table:
-    """Some columns of a Parquet file."""
-    # `pq.read_table` imports pandas where it is installed, a third of a second each job.
-    with pq.ParquetFile(path) as file:
-        return file.read(columns=list(columns))
 
 
 def find_non_finite(features: torch.Tensor) -> tuple[int, ...] | None:

@@ -11,13 +11,15 @@ import polars as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vtclip.data.shots import read_manifest_of
 from vtclip.features.backbone import Backbone
 from vtclip.features.pictures import PictureError, open_picture
 from vtclip.features.store import writing_features
 from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
-from vtclip.files import write_receipt
+from vtclip.files import check_receipt, write_receipt
 from vtclip.logs import progress
+from vtclip.parquet import read_parquet
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +41,13 @@ def extract_texts(
         templates: prompts in which {} stands for the class name.
         destination: the Parquet file to write.
     """
-    classes = pl.read_parquet(manifest, columns=["label", "class_name"]).unique().sort("label")
+    classes = read_parquet(manifest, "label", "class_name").unique().sort("label")
     names = classes["class_name"].to_list()
     texts = backbone.encode_classes(names, templates)
-    metadata = describe(backbone) | {"templates": list(templates)}
+    metadata = describe(backbone) | {
+        "templates": list(templates),
+        "manifest": check_receipt(manifest),
+    }
     write_texts(destination, names, texts, metadata)
     write_receipt(destination)
 
@@ -79,12 +84,13 @@ def extract_shots(
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
-    rows = pl.read_parquet(shots)
+    rows = read_parquet(shots)
     views = pl.DataFrame({"view": range(number + 1)})
     train = rows.filter(split="train").join(views, how="cross", maintain_order="left_right")
     val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
     look = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
-    metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
+    metadata: dict[str, Any] = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
+    metadata |= read_manifest_of(shots)
     _extract(backbone, pl.concat([train, val]), look, images, destination, metadata,
              batch_size=batch_size, workers=workers)  # fmt: skip
 
@@ -113,8 +119,8 @@ def extract_test(
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
-    rows = pl.read_parquet(manifest).filter(split="test").with_columns(view=pl.lit(0, pl.Int64))
-    metadata = {"shard": list(shard)}
+    rows = read_parquet(manifest).filter(split="test").with_columns(view=pl.lit(0, pl.Int64))
+    metadata = {"shard": list(shard), "manifest": check_receipt(manifest)}
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
     look = Views(backbone.preprocess, backbone.image_size, scale=(1.0, 1.0), flip=False, seed=0)
     _extract(backbone, rows[start:end], look, images, destination, metadata,

@@ -22,19 +22,19 @@ import torch
 from vtclip.features.columns import (
     find_non_finite,
     from_binary,
-    read_columns,
     to_binary,
     to_column,
     to_tensor,
 )
 from vtclip.files import writing
+from vtclip.parquet import SealedWriter, opening, read_parquet
 
 METADATA_KEY = b"vtclip"
 ROW_COLUMNS = ("image", "label", "split", "view")
 # What must be the same in files that are used together.
 ORIGIN = (
     "backbone", "pretrained", "weights_sha256", "precision", "spatial", "image_size", "tokens",
-    "dim", "width",
+    "dim", "width", "manifest",
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ class FeatureWriter:
     def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
         self.metadata = dict(metadata)
         self.path = path
-        self._writer: pq.ParquetWriter | None = None
+        self._writer: SealedWriter | None = None
 
     def write(self, rows: pl.DataFrame, pooled: torch.Tensor, spatial: torch.Tensor) -> None:
         """Write one row group.
@@ -103,10 +103,10 @@ class FeatureWriter:
             schema = table.schema.with_metadata({METADATA_KEY: metadata})
             # Half-precision features are noise to a codec: compressing them costs more time than
             # the tenth of the size that it saves is worth.
-            self._writer = pq.ParquetWriter(
+            self._writer = SealedWriter(
                 self.path, schema, compression="none", use_dictionary=["image", "split"]
             )
-        self._writer.write_table(table)
+        self._writer.write(table)
 
     def close(self) -> None:
         """Write the footer.
@@ -140,7 +140,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         FeatureError: the file is no feature file.
     """
-    found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
+    with opening(path) as file:
+        found = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
     if found is None:
         raise FeatureError(
             f"{path}: not a feature file: its metadata has no '{METADATA_KEY.decode()}'."
@@ -168,7 +169,7 @@ class FeatureSet:
         self.metadata = read_metadata(self.paths[0])
         for path in self.paths[1:]:
             check_origin(path, read_metadata(path), self.paths[0], self.metadata)
-        self.rows = pl.concat([_read_rows(path) for path in self.paths])
+        self.rows = pl.concat([read_parquet(path, *ROW_COLUMNS) for path in self.paths])
 
     def __len__(self) -> int:
         return self.rows.height
@@ -245,17 +246,11 @@ def _to_half(features: torch.Tensor, column: str, rows: pl.DataFrame) -> torch.T
     raise FeatureError(f"{image}, view {view}: {column}: {value} {reason}.")
 
 
-def _read_rows(path: Path) -> pl.DataFrame:
-    rows = pl.from_arrow(read_columns(path, *ROW_COLUMNS))
-    assert isinstance(rows, pl.DataFrame)
-    return rows
-
-
 def _row_groups(
     path: Path, metadata: Mapping[str, Any], spatial: bool
 ) -> Iterator[tuple[int, Callable[[], FeatureBatch]]]:
     """The number of rows of each row group, and what reads it."""
-    with pq.ParquetFile(path) as file:
+    with opening(path) as file:
         for group in range(file.num_row_groups):
             read = partial(_read_group, file, group, metadata, spatial)
             yield file.metadata.row_group(group).num_rows, read
@@ -266,7 +261,7 @@ def _read_group(
 ) -> FeatureBatch:
     columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if spatial else [])]
     table = file.read_row_group(group, columns=columns)
-    rows = pl.from_arrow(table.select(list(ROW_COLUMNS)))
+    rows = pl.from_arrow(table.select(list(ROW_COLUMNS)).replace_schema_metadata(None))
     assert isinstance(rows, pl.DataFrame)
     shape = (metadata["tokens"], metadata["width"])
     tokens = from_binary(table["spatial"], shape) if spatial else None

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from vtclip.features.columns import find_non_finite, read_columns, to_tensor
+from vtclip.features.columns import find_non_finite, to_tensor
 from vtclip.features.store import METADATA_KEY, FeatureError, read_metadata
-from vtclip.files import writing
+from vtclip.parquet import read_table, write_parquet
 
 
 def write_texts(
@@ -43,17 +42,26 @@ def write_texts(
             ),
         }
     )
-    with writing(path) as temporary:
-        encoded = json.dumps(dict(metadata)).encode()
-        pq.write_table(table.replace_schema_metadata({METADATA_KEY: encoded}), temporary)
+    write_parquet(path, table, {METADATA_KEY: json.dumps(dict(metadata)).encode()})
 
 
 def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The text features (K, D) float32, and what made them."""
+    """The text features (K, D) float32 by label, and what made them.
+
+    Raises:
+        FeatureError: the file is no file of text features, or its rows are not in order.
+    """
     metadata = read_metadata(path)
-    return to_tensor(read_columns(path, "text")["text"]), metadata
+    table = read_table(path, "label", "text")
+    labels = table["label"].to_pylist()
+    if labels != list(range(len(labels))):
+        raise FeatureError(
+            f"{path}: expected the labels 0, 1, 2, ... in order, found {labels[:10]}. "
+            "Delete it and run again."
+        )
+    return to_tensor(table["text"]), metadata
 
 
 def read_class_names(path: str | Path) -> list[str]:
     """The class names of a file of text features, by label."""
-    return read_columns(path, "class_name")["class_name"].to_pylist()
+    return read_table(path, "class_name")["class_name"].to_pylist()

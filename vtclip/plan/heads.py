@@ -169,7 +169,8 @@ class PredictTest(MethodJob):
             for part in self.plan.parts_of(self.tested)
         ]
         texts = paths.TEXTS.format(**folder)
-        return {"texts": texts, "features": features, "heads": self.heads}
+        manifest = paths.MANIFEST.format(dataset=self.tested)
+        return {"texts": texts, "features": features, "heads": self.heads, "manifest": manifest}
 
     @property
     def work(self) -> Work:

@@ -1,6 +1,5 @@
 """The ablation's table and figure: what each variant gains over the method as it is configured."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +7,8 @@ from typing import Any, NamedTuple
 import polars as pl
 from matplotlib.axes import Axes
 
-from vtclip.files import write_text
+from vtclip.files import read_record, write_text
+from vtclip.parquet import read_parquet
 from vtclip.results.aggregate import write_table
 from vtclip.results.figures import new_figure, save_figure, title_of
 from vtclip.results.render import align, name_shots
@@ -62,7 +62,7 @@ def plot_ablation(table: str | Path, destination: str | Path, titles: dict[str, 
         destination: the path to write to, without a suffix; .svg and .png are written.
         titles: dataset -> the panel's title.
     """
-    gains = pl.read_parquet(table).filter(pl.col("variant") != CONFIGURED, images=TEST)
+    gains = read_parquet(table).filter(pl.col("variant") != CONFIGURED, images=TEST)
     groups = gains.partition_by("backbone", "dataset", maintain_order=True)
     several = gains["backbone"].n_unique() > 1
     variants = gains["variant"].unique(maintain_order=True).to_list()
@@ -80,7 +80,7 @@ def plot_ablation(table: str | Path, destination: str | Path, titles: dict[str, 
 def _read_validation(trials: Sequence[Trial]) -> pl.DataFrame:
     rows = []
     for trial in trials:
-        accuracy = json.loads(Path(trial.run).read_text(encoding="utf-8"))["val_accuracy"]
+        accuracy = read_record(trial.run)["val_accuracy"]
         rows.append((*trial[:5], VALIDATION, None if accuracy is None else 100 * accuracy))
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 

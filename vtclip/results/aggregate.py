@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from vtclip.files import write_text, writing
+from vtclip.parquet import write_parquet
 from vtclip.results.provenance import list_differences
 from vtclip.results.render import render_latex, render_markdown, render_text
 from vtclip.results.runs import MEAN, ROW, Source, read_runs
@@ -66,8 +67,7 @@ def aggregate_results(
 def write_table(table: pl.DataFrame, destination: str | Path) -> None:
     """Write a table as Parquet and CSV; `destination` has no suffix."""
     destination = Path(destination)
-    with writing(destination.with_suffix(".parquet")) as temporary:
-        table.write_parquet(temporary)
+    write_parquet(destination.with_suffix(".parquet"), table)
     with writing(destination.with_suffix(".csv")) as temporary:
         table.write_csv(temporary, float_precision=4)
 

@@ -1,6 +1,5 @@
 """Accuracy against shots, as the paper draws it."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vtclip.files import writing
+from vtclip.files import read_record, writing
+from vtclip.parquet import read_parquet
 from vtclip.results.runs import MEAN
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
@@ -28,7 +28,7 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
         destination: the path to write to, without a suffix; .svg and .png are written.
         titles: dataset or method -> the name to show.
     """
-    groups = pl.read_parquet(results).partition_by("backbone", "dataset", maintain_order=True)
+    groups = read_parquet(results).partition_by("backbone", "dataset", maintain_order=True)
     several = len({group["backbone"][0] for group in groups}) > 1
     columns = min(4, len({group["dataset"][0] for group in groups}))
     rows = math.ceil(len(groups) / columns)
@@ -111,7 +111,7 @@ def plot_cost(
         destination: the path to write to, without a suffix; .svg and .png are written.
         titles: method -> the name to show.
     """
-    table = pl.read_parquet(results).filter(dataset=MEAN)
+    table = read_parquet(results).filter(dataset=MEAN)
     groups: dict[tuple[str, str], list[str | Path]] = {}
     for (backbone, _, method), path in runs:
         groups.setdefault((backbone, method), []).append(path)
@@ -146,7 +146,7 @@ def _draw_costs(
 
 def mean_seconds(paths: Sequence[str | Path]) -> dict[int, float]:
     """Shots -> mean seconds of the runs with as many, from their run.json."""
-    runs = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    runs = [read_record(path) for path in paths]
     seconds: dict[int, list[float]] = {}
     for run in runs:
         seconds.setdefault(run["shots"], []).append(run["seconds"])

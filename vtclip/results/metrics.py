@@ -8,6 +8,7 @@ import polars as pl
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, recall_score
 
+from vtclip.parquet import read_parquet
 from vtclip.results.aggregate import write_table
 from vtclip.results.runs import ROW, Source
 
@@ -34,9 +35,9 @@ def aggregate_metrics(
     """
     runs, by_class = [], []
     for source, names_of in zip(sources, texts, strict=True):
-        names = pl.read_parquet(names_of, columns=["label", "class_name"])
-        table = pl.read_parquet(
-            source.predictions, columns=["shots", "seed", "label", "prediction", "confidence"]
+        names = read_parquet(names_of, "label", "class_name")
+        table = read_parquet(
+            source.predictions, "shots", "seed", "label", "prediction", "confidence"
         )
         for (shots, seed), run in table.group_by("shots", "seed", maintain_order=True):
             key = {column: getattr(source, column) for column in ROW}

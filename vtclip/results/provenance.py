@@ -1,10 +1,11 @@
 """What made the runs of a table, where it was not the same for all of them."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from vtclip.files import read_record
 
 PACKAGES = ("torch", "open_clip_torch", "scikit-learn")  # whose versions may move a number
 
@@ -17,7 +18,7 @@ def list_differences(records: Sequence[str | Path]) -> list[str]:
     Args:
         records: the run.json of every head.
     """
-    runs = [json.loads(Path(record).read_text(encoding="utf-8")) for record in records]
+    runs = [read_record(record) for record in records]
     return [
         f"Not all runs have the same {kind}: {_count(found)}."
         for kind, found in _gather(runs).items()

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import polars as pl
 
+from vtclip.parquet import read_parquet
+
 MEAN = "mean"  # the row over all datasets, in the dataset column
 ROW = ["backbone", "dataset", "method"]
 
@@ -43,9 +45,8 @@ def read_accuracies(path: str | Path) -> pl.DataFrame:
     """shots, seed, accuracy in percent: a row a run."""
     hits = pl.col("prediction") == pl.col("label")
     return (
-        pl.scan_parquet(path)
+        read_parquet(path, "shots", "seed", "label", "prediction")
         .group_by("shots", "seed")
         .agg((100 * hits.mean()).alias("accuracy"))
         .sort("shots", "seed")
-        .collect()
     )

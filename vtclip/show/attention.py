@@ -10,15 +10,16 @@ import polars as pl
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
-from safetensors.torch import load_file
 from torch import Tensor
 
 from vtclip.features.backbone import Backbone
 from vtclip.features.pictures import open_picture
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
+from vtclip.parquet import read_parquet
 from vtclip.results.figures import new_figure, save_figure
 from vtclip.task import Texts
+from vtclip.training.predict import read_head
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def plot_attention(
         shots, seed: the run.
         number: how many images.
     """
-    run = pl.read_parquet(predictions).filter(shots=shots, seed=seed)
+    run = read_parquet(predictions).filter(shots=shots, seed=seed)
     looks = find_looks(backbone, settings, texts, head, choose_rows(run, number), images)
     rows = math.ceil(len(looks) / 2)
     figure = new_figure(9.6, 1.75 * rows + 0.4)
@@ -113,7 +114,7 @@ def find_looks(
     names = read_class_names(texts)
     features, metadata = read_texts(texts)
     method = VTClip(VTClipSettings.model_validate(settings))
-    classifier = method.classifier(load_file(head), Texts(features, metadata["logit_scale"])).eval()
+    classifier = method.classifier(read_head(head), Texts(features, metadata["logit_scale"])).eval()
     pixels = torch.stack(
         [backbone.preprocess(open_picture(Path(images) / image)) for image in rows["image"]]
     )

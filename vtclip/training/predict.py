@@ -9,14 +9,22 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vtclip.features.checks import check_labels, check_test_images, check_texts
+from vtclip.features.columns import find_non_finite
 from vtclip.features.store import FeatureBatch, FeatureSet, check_origin
-from vtclip.features.texts import read_texts
-from vtclip.files import write_receipt, writing
+from vtclip.features.texts import read_class_names, read_texts
+from vtclip.files import check_receipt, naming, read_record, write_receipt
 from vtclip.methods import METHODS
 from vtclip.nn.learner import at_rest
-from vtclip.task import Images, Texts
+from vtclip.parquet import write_parquet
+from vtclip.paths import record_of
+from vtclip.task import Head, Images, Texts
 
 TOP = 5  # how many of the best classes are kept
+
+
+class PredictionError(RuntimeError):
+    """Heads that cannot classify; the message names the file."""
 
 
 class Run(NamedTuple):
@@ -36,6 +44,7 @@ def predict_test(
     destination: str | Path,
     *,
     device: torch.device,
+    manifest: str | Path | None = None,
 ) -> None:
     """Classify the test images with every head; the features are read once for all of them.
 
@@ -48,25 +57,57 @@ def predict_test(
         destination: the Parquet file to write: shots, seed, image, label, prediction, confidence
             (softmax, 0 .. 1) and top (the best classes, best first).
         device: where to compute.
+        manifest: of the test set, to check that its features and texts are all there; left out,
+            they are believed.
+
+    Raises:
+        FeatureError: features, texts or labels that are not those of the manifest.
+        PredictionError: a head of another number of classes, or logits that are no numbers.
     """
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
     text_features, metadata = read_texts(texts)
     classes = Texts(text_features.to(device), metadata["logit_scale"])
-    classifiers = {}
-    for run in runs:
-        head = {name: tensor.to(device) for name, tensor in load_file(run.head).items()}
-        classifiers[run] = at_rest(chosen.classifier(head, classes), device)
     images = FeatureSet(features, spatial=chosen.reads_spatial)
     check_origin(features[0], images.metadata, texts, metadata)
+    check_labels(features[0], images.rows, texts, len(text_features))
+    if manifest is not None:
+        check_texts(texts, read_class_names(texts), manifest)
+        check_test_images(features, images.rows, manifest)
+    classifiers = {}
+    for run in runs:
+        head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
+        _check_classes(run.head, len(text_features))
+        classifiers[run] = at_rest(chosen.classifier(head, classes), device)
     tables = [
         _predict(run, classifier, batch, device)
         for batch in images
         for run, classifier in classifiers.items()
     ]
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
-    with writing(destination) as temporary:
-        predictions.write_parquet(temporary)
+    write_parquet(destination, predictions)
     write_receipt(destination)
+
+
+def read_head(path: str | Path) -> Head:
+    """The tensors of a head, on the CPU, once they are seen to be those of its record.
+
+    Raises:
+        DamagedError: the file is damaged.
+    """
+    check_receipt(path)
+    with naming(path):
+        return load_file(path)
+
+
+def _check_classes(head: str | Path, classes: int) -> None:
+    """Refuse a head that was trained for another number of classes, as far as its record tells."""
+    record = Path(record_of(head))
+    trained = read_record(record).get("classes", classes) if record.is_file() else classes
+    if trained != classes:
+        raise PredictionError(
+            f"{head}: expected a head of {classes} classes, found one of {trained}. "
+            "Delete it and run again."
+        )
 
 
 @torch.inference_mode()
@@ -75,6 +116,12 @@ def _predict(
 ) -> pl.DataFrame:
     spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
     logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)
+    place = find_non_finite(logits)
+    if place is not None:
+        raise PredictionError(
+            f"{run.head}: {batch.rows['image'][place[0]]}: the logit of class {place[1]} is "
+            f"{logits[place].item()}. Delete the head and run again to train it anew."
+        )
     best = logits.topk(min(TOP, logits.shape[1]), dim=1).indices.cpu()
     return pl.DataFrame(
         {

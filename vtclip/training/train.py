@@ -15,12 +15,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vtclip.devices import free_memory, has_bfloat16
+from vtclip.features.checks import check_labels
+from vtclip.features.columns import find_non_finite
 from vtclip.features.store import FeatureSet, check_origin, read_metadata
 from vtclip.features.texts import read_class_names, read_texts
-from vtclip.files import write_json, writing
+from vtclip.files import measure, write_record, writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import at_rest
+from vtclip.parquet import write_parquet
+from vtclip.paths import HEAD
 from vtclip.task import Head, Prompts, Shots, Task, Texts, TextTower
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
@@ -69,8 +73,10 @@ def train_head(
     classifier = at_rest(chosen.classifier(head, task.texts), device)
     val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
     fitted = time.perf_counter()
+    _check_head(head, history)
     record = {
         "method": method,
+        "classes": len(task.texts.features),
         "settings": chosen.settings.model_dump(mode="json"),
         "shots": shots,
         "seed": seed,
@@ -82,7 +88,7 @@ def train_head(
     destination = Path(destination)
     _write_head(destination, head, history)
     described = _describe_run(device, time.perf_counter() - started)
-    write_json(destination / "run.json", record | described)
+    write_record(destination / "run.json", measure(destination / HEAD) | record | described)
 
 
 def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.DataFrame]:
@@ -96,11 +102,26 @@ def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.Dat
     return method.finish(learner.eval(), task), history
 
 
+def _check_head(head: Head, history: pl.DataFrame) -> None:
+    """Refuse a head with numbers that are none: the last step may leave them.
+
+    Raises:
+        TrainingError: with the tensor's name.
+    """
+    for name, tensor in head.items():
+        place = find_non_finite(tensor) if tensor.is_floating_point() else None
+        if place is not None:
+            when = f" after epoch {history.height}" if history.height else ""
+            raise TrainingError(
+                f"The head's '{name}' holds {tensor[place].item()}{when}. Try a smaller "
+                "`learning_rate`, a longer `warmup`, or `clip_gradient: 1.0`."
+            )
+
+
 def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
-    with writing(destination / "head.safetensors") as temporary:
+    with writing(destination / HEAD) as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, temporary)
-    with writing(destination / "history.parquet") as temporary:
-        history.write_parquet(temporary)
+    write_parquet(destination / "history.parquet", history)
 
 
 def _read_task(
@@ -117,6 +138,7 @@ def _read_task(
         return Task(classes, None, None, seed)
     found = FeatureSet([features], spatial=method.reads_spatial)
     check_origin(features, found.metadata, texts, metadata)
+    check_labels(features, found.rows, texts, len(text_features))
     train = _select(found, "train", device, views=method.reads_views)
     val = _select(found, "val", device, views=False)
     return Task(classes, train, val, seed)

@@ -18,4 +18,5 @@ with gpu_job(snakemake.log[0], threads=snakemake.threads, config=snakemake.confi
         snakemake.input.features,
         snakemake.output.predictions,
         device=device,
+        manifest=snakemake.input.manifest,
     )

@@ -1,16 +1,13 @@
-"""Rule sample_shots: vtclip.data.shots.sample_shots."""
+"""Rule sample_shots: vtclip.data.shots.write_shots."""
 
 from vtclip.jobs import job
 
 with job(snakemake.log[0]):
-    import polars as pl
+    from vtclip.data.shots import write_shots
 
-    from vtclip.data.shots import sample_shots
-    from vtclip.files import writing
-
-    with writing(snakemake.output[0]) as temporary:
-        sample_shots(
-            pl.read_parquet(snakemake.input.manifest),
-            shots=int(snakemake.wildcards.shots),
-            seed=int(snakemake.wildcards.seed),
-        ).write_parquet(temporary)
+    write_shots(
+        snakemake.input.manifest,
+        snakemake.output[0],
+        shots=int(snakemake.wildcards.shots),
+        seed=int(snakemake.wildcards.seed),
+    )
