@@ -4,9 +4,10 @@ import torch
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score
 
-from vtclip.features.store import writing_features
+from vtclip.features.store import FeatureError, writing_features
 from vtclip.features.texts import write_texts
-from vtclip.training.predict import Run, predict_test
+from vtclip.files import DamagedError, measure, write_record
+from vtclip.training.predict import PredictionError, Run, predict_test
 
 
 @pytest.fixture
@@ -32,12 +33,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def predict(folder):
+def predict(folder, **options):
     predict_test(
         "linear_probe", {}, folder / "texts.parquet",
         [Run(1, seed, folder / f"head{seed}.safetensors") for seed in (2, 1)],
         [folder / "test0.parquet", folder / "test1.parquet"],
-        folder / "predictions.parquet", device=torch.device("cpu"),
+        folder / "predictions.parquet", device=torch.device("cpu"), **options,
     )  # fmt: skip
     return pl.read_parquet(folder / "predictions.parquet")
 
@@ -63,3 +64,71 @@ def test_predictions_are_those_of_each_head_alone(folder):
     assert predictions["confidence"].to_list() == pytest.approx(expected, abs=1e-5)
     assert predictions["top"].to_list() == logits.argsort(1, descending=True).tolist()
     assert accuracy_score(predictions["label"], predictions["prediction"]) <= 1
+
+
+def save_head(folder, classes=3, value=1.0):
+    head = {"weight": torch.full((classes, 4), value), "bias": torch.zeros(classes)}
+    save_file(head, folder / "head1.safetensors")
+
+
+def test_a_damaged_head_is_refused_by_name(folder):
+    head = folder / "head.safetensors"
+    save_file({"weight": torch.ones(3, 4), "bias": torch.zeros(3)}, head)
+    write_record(folder / "run.json", measure(head) | {"classes": 3})
+    content = bytearray(head.read_bytes())
+    content[-5] ^= 1
+    head.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"head\.safetensors: the file is damaged.*Delete it"):
+        predict_test(
+            "linear_probe", {}, folder / "texts.parquet", [Run(1, 1, head)],
+            [folder / "test0.parquet"], folder / "predictions.parquet",
+            device=torch.device("cpu"),
+        )  # fmt: skip
+
+
+def test_a_head_cut_short_is_refused_by_name(folder):
+    head = folder / "head1.safetensors"
+    head.write_bytes(head.read_bytes()[:-3])
+    with pytest.raises(DamagedError, match=r"head1\.safetensors: the file is damaged"):
+        predict(folder)
+
+
+def test_a_head_of_another_number_of_classes_is_refused_by_name(folder):
+    save_head(folder, classes=5)
+    with pytest.raises(PredictionError, match=r"head1\.safetensors: expected a head of 3 classes"):
+        predict(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_refused_with_head_and_image(folder, value):
+    save_head(folder, value=value)
+    with pytest.raises(PredictionError, match=r"head1\.safetensors: 00: the logit of class 0"):
+        predict(folder)
+
+
+def write_manifest(folder, images):
+    rows = {"image": images, "label": [0, 1, 2] * (len(images) // 3)}
+    rows |= {"class_name": list("abc") * (len(images) // 3), "split": "test"}
+    schema = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
+    pl.DataFrame(rows, schema=schema).write_parquet(folder / "manifest.parquet")
+    return folder / "manifest.parquet"
+
+
+def test_features_of_all_test_images_pass_and_of_half_of_them_do_not(folder):
+    images = ["00", "01", "02", "10", "11", "12"]
+    predict(folder, manifest=write_manifest(folder, images))
+    with pytest.raises(FeatureError, match="expected the 9 test images"):
+        predict(folder, manifest=write_manifest(folder, [*images, "20", "21", "22"]))
+
+
+def test_texts_in_another_order_are_refused(folder):
+    write_texts(folder / "texts.parquet", list("bac"), torch.eye(3, 4), {"logit_scale": 10.0})
+    manifest = write_manifest(folder, ["00", "01", "02", "10", "11", "12"])
+    with pytest.raises(FeatureError, match="class 0: expected 'a'"):
+        predict(folder, manifest=manifest)
+
+
+def test_a_label_without_a_text_is_refused(folder):
+    write_texts(folder / "texts.parquet", list("ab"), torch.eye(2, 4), {"logit_scale": 10.0})
+    with pytest.raises(FeatureError, match="02: label 2: .* has classes 0 to 1"):
+        predict(folder)

@@ -159,3 +159,18 @@ def test_without_validation_images_a_method_that_chooses_on_them_says_so(on_disk
 def test_without_validation_images_a_method_that_chooses_nothing_trains_all_the_same(on_disk):
     leave_training_images_alone(on_disk)
     assert train(on_disk, settings={"epochs": 1})["val_accuracy"] is None
+
+
+def test_a_head_with_numbers_that_are_none_is_refused(on_disk, monkeypatch):
+    from vtclip.methods.linear_probe import LinearProbe
+
+    start = LinearProbe.start
+
+    def spoil(self, task):
+        head = start(self, task)
+        head["bias"][1] = float("nan")
+        return head
+
+    monkeypatch.setattr(LinearProbe, "start", spoil)
+    with pytest.raises(TrainingError, match="The head's 'bias' holds nan"):
+        train(on_disk, method="linear_probe", settings={})

@@ -79,7 +79,7 @@ def predict_test(
         _check_classes(run.head, len(text_features))
         classifiers[run] = at_rest(chosen.classifier(head, classes), device)
     tables = [
-        _predict(run, classifier, batch, device)
+        _predict(run, classifier, batch, device, len(text_features))
         for batch in images
         for run, classifier in classifiers.items()
     ]
@@ -102,20 +102,29 @@ def read_head(path: str | Path) -> Head:
 def _check_classes(head: str | Path, classes: int) -> None:
     """Refuse a head that was trained for another number of classes, as far as its record tells."""
     record = Path(record_of(head))
-    trained = read_record(record).get("classes", classes) if record.is_file() else classes
-    if trained != classes:
+    if record.is_file():
+        _check_number(head, read_record(record).get("classes", classes), classes)
+
+
+def _check_number(head: str | Path, found: int, classes: int) -> None:
+    if found != classes:
         raise PredictionError(
-            f"{head}: expected a head of {classes} classes, found one of {trained}. "
+            f"{head}: expected a head of {classes} classes, found one of {found}. "
             "Delete it and run again."
         )
 
 
 @torch.inference_mode()
 def _predict(
-    run: Run, classifier: Callable[[Images], Tensor], batch: FeatureBatch, device: torch.device
+    run: Run,
+    classifier: Callable[[Images], Tensor],
+    batch: FeatureBatch,
+    device: torch.device,
+    classes: int,
 ) -> pl.DataFrame:
     spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
     logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)
+    _check_number(run.head, logits.shape[1], classes)
     place = find_non_finite(logits)
     if place is not None:
         raise PredictionError(
