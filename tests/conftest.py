@@ -1,16 +1,16 @@
-"""What the tests share: small tensors, small images, and the published files where they are."""
+"""What the tests share: small tensors, published files, and the project in a folder of its own."""
 
 import os
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
 
+from tests.project import PARTS, ROOT, SEEDS, SHOTS, Project
 from vtclip.features.backbone import Backbone, load_backbone
 from vtclip.methods.base import Shots, Task, Texts
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -60,3 +60,34 @@ def task() -> Task:
         val=Shots(normal(12, 1, 16), normal(12, 1, 5, 16), labels),
         seed=1,
     )
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory) -> Project:
+    """The project as a clone holds it; not to be changed."""
+    folder = tmp_path_factory.mktemp("fresh") / "project"
+    folder.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            skip = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / part, ignore=skip)
+        else:
+            shutil.copy2(source, folder / part)
+    return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(fresh, tmp_path_factory) -> Project:
+    """The embedded experiment at `SHOTS` and `SEEDS`, run to its end; not to be changed."""
+    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
+    project.edit("config/demo.yaml", "shots: [1, 2, 4, 8, 16]", f"shots: {list(SHOTS)}")
+    project.edit("config/demo.yaml", "seeds: [1, 2, 3]", f"seeds: {list(SEEDS)}")
+    project.run()
+    return project
+
+
+@pytest.fixture
+def changed(finished, tmp_path) -> Project:
+    """A finished run that a test may change."""
+    return finished.copy(tmp_path / "project")

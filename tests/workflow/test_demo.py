@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.workflow.conftest import SEEDS, SHOTS
+from tests.project import SEEDS, SHOTS
 from vtclip.files import write_receipt
 
 pytestmark = pytest.mark.workflow

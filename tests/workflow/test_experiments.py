@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 import yaml
 
-from tests.workflow.conftest import ROOT
+from tests.project import ROOT
 
 pytestmark = pytest.mark.workflow
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.workflow.conftest import SEEDS, SHOTS
+from tests.project import SEEDS, SHOTS
 
 pytestmark = pytest.mark.workflow
 

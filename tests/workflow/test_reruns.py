@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.workflow.conftest import SEEDS, SHOTS
+from tests.project import SEEDS, SHOTS
 
 pytestmark = pytest.mark.workflow
 

@@ -2,7 +2,7 @@
 
 import ast
 
-from tests.workflow.conftest import ROOT
+from tests.project import ROOT
 
 COMMON = ROOT / "workflow/rules/common.smk"
 

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 DEMO = ("config/demo.yaml",)
 SHOTS, SEEDS = (1, 2, 16), (1, 2)  # of the embedded experiment as tests run it
 PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")
@@ -76,34 +74,3 @@ class Project:
         """The same, times and results included."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
-
-
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory) -> Project:
-    """The project as a clone holds it; not to be changed."""
-    folder = tmp_path_factory.mktemp("fresh") / "project"
-    folder.mkdir()
-    for part in PARTS:
-        source = ROOT / part
-        if source.is_dir():
-            skip = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, folder / part, ignore=skip)
-        else:
-            shutil.copy2(source, folder / part)
-    return Project(folder)
-
-
-@pytest.fixture(scope="session")
-def finished(fresh, tmp_path_factory) -> Project:
-    """The embedded experiment at `SHOTS` and `SEEDS`, run to its end; not to be changed."""
-    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
-    project.edit("config/demo.yaml", "shots: [1, 2, 4, 8, 16]", f"shots: {list(SHOTS)}")
-    project.edit("config/demo.yaml", "seeds: [1, 2, 3]", f"seeds: {list(SEEDS)}")
-    project.run()
-    return project
-
-
-@pytest.fixture
-def changed(finished, tmp_path) -> Project:
-    """A finished run that a test may change."""
-    return finished.copy(tmp_path / "project")
