@@ -2,14 +2,21 @@
 
 What comes out is always 8-bit RGB, as CLIP's own loaders make it: grey and CMYK are converted,
 transparency is dropped, of an animation the first frame is taken, an EXIF rotation is ignored.
-Only for 16-bit images this differs: they are scaled to 8 bits, where a plain conversion would turn
-nearly everything white.
+Only for pictures of more than 8 bits this differs, which a plain conversion would turn nearly
+everything white or black: 16 bits are scaled by the range that 16 bits have; floats, 32 bits and
+numbers below zero, which have no such range, by the smallest and the largest pixel.
 """
 
 import warnings
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import SAMPLEFORMAT, TiffImageFile
+
+# Data, films and drawings: Pillow knows them, but does not decode them itself.
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PCD", "WMF"}
 
 
 class PictureError(ValueError):
@@ -26,7 +33,7 @@ def open_picture(path: str | Path) -> Image.Image:
         The picture, in mode RGB.
 
     Raises:
-        PictureError: the file is missing, empty, cut off, or no image.
+        PictureError: the file is missing, empty, cut off, no image, or holds NaN or infinity.
     """
     try:
         with warnings.catch_warnings(), Image.open(path) as picture:
@@ -36,12 +43,65 @@ def open_picture(path: str | Path) -> Image.Image:
         raise PictureError("there is no such file") from None
     except UnidentifiedImageError:
         empty = Path(path).stat().st_size == 0
-        raise PictureError("the file is empty" if empty else "it is no image") from None
+        raise PictureError(
+            "the file is empty" if empty else "it is no image that Pillow knows"
+        ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PictureError(str(error) or type(error).__name__) from None
 
 
+def is_picture(path: str | Path) -> bool:
+    """Whether a file counts as a picture: by its suffix, or because Pillow knows how it begins.
+
+    A damaged picture with a known suffix counts, so that it is told by name where it is decoded.
+    """
+    if has_suffix(path):
+        return True
+    known = [name for name, (_, knows) in Image.OPEN.items() if knows and name not in NO_PICTURES]
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=known):
+            return True
+    except Image.DecompressionBombError:
+        return True
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def has_suffix(path: str | Path) -> bool:
+    """Whether a file is called as pictures are."""
+    return Path(path).suffix.lower() in _suffixes()
+
+
+@cache
+def _suffixes() -> frozenset[str]:
+    formats = Image.registered_extensions().items()  # this loads all of Pillow's formats, too
+    return frozenset(
+        suffix for suffix, name in formats if name in Image.OPEN and name not in NO_PICTURES
+    )
+
+
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits, or 32 that hold 16
+    # Pillow gives PGM's 16 bits, and of old PNG's, in 32.
+    if picture.mode.startswith("I;16") or (
+        picture.mode == "I" and picture.format in ("PNG", "PPM")
+    ):
         picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    elif picture.mode in ("I", "F"):
+        picture = _scale(picture)
     return picture.convert("RGB")
+
+
+def _scale(picture: Image.Image) -> Image.Image:
+    """From the smallest pixel, which becomes black, to the largest, which becomes white."""
+    pixels = np.asarray(picture)
+    if not np.isfinite(pixels).all():
+        raise PictureError("it holds pixels that are NaN or infinite")
+    if isinstance(picture, TiffImageFile) and picture.mode == "I" and _is_unsigned(picture):
+        pixels = pixels.view(np.uint32)  # Pillow reads them as if they had a sign
+    low, high = float(pixels.min()), float(pixels.max())
+    scaled = (pixels.astype(np.float64) - low) * (255 / ((high - low) or 1.0))
+    return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _is_unsigned(picture: TiffImageFile) -> bool:
+    return picture.tag_v2.get(SAMPLEFORMAT, (1,)) == (1,)
