@@ -6,12 +6,13 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vtclip.devices import half_precision
 from vtclip.features.backbone import Backbone, BackboneError, fetch_backbone, load_backbone
 from vtclip.features.extract import describe
+from vtclip.features.tokens import PromptError, count_tokens
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
 SMALL = {
@@ -117,6 +118,31 @@ def test_underscores_in_class_names_are_read_as_spaces(small):
     assert torch.equal(texts[0], texts[1])
 
 
+def test_prompts_that_the_text_tower_would_cut_are_refused_with_class_and_lengths(small):
+    ours, longest = small[0], "very " * 74 + "long"  # 75 tokens, and those of start and end
+    ours.encode_classes(["cat", longest], ["{}"])
+    with pytest.raises(PromptError) as error:
+        ours.encode_classes(["cat", longest, f"very_{longest}"], ["{}", "the {}"])
+    for name, length in ((longest, 78), (f"very_{longest}", 79)):
+        assert f"class '{name}': 'the " in str(error.value)
+        assert f"has {length} tokens, and the text tower of {ours.name} reads 77." in str(
+            error.value
+        )
+    assert "class 'cat'" not in str(error.value)
+    assert "`class_names:`" in str(error.value)
+
+
+def test_a_text_that_the_text_tower_would_cut_is_refused(small):
+    with pytest.raises(PromptError, match="has 102 tokens, .* reads 77"):
+        small[0].encode_texts(["short", "word " * 100])
+
+
+def test_lengths_are_what_the_tokenizer_makes(small):
+    tokenizer = small[0].tokenizer
+    for text in ("", "a", "Sea & lake's café!", "日本", "don't &amp; won't  x"):
+        assert count_tokens(tokenizer, text) == int((tokenizer([text]) != 0).sum()), text
+
+
 def test_fetched_weights_give_the_same_features_and_remember_where_they_came_from(small, tmp_path):
     ours, _, weights, architecture = small
     path = tmp_path / "fetched.safetensors"
@@ -134,6 +160,20 @@ def test_weights_of_another_backbone_are_refused_with_both_names(small, tmp_path
     fetch_backbone(ours.name, str(weights), path, architecture=architecture)
     with pytest.raises(BackboneError, match=f"expected weights of RN50, found .* {ours.name}"):
         load_backbone("RN50", pretrained=str(path))
+    with pytest.raises(BackboneError, match=f"expected weights of RN50, found .* {ours.name}"):
+        fetch_backbone("RN50", str(path), tmp_path / "again.safetensors")
+
+
+def test_fetched_weights_that_are_fetched_again_keep_their_transform(small, tmp_path):
+    ours, _, weights, architecture = small
+    once, again = tmp_path / "once.safetensors", tmp_path / "again.safetensors"
+    transform = {"mean": [0.5, 0.5, 0.5], "interpolation": "bilinear"}
+    metadata = {"backbone": ours.name, "preprocess": json.dumps(transform)}
+    save_file(load_file(weights), once, metadata=metadata)
+    fetch_backbone(ours.name, str(once), again, architecture=architecture)
+    loaded = load_backbone(ours.name, pretrained=str(again), architecture=architecture)
+    found = open_clip.get_model_preprocess_cfg(loaded.model)
+    assert (tuple(found["mean"]), found["interpolation"]) == ((0.5, 0.5, 0.5), "bilinear")
 
 
 def test_openai_weights_in_a_gelu_model_are_refused_and_the_twin_is_named():

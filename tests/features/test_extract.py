@@ -1,13 +1,15 @@
+import os
+import signal
+from types import SimpleNamespace
+
 import polars as pl
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 
+from vtclip.features import loading
 from vtclip.features.extract import (
     ExtractionError,
-    _collate,
-    _Pictures,
     encode_within_memory,
     extract_shots,
     extract_test,
@@ -149,18 +151,6 @@ def test_a_batch_that_does_not_fit_is_encoded_in_halves(backbone, caplog):
     assert "Out of GPU memory with 10 images" in caplog.text
 
 
-@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 2), (64, 2)])
-def test_pixels_are_the_same_bit_for_bit_in_any_batch_and_any_worker(
-    backbone, manifest, images, batch_size, workers
-):
-    rows = manifest.filter(split="train").with_columns(view=pl.lit(1))
-    look = Views(backbone.preprocess, 32, scale=(0.5, 1.0), flip=True, seed=1)
-    pictures = _Pictures(rows, look, images)
-    loader = DataLoader(pictures, batch_size, num_workers=workers, collate_fn=_collate)
-    pixels = torch.cat([batch for batch, _ in loader])
-    assert torch.equal(pixels, torch.stack([pictures[row] for row in range(len(pictures))]))
-
-
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_features_are_the_same_in_any_batch_to_a_millionth(backbone, batch_size):
     """In fp32 on a CPU; not to the bit, since the order of a matrix product's sums may differ."""
@@ -179,3 +169,52 @@ def test_the_file_is_the_same_bit_for_bit_with_and_without_workers(
     assert workers.rows.equals(without.rows)
     assert torch.equal(workers.pooled, without.pooled)
     assert torch.equal(workers.spatial, without.spatial)
+
+
+def test_workers_without_shared_memory_give_the_same_file_and_the_log_says_so(
+    backbone, manifest, images, tmp_path, monkeypatch, caplog
+):
+    once = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2)
+    assert "/dev/shm" not in caplog.text
+    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    again = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2, name="again")
+    assert again.rows.equals(once.rows)
+    assert torch.equal(again.pooled, once.pooled)
+    assert torch.equal(again.spatial, once.spatial)
+    assert "/dev/shm has 1 MB free, and 2 MB should be" in caplog.text
+    assert "--shm-size" in caplog.text
+
+
+def test_workers_that_are_stuck_end_the_job_with_a_cure(
+    backbone, manifest_file, manifest, images, tmp_path, monkeypatch
+):
+    stuck = images / manifest.filter(split="test")["image"][0]
+    stuck.unlink()
+    os.mkfifo(stuck)  # nobody will ever write into it
+    monkeypatch.setattr(loading, "PATIENCE", 0.5)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+    with pytest.raises(ExtractionError, match=r"(?s)timed out after 0.5 .*--set-threads"):
+        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=4, workers=1)
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_worker_that_is_killed_ends_the_job_with_a_cure(
+    backbone, manifest_file, images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loading, "open_picture", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(
+        ExtractionError, match=r"(?s)stuck or gone: DataLoader worker.*--set-threads"
+    ):
+        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=4, workers=1)
+
+
+def test_an_error_that_is_not_the_workers_stays_what_it_is(
+    backbone, manifest_file, images, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise RuntimeError("a fault of PyTorch's")
+
+    monkeypatch.setattr(backbone, "encode_images", fail)
+    with pytest.raises(RuntimeError, match="^a fault of PyTorch's$") as error:
+        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=4, workers=1)
+    assert error.type is RuntimeError

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -10,28 +11,22 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import save_file
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from vtclip.clip import (
-    AttentionPool2d,
-    ModifiedResNet,
-    PreprocessCfg,
-    VisionTransformer,
-    image_transform_v2,
-    open_clip,
+from vtclip.clip import ModifiedResNet, PreprocessCfg, image_transform_v2, open_clip
+from vtclip.features.checkpoints import (
+    OPENAI,
+    BackboneError,
+    check_finite,
+    load_weights,
+    read_checkpoint,
+    read_metadata,
 )
+from vtclip.features.tokens import Overlong, PromptError, find_overlong
+from vtclip.features.towers import SpatialKind, encode_images, fold_batch_norms
 from vtclip.files import sha256_of, write_receipt, writing
 
-logger = logging.getLogger(__name__)
-
-SpatialKind = Literal["projected", "raw"]
 Precision = Literal["float32", "float16", "bfloat16"]
-
-
-class BackboneError(ValueError):
-    """A backbone that cannot be built as asked."""
 
 
 class Backbone:
@@ -96,16 +91,22 @@ class Backbone:
         """
         visual = self.model.visual
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        encode = _encode_resnet if isinstance(visual, ModifiedResNet) else _encode_vit
         if self.device.type == "cuda":  # TF32: ten times as fast, and exact to 1e-3
             torch.set_float32_matmul_precision("high")
         dtype = getattr(torch, self.precision)
         with torch.autocast(self.device.type, dtype, enabled=self.precision != "float32"):
-            return encode(visual, pixels, self.spatial)
+            return encode_images(visual, pixels, self.spatial)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Text features (T, D), not normalised."""
+        """Text features (T, D), not normalised.
+
+        Raises:
+            PromptError: a text that is longer than the text tower reads.
+        """
+        found = find_overlong(self.tokenizer, texts)
+        if found is not None:
+            raise PromptError(self._explain(texts[found.place], found))
         tokens = self.tokenizer(list(texts)).to(self.device)  # (T, context)
         return self._encode_text(tokens)
 
@@ -116,13 +117,42 @@ class Backbone:
 
         Returns:
             (K, D) float32 of unit length.
+
+        Raises:
+            PromptError: classes whose prompts are longer than the text tower reads, all of them.
         """
+        prompts = {name: _fill(templates, name) for name in class_names}
+        self._check_lengths(prompts)
         rows = []
         for name in class_names:
-            readable = name.replace("_", " ")
-            texts = self.encode_texts([template.format(readable) for template in templates])
+            texts = self.encode_texts(prompts[name])
             rows.append(F.normalize(texts.float(), dim=-1).mean(dim=0))
         return F.normalize(torch.stack(rows), dim=-1)
+
+    def _check_lengths(self, prompts: Mapping[str, Sequence[str]]) -> None:
+        found = {name: find_overlong(self.tokenizer, texts) for name, texts in prompts.items()}
+        faults = [
+            f"class '{name}': {self._explain(prompts[name][overlong.place], overlong)}"
+            for name, overlong in found.items()
+            if overlong is not None
+        ]
+        if faults:
+            raise PromptError(
+                "\n".join(faults) + "\nShorten the class's name, for layout folders under "
+                "`class_names:`, or the longest of `templates:` in the dataset's file."
+            )
+
+    def _explain(self, text: str, found: Overlong) -> str:
+        return (
+            f"'{text}' has {found.length} tokens, and the text tower of {self.name} reads "
+            f"{found.longest}."
+        )
+
+
+def _fill(templates: Sequence[str], class_name: str) -> list[str]:
+    """The prompts of a class."""
+    readable = class_name.replace("_", " ")
+    return [template.format(readable) for template in templates]
 
 
 def load_backbone(
@@ -138,8 +168,8 @@ def load_backbone(
 
     Args:
         name: open_clip's name of a ResNet or ViT, such as "RN50-quickgelu".
-        pretrained: open_clip's tag, or a file of weights (safetensors, or a PyTorch file that
-            loads with weights only); None for random weights.
+        pretrained: open_clip's tag, or a file of weights in a form that `read_checkpoint` reads;
+            None for random weights.
         device: where to put it.
         architecture: a configuration in open_clip's JSON form, for a name of your own.
         spatial: the kind of spatial features.
@@ -147,14 +177,15 @@ def load_backbone(
 
     Raises:
         BackboneError: an unknown name, an image tower that is no ResNet or ViT, or weights that
-            were trained with another activation than the named model has.
+            cannot be read, are not this model's, are not finite, or were trained with another
+            activation than the named model has.
     """
     known = _register(name, architecture)
     _check_tower(known)
     origin = _read_origin(known, pretrained)
     model = _build(known, pretrained, device, origin)
     if isinstance(model.visual, ModifiedResNet):
-        _fold_batch_norms(model.visual)
+        fold_batch_norms(model.visual)
     # Convolutions are faster on either kind of processor with the channels last.
     model = model.to(memory_format=torch.channels_last)
     backbone = Backbone(model, known, pretrained, spatial, precision)
@@ -185,7 +216,7 @@ def fetch_backbone(
             f"{name}: expected a file of weights or one of the tags {', '.join(tags) or '(none)'}, "
             f"found '{pretrained}'."
         )
-    model = _build(known, pretrained, "cpu", {})
+    model = _build(known, pretrained, "cpu", _read_origin(known, pretrained))
     origin = {
         "backbone": known,
         "pretrained": pretrained,
@@ -201,32 +232,35 @@ def _build(
     name: str, pretrained: str | None, device: str | torch.device, origin: dict[str, str]
 ) -> torch.nn.Module:
     """open_clip's model, as it is."""
-    _check_activation(name, pretrained)
-    return open_clip.create_model(
-        name,
-        pretrained=pretrained,
-        device=device,
-        load_weights=pretrained is not None,
-        force_preprocess_cfg=json.loads(origin.get("preprocess", "{}")),
-    )
+    tag = open_clip.get_pretrained_cfg(name, pretrained or "") or {}
+    if tag.get("quick_gelu", False):
+        _check_activation(name, pretrained)
+    file = None if tag else pretrained
+    with nullcontext() if file is None else _unsaid():
+        model = open_clip.create_model(
+            name,
+            pretrained=pretrained if tag else None,
+            device=device,
+            load_weights=bool(tag),
+            force_preprocess_cfg=json.loads(origin.get("preprocess", "{}")),
+        )
+    if file is not None:
+        weights = read_checkpoint(file)
+        if weights.keys() >= set(OPENAI):
+            _check_activation(name, file)
+        load_weights(model, weights, source=file)
+    check_finite(model.state_dict(), source=pretrained or name)
+    return model
 
 
-def _fold_batch_norms(visual: ModifiedResNet) -> None:
-    """Make each frozen batch norm part of the convolution before it: the same map, in less time."""
-    visual.eval()
-    _fold(visual, [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")])
-    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        for block in layer:
-            _fold(block, [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")])
-            if block.downsample is not None:
-                _fold(block.downsample, [("0", "1")])
-
-
-def _fold(module: torch.nn.Module, pairs: list[tuple[str, str]]) -> None:
-    for convolution, norm in pairs:
-        folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
-        setattr(module, convolution, folded)
-        setattr(module, norm, torch.nn.Identity())
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keep open_clip from saying that the weights are random: those of a file come next."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _read_origin(name: str, pretrained: str | None) -> dict[str, str]:
@@ -235,10 +269,9 @@ def _read_origin(name: str, pretrained: str | None) -> dict[str, str]:
     Raises:
         BackboneError: weights of another backbone.
     """
-    if pretrained is None or not pretrained.endswith(".safetensors"):
+    if pretrained is None or not Path(pretrained).is_file():
         return {}
-    with safe_open(pretrained, framework="pt") as file:
-        origin = file.metadata() or {}
+    origin = read_metadata(pretrained)
     if origin.get("backbone", name) != name:
         raise BackboneError(
             f"{pretrained}: expected weights of {name}, found weights of {origin['backbone']}."
@@ -273,54 +306,8 @@ def _check_tower(name: str) -> None:
 
 def _check_activation(name: str, pretrained: str | None) -> None:
     """Refuse weights trained with QuickGELU in a model with GELU: open_clip would only warn."""
-    expected = (open_clip.get_pretrained_cfg(name, pretrained or "") or {}).get("quick_gelu", False)
-    if expected and not open_clip.get_model_config(name).get("quick_gelu", False):
+    if not open_clip.get_model_config(name).get("quick_gelu", False):
         raise BackboneError(
             f"{name}: the weights '{pretrained}' were trained with QuickGELU, and this model has "
             f"GELU.\n  write:\n    name: {name}-quickgelu"
         )
-
-
-def _encode_resnet(
-    visual: ModifiedResNet, pixels: torch.Tensor, spatial: SpatialKind
-) -> tuple[torch.Tensor, torch.Tensor]:
-    features = visual.stem(pixels)
-    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        features = layer(features)  # (B, width, h, w)
-    if spatial == "raw":
-        return visual.attnpool(features), features.flatten(2).transpose(1, 2)
-    tokens = _pool_with_every_query(visual.attnpool, features)  # (B, 1 + h*w, D)
-    return tokens[:, 0], tokens
-
-
-def _pool_with_every_query(pool: AttentionPool2d, features: torch.Tensor) -> torch.Tensor:
-    """open_clip's attention pool, which computes every token and gives back only the first.
-
-    Args:
-        features: (B, width, h, w).
-
-    Returns:
-        (B, 1 + h*w, D), the pooled feature first.
-    """
-    tokens = features.flatten(2).transpose(1, 2)  # (B, h*w, width)
-    tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
-    tokens = tokens + pool.positional_embedding.to(tokens.dtype)
-    query, key, value = (
-        projection(tokens).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
-        for projection in (pool.q_proj, pool.k_proj, pool.v_proj)
-    )  # (B, heads, 1 + h*w, width / heads)
-    attended = F.scaled_dot_product_attention(query, key, value)
-    return pool.c_proj(attended.transpose(1, 2).flatten(2))
-
-
-def _encode_vit(
-    visual: VisionTransformer, pixels: torch.Tensor, spatial: SpatialKind
-) -> tuple[torch.Tensor, torch.Tensor]:
-    tokens = visual.transformer(visual._embeds(pixels))  # (B, 1 + h*w, width)
-    pooled, _ = visual._pool(tokens)
-    if visual.proj is not None:
-        pooled = pooled @ visual.proj  # (B, D)
-    if spatial == "raw":
-        return pooled, tokens[:, 1:]
-    tokens = visual.ln_post(tokens)
-    return pooled, tokens if visual.proj is None else tokens @ visual.proj

@@ -9,11 +9,15 @@ from typing import Any
 
 import polars as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from vtclip.data.shots import read_manifest_of
 from vtclip.features.backbone import Backbone
-from vtclip.features.pictures import PictureError, open_picture
+from vtclip.features.loading import (
+    ExtractionError,
+    Pictures,
+    explaining_workers,
+    load_batches,
+)
 from vtclip.features.store import writing_features
 from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
@@ -22,12 +26,6 @@ from vtclip.logs import progress
 from vtclip.parquet import read_parquet
 
 logger = logging.getLogger(__name__)
-
-Decoded = torch.Tensor | str  # pixels (3, H, W), or why there are none
-
-
-class ExtractionError(RuntimeError):
-    """Images that cannot be read; the message names them all."""
 
 
 def extract_texts(
@@ -144,31 +142,6 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-class _Pictures(Dataset[Decoded]):
-    """The pixels of each row's view, or why they cannot be had."""
-
-    def __init__(self, rows: pl.DataFrame, look: Views, images: Path) -> None:
-        self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
-        self.look, self.images = look, images
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, row: int) -> Decoded:
-        try:
-            picture = open_picture(self.images / self.names[row])
-        except PictureError as error:
-            return f"{self.images / self.names[row]}: {error}"
-        return self.look(picture, self.names[row], self.views[row])
-
-
-def _collate(batch: list[Decoded]) -> tuple[torch.Tensor | None, list[str]]:
-    """Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read."""
-    bad = [decoded for decoded in batch if isinstance(decoded, str)]
-    good = [decoded for decoded in batch if not isinstance(decoded, str)]
-    return (None if bad else torch.stack(good)), bad
-
-
 def _extract(
     backbone: Backbone,
     rows: pl.DataFrame,
@@ -181,17 +154,15 @@ def _extract(
     workers: int,
 ) -> None:
     """Decode, encode and write batch by batch; a few batches are in memory at any time."""
-    loader = DataLoader(
-        _Pictures(rows, look, Path(images)),
-        batch_size,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=backbone.device.type == "cuda",
-        worker_init_fn=_use_one_thread,
-    )
+    pictures, on_gpu = Pictures(rows, look, Path(images)), backbone.device.type == "cuda"
+    batches = load_batches(pictures, batch_size, workers=workers, pin_memory=on_gpu)
+    total = -(-len(pictures) // batch_size)
     started, unreadable = time.perf_counter(), []
-    with writing_features(destination, describe(backbone) | metadata) as writer:
-        for batch, (pixels, bad) in enumerate(progress(loader, what="batches", total=len(loader))):
+    with (
+        explaining_workers(),
+        writing_features(destination, describe(backbone) | metadata) as writer,
+    ):
+        for batch, (pixels, bad) in enumerate(progress(batches, what="batches", total=total)):
             unreadable += bad
             if pixels is None or unreadable:
                 continue  # nothing will be written, but all bad images are to be named
@@ -235,8 +206,3 @@ def encode_within_memory(
     halves = [encode_within_memory(backbone, half) for half in pixels.tensor_split(2)]
     pooled, spatial = zip(*halves, strict=True)
     return torch.cat(pooled), torch.cat(spatial)
-
-
-def _use_one_thread(worker: int) -> None:
-    """Workers share the cores with the backbone: one thread each is all they need."""
-    torch.set_num_threads(1)

@@ -9,12 +9,9 @@ from torch import Tensor
 
 from vtclip.devices import half_precision
 from vtclip.features.backbone import Backbone, load_backbone
+from vtclip.features.tokens import PromptError, find_overlong
 
 PLACEHOLDER = "X"  # one token for each learned word, as in CoOp
-
-
-class PromptError(ValueError):
-    """A prompt that the text tower cannot read."""
 
 
 class TextTower:
@@ -83,14 +80,15 @@ class TextTower:
     def _check_lengths(
         self, prompts: Sequence[str], class_names: Sequence[str], words: int
     ) -> None:
-        longest = self._tokenizer(["a"]).shape[1]
-        for prompt, name in zip(prompts, class_names, strict=True):
-            length = len(self._tokenizer.encode(prompt)) + 2  # start and end
-            if length > longest:
-                raise PromptError(
-                    f"coop: context: {words} words and '{name}' make {length} tokens; the text "
-                    f"tower reads {longest}.\n  write:\n    context: {words - length + longest}"
-                )
+        found = find_overlong(self._tokenizer, prompts)
+        if found is None:
+            return
+        left = words - found.length + found.longest
+        cure = f"write:\n    context: {left}" if left > 0 else "shorten the class's name"
+        raise PromptError(
+            f"coop: context: {words} words and '{class_names[found.place]}' make {found.length} "
+            f"tokens; the text tower reads {found.longest}.\n  {cure}"
+        )
 
 
 def load_text_tower(name: str, **options: Any) -> TextTower:

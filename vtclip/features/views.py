@@ -37,7 +37,7 @@ class Views:
         flip: bool,
         seed: int,
     ) -> None:
-        self.test = preprocess
+        self.test, self.image_size = preprocess, image_size
         # Random views differ from the test view in where they look, not in what follows.
         finish = [
             step for step in preprocess.transforms if not isinstance(step, Resize | CenterCrop)
