@@ -36,7 +36,9 @@ about the file, they are tried again.
 addresses; it holds `<dataset>/<file>`.
 
 Archives are unpacked beside the place of the images, and the folder gets its name when it is whole.
-Only images that the split names are unpacked: of SUN397, 39,700 of 108,754.
+Only images that the split names are unpacked: of SUN397, 39,700 of 108,754. The receipt
+(`resources/images/<dataset>.json`) comes last, with the number of files and their joint checksum.
+Projects may share `resources/`: who comes second waits, and takes what the first has unpacked.
 
 ## Images
 

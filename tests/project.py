@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +20,20 @@ PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.y
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project that a test may run and change."""
+    """A copy of the project that a test may run and change.
+
+    Attributes:
+        folder: where it lies.
+        python: the interpreter that runs it.
+    """
 
     folder: Path
+    python: str = sys.executable
 
     def command(self, *arguments: str, config: Sequence[str] = DEMO) -> list[str]:
         # `--configfile` takes all names that follow it: targets must come before.
         cores = ("--cores", str(os.cpu_count()))
-        return [sys.executable, "-m", "snakemake", *cores, *arguments, "--configfile", *config]
+        return [self.python, "-m", "snakemake", *cores, *arguments, "--configfile", *config]
 
     def snakemake(self, *arguments: str, config: Sequence[str] = DEMO):
         """Run Snakemake to its end, with both outputs in `stdout`."""
@@ -74,3 +81,9 @@ class Project:
         """The same, times and results included."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
+
+
+def make_interpreter(folder: Path) -> tuple[Path, Path]:
+    """A Python in a folder of its own, without packages: the interpreter, and where they go."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    return folder / "bin" / "python", next(folder.glob("lib/python*/site-packages"))

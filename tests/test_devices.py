@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from itertools import pairwise
 
+import psutil
 import pytest
 import torch
 
@@ -99,12 +100,13 @@ def test_a_lease_ends_with_its_process_even_where_a_worker_of_it_lives_on(tmp_pa
     holder = hold(tmp_path, "0", code=code)
     assert taken(holder) == ("0", "0")
     time.sleep(0.3)
+    (worker,) = psutil.Process(holder.pid).children()
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     after = hold(tmp_path, "0")
     assert taken(after) == ("0", "0")
     after.kill()
-    subprocess.run(["pkill", "-f", str(tmp_path)], check=False)
+    worker.kill()
 
 
 # Holds a lease for some time, without importing torch: 200 of these must start quickly.
@@ -185,6 +187,44 @@ def test_a_file_system_without_locks_is_an_error_with_the_cure(monkeypatch, tmp_
         pytest.raises(NoDeviceError, match="no locks .*export VTCLIP_LEASES=/dev/shm"),
         lease_device("auto", folder=tmp_path),
     ):
+        pass
+
+
+def make_pipe(path, tmp_path):
+    os.mkfifo(path)
+
+
+def make_link(path, tmp_path):
+    path.symlink_to(tmp_path / "target")
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_link])
+@pytest.mark.parametrize("place", ["leases", "leases/a-node", "leases/a-node/gpu-0-slot0.lock"])
+def test_what_lies_in_place_of_a_lock_is_neither_followed_nor_waited_for(
+    monkeypatch, tmp_path, make, place
+):
+    see(monkeypatch, "0")
+    monkeypatch.setattr("vtclip.devices.socket.gethostname", lambda: "a-node")
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path, tmp_path)
+    cure = f"{re.escape(str(path))}: no lease can be taken: .*export VTCLIP_LEASES=/dev/shm"
+    with pytest.raises(NoDeviceError, match=cure), lease_device("auto", folder=tmp_path / "leases"):
+        pass
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_folder_that_others_may_write_to_or_own_holds_no_lease(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    folder = tmp_path / "leases"
+    with lease_device("auto", folder=folder):
+        assert {path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())} == {0o700}
+    folder.chmod(0o1777)
+    with pytest.raises(NoDeviceError, match="may write there"), lease_device("auto", folder=folder):
+        pass
+    folder.chmod(0o700)
+    monkeypatch.setattr("vtclip.devices.os.getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(NoDeviceError, match="another user"), lease_device("auto", folder=folder):
         pass
 
 

@@ -1,13 +1,30 @@
 """The files of config/datasets/ as typed, validated objects."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from vtclip.paths import DATASETS, PROJECT
+from vtclip.paths import DATASETS, PROJECT, why_outside
 from vtclip.settings import ConfigError, Settings, check, unknown
+
+
+def _stay_inside(path: str) -> str:
+    if (reason := why_outside(path)) is not None:
+        raise ValueError(f"the path {reason}")
+    return path
+
+
+def _fill_inside(pattern: str) -> str:
+    """The same for a path with `{stem}`, which may also stand for nothing."""
+    path = _stay_inside(pattern.replace("{stem}", ""))
+    if set("{}") & set(path):
+        raise ValueError("braces are for {stem} alone")
+    return pattern
+
+
+Inside = Annotated[str, AfterValidator(_stay_inside)]
 
 
 class Counts(Settings):
@@ -22,8 +39,8 @@ class Counts(Settings):
 class ArchiveFile(Settings):
     """One file to download."""
 
-    file: str = Field(
-        pattern=r"^[^/]+$",
+    file: Inside = Field(
+        pattern=r"^[^/]*[^/.][^/]*$",
         description="its name below resources/archives/<dataset>/",
         examples=["caltech-101.zip"],
     )
@@ -47,7 +64,7 @@ class ArchiveFile(Settings):
         description="its MD5 checksum, 32 hexadecimal digits",
         examples=["3138e1922a9193bfa496528edbbc45d0"],
     )
-    into: str = Field(
+    into: Annotated[str, AfterValidator(_fill_inside)] = Field(
         default="",
         description="the folder, inside the dataset's, that its members go to; {stem} stands for "
         "the name of a nested archive",
@@ -89,7 +106,7 @@ class Dataset(Settings):
         description="the files to download",
         examples=[[{"file": "images.tar.gz", "urls": ["https://..."], "bytes": 791918971}]],
     )
-    images: str = Field(
+    images: Inside = Field(
         default="",
         description="the folder, as the archives hold it, that the split's image paths start from",
         examples=["101_ObjectCategories"],
@@ -99,7 +116,7 @@ class Dataset(Settings):
         description="the embedded dataset that the workflow draws itself",
         examples=["digits"],
     )
-    split: str | None = Field(
+    split: Inside | None = Field(
         default=None,
         description="layout coop: the split file's name",
         examples=["split_zhou_Caltech101.json"],

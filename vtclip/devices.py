@@ -14,12 +14,13 @@ import logging
 import os
 import re
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vtclip.memory import available_memory
 
@@ -38,7 +39,7 @@ _slots = 1  # of the GPU that this process holds: how many jobs may be on it
 
 
 class NoDeviceError(RuntimeError):
-    """The configuration asks for a GPU, and there is none."""
+    """The configuration asks for a GPU, and there is none, or no lease on it can be taken."""
 
 
 class Device(NamedTuple):
@@ -77,7 +78,7 @@ def lease_device(
         The device: "cuda", or "cpu" where there is no GPU.
 
     Raises:
-        NoDeviceError: "cuda" where there is no GPU.
+        NoDeviceError: "cuda" where there is no GPU, or a folder that cannot hold locks safely.
     """
     devices = [] if wanted == "cpu" else list_devices()
     if not devices:
@@ -200,11 +201,36 @@ def _explain_none() -> str:
 
 
 def _lock_folder(folder: str | Path | None) -> Path:
+    """The folder of the locks on this machine, made where it is not there.
+
+    The temporary folder is everybody's: what lies there under the name may be another user's link,
+    and locks made behind it would overwrite what it leads to.
+    """
     default = Path(tempfile.gettempdir()) / f"vtclip-leases-{os.getuid()}"
+    chosen = Path(folder or os.environ.get(FOLDER) or default)
     # The machine's name, in case the folder is shared between machines.
-    chosen = Path(folder or os.environ.get(FOLDER) or default) / socket.gethostname()
-    chosen.mkdir(parents=True, exist_ok=True)
-    return chosen
+    for path in (chosen, chosen / socket.gethostname()):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+            status = path.lstat()
+        except OSError as error:
+            raise _no_lease(path, str(error)) from None
+        if not stat.S_ISDIR(status.st_mode):
+            raise _no_lease(path, "it is no folder, or a link to one")
+        if status.st_uid != os.getuid():
+            raise _no_lease(path, "the folder belongs to another user")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise _no_lease(path, "other users may write there (`chmod go-w` ends that)")
+    return path
+
+
+def _no_lease(path: Path, reason: str) -> NoDeviceError:
+    return NoDeviceError(
+        f"{path}: no lease can be taken: {reason}. Name a folder of yours, on this machine: "
+        f"export {FOLDER}=/dev/shm/vtclip-leases-{os.getuid()}"
+    )
 
 
 def _open_slots(devices: Sequence[Device], slots: int, folder: Path) -> list[tuple[Slot, Path]]:
@@ -226,8 +252,8 @@ def _hold(slots: Sequence[tuple[Slot, Path]]) -> Iterator[Slot]:
     told = False
     while True:
         for slot, path in slots:
-            with path.open("a") as file:
-                if _lock(file):
+            with _lock(path) as locked:
+                if locked:
                     yield slot
                     return
         if not told:
@@ -236,19 +262,31 @@ def _hold(slots: Sequence[tuple[Slot, Path]]) -> Iterator[Slot]:
         time.sleep(LOOK_AGAIN)
 
 
-def _lock(file: IO[str]) -> bool:
-    """Lock a file if nobody has.
+@contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Lock a file while the block runs, if nobody has; gives whether it is locked.
 
     A lock of `lockf` belongs to the process alone: unlike one of `flock`, it does not live on in
     worker processes that are left behind when the process is killed.
     """
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A pipe would be waited for, and a link followed.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise _no_lease(path, str(error)) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _no_lease(path, "it is no plain file")
+        yield _try_lock(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # somebody has it
         return False
     except OSError as error:
-        raise NoDeviceError(
-            f"{file.name}: this file system has no locks ({error}). Name a folder of this machine: "
-            f"export {FOLDER}=/dev/shm/vtclip-leases"
-        ) from None
+        raise _no_lease(path, f"this file system has no locks ({error})") from None
     return True

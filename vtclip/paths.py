@@ -109,3 +109,18 @@ def find_own(path: str) -> str:
     if Path(path).exists() or not (PROJECT / path).exists():
         return path
     return str(PROJECT / path)
+
+
+def why_outside(path: str) -> str | None:
+    """Why a path does not stay inside the folder that it is meant for; None where it does.
+
+    Backslashes separate as slashes do, and a letter with a colon is a drive: files may be unpacked
+    on one system and read on another.
+    """
+    if path.startswith(("/", "\\")) or path[1:2] == ":":
+        return "is an absolute path"
+    if ".." in path.replace("\\", "/").split("/"):
+        return "leads out of the folder"
+    if "\0" in path:
+        return "holds a zero byte"
+    return None

@@ -1,6 +1,10 @@
 import io
+import json
 import stat
+import subprocess
+import sys
 import tarfile
+import time
 import zipfile
 
 import pytest
@@ -59,7 +63,7 @@ def refused(folder, archive, match, **arguments):
     assert archive.name in str(error.value)
     assert not folder.exists()
     assert not folder.with_suffix(".json").exists()
-    assert list(folder.parent.glob(".*")) == []
+    assert {path.name for path in folder.parent.glob(".*")} <= {".dtd.json.lock"}
 
 
 FILES = [("top/a/1.jpg", b"one"), ("top/b/2.jpg", b"two")]
@@ -181,6 +185,81 @@ def test_two_members_that_answer_to_one_wanted_name_are_refused(tmp_path, folder
 
 def test_a_name_that_is_not_utf_8_is_refused(tmp_path, folder):
     refused(folder, tar(tmp_path / "x.tgz", [("caf\udce9.jpg", b"")]), r"caf\\xe9.*not UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("into", "match"),
+    [
+        ("../outside", "leads out of the folder"),
+        ("a/../../outside", "leads out of the folder"),
+        ("/tmp/outside", "is an absolute path"),
+    ],
+)
+@pytest.mark.parametrize("nested", [None, "*.tar"])
+def test_a_folder_to_unpack_into_that_leads_out_is_refused(tmp_path, folder, into, match, nested):
+    inner = tar(tmp_path / "inner.tar", FILES, "w")
+    archive = tar(tmp_path / "x.tar", [("inner.tar", inner.read_bytes())], "w")
+    with pytest.raises(UnpackError, match=f"x.tar: .*outside.*{match}"):
+        run(folder, Archive(archive, into=into, nested=nested))
+    assert not list(tmp_path.rglob("outside"))
+    assert not folder.exists()
+
+
+def test_a_nested_archive_whose_name_would_lead_out_is_refused(tmp_path, folder):
+    inner = tar(tmp_path / "inner", FILES, "w").read_bytes()
+    archive = tar(tmp_path / "x.tar", [("a/.tar", inner)], "w")
+    with pytest.raises(UnpackError, match=r"'\.\./top/a/1\.jpg' leads out of the folder"):
+        run(folder, Archive(archive, into=".{stem}.", nested="*.tar"))
+
+
+@pytest.mark.parametrize("nested", [None, "*.tar"])
+def test_an_archive_of_endless_members_is_refused(tmp_path, folder, monkeypatch, nested):
+    monkeypatch.setattr(unpack, "MEMBERS", 5)
+    inner = [(f"{number}.jpg", b"") for number in range(3)]
+    content = tar(tmp_path / "inner.tar", inner, "w").read_bytes()
+    outer = [(f"{number}.tar", content) for number in range(2)] + (inner if not nested else [])
+    five = tar(tmp_path / "five.tgz", outer[:5])
+    if not nested:
+        assert run(folder, five) == 5
+    archive = tar(tmp_path / "x.tgz", [*outer, ("last.jpg", b"")])
+    with pytest.raises(UnpackError, match=r"x.tgz: it has more than 5 members"):
+        run(folder, Archive(archive, into="{stem}", nested=nested))
+
+
+# Unpacks when told to, a little at a time.
+SLOWLY = """
+import sys, time
+from pathlib import Path
+from vtclip.data.unpack import Archive, _Unpacker, unpack_archives
+write = _Unpacker._write
+_Unpacker._write = lambda *arguments: (time.sleep(0.002), write(*arguments))
+archive, folder = map(Path, sys.argv[1:])
+print("ready", flush=True)
+input()
+print(unpack_archives([Archive(archive)], folder, folder.with_suffix(".json")))
+"""
+
+
+def test_two_unpackings_of_one_dataset_at_once_lose_nothing(tmp_path, folder):
+    files = {f"{number % 7}/{number}.jpg": str(number).encode() for number in range(200)}
+    archive = tar(tmp_path / "x.tar", files.items(), "w")
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", SLOWLY, archive, folder], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert [process.stdout.readline() for process in both] == ["ready\n"] * 2
+    for process in both:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        while not list(folder.parent.rglob("*.jpg")):  # the second comes in the midst of the first
+            assert both[0].poll() is None
+            time.sleep(0.01)
+    assert [process.communicate()[0] for process in both] == ["200\n"] * 2
+    assert tree(folder) == files
+    assert json.loads(folder.with_suffix(".json").read_text())["files"] == 200
 
 
 def test_a_full_disk_is_not_blamed_on_the_archive(tmp_path, folder, monkeypatch):

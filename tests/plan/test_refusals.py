@@ -4,6 +4,7 @@ import copy
 import datetime
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -149,6 +150,39 @@ def test_a_folder_of_ones_own_that_is_not_there(demo, own_dataset):
         "found:    folder: no/such/folder",
         "expected: a folder of class folders",
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "parts"),
+    [
+        ("images", "../other", ["images: the path leads out of", "found:    images: ../other"]),
+        ("images", "/data", ["images: the path is an absolute path", "write:", "images: "]),
+        ("split", "../split.json", ["split: the path leads out of", "write:", "split: "]),
+        ("split", "a/../../s.json", ["split: the path leads out of"]),
+        ("into", "../x", ["archives.0.into: the path leads out of", "inside the dataset's"]),
+        ("into", "/x", ["archives.0.into: the path is an absolute path", "into: train/{stem}"]),
+        ("into", "C:/x", ["archives.0.into: the path is an absolute path"]),
+        ("into", "a\\..\\..\\x", ["archives.0.into: the path leads out of"]),
+        ("into", ".{stem}.", ["archives.0.into: the path leads out of"]),
+        ("into", "{name}", ["archives.0.into: braces are for {stem} alone"]),
+        ("into", "a\0b", ["archives.0.into: the path holds a zero byte"]),
+        ("file", "..", ["archives.0.file:", "found:    file: ..", "its name below"]),
+        ("file", ".", ["archives.0.file:", "found:    file: .", "its name below"]),
+        ("file", "../x.zip", ["archives.0.file:", "found:    file: ../x.zip", "its name below"]),
+        ("file", "..\\x.zip", ["archives.0.file: the path leads out of"]),
+    ],
+)
+def test_a_path_that_leads_out_of_the_datasets_folder(demo, own_dataset, key, value, parts):
+    keys = {key: value}
+    if key in ("into", "file"):
+        keys = {"archives": [{"file": "x.zip", "urls": ["https://x.org/x.zip"]} | keys]}
+    own_dataset("mine", "eurosat", **keys)
+    assert_tells(refused(demo, datasets=["mine"]), "config/datasets/mine.yaml: ", *parts)
+
+
+def test_braces_in_the_path_of_the_project(demo, monkeypatch):
+    monkeypatch.setattr("vtclip.plan.checks.PROJECT", Path("/home/{me}/vtclip"))
+    assert_tells(refused(demo), "/home/{me}/vtclip", "with { or }", "Rename the folder, or move")
 
 
 def test_an_experiment_of_which_no_dataset_can_be_had(paper):

@@ -1,9 +1,9 @@
 """Unpacking strangers' archives: nothing leaves the folder, nothing is half done."""
 
 import fnmatch
-import logging
+import hashlib
+import json
 import lzma
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from vtclip.files import write_json
-
-logger = logging.getLogger(__name__)
+from vtclip.data.build import build_folder
+from vtclip.paths import why_outside
 
 CHUNK = 1 << 20  # bytes
 GROWTH = 4  # images hardly shrink in an archive: more than this many times its size is a bomb
 SPARE = 64 << 20  # bytes that any archive may unpack to, for small ones full of text
+MEMBERS = 5_000_000  # of one archive, the nested ones' among them; ImageNet has 1.3 million
 BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
     OSError,
@@ -80,44 +80,48 @@ def unpack_archives(
         The number of files.
 
     Raises:
-        UnpackError: a broken archive, an unsafe member, a name that comes twice, or more bytes
-            than the archive can hold in images. Nothing is left in `folder`'s place then.
+        UnpackError: a broken archive, an unsafe member, a name that comes twice, more members than
+            any dataset has, or more bytes than the archive can hold in images. `folder` is then
+            what it was before.
     """
-    folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    archives = list(archives)
     names = None if wanted is None else frozenset(wanted)
-    try:
-        written = sum(_Unpacker(archive, partial, names).run() for archive in archives)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
-    write_json(receipt, {"files": written})
-    logger.info("%d files in %s.", written, folder)
-    return written
+
+    def fill(new: Path) -> dict[str, str]:
+        written: dict[str, str] = {}
+        for archive in archives:
+            written |= _Unpacker(archive, new, names).run()
+        return written
+
+    return build_folder(folder, receipt, fill, asked=_describe(archives, names))
+
+
+def _describe(archives: Iterable[Archive], wanted: frozenset[str] | None) -> str:
+    """What is unpacked, as one text."""
+    files = [(a.path.name, a.path.stat().st_size, a.into, a.nested) for a in archives]
+    return json.dumps([files, None if wanted is None else sorted(wanted)])
 
 
 class _Unpacker:
-    """Unpacks one archive, and counts its bytes."""
+    """Unpacks one archive, and counts its members and bytes."""
 
     def __init__(self, archive: Archive, folder: Path, wanted: frozenset[str] | None) -> None:
         self.archive = archive
         self.folder = folder
         self.wanted = wanted
         self.left = GROWTH * archive.path.stat().st_size + SPARE
+        self.members = 0
+        self.written: dict[str, str] = {}
 
-    def run(self) -> int:
-        """The number of files written."""
+    def run(self) -> dict[str, str]:
+        """The paths of the files written, each with its SHA-256."""
         path = self.archive.path
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with path.open("rb") as file:
-                if not _is_archive(path):
+                if _is_archive(path):
+                    self._unpack(file, self.archive.into)
+                else:
                     self._write(path.name, file)
-                    return 1
-                return self._unpack(file, path.name, self.archive.into)
         except UnpackError as error:
             raise UnpackError(f"{path}: {error}") from None
         except BROKEN as error:
@@ -127,15 +131,18 @@ class _Unpacker:
                 f"{path}: broken or cut off: {error or type(error).__name__}. "
                 "Delete it and run again to fetch it anew."
             ) from error
+        return self.written
 
-    def _unpack(self, file: IO[bytes], name: str, into: str) -> int:
-        written = 0
+    def _unpack(self, file: IO[bytes], into: str) -> None:
         for member in _members(file):
+            self.members += 1
+            if self.members > MEMBERS:
+                raise UnpackError(f"it has more than {MEMBERS:,} members, which no dataset has")
             _check_path(member.name)
             if self.archive.nested and fnmatch.fnmatch(member.name, self.archive.nested):
                 with member.open() as inner:
                     stem = PurePosixPath(member.name).name.split(".")[0]
-                    written += self._unpack(inner, member.name, into.format(stem=stem))
+                    self._unpack(inner, into.replace("{stem}", stem))
                 continue
             target = self._choose(member.name, into)
             if target is None or member.kind == "folder":
@@ -146,8 +153,6 @@ class _Unpacker:
                 raise self._bomb(member.name)
             with member.open() as content:
                 self._write(target, content)
-            written += 1
-        return written
 
     def _choose(self, name: str, into: str) -> str | None:
         """The path to write a member to, or None for a member that nobody wants."""
@@ -158,7 +163,9 @@ class _Unpacker:
         return next((tail for tail in tails if tail in self.wanted), None)
 
     def _write(self, target: str, content: IO[bytes]) -> None:
+        _check_path(target)  # once more: `into` is part of it
         path = self.folder / target
+        digest = hashlib.sha256()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
@@ -167,8 +174,10 @@ class _Unpacker:
                     if self.left < 0:
                         raise self._bomb(target)
                     file.write(chunk)
-        except FileExistsError:
+                    digest.update(chunk)
+        except (FileExistsError, NotADirectoryError):
             raise UnpackError(f"two members are called '{target}'") from None
+        self.written[target] = digest.hexdigest()
 
     def _bomb(self, name: str) -> UnpackError:
         return UnpackError(
@@ -247,15 +256,11 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
     return "file" if kind in (0, stat.S_IFREG) else stat.filemode(mode)[0] + " entry, no file"
 
 
-def _check_path(name: str) -> None:
-    """Refuse names that could lead out of the folder, or that no file system can write."""
-    if name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):
-        raise UnpackError(f"'{name}' is an absolute path")
-    if ".." in name.replace("\\", "/").split("/"):
-        raise UnpackError(f"'{name}' leads out of the folder")
+def _check_path(path: str) -> None:
+    """Refuse paths that could lead out of the folder, or that no file system can write."""
+    if (reason := why_outside(path)) is not None:
+        raise UnpackError(f"{path!r} {reason}")
     try:
-        name.encode("utf-8")
+        path.encode("utf-8")
     except UnicodeEncodeError:
-        raise UnpackError(f"{name.encode('utf-8', 'surrogateescape')!r} is not UTF-8") from None
-    if "\0" in name:
-        raise UnpackError(f"{name!r} holds a zero byte")
+        raise UnpackError(f"{path.encode('utf-8', 'surrogateescape')!r} is not UTF-8") from None

@@ -1,6 +1,5 @@
 """The two embedded datasets, written as folders of PNG images with a split file in CoOp's form."""
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,8 +9,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from vtclip.data.build import build_folder
 from vtclip.demo.glyphs import DIGIT_NAMES, HELD_OUT_FONTS, LETTERS, distort, draw_sheet
-from vtclip.files import write_json
+from vtclip.files import sha256_of, write_json
 
 SIZES = {  # images a split; digits has 1,797 in all
     "digits": {"train": 500, "val": 200, "test": 1097},
@@ -29,19 +29,21 @@ def draw_dataset(name: str, folder: str | Path, receipt: str | Path, *, seed: in
     Args:
         name: "digits" or "letters".
         folder: where the images go; replaced if it is there.
-        receipt: a JSON file that tells how many images were written.
+        receipt: a JSON file that tells how many files were written.
         seed: of the drawing and of the split.
 
     Returns:
         The number of images.
     """
-    pixels, labels, names = _digits() if name == "digits" else _letters(seed)
-    folder = Path(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    paths = list(_write_images(folder, pixels, labels, names))
-    write_json(folder / "split.json", _split(paths, labels, names, SIZES[name], seed))
-    write_json(receipt, {"dataset": name, "images": len(paths), "seed": seed})
-    return len(paths)
+
+    def fill(new: Path) -> dict[str, str]:
+        pixels, labels, names = _digits() if name == "digits" else _letters(seed)
+        paths = list(_write_images(new, pixels, labels, names))
+        write_json(new / "split.json", _split(paths, labels, names, SIZES[name], seed))
+        return {path: sha256_of(new / path) for path in [*paths, "split.json"]}
+
+    build_folder(folder, receipt, fill, asked=f"{name} {seed}")
+    return sum(SIZES[name].values())
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -9,6 +9,7 @@ from vtclip.architecture import check_weights, read_architecture, read_shape
 from vtclip.dataset import Dataset, read_dataset
 from vtclip.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
 from vtclip.methods import METHODS, check_methods, check_spatial
+from vtclip.paths import PROJECT
 from vtclip.settings import ConfigError, Settings
 
 
@@ -23,6 +24,7 @@ def read_checked(
     Raises:
         ConfigError: with what is wrong and the lines to write.
     """
+    check_place(PROJECT)
     experiment = read_experiment(config, source=source)
     settings = check_methods(experiment.methods, source=source)
     for backbone in experiment.all_backbones:
@@ -31,6 +33,19 @@ def read_checked(
         for name, chosen in settings.items():
             check_method(name, chosen, backbone, source=f"{source}: methods.{name}")
     return experiment, settings
+
+
+def check_place(project: Path) -> None:
+    """Refuse a place of the project from which Snakemake cannot run its scripts.
+
+    Raises:
+        ConfigError: braces in its path, which Snakemake takes for wildcards.
+    """
+    if set("{}") & set(str(project)):
+        raise ConfigError(
+            f"{project}: Snakemake cannot run a project below a folder with {{ or }} in its name. "
+            "Rename the folder, or move the project."
+        )
 
 
 def check_method(name: str, settings: Settings, backbone: Backbone, *, source: str) -> None:

@@ -1,5 +1,6 @@
 # The plan of the experiment, and how the rules ask it.
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from snakemake.exceptions import WorkflowError
 # The package beside this workflow is the one that runs, here and in every job's process.
 sys.path.insert(0, workflow.basedir)
 os.environ.update(PYTHONPATH=workflow.basedir)
+# Snakemake writes it into commands as it is, where a space would end it.
+sys.executable = shlex.quote(sys.executable)
 # Threads that wait give their core to another job. Snakemake itself limits OpenMP's and BLAS's.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
