@@ -39,7 +39,7 @@ def run(tmp_path, backbone):
     """Four images, texts of three classes, and a head with random weights."""
     texts = torch.nn.functional.normalize(torch.randn(3, 64), dim=-1)
     metadata = {"logit_scale": 10.0}
-    write_texts(tmp_path / "texts.parquet", ["ant", "bee", "cow"], texts, metadata)
+    write_texts(tmp_path / "texts.parquet", ["ant", "bee", "$\\cow$"], texts, metadata)
     for number in range(4):
         Image.new("RGB", (40, 40), (60 * number, 0, 90)).save(tmp_path / f"{number}.png")
     shots = Shots(torch.zeros(1, 1, 64), torch.zeros(1, 1, 17, 64), torch.zeros(1).long())
@@ -56,7 +56,8 @@ def test_maps_are_the_attention_of_the_two_classes_without_the_pooled_token(run,
     rows = pl.read_parquet(run / "predictions.parquet")
     looks = find_looks(backbone, {}, run / "texts.parquet", run / "head.safetensors", rows, run)
     assert [(look.label, look.other, look.right) for look in looks] == [
-        ("ant", "bee", True), ("ant", "bee", True), ("ant", "cow", False), ("ant", "cow", False),
+        ("ant", "bee", True), ("ant", "bee", True),
+        ("ant", "$\\cow$", False), ("ant", "$\\cow$", False),
     ]  # fmt: skip
     for look in looks:
         assert look.at_label.shape == look.at_other.shape == (4, 4)
@@ -76,5 +77,5 @@ def test_the_pictures_are_drawn_for_the_run_that_is_asked_for(run, backbone):
     )  # fmt: skip
     assert (run / "looks.png").read_bytes()[:4] == b"\x89PNG"
     drawn = (run / "looks.svg").read_text()
-    assert "<!-- “cow” (predicted) looks -->" in drawn
+    assert "<!-- “$\\cow$” (predicted) looks -->" in drawn
     assert "<!-- “bee” (second) looks -->" in drawn

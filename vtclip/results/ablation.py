@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.results.aggregate import write_table
-from vtclip.results.figures import new_figure, save_figure, title_of
+from vtclip.results.figures import drawing, title_of
 from vtclip.results.render import align, name_shots
 from vtclip.results.runs import MEAN, read_accuracies
 
@@ -66,15 +66,14 @@ def plot_ablation(table: str | Path, destination: str | Path, titles: dict[str, 
     groups = gains.partition_by("backbone", "dataset", maintain_order=True)
     several = gains["backbone"].n_unique() > 1
     variants = gains["variant"].unique(maintain_order=True).to_list()
-    figure = new_figure(2 + 2.8 * len(groups), 1.2 + 0.3 * len(variants))
-    panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
-    for panel, group in zip(panels, groups, strict=True):
-        _draw_gains(panel, group, variants)
-        name = title_of(group["dataset"][0], titles)
-        panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    save_figure(figure, destination)
+    with drawing(destination, 2 + 2.8 * len(groups), 1.2 + 0.3 * len(variants)) as figure:
+        panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
+        for panel, group in zip(panels, groups, strict=True):
+            _draw_gains(panel, group, variants)
+            name = title_of(group["dataset"][0], titles)
+            panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
 def _read_validation(trials: Sequence[Trial]) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """Accuracy against shots, as the paper draws it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,9 +10,11 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from vtclip.files import read_record, writing
 from vtclip.parquet import read_parquet
+from vtclip.results.markup import one_line
 from vtclip.results.runs import MEAN
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
@@ -32,39 +35,41 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
     several = len({group["backbone"][0] for group in groups}) > 1
     columns = min(4, len({group["dataset"][0] for group in groups}))
     rows = math.ceil(len(groups) / columns)
-    figure = new_figure(3.6 * columns, 3.1 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for panel, group in zip(panels, groups, strict=False):
-        _draw_panel(panel, group, titles)
-        name = title_of(group["dataset"][0], titles)
-        panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
-    for panel in panels[len(groups) :]:
-        panel.set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)))
-    save_figure(figure, destination)
+    with drawing(destination, 3.6 * columns, 3.1 * rows) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for panel, group in zip(panels, groups, strict=False):
+            _draw_panel(panel, group, titles)
+            name = title_of(group["dataset"][0], titles)
+            panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
+        for panel in panels[len(groups) :]:
+            panel.set_visible(False)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)))
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+@contextmanager
+def drawing(destination: str | Path, width: float, height: float) -> Iterator[Figure]:
+    """Give an empty figure; once the block has ended well, write it as .svg and .png.
 
+    It needs no display, and the same figure gives the same bytes. Dollar signs in names, such as
+    `ke$ha`, do not make them mathematics.
 
-def save_figure(figure: Figure, destination: str | Path) -> None:
-    """Write .svg and .png; the same figure gives the same bytes."""
-    for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
-        with (
-            writing(Path(destination).with_suffix(suffix)) as temporary,
-            mpl.rc_context({"svg.hashsalt": "vtclip"}),
-        ):
-            figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=metadata)
+    Args:
+        destination: the path to write to, without a suffix.
+        width, height: in inches.
+    """
+    with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "vtclip"}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
+            with writing(Path(destination).with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=metadata)
 
 
 def title_of(name: str, titles: Mapping[str, str]) -> str:
     """The name to show of a dataset or a method."""
-    return "Mean over datasets" if name == MEAN else titles.get(name, name)
+    return "Mean over datasets" if name == MEAN else one_line(titles.get(name, name))
 
 
 def _draw_panel(panel: Axes, table: pl.DataFrame, titles: Mapping[str, str]) -> None:
@@ -116,20 +121,26 @@ def plot_cost(
     for (backbone, _, method), path in runs:
         groups.setdefault((backbone, method), []).append(path)
     several = len({backbone for backbone, _ in groups}) > 1
-    figure = new_figure(6.4, 4.4)
-    panel = figure.subplots()
-    for number, ((backbone, method), paths) in enumerate(groups.items()):
-        seconds = mean_seconds(paths)
-        points = table.filter(backbone=backbone, method=method).sort("shots")
-        name = title_of(method, titles) + (f", {backbone}" if several else "")
-        _draw_costs(panel, points, [seconds[k] for k in points["shots"]], number, name)
+    with drawing(destination, 6.4, 4.4) as figure:
+        panel = figure.subplots()
+        for number, ((backbone, method), paths) in enumerate(groups.items()):
+            seconds = mean_seconds(paths)
+            points = table.filter(backbone=backbone, method=method).sort("shots")
+            name = title_of(method, titles) + (f", {backbone}" if several else "")
+            _draw_costs(panel, points, [seconds[k] for k in points["shots"]], number, name)
+        _set_seconds(panel)
+        panel.set_ylabel("accuracy (%), the mean over datasets")
+        panel.grid(alpha=0.3)
+        columns = 2 if several else 4
+        figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+
+
+def _set_seconds(panel: Axes) -> None:
     panel.set_xscale("log")
+    # Plain numbers: the usual powers of ten are mathematics.
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter(LogFormatter())
     panel.set_xlabel("seconds a run: reading, fitting and training, the mean over datasets")
-    panel.set_ylabel("accuracy (%), the mean over datasets")
-    panel.grid(alpha=0.3)
-    columns = 2 if several else 4
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
-    save_figure(figure, destination)
 
 
 def _draw_costs(

@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 
+from vtclip.results.markup import escape_latex, escape_markdown, one_line
+
 WIDTH = 100  # columns of a terminal
 
 
@@ -47,20 +49,23 @@ def render_latex(
 ) -> str:
     """The results as a LaTeX table, for the package booktabs."""
     head, *rows = _spread(
-        results, lambda row: _cell(row["mean"], row["std"], r"\,$\pm$\,"), titles or {}
+        results,
+        lambda row: _cell(row["mean"], row["std"], r"\,$\pm$\,"),
+        titles or {},
+        escape=escape_latex,
     )
     left = len(head) - results["shots"].n_unique()
     lines = [
         r"% \usepackage{booktabs}",
         rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(head) - left)}}}",
         r"\toprule",
-        _latex_row(head),
+        _join_latex(head),
     ]
     previous = None
     for row in rows:
         if row[0] != previous:
             lines.append(r"\midrule")
-        lines.append(_latex_row([row[0] if row[0] != previous else "", *row[1:]]))
+        lines.append(_join_latex([row[0] if row[0] != previous else "", *row[1:]]))
         previous = row[0]
     comments = [f"% {line}" for line in [_explain(results), *notes]]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
@@ -113,7 +118,11 @@ def name_shots(shots: int) -> str:
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first of them the head, as a Markdown table with columns of one width."""
+    """Rows of cells, the first of them the head, as a Markdown table with columns of one width.
+
+    What stands in a cell is shown as it is, whatever Markdown would make of it.
+    """
+    rows = [[escape_markdown(cell) for cell in row] for row in rows]
     widths = _widths(rows)
     lines = [
         "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
@@ -128,10 +137,11 @@ def _spread(
     cell: Callable[[dict[str, Any]], str],
     titles: Mapping[str, str],
     head: str | None = None,
+    escape: Callable[[str], str] = one_line,
 ) -> list[list[str]]:
     """A row a dataset, backbone and method, a column a number of shots, after a row of names.
 
-    Of one backbone nothing is said; of two or more each has its rows.
+    Of one backbone nothing is said; of two or more each has its rows. Names are escaped.
     """
     shots = sorted(results["shots"].unique())
     names = [head.format(k) if head else name_shots(k) for k in shots]
@@ -142,9 +152,9 @@ def _spread(
         for group in dataset.partition_by("backbone", "method", maintain_order=True):
             cells = {row["shots"]: cell(row) for row in group.to_dicts()}
             key = group.row(0, named=True)
-            backbone = [key["backbone"]] if several else []
-            method = titles.get(key["method"], key["method"])
-            rows.append([key["dataset"], *backbone, method, *(cells.get(k, "") for k in shots)])
+            named = [key["dataset"], *([key["backbone"]] if several else [])]
+            named.append(titles.get(key["method"], key["method"]))
+            rows.append([*map(escape, named), *(cells.get(k, "") for k in shots)])
     return rows
 
 
@@ -157,8 +167,8 @@ def _cell(mean: float, std: float | None, between: str = " ± ") -> str:
     return f"{mean:.1f}" if std is None else f"{mean:.1f}{between}{std:.1f}"
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cell.replace("_", r"\_") for cell in cells) + r" \\"
+def _join_latex(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:

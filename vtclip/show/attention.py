@@ -17,7 +17,8 @@ from vtclip.features.pictures import open_picture
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.parquet import read_parquet
-from vtclip.results.figures import new_figure, save_figure
+from vtclip.results.figures import drawing
+from vtclip.results.markup import one_line
 from vtclip.task import Texts
 from vtclip.training.predict import read_head
 
@@ -76,14 +77,13 @@ def plot_attention(
     run = read_parquet(predictions).filter(shots=shots, seed=seed)
     looks = find_looks(backbone, settings, texts, head, choose_rows(run, number), images)
     rows = math.ceil(len(looks) / 2)
-    figure = new_figure(9.6, 1.75 * rows + 0.4)
-    panels = figure.subplots(rows, 6, squeeze=False)
-    for panel in panels.flatten():
-        panel.set_axis_off()
-    for place, look in enumerate(looks):
-        row, side = divmod(place, 2)
-        _draw_look(list(panels[row, 3 * side : 3 * side + 3]), look)
-    save_figure(figure, destination)
+    with drawing(destination, 9.6, 1.75 * rows + 0.4) as figure:
+        panels = figure.subplots(rows, 6, squeeze=False)
+        for panel in panels.flatten():
+            panel.set_axis_off()
+        for place, look in enumerate(looks):
+            row, side = divmod(place, 2)
+            _draw_look(list(panels[row, 3 * side : 3 * side + 3]), look)
 
 
 def choose_rows(run: pl.DataFrame, number: int) -> pl.DataFrame:
@@ -149,7 +149,8 @@ def _draw_look(panels: Sequence[Axes], look: Look) -> None:
     """The image, and the same twice under colour where a text looks more than evenly."""
     colour = "black" if look.right else "firebrick"
     rank = "second" if look.right else "predicted"
-    titles = (look.label, f"“{look.label}” looks", f"“{look.other}” ({rank}) looks")
+    label, other = one_line(look.label), one_line(look.other)
+    titles = (label, f"“{label}” looks", f"“{other}” ({rank}) looks")
     strongest = float(torch.stack([look.at_label, look.at_other]).max())
     for panel, title in zip(panels, titles, strict=True):
         panel.imshow(look.pixels.mean(dim=-1).numpy(), cmap="gray", vmin=0, vmax=1)
