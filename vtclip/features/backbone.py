@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from vtclip.clip import (
     image_transform_v2,
     open_clip,
 )
+from vtclip.features.text_tower import encode_tokens
 from vtclip.files import sha256_of, write_receipt, writing
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,6 @@ class Backbone:
         )
         self.device: torch.device = next(model.parameters()).device
         self.logit_scale = model.get_parameter("logit_scale").exp().item()
-        self._encode_text: Any = model.encode_text
         self.tokenizer = open_clip.get_tokenizer(name)
 
     @cached_property
@@ -107,7 +107,7 @@ class Backbone:
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Text features (T, D), not normalised."""
         tokens = self.tokenizer(list(texts)).to(self.device)  # (T, context)
-        return self._encode_text(tokens)
+        return encode_tokens(self.model, tokens)
 
     def encode_classes(self, class_names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
         """One text feature a class: the mean over templates of unit vectors, a unit vector again.
@@ -117,12 +117,10 @@ class Backbone:
         Returns:
             (K, D) float32 of unit length.
         """
-        rows = []
-        for name in class_names:
-            readable = name.replace("_", " ")
-            texts = self.encode_texts([template.format(readable) for template in templates])
-            rows.append(F.normalize(texts.float(), dim=-1).mean(dim=0))
-        return F.normalize(torch.stack(rows), dim=-1)
+        readable = [name.replace("_", " ") for name in class_names]
+        texts = self.encode_texts([each.format(name) for name in readable for each in templates])
+        units = F.normalize(texts.float(), dim=-1).unflatten(0, (-1, len(templates)))
+        return F.normalize(units.mean(dim=1), dim=-1)
 
 
 def load_backbone(
