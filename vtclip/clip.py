@@ -32,14 +32,22 @@ def _import_lightly(name: str) -> Any:
 
 open_clip = _import_lightly("open_clip")
 
+from open_clip.model import CLIP  # noqa: E402
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet  # noqa: E402
 from open_clip.transform import PreprocessCfg, image_transform_v2  # noqa: E402
-from open_clip.transformer import VisionTransformer  # noqa: E402
+from open_clip.transformer import (  # noqa: E402
+    ResidualAttentionBlock,
+    TextTransformer,
+    VisionTransformer,
+)
 
 __all__ = [
+    "CLIP",
     "AttentionPool2d",
     "ModifiedResNet",
     "PreprocessCfg",
+    "ResidualAttentionBlock",
+    "TextTransformer",
     "VisionTransformer",
     "image_transform_v2",
     "open_clip",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from vtclip.features.checkpoints import (
     read_checkpoint,
     read_metadata,
 )
+from vtclip.features.text_tower import encode_tokens
 from vtclip.features.tokens import Overlong, PromptError, find_overlong
 from vtclip.features.towers import SpatialKind, encode_images, fold_batch_norms
 from vtclip.files import sha256_of, write_receipt, writing
@@ -65,7 +66,6 @@ class Backbone:
         )
         self.device: torch.device = next(model.parameters()).device
         self.logit_scale = model.get_parameter("logit_scale").exp().item()
-        self._encode_text: Any = model.encode_text
         self.tokenizer = open_clip.get_tokenizer(name)
 
     @cached_property
@@ -107,8 +107,7 @@ class Backbone:
         found = find_overlong(self.tokenizer, texts)
         if found is not None:
             raise PromptError(self._explain(texts[found.place], found))
-        tokens = self.tokenizer(list(texts)).to(self.device)  # (T, context)
-        return self._encode_text(tokens)
+        return self._encode(texts)
 
     def encode_classes(self, class_names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
         """One text feature a class: the mean over templates of unit vectors, a unit vector again.
@@ -123,11 +122,14 @@ class Backbone:
         """
         prompts = {name: _fill(templates, name) for name in class_names}
         self._check_lengths(prompts)
-        rows = []
-        for name in class_names:
-            texts = self.encode_texts(prompts[name])
-            rows.append(F.normalize(texts.float(), dim=-1).mean(dim=0))
-        return F.normalize(torch.stack(rows), dim=-1)
+        texts = self._encode([prompt for name in class_names for prompt in prompts[name]])
+        units = F.normalize(texts.float(), dim=-1).unflatten(0, (-1, len(templates)))
+        return F.normalize(units.mean(dim=1), dim=-1)
+
+    @torch.inference_mode()
+    def _encode(self, texts: Sequence[str]) -> torch.Tensor:
+        tokens = self.tokenizer(list(texts)).to(self.device)  # (T, context)
+        return encode_tokens(self.model, tokens)
 
     def _check_lengths(self, prompts: Mapping[str, Sequence[str]]) -> None:
         found = {name: find_overlong(self.tokenizer, texts) for name, texts in prompts.items()}

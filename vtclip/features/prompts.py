@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vtclip.devices import half_precision
 from vtclip.features.backbone import Backbone, load_backbone
+from vtclip.features.text_tower import find_causal
 from vtclip.features.tokens import PromptError, find_overlong
 
 PLACEHOLDER = "X"  # one token for each learned word, as in CoOp
@@ -59,23 +60,42 @@ class TextTower:
         prompts = [f"{context} {name.replace('_', ' ')}." for name in class_names]
         self._check_lengths(prompts, class_names, words)
         tokens = self._tokenizer(prompts).to(self._device)  # (K, length)
+        read = self._reader(tokens, words)
+
+        def encode(context: Tensor) -> Tensor:
+            with half_precision(self._device):
+                texts = read(context)  # (K, D)
+            return F.normalize(texts.float(), dim=-1)
+
+        return encode
+
+    def _reader(self, tokens: Tensor, words: int) -> Callable[[Tensor], Tensor]:
+        """context (n, width) -> (K, D): what precedes the names once, where the tower is causal."""
+        tower = find_causal(self._model)
+        if tower is None:
+            return self._whole_reader(tokens, words)
+        with torch.no_grad():
+            start = self._embedding(tokens[0, :1])
+        read = tower.reader(tokens, shared=1 + words)
+        return lambda context: read(torch.cat([start, context.to(start.dtype)]))
+
+    def _whole_reader(self, tokens: Tensor, words: int) -> Callable[[Tensor], Tensor]:
+        """context (n, width) -> (K, D): all tokens of all prompts."""
         with torch.no_grad():
             embedded = self._embedding(tokens)  # (K, length, width)
         start, end = embedded[:, :1], embedded[:, 1 + words :]
 
-        def encode(context: Tensor) -> Tensor:
+        def read(context: Tensor) -> Tensor:
             middle = context.expand(len(start), -1, -1).to(start.dtype)
             replaced = torch.cat([start, middle, end], dim=1)
             # open_clip's own forward pass, with our embeddings in place of the tokens'.
             hook = self._embedding.register_forward_hook(lambda *_: replaced)
             try:
-                with half_precision(self._device):
-                    texts = self._model.encode_text(tokens)  # (K, D)
-                return F.normalize(texts.float(), dim=-1)
+                return self._model.encode_text(tokens)
             finally:
                 hook.remove()
 
-        return encode
+        return read
 
     def _check_lengths(
         self, prompts: Sequence[str], class_names: Sequence[str], words: int
