@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +24,7 @@ from vtclip.features.checkpoints import (
 from vtclip.features.text_tower import encode_tokens
 from vtclip.features.tokens import Overlong, PromptError, find_overlong
 from vtclip.features.towers import SpatialKind, encode_images, fold_batch_norms
-from vtclip.files import sha256_of, write_receipt, writing
+from vtclip.files import check_receipt, write_receipt, writing
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -36,6 +35,7 @@ class Backbone:
     Attributes:
         name: open_clip's name of the architecture.
         pretrained: the tag or file of the weights.
+        weights_sha256: of the file of weights; None for weights that came from no file.
         spatial: "projected" into the joint space, or "raw".
         precision: what images are encoded in; texts are always encoded in float32.
         image_size: height and width in pixels.
@@ -52,10 +52,12 @@ class Backbone:
         pretrained: str | None,
         spatial: SpatialKind,
         precision: Precision,
+        weights_sha256: str | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.name = name
-        self.pretrained = self._weights = pretrained
+        self.pretrained = pretrained
+        self.weights_sha256 = weights_sha256
         self.spatial = spatial
         self.precision = precision
         preprocessing = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
@@ -67,13 +69,6 @@ class Backbone:
         self.device: torch.device = next(model.parameters()).device
         self.logit_scale = model.get_parameter("logit_scale").exp().item()
         self.tokenizer = open_clip.get_tokenizer(name)
-
-    @cached_property
-    def weights_sha256(self) -> str | None:
-        """Of the file of weights; None for weights that came from no file."""
-        if self._weights is None or not Path(self._weights).is_file():
-            return None
-        return sha256_of(self._weights)
 
     @torch.inference_mode()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,16 +176,19 @@ def load_backbone(
         BackboneError: an unknown name, an image tower that is no ResNet or ViT, or weights that
             cannot be read, are not this model's, are not finite, or were trained with another
             activation than the named model has.
+        DamagedError: a file of weights that differs from its receipt.
     """
     known = _register(name, architecture)
     _check_tower(known)
+    found = pretrained is not None and Path(pretrained).is_file()
+    digest = check_receipt(str(pretrained)) if found else None
     origin = _read_origin(known, pretrained)
     model = _build(known, pretrained, device, origin)
     if isinstance(model.visual, ModifiedResNet):
         fold_batch_norms(model.visual)
     # Convolutions are faster on either kind of processor with the channels last.
     model = model.to(memory_format=torch.channels_last)
-    backbone = Backbone(model, known, pretrained, spatial, precision)
+    backbone = Backbone(model, known, pretrained, spatial, precision, digest)
     backbone.pretrained = origin.get("pretrained", pretrained)
     return backbone
 
