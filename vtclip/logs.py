@@ -10,6 +10,8 @@ from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+logger = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 
 
@@ -48,6 +50,13 @@ def progress(items: Iterable[Item], *, what: str, total: int | None = None) -> I
         else "{desc}: {n_fmt}/{total_fmt} {rate_fmt} {remaining} left\n",
     )
     yield from bar
+
+
+def tell(message: str) -> None:
+    """Say something in a job's log, and on the terminal too, for the person who waits."""
+    logger.warning(message)
+    if sys.__stderr__ is not None:
+        print(message, file=sys.__stderr__)
 
 
 def _tell(terminal: TextIO | None, log: Path, error: Exception) -> None:
