@@ -86,10 +86,10 @@ def test_class_folders_that_hold_split_folders_are_refused(root):
         list_images(root, {})
 
 
-def test_a_folder_without_images_beside_the_split_folders_is_none_of_the_classes(root, capfd):
+def test_a_folder_without_images_beside_the_split_folders_is_none_of_the_classes(root, caplog):
     fill(root, *SPLIT, "annotations/1.xml")
     assert images(root) == SPLIT
-    assert "annotations/1.xml (in no class folder)" in capfd.readouterr().err
+    assert "annotations/1.xml (in no class folder)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_a_class_in_another_case_in_one_split_is_named_in_both(root):
         list_images(root, {})
 
 
-def test_a_class_without_a_validation_image_is_told(root, capfd):
+def test_a_class_without_a_validation_image_is_told(root, caplog):
     fill(root, *SPLIT, "val/cat/1.png")
     assert len(images(root)) == 5
-    assert "without a validation image: val/dog." in capfd.readouterr().err
+    assert "without a validation image: val/dog." in caplog.text
 
 
 def test_a_class_name_for_a_folder_that_is_not_there_is_refused(root):
@@ -123,7 +123,7 @@ def test_a_class_name_for_a_folder_that_is_not_there_is_refused(root):
             ask(root, {"Cat": "a cat"})
 
 
-def test_pictures_of_any_suffix_are_taken_and_the_rest_is_counted_and_named(root, capfd):
+def test_pictures_of_any_suffix_are_taken_and_the_rest_is_counted_and_named(root, caplog):
     fill(root, *CLASSES, "cat/2.jfif", "cat/3.JPE", "cat/notes.txt", "loose.png", "dog/._1.png")
     picture = Image.fromarray(np.zeros((4, 4), np.uint8))
     for name in ("4", "5.jpg_large"):
@@ -132,7 +132,7 @@ def test_pictures_of_any_suffix_are_taken_and_the_rest_is_counted_and_named(root
     Path(os.fsdecode(bytes(root) + b"/dog/\xe9.png")).touch()
     taken = ["cat/1.png", "cat/2.jfif", "cat/3.JPE", "cat/4", "cat/5.jpg_large", "dog/1.png"]
     assert images(root) == taken
-    [said] = capfd.readouterr().err.strip().splitlines()[-1:]
+    said = caplog.messages[0]
     assert "4 passed over" in said
     for told in (
         "loose.png (in no class folder)",
