@@ -16,10 +16,9 @@ import open_clip
 import polars as pl
 import torch
 
-from vtclip.data.layouts import IMAGE_SUFFIXES
 from vtclip.features.backbone import Backbone, load_backbone
 from vtclip.features.extract import extract_test
-from vtclip.features.pictures import open_picture
+from vtclip.features.pictures import has_suffix, open_picture
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def list_images(folder: Path, number: int) -> list[Path]:
     """`number` images spread evenly over a folder."""
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(p for p in folder.rglob("*") if has_suffix(p))
     if len(found) < number:
         raise SystemExit(f"{folder}: expected {number} images, found {len(found)}.")
     return found[:: len(found) // number][:number]

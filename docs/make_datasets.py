@@ -44,13 +44,19 @@ Projects may share `resources/`: who comes second waits, and takes what the firs
 
 They are decoded by content, whatever their suffix says, to 8-bit RGB: grey and CMYK are
 converted, 16 bits are scaled to 8, transparency is dropped, of an animation the first frame is
-taken, and an EXIF rotation is ignored, as CLIP's transform ignores it. An image that is cut off,
-empty or no image stops the extraction, which names all such images at once. To go on without them,
-name them in the dataset's file; that is recorded in the metadata of its manifest:
+taken, and an EXIF rotation is ignored, as CLIP's transform ignores it. Floats, integers of 32 bits
+and signed ones are scaled from their smallest pixel to their largest. An image that is cut off,
+empty, no image, or that holds NaN or infinity stops the extraction, which names all such images at
+once. To go on without them, name them in the dataset's file; that is recorded in the metadata of
+its manifest:
 
 ```yaml
 leave_out: [images/beagle_116.jpg]
 ```
+
+An image that comes twice in a split, under one label or two, is refused, and so is one outside the
+dataset's folder. Two classes may have one name. The manifest's metadata hold a checksum of all the
+images: other images under the same names are another manifest, and all that follows is made anew.
 
 ## ImageNet
 
@@ -72,10 +78,26 @@ templates: ["a photo of a {}."]
 ```
 
 Put this into `config/datasets/mine.yaml` and `mine` under `datasets:`. The folder holds a folder
-for each class, or `train`, `test` and perhaps `val` folders that do. Without them each class is
+for each class, or split folders that do: `train` (or `training`), `test` (or `testing`) and perhaps
+`val` (or `valid`, `validation`, `dev`), in upper or lower case. Without split folders each class is
 split by `fractions` (0.5 to train, 0.2 to validate, the rest to test), shuffled by its `seed`.
-Class names and templates may be left out. A picture that is added, changed or taken away reruns
-the dataset.
+With split folders and none for validation, training images that were not picked validate. Class
+names and templates may be left out; a class name for a folder that is not there is refused.
+
+What could be read in two ways is refused, before the first job where names alone show it: two
+folders for one split, split folders beside other folders of images, training without test images,
+classes that hold split folders, a class that has no image to train or to test with.
+
+Links are followed. Hidden files and folders, and those that systems leave behind (`.DS_Store`,
+`._1.jpg`, `.ipynb_checkpoints`, `Thumbs.db`, `__MACOSX`), are skipped. An image is a file with the
+suffix of a format that Pillow decodes, or one whose content Pillow knows. Other files, links that
+lead nowhere and names that are not UTF-8 are passed over: the terminal tells how many, and the log
+of `prepare_manifest` names them all. It also tells of images with the same content in several
+splits or classes, which are tested on what they were trained with; the manifest's metadata keep
+their number.
+
+A picture that is added, changed or taken away reruns the dataset. Changes are seen by name, size
+and time: a picture of the same size and time in the place of another is taken for the old one.
 """
 
 

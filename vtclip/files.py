@@ -5,7 +5,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,12 @@ def sha256_of(path: str | Path) -> str:
     """The SHA-256 of a file's content."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(checksums: Mapping[str, str]) -> str:
+    """One SHA-256 for many files, given as path -> SHA-256 of the content, in any order."""
+    lines = (f"{path}\0{checksum}\n" for path, checksum in sorted(checksums.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def write_receipt(path: str | Path) -> None:

@@ -10,6 +10,8 @@ from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+TOLD = logging.getLogger(f"{__name__}.told")
+
 Item = TypeVar("Item")
 
 
@@ -18,7 +20,7 @@ def job_log(path: str | Path) -> Iterator[None]:
     """Send a job's output to its log file, and name log and reason on the terminal if it fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", buffering=1) as log:
+    with path.open("w", encoding="utf-8", buffering=1) as log, _telling(sys.__stderr__):
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
@@ -48,6 +50,22 @@ def progress(items: Iterable[Item], *, what: str, total: int | None = None) -> I
         else "{desc}: {n_fmt}/{total_fmt} {rate_fmt} {remaining} left\n",
     )
     yield from bar
+
+
+def tell(message: str) -> None:
+    """Say something in a job's log, and on the terminal too, for the person who waits."""
+    TOLD.warning(message)
+
+
+@contextmanager
+def _telling(terminal: TextIO | None) -> Iterator[None]:
+    """Let `tell` reach the terminal."""
+    handler = logging.StreamHandler(terminal)
+    TOLD.addHandler(handler)
+    try:
+        yield
+    finally:
+        TOLD.removeHandler(handler)
 
 
 def _tell(terminal: TextIO | None, log: Path, error: Exception) -> None:

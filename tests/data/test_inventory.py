@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from vtclip.data.inventory import explain_missing, list_contents
@@ -76,3 +79,22 @@ def test_a_link_that_leads_nowhere_is_hashed_as_such_and_again_once_it_leads_som
     hashes.append(list_contents(mine))
     assert len(set(hashes)) == 3
     assert list_contents(mine) == hashes[-1]
+
+
+def test_a_change_behind_a_link_to_a_class_folder_is_seen(at):
+    (at / "mine").mkdir()
+    (at / "elsewhere").mkdir()
+    (at / "mine" / "cat").symlink_to(at / "elsewhere")
+    mine = Dataset(title="Mine", layout="folders", folder=str(at / "mine"))
+    before = list_contents(mine)
+    (at / "elsewhere" / "1.png").touch()
+    assert list_contents(mine) != before
+
+
+def test_hidden_files_and_files_with_odd_names_do_not_stop_the_plan_or_change_it(at):
+    (at / "mine" / "cat").mkdir(parents=True)
+    mine = Dataset(title="Mine", layout="folders", folder=str(at / "mine"))
+    Path(os.fsdecode(b"mine/cat/\xe9.png")).touch()
+    before = list_contents(mine)
+    (at / "mine" / "cat" / ".DS_Store").touch()
+    assert list_contents(mine) == before

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import polars as pl
 import pytest
@@ -113,6 +114,87 @@ def test_images_that_are_not_there_are_all_named(dataset):
         prepare_manifest(coop(), dataset, dataset / "m")
 
 
+@pytest.mark.parametrize(
+    ("part", "row", "places"),
+    [
+        ("test", ["a/1.png", 0, "cat"], r"train as 'cat' \(0\), and in test as 'cat' \(0\)"),
+        ("test", ["a/./1.png", 0, "cat"], "train as .*, and in test as"),
+        ("test", ["b/4.png", 1, "dog"], "test as 'dog' .*, and in test as 'dog'"),
+        ("train", ["a/1.png", 1, "dog"], "train as 'cat' .*, and in train as 'dog'"),
+    ],
+    ids=["in two splits", "spelled otherwise", "in one split", "under two labels"],
+)
+def test_an_image_that_comes_twice_is_refused_with_both_places(dataset, part, row, places):
+    write_split(dataset, SPLIT | {part: [*SPLIT[part], row]})
+    with pytest.raises(ManifestError, match=rf"image '{row[0]}' comes twice.\n.*{places}"):
+        prepare_manifest(coop(counts=None), dataset, dataset / "m")
+    assert not (dataset / "m").exists()
+
+
+def test_two_classes_of_one_name_are_legal(dataset):
+    split = {part: [[image, label, "crane"] for image, label, _ in SPLIT[part]] for part in SPLIT}
+    write_split(dataset, split)
+    assert prepare_manifest(coop(), dataset, dataset / "m")["label"].n_unique() == 2
+
+
+@pytest.mark.parametrize("image", ["../a.png", "a/../../a.png", "/etc/a.png", ".."])
+def test_an_image_outside_the_datasets_folder_is_refused_though_it_is_there(dataset, image):
+    write_split(dataset, SPLIT | {"val": [[image, 0, "cat"]]})
+    for read in (read_coop_split, lambda path: prepare_manifest(coop(), dataset, dataset / "m")):
+        with pytest.raises(ManifestError, match=rf"'{image}' would be read outside"):
+            read(dataset / "split.json")
+
+
+def test_images_below_a_folder_outside_the_datasets_are_refused(dataset):
+    with pytest.raises(ManifestError, match=r"'\.\./x/a/1\.png' would be read outside"):
+        prepare_manifest(coop(images="../x"), dataset, dataset / "m")
+
+
+def written_with(dataset, **arguments) -> bytes:
+    prepare_manifest(coop(), dataset, dataset / "m", **arguments)
+    return (dataset / "m").read_bytes()
+
+
+def test_the_manifest_is_another_one_once_an_image_is_though_names_and_sizes_stay(dataset):
+    (dataset / "b/4.png").write_bytes(b"one")
+    before = written_with(dataset)
+    assert written_with(dataset) == before
+    (dataset / "b/4.png").write_bytes(b"two")
+    assert written_with(dataset) != before
+
+
+def test_the_manifest_is_another_one_once_the_receipt_tells_of_other_images(dataset):
+    receipt = dataset / "receipt.json"
+    receipt.write_text('{"sha256": "a"}')
+    before = written_with(dataset, receipt=receipt)
+    receipt.write_text('{"sha256": "b"}')
+    assert written_with(dataset, receipt=receipt) != before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 4}'])
+def test_a_receipt_that_tells_no_checksum_is_refused_with_the_cure(dataset, text):
+    (dataset / "receipt.json").write_text(text)
+    with pytest.raises(ManifestError, match=r"receipt\.json: .*Delete it and run again"):
+        written_with(dataset, receipt=dataset / "receipt.json")
+
+
+def test_equal_images_in_two_splits_or_classes_are_counted_and_told_on_the_terminal(
+    dataset, caplog
+):
+    for number, rows in enumerate(SPLIT.values()):
+        for row, (image, *_) in enumerate(rows):
+            (dataset / image).write_bytes(bytes([number, row]))
+    written_with(dataset)
+    assert pl.read_parquet_metadata(dataset / "m")["repeated"] == "0"
+    assert "same content" not in caplog.text
+    shutil.copy(dataset / "a/1.png", dataset / "b/4.png")
+    written_with(dataset)
+    assert pl.read_parquet_metadata(dataset / "m")["repeated"] == "1"
+    said = caplog.text
+    assert "1 images stand in several splits or classes" in said
+    assert "a/1.png (train, cat) = b/4.png (test, dog)" in said
+
+
 def test_a_missing_split_file_is_an_error_and_no_invented_split(dataset):
     with pytest.raises(ManifestError, match="never invented"):
         read_coop_split(dataset / "other.json")
@@ -127,8 +209,27 @@ def test_a_missing_split_file_is_an_error_and_no_invented_split(dataset):
         SPLIT | {"val": [["a/3.png", 0]]},
         SPLIT | {"val": [["a/3.png", 0, "lynx"]]},
         SPLIT | {"val": [["a/3.png", 3, "lynx"]]},
+        SPLIT | {"val": [["a/3.png", True, "dog"]]},
+        SPLIT | {"val": [["a/3.png", 10**20, "dog"]]},
+        SPLIT | {"val": [["a/3.png", -1, "dog"]]},
+        SPLIT | {"val": [["a/\ud800.png", 0, "cat"]]},
+        SPLIT | {"val": 3},
+        SPLIT | {"val": None},
     ],
-    ids=["a list", "no test", "label is text", "no name", "two names", "label 2 is missing"],
+    ids=[
+        "a list",
+        "no test",
+        "label is text",
+        "no name",
+        "two names",
+        "label 2 is missing",
+        "label is true",
+        "huge label",
+        "negative label",
+        "half a letter",
+        "a number",
+        "null",
+    ],
 )
 def test_a_split_of_another_form_is_refused_by_name(dataset, content):
     write_split(dataset, content)

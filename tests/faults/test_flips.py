@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.faults.conftest import CLIP, WEIGHTS
-from vtclip.data.shots import read_manifest_of, sample_shots
+from vtclip.data.shots import sample_shots
 from vtclip.features.backbone import load_backbone
 from vtclip.features.store import FeatureSet, read_metadata
 from vtclip.files import read_record
@@ -60,10 +60,9 @@ def read_sample(folder: Path) -> list:
 # A finished file -> what its reader makes of it.
 READERS = {
     "results/manifests/shapes.parquet": read_sample,
-    "results/shots/shapes/2shot-seed1.parquet": lambda folder: [
-        read_parquet(folder / "results/shots/shapes/2shot-seed1.parquet").rows(),
-        read_manifest_of(folder / "results/shots/shapes/2shot-seed1.parquet"),
-    ],
+    "results/shots/shapes/2shot-seed1.parquet": lambda folder: read_parquet(
+        folder / "results/shots/shapes/2shot-seed1.parquet"
+    ).rows(),
     f"{WEIGHTS}.safetensors": read_weights,
     f"{FEATURES}/texts.parquet": predict,
     f"{FEATURES}/test.parquet": predict,

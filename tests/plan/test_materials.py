@@ -54,7 +54,8 @@ def test_archives_are_expected_as_the_datasets_file_says(paper):
 
 def test_a_folder_of_ones_own_has_no_receipt_and_counts_by_what_lies_in_it(demo, here, own_dataset):
     folder = here / "photos" / "cats"
-    folder.mkdir(parents=True)
+    for name in ("cats", "dogs"):
+        (here / "photos" / name).mkdir(parents=True)
     keys = {"layout": "folders", "folder": "photos", "drawn": None, "counts": None}
     own_dataset("mine", "digits", **keys)
     plan = planned(demo, datasets=["mine", "digits"])

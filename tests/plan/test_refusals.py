@@ -3,6 +3,7 @@
 import copy
 import datetime
 import json
+import os
 import re
 from pathlib import Path
 
@@ -183,6 +184,40 @@ def test_a_path_that_leads_out_of_the_datasets_folder(demo, own_dataset, key, va
 def test_braces_in_the_path_of_the_project(demo, monkeypatch):
     monkeypatch.setattr("vtclip.plan.checks.PROJECT", Path("/home/{me}/vtclip"))
     assert_tells(refused(demo), "/home/{me}/vtclip", "with { or }", "Rename the folder, or move")
+
+
+@pytest.mark.parametrize(
+    ("folders", "class_names", "parts"),
+    [
+        (["cats"], {}, ["two class folders or more", "found cats"]),
+        ([], {}, ["two class folders or more", "found none"]),
+        (["cats", ".ipynb_checkpoints", "__MACOSX"], {}, ["two class folders", "found cats"]),
+        (["Train/a", "Train/b"], {}, ["expected a train and a test folder", "found Train"]),
+        (["train/a", "Train/b", "test/a"], {}, ["2 folders for one split, train: Train, train"]),
+        (["cat", "dog"], {"cats": "a cat"}, ["class_names", "no class folder 'cats'", "'cat'?"]),
+    ],
+)
+def test_a_folder_of_ones_own_that_cannot_be_what_it_should(
+    demo, here, own_dataset, folders, class_names, parts
+):
+    (here / "photos").mkdir()
+    for folder in folders:
+        (here / "photos" / folder).mkdir(parents=True)
+    keys = {"layout": "folders", "folder": "photos", "drawn": None, "counts": None}
+    own_dataset("mine", "digits", **keys, class_names=class_names)
+    message = refused(demo, datasets=["mine"])
+    assert_tells(message, "config/datasets/mine.yaml: folder: photos: ", *parts)
+
+
+def test_odd_names_in_a_folder_of_ones_own_do_not_stop_the_plan(demo, here, own_dataset):
+    for name in ("cats", "dogs"):
+        (here / "photos" / name).mkdir(parents=True)
+    (here / "photos" / "cats" / "1.png").symlink_to("nowhere.png")
+    Path(os.fsdecode(b"photos/dogs/caf\xe9.png")).touch()
+    Path(os.fsdecode(b"photos/caf\xe9")).mkdir()
+    keys = {"layout": "folders", "folder": "photos", "drawn": None, "counts": None}
+    own_dataset("mine", "digits", **keys)
+    assert planned(demo, datasets=["mine"]).contents("mine")
 
 
 def test_an_experiment_of_which_no_dataset_can_be_had(paper):

@@ -14,6 +14,7 @@ from PIL import Image
 pytestmark = pytest.mark.workflow
 
 PAPER = ("config/config.yaml",)
+CLIP = "glyph-clip-glyphs"
 IMAGENET = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
 
 
@@ -134,8 +135,9 @@ def draw_photographs(folder):
             Image.fromarray(pixels).convert(mode).save(folder / name / f"{number}.{suffix}")
 
 
-def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
-    assert len(MINE.splitlines()) <= 8
+@pytest.fixture
+def photographs(finished, tmp_path):
+    """The finished project with a folder of one's own, and a configuration that uses it."""
     project = finished.copy(tmp_path / "project")
     draw_photographs(tmp_path / "photographs")
     text = MINE.format(folder=tmp_path / "photographs")
@@ -144,6 +146,12 @@ def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
     config |= {"datasets": ["mine"], "shots": [2], "seeds": [1]}
     config["methods"] = {"zero_shot": None, "linear_probe": None}
     (project.folder / "config/mine.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return project
+
+
+def test_a_folder_of_photographs_becomes_a_row_of_the_table(photographs, tmp_path):
+    assert len(MINE.splitlines()) <= 8
+    project = photographs
     project.run(config=("config/mine.yaml",))
     results = pl.read_parquet(project.folder / "results/mine/tables/results.parquet")
     rows = results.filter(dataset="mine")
@@ -154,6 +162,22 @@ def test_a_folder_of_photographs_becomes_a_row_of_the_table(finished, tmp_path):
     Image.new("RGB", (32, 32)).save(tmp_path / "photographs" / "n1" / "new.png")
     said = project.run("--dry-run", config=("config/mine.yaml",))
     assert "Checking the images of mine" in said
+
+
+def test_pictures_replaced_under_their_names_are_extracted_again_after_a_run_that_was_cut_off(
+    photographs, tmp_path
+):
+    mine, shots = ("config/mine.yaml",), "results/shots/mine/2shot-seed1.parquet"
+    features = f"results/features/{CLIP}/mine"
+    run = f"{features}/4crops-0.8-1.0/2shot-seed1.parquet"
+    photographs.run(f"{features}/test.parquet", run, config=mine)
+    assert not {job for job in photographs.plan(*mine) if "Extracting" in job and "mine" in job}
+    for path in (tmp_path / "photographs").rglob("*.png"):
+        Image.new("RGB", (40, 40), "red").save(path)
+    photographs.run(shots, config=mine)  # and no further
+    planned = photographs.plan(*mine)
+    assert f"Extracting the features of mine's test images ({CLIP}, test)" in planned
+    assert f"Extracting the features of mine: 2 shots, seed 1 ({CLIP})" in planned
 
 
 def test_changing_one_datasets_file_plans_that_dataset_and_the_tables_alone(changed):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtclip.data.fetch import marker_of, mirror_addresses
+from vtclip.data.walk import walk
 from vtclip.dataset import ArchiveFile, Dataset, read_dataset
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
 
@@ -43,22 +44,17 @@ def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:
 
 
 def list_contents(dataset: Dataset) -> str | None:
-    """A hash of the names, sizes and times in a folder of one's own; None for other layouts."""
+    """A hash of the names, sizes and times in a folder of one's own; None for other layouts.
+
+    Hidden files and those of the system do not count.
+    """
     if dataset.folder is None:
         return None
     digest = hashlib.sha256()
-    for path in sorted(Path(dataset.folder).rglob("*")):
-        digest.update(f"{path}\0{_describe(path)}\n".encode())
+    for entry in walk(dataset.folder):
+        if entry.kind != "hidden":
+            digest.update("\0".join(entry).encode() + b"\n")
     return digest.hexdigest()[:16]
-
-
-def _describe(path: Path) -> str:
-    """Size and time; a link that leads nowhere, or a file that has just gone, has neither."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "gone"
-    return f"{status.st_size}\0{status.st_mtime_ns}"
 
 
 def explain_missing(name: str, dataset: Dataset, mirror: str | None, config: str) -> str | None:

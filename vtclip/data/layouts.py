@@ -2,23 +2,19 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from vtclip.data.folders import ALL, list_images
+from vtclip.data.rows import SPLITS, ManifestError, Row
+
 SCHEMA = pl.Schema(
     {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
 )
-SPLITS = ("train", "val", "test")
-
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-Row = tuple[str, int, str, str]
-
-
-class ManifestError(ValueError):
-    """A split file or a folder of images that is not what the dataset's file promises."""
 
 
 def read_coop_split(path: str | Path) -> pl.DataFrame:
@@ -28,7 +24,8 @@ def read_coop_split(path: str | Path) -> pl.DataFrame:
         image, label, class_name, split; in file order, train, then val, then test.
 
     Raises:
-        ManifestError: the file is missing, is no such JSON, or gives one label two names.
+        ManifestError: the file is missing, is no such JSON, gives one label two names, or names
+            an image outside the dataset's folder.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,9 +39,12 @@ def read_coop_split(path: str | Path) -> pl.DataFrame:
     if not isinstance(content, dict) or set(content) != set(SPLITS):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise ManifestError(f"{path}: expected the keys {', '.join(SPLITS)}, found {found}.")
-    rows = [_read_row(row, split, path) for split in SPLITS for row in content[split]]
+    rows = [
+        _read_row(row, split, path) for split in SPLITS for row in _read_rows(content, split, path)
+    ]
     manifest = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     _check_labels(manifest, path)
+    _check_paths(manifest, path)
     return manifest
 
 
@@ -59,10 +59,11 @@ def read_layout(dataset: Mapping[str, Any], root: str | Path) -> pl.DataFrame:
         image (relative to `root`), label, class_name, split.
 
     Raises:
-        ManifestError: files that are missing or of another form.
+        ManifestError: files that are missing or of another form, or an image outside `root`.
     """
     manifest = LAYOUTS[dataset["layout"]](dataset, Path(root))
     _check_labels(manifest, Path(root))
+    _check_paths(manifest, Path(root))
     return manifest
 
 
@@ -132,32 +133,9 @@ def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
 
 
 def _read_folders(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
-    """A folder of one's own: class folders, below train, val and test folders or without them."""
-    if not root.is_dir():
-        raise ManifestError(f"{root}: there is no such folder.")
-    split_folders = [split for split in SPLITS if (root / split).is_dir()]
-    if not split_folders:
-        rows = list(_list_classes(root, "", dataset["class_names"]))
-        return _split_by_fractions(pl.DataFrame(rows, SCHEMA, orient="row"), dataset["fractions"])
-    if not {"train", "test"} <= set(split_folders):
-        raise ManifestError(f"{root}: expected train and test folders, found {split_folders}.")
-    rows = [
-        row for split in split_folders for row in _list_classes(root, split, dataset["class_names"])
-    ]
-    return pl.DataFrame(rows, SCHEMA, orient="row")
-
-
-def _list_classes(root: Path, split: str, names: Mapping[str, str]) -> Iterator[Row]:
-    """The images of the class folders below `root/split`, sorted."""
-    parts = [path for path in (root / s for s in (SPLITS if split else ("",))) if path.is_dir()]
-    classes = sorted({path.name for part in parts for path in part.iterdir() if path.is_dir()})
-    if len(classes) < 2:
-        raise ManifestError(f"{root / split}: expected two class folders or more, found {classes}.")
-    for label, name in enumerate(classes):
-        for path in sorted((root / split / name).glob("**/*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                image = path.relative_to(root).as_posix()
-                yield image, label, names.get(name, name), split
+    """A folder of one's own: class folders, below split folders or without them."""
+    rows = pl.DataFrame(list_images(root, dataset["class_names"]), SCHEMA, orient="row")
+    return _split_by_fractions(rows, dataset["fractions"]) if rows["split"][0] == ALL else rows
 
 
 def _split_by_fractions(rows: pl.DataFrame, fractions: Mapping[str, Any]) -> pl.DataFrame:
@@ -191,11 +169,27 @@ def _read_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def _read_row(row: Any, split: str, path: Path) -> tuple[str, int, str, str]:
+def _read_rows(content: Mapping[str, Any], split: str, path: Path) -> list[Any]:
+    if not isinstance(content[split], list):
+        raise ManifestError(f"{path}: {split}: expected a list, found {content[split]!r:.100}.")
+    return content[split]
+
+
+def _read_row(row: Any, split: str, path: Path) -> Row:
     match row:
-        case [str() as image, int() as label, str() as class_name]:
+        case [str() as image, int() as label, str() as class_name] if _can_be(
+            image, label, class_name
+        ):
             return image, label, class_name, split
-    raise ManifestError(f"{path}: {split}: expected [image, label, class name], found {row!r}.")
+    raise ManifestError(
+        f"{path}: {split}: expected [image, label, class name], found {row!r:.200}."
+    )
+
+
+def _can_be(image: str, label: int, class_name: str) -> bool:
+    """Whether a table can hold the row: JSON knows halves of letters, and numbers of any size."""
+    halves = re.search(r"[\ud800-\udfff]", image + class_name)
+    return not halves and type(label) is int and 0 <= label < 2**31
 
 
 def _check_labels(manifest: pl.DataFrame, path: Path) -> None:
@@ -204,6 +198,16 @@ def _check_labels(manifest: pl.DataFrame, path: Path) -> None:
     if labels != list(range(len(labels))):
         raise ManifestError(
             f"{path}: expected labels 0, 1, 2, ... with one class name each, found {labels[:20]}."
+        )
+
+
+def _check_paths(manifest: pl.DataFrame, path: Path) -> None:
+    """Refuse images that lie outside the dataset's folder."""
+    outside = manifest.filter(pl.col("image").str.contains(r"^/|(^|/)\.\.(/|$)"))
+    if not outside.is_empty():
+        raise ManifestError(
+            f"{path}: the image '{outside['image'][0]}' would be read outside the dataset's folder."
+            "\n  expected: a path below it, without '..'"
         )
 
 

@@ -1,6 +1,8 @@
 """The manifest: every image of a dataset with its label, class name and split."""
 
 import json
+import logging
+import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,34 +11,52 @@ import polars as pl
 
 from vtclip.data.layouts import SPLITS, ManifestError, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # others call it from here
-from vtclip.files import write_receipt
+from vtclip.files import sha256_of, sha256_of_all, write_receipt
+from vtclip.logs import progress, tell
 from vtclip.parquet import write_parquet
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 3  # equal images in a message
 
 
 def prepare_manifest(
-    dataset: Mapping[str, Any], images: str | Path, destination: str | Path
+    dataset: Mapping[str, Any],
+    images: str | Path,
+    destination: str | Path,
+    *,
+    receipt: str | Path | None = None,
 ) -> pl.DataFrame:
     """Write the manifest of a dataset, once it is seen to be what the dataset's file promises.
 
-    The images that the dataset's file leaves out are named in the file's metadata, as JSON under
-    `left_out`.
+    The file's metadata hold, under `left_out`, the images that the dataset's file leaves out, as
+    JSON; under `images_sha256` a checksum of all the images, so that the manifest is another one
+    when they are; and under `repeated`, for images without a receipt, how many contents stand in
+    several splits or classes.
 
     Args:
         dataset: the dataset's file, as plain values.
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
+        receipt: what says which images were unpacked or drawn; without it they are all read.
 
     Raises:
-        ManifestError: a split file that is missing or of another form, other counts, images that
-            are not there, or a class with none that is not left out.
+        ManifestError: a split file that is missing or of another form, other counts, an image that
+            comes twice, images that are not there, or a class with none that is not left out.
     """
     manifest = read_layout(dataset, images)
     if dataset["counts"] is not None:
         _check_counts(manifest, dataset["counts"], Path(images))
     left_out = list(dataset.get("leave_out", []))
     manifest = _leave_out(manifest, left_out, Path(images))
+    _check_repeats(manifest, Path(images))
     _check_images(manifest, Path(images))
-    write_parquet(destination, manifest, {b"left_out": json.dumps(left_out).encode()})
+    metadata = {"left_out": json.dumps(left_out)}
+    if receipt is None:
+        metadata |= _read_images(manifest, Path(images))
+    else:
+        metadata["images_sha256"] = _read_checksum(Path(receipt))
+    write_parquet(destination, manifest, {k.encode(): v.encode() for k, v in metadata.items()})
     write_receipt(destination)
     return manifest
 
@@ -73,3 +93,53 @@ def _check_images(manifest: pl.DataFrame, images: Path) -> None:
         raise ManifestError(
             f"{images}: {len(missing)} of {manifest.height} images of the split are missing:{shown}"
         )
+
+
+def _check_repeats(manifest: pl.DataFrame, images: Path) -> None:
+    """Refuse an image that stands in two rows: in two splits, in one, or under two labels."""
+    seen: dict[str, int] = {}
+    for row, image in enumerate(manifest["image"]):
+        first = seen.setdefault(posixpath.normpath(image), row)
+        if first != row:
+            places = (manifest.row(number, named=True) for number in (first, row))
+            one, other = (
+                f"{found['split']} as '{found['class_name']}' ({found['label']})"
+                for found in places
+            )
+            raise ManifestError(
+                f"{images}: the image '{image}' comes twice.\n"
+                f"  found:    in {one}, and in {other}\n"
+                "  expected: each image once; take it out of the split in one place"
+            )
+
+
+def _read_images(manifest: pl.DataFrame, images: Path) -> dict[str, str]:
+    """What the metadata tell of the images' contents; equal ones are told on the terminal."""
+    names = progress(manifest["image"], what="images read", total=manifest.height)
+    read = manifest.with_columns(sha256=pl.Series([sha256_of(images / name) for name in names]))
+    place = pl.format("{} ({}, {})", "image", "split", "class_name")
+    repeated = (
+        read.filter(pl.struct("split", "label").n_unique().over("sha256") > 1)
+        .group_by("sha256", maintain_order=True)
+        .agg(place)["image"]
+        .list.join(" = ")
+        .to_list()
+    )
+    if repeated:
+        tell(
+            f"{images}: {len(repeated)} images stand in several splits or classes under several "
+            "names, with the same content:" + "".join(f"\n  {found}" for found in repeated[:SHOWN])
+        )
+        logger.info("All of them:\n  %s", "\n  ".join(repeated))
+    checksums = dict(read.select("image", "sha256").iter_rows())
+    return {"images_sha256": sha256_of_all(checksums), "repeated": str(len(repeated))}
+
+
+def _read_checksum(receipt: Path) -> str:
+    """The checksum of all images, as their receipt tells it."""
+    try:
+        return json.loads(receipt.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ManifestError(
+            f"{receipt}: not readable, or without the images' sha256. Delete it and run again."
+        ) from None

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
-from vtclip.files import check_receipt
 from vtclip.parquet import opening, read_parquet, write_parquet
 
 VAL_SHOTS = 4  # CoOp never takes more than four validation images a class.
-MANIFEST = "manifest"  # in a file's metadata, the SHA-256 of the manifest that shots were taken of
+IMAGES = b"images_sha256"  # in a file's metadata, the checksum of the images behind it
 
 
 def write_shots(
@@ -17,21 +16,19 @@ def write_shots(
 ) -> pl.DataFrame:
     """Sample from a manifest, and write the sample.
 
+    The sample is another one when the images are, though their names may stay: their checksum goes
+    on into its metadata.
+
     Args:
         manifest: the dataset's manifest.
         destination: the Parquet file to write.
         shots, seed: as for `sample_shots`.
     """
+    with opening(manifest) as file:
+        images = (file.schema_arrow.metadata or {}).get(IMAGES)
     sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed)
-    write_parquet(destination, sample, {MANIFEST.encode(): check_receipt(manifest).encode()})
+    write_parquet(destination, sample, None if images is None else {IMAGES: images})
     return sample
-
-
-def read_manifest_of(shots: str | Path) -> dict[str, str]:
-    """The checksum of the manifest that shots were taken of, under `MANIFEST`, if it is known."""
-    with opening(shots) as file:
-        found = (file.schema_arrow.metadata or {}).get(MANIFEST.encode())
-    return {} if found is None else {MANIFEST: found.decode()}
 
 
 def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFrame:

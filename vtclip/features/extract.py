@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 import torch
 
-from vtclip.data.shots import read_manifest_of
 from vtclip.features.backbone import Backbone
 from vtclip.features.loading import (
     ExtractionError,
@@ -21,7 +20,7 @@ from vtclip.features.loading import (
 from vtclip.features.store import writing_features
 from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
-from vtclip.files import check_receipt, write_receipt
+from vtclip.files import write_receipt
 from vtclip.logs import progress
 from vtclip.parquet import read_parquet
 
@@ -42,10 +41,7 @@ def extract_texts(
     classes = read_parquet(manifest, "label", "class_name").unique().sort("label")
     names = classes["class_name"].to_list()
     texts = backbone.encode_classes(names, templates)
-    metadata = describe(backbone) | {
-        "templates": list(templates),
-        "manifest": check_receipt(manifest),
-    }
+    metadata = describe(backbone) | {"templates": list(templates)}
     write_texts(destination, names, texts, metadata)
     write_receipt(destination)
 
@@ -87,8 +83,7 @@ def extract_shots(
     train = rows.filter(split="train").join(views, how="cross", maintain_order="left_right")
     val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
     look = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
-    metadata: dict[str, Any] = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
-    metadata |= read_manifest_of(shots)
+    metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
     _extract(backbone, pl.concat([train, val]), look, images, destination, metadata,
              batch_size=batch_size, workers=workers)  # fmt: skip
 
@@ -118,7 +113,7 @@ def extract_test(
         ExtractionError: images that cannot be read, all of them named.
     """
     rows = read_parquet(manifest).filter(split="test").with_columns(view=pl.lit(0, pl.Int64))
-    metadata = {"shard": list(shard), "manifest": check_receipt(manifest)}
+    metadata = {"shard": list(shard)}
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
     look = Views(backbone.preprocess, backbone.image_size, scale=(1.0, 1.0), flip=False, seed=0)
     _extract(backbone, rows[start:end], look, images, destination, metadata,

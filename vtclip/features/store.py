@@ -34,7 +34,7 @@ ROW_COLUMNS = ("image", "label", "split", "view")
 # What must be the same in files that are used together.
 ORIGIN = (
     "backbone", "pretrained", "weights_sha256", "precision", "spatial", "image_size", "tokens",
-    "dim", "width", "manifest",
+    "dim", "width",
 )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vtclip.architecture import check_weights, read_architecture, read_shape
+from vtclip.data.folders import check_folder
+from vtclip.data.rows import ManifestError
 from vtclip.dataset import Dataset, read_dataset
 from vtclip.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
 from vtclip.methods import METHODS, check_methods, check_spatial
@@ -65,7 +67,7 @@ def check_datasets(names: Sequence[str]) -> dict[str, Dataset]:
 
     Raises:
         ConfigError: a dataset that is not known, a file with a wrong key, or a folder of one's own
-            that is not there.
+            that is not there, has less than two class folders, or could be read in two ways.
     """
     datasets = {name: read_dataset(name) for name in names}
     for name, dataset in datasets.items():
@@ -75,6 +77,9 @@ def check_datasets(names: Sequence[str]) -> dict[str, Dataset]:
                 f"  found:    folder: {dataset.folder}\n"
                 "  expected: a folder of class folders, seen from the working directory"
             )
+        if dataset.folder is not None and dataset.layout == "folders":
+            with _named(f"config/datasets/{name}.yaml: folder"):
+                check_folder(dataset.folder, dataset.class_names)
     return datasets
 
 
@@ -95,5 +100,5 @@ def _named(source: str) -> Iterator[None]:
     """Put the place of a setting before an error about it."""
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, ManifestError) as error:
         raise ConfigError(f"{source}: {error}") from None

@@ -5,4 +5,9 @@ from vtclip.jobs import job
 with job(snakemake.log[0]):
     from vtclip.data.manifest import prepare_manifest
 
-    prepare_manifest(snakemake.params.dataset, snakemake.params.images, snakemake.output.manifest)
+    prepare_manifest(
+        snakemake.params.dataset,
+        snakemake.params.images,
+        snakemake.output.manifest,
+        receipt=next(iter(snakemake.input), None),
+    )

@@ -1,0 +1,205 @@
+"""A folder of one's own: class folders, alone or inside split folders, as people really have them.
+
+Nothing is guessed. What could be read in two ways is refused, and what is not used is told.
+`check_folder` opens no file and looks into no class folder, so that the plan can ask it.
+"""
+
+import difflib
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from vtclip.data.rows import SPLITS, ManifestError, Row
+from vtclip.data.walk import list_folders, walk
+from vtclip.logs import tell
+
+logger = logging.getLogger(__name__)
+
+NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+Place = tuple[int, str, str]  # label, class name, split
+ALL = ""  # the split of class folders that are in no split folder
+SHOWN = 5  # names in a message
+
+
+def find_splits(root: str | Path) -> dict[str, str]:
+    """The split folders in a folder of one's own, by split; none where it holds class folders.
+
+    Raises:
+        ManifestError: folders that could be read in two ways, or train or test alone.
+    """
+    folders = list_folders(root)
+    named = [folder for folder in folders if folder.lower() in NAMES]
+    if not named:
+        return {}
+    beside = [f for f in folders if f not in named and _holds_pictures(Path(root, f))]
+    if beside:
+        raise ManifestError(
+            f"{root}: folders of splits ({_short(named)}) stand beside other folders of images "
+            f"({_short(beside)}).\n"
+            "  expected: class folders alone, or train, val and test folders that hold them\n"
+            "  Move away what does not belong. A class that is called as a split is needs a folder "
+            "of another name; `class_names` gives it its own."
+        )
+    found: dict[str, list[str]] = {}
+    for folder in named:
+        found.setdefault(NAMES[folder.lower()], []).append(folder)
+    for split, twins in found.items():
+        if len(twins) > 1:
+            raise ManifestError(
+                f"{root}: {len(twins)} folders for one split, {split}: {_short(twins)}.\n"
+                "  expected: one; move the others away, or their images into it"
+            )
+    if not {"train", "test"} <= set(found):
+        raise ManifestError(
+            f"{root}: expected a train and a test folder, found {_short(named)}.\n"
+            "  Without split folders, class folders are split by `fractions`."
+        )
+    return {split: found[split][0] for split in SPLITS if split in found}
+
+
+def find_classes(
+    root: str | Path, splits: Mapping[str, str], class_names: Collection[str]
+) -> list[str]:
+    """The names of the class folders, sorted: a class is its place in them.
+
+    Args:
+        root: the folder.
+        splits: its split folders, by split.
+        class_names: the folders that the dataset's file gives another name.
+
+    Raises:
+        ManifestError: fewer than two class folders, or one in `class_names` that is not there.
+    """
+    parents = [Path(root, folder) for folder in splits.values() or (ALL,)]
+    classes = sorted({name for parent in parents for name in list_folders(parent)})
+    if len(classes) < 2:
+        raise ManifestError(
+            f"{', '.join(map(str, parents))}: expected two class folders or more, "
+            f"found {_short(classes) or 'none'}."
+        )
+    for name in class_names:
+        if name not in classes:
+            close = difflib.get_close_matches(name, classes, n=1)
+            raise ManifestError(
+                f"{root}: class_names: there is no class folder '{name}'; "
+                f"found: {_short(classes, 20)}." + (f" Did you mean '{close[0]}'?" if close else "")
+            )
+    return classes
+
+
+def check_folder(root: str | Path, class_names: Collection[str]) -> None:
+    """Refuse what the names of the folders alone show to be wrong.
+
+    Raises:
+        ManifestError: as of `find_splits` and `find_classes`.
+    """
+    find_classes(root, find_splits(root), class_names)
+
+
+def list_images(root: str | Path, class_names: Mapping[str, str]) -> list[Row]:
+    """The images of a folder of one's own; their split is "" where there are no split folders.
+
+    What is passed over is counted on the terminal, and named in the log.
+
+    Args:
+        root: the folder.
+        class_names: class folder -> the class's name, where it is another.
+
+    Returns:
+        Train, then val, then test; classes in order; images of a class sorted by path.
+
+    Raises:
+        ManifestError: there is no such folder, it could be read in two ways, or a class has no
+            image for training or for testing.
+    """
+    if not Path(root).is_dir():
+        raise ManifestError(f"{root}: there is no such folder.")
+    splits = find_splits(root)
+    classes = find_classes(root, splits, class_names)
+    places = {
+        PurePosixPath(folder, name).as_posix(): (label, class_names.get(name, name), split)
+        for split, folder in (splits or {ALL: ""}).items()
+        for label, name in enumerate(classes)
+    }
+    images, folders = _collect(Path(root), places, depth=2 if splits else 1)
+    if not splits:
+        _refuse_inner_splits(root, folders)
+    _check_parts(root, places, images)
+    return [
+        (image, *place)
+        for path, place in places.items()
+        for image in sorted(images[path], key=lambda image: image.split("/"))
+    ]
+
+
+def _collect(
+    root: Path, places: Collection[str], *, depth: int
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The images of each class folder, at this depth, and all folders; the rest is told."""
+    from vtclip.features.pictures import is_picture  # with Pillow, which the plan does without
+
+    images: dict[str, list[str]] = {path: [] for path in places}
+    folders, unused = [], []
+    for entry in walk(root):
+        place = "/".join(entry.path.split("/")[:depth])
+        if entry.kind == "hidden":
+            logger.info("Hidden, or of the system: %s", entry.path)
+        elif entry.kind == "passed over":
+            unused.append(f"{entry.path} ({entry.note})")
+        elif entry.kind == "folder":
+            folders.append(entry.path)
+        elif place not in places:
+            unused.append(f"{entry.path} (in no class folder)")
+        elif not is_picture(root / entry.path):
+            unused.append(f"{entry.path} (no picture that Pillow knows)")
+        else:
+            images[place].append(entry.path)
+    if unused:
+        tell(f"{root}: {len(unused)} passed over: {_short(unused)}.")
+        logger.info("Passed over:\n  %s", "\n  ".join(unused))
+    return images, folders
+
+
+def _refuse_inner_splits(root: str | Path, folders: Iterable[str]) -> None:
+    """Refuse class folders that hold split folders: their images would be mixed."""
+    inner: dict[str, set[str]] = {}
+    for name, *rest in (folder.split("/") for folder in folders):
+        if len(rest) == 1 and rest[0].lower() in NAMES:
+            inner.setdefault(name, set()).add(NAMES[rest[0].lower()])
+    mixed = [name for name, splits in inner.items() if {"train", "test"} <= splits]
+    if mixed:
+        raise ManifestError(
+            f"{root}: class folders that hold train and test folders: {_short(mixed)}.\n"
+            "  expected: train and test folders that hold the class folders"
+        )
+
+
+def _check_parts(
+    root: str | Path, places: Mapping[str, Place], images: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse a class without images to train or to test with; tell of one without others."""
+    empty = [path for path, (*_, split) in places.items() if not images[path] and split != "val"]
+    if empty:
+        raise ManifestError(
+            f"{root}: class folders without an image: {_short(empty, 10)}.\n"
+            "  Put images there, or move the class away. One class has one name, to the letter, in "
+            "all split folders."
+        )
+    unseen = [path for path, (*_, split) in places.items() if not images[path] and split == "val"]
+    if unseen:
+        tell(f"{root}: class folders without a validation image: {_short(unseen)}.")
+
+
+def _holds_pictures(folder: Path) -> bool:
+    from vtclip.features.pictures import has_suffix
+
+    return any(entry.kind == "file" and has_suffix(entry.path) for entry in walk(folder))
+
+
+def _short(names: Sequence[str], limit: int = SHOWN) -> str:
+    """The first names, and how many there are beyond them."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
