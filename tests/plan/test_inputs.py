@@ -56,6 +56,15 @@ def test_a_link_to_what_the_workflow_writes(demo, touch, here):
     assert "found:    link.safetensors" in refused(demo, backbone=OPENAI, backbones=[mine])
 
 
+def test_weights_named_by_the_folder_that_resources_is_a_link_to(demo, here):
+    (here / "disk" / "backbones").mkdir(parents=True)
+    (here / "resources").symlink_to("disk")
+    path = here / "disk/backbones/RN50-quickgelu-openai.safetensors"
+    path.write_text("mine")
+    mine = {"name": "RN50-quickgelu", "pretrained": str(path)}
+    assert f"found:    {path}" in refused(demo, backbone=OPENAI, backbones=[mine])
+
+
 def test_weights_beside_those_that_the_workflow_writes_are_accepted(demo, touch):
     path = touch("resources/backbones/RN50-quickgelu.safetensors")
     plan = planned(demo, backbone={"name": "RN50-quickgelu", "pretrained": path})
