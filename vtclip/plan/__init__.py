@@ -22,6 +22,7 @@ from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant, list_variants
 from vtclip.plan.checks import check_datasets, read_checked
 from vtclip.plan.heads import MethodJob, PlotAttention, PredictTest, TrainHead
+from vtclip.plan.inputs import check_inputs
 from vtclip.plan.jobs import ExtractShots, ExtractTest, ExtractTexts
 from vtclip.plan.materials import Materials
 from vtclip.settings import ConfigError
@@ -70,7 +71,7 @@ class Plan(Materials):
             for spatial in [None, *dict.fromkeys(variant.spatial for variant in variants)]
             for backbone in (_with(found, spatial) for found in experiment.all_backbones)
         }
-        return cls(
+        plan = cls(
             experiment,
             ExperimentPaths(experiment.name),
             {name: dataset for name, dataset in described.items() if name not in missing},
@@ -80,6 +81,8 @@ class Plan(Materials):
             backbones,
             {folder: read_shape(backbone) for folder, backbone in backbones.items()},
         )
+        check_inputs(plan, source=source)
+        return plan
 
     def targets(self) -> list[str]:
         """Everything that the experiment makes, for the rule `all`."""
