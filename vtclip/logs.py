@@ -1,6 +1,8 @@
 """What a job says: everything into its log, an error also, in short, to the person who waits."""
 
+import faulthandler
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -14,23 +16,50 @@ TOLD = logging.getLogger(f"{__name__}.told")
 
 Item = TypeVar("Item")
 
+# How the system's loader, PyTorch and the system itself say that there is no memory left.
+NO_MEMORY = ("failed to map segment", "can't allocate memory", "Cannot allocate memory")
+
 
 @contextmanager
 def job_log(path: str | Path) -> Iterator[None]:
-    """Send a job's output to its log file, and name log and reason on the terminal if it fails."""
+    """Send a job's output to its log file, and name log and reason on the terminal if it fails.
+
+    What libraries and other processes write goes there too, and where a job dies of a signal, the
+    place in the code.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", buffering=1) as log, _telling(sys.__stderr__):
+    with (
+        path.open("w", encoding="utf-8", buffering=1) as log,
+        _redirected(log) as terminal,
+        _telling(terminal),
+    ):
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-        with redirect_stdout(log), redirect_stderr(log):
-            try:
-                yield
-            except Exception as error:
-                traceback.print_exc()
-                _tell(sys.__stderr__, path, error)
-                raise SystemExit(1) from None
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            _tell(terminal, path, error)
+            raise SystemExit(1) from None
+
+
+@contextmanager
+def _redirected(log: TextIO) -> Iterator[TextIO]:
+    """Send all output of this process to a log; gives the terminal."""
+    saved = {number: os.dup(number) for number in (1, 2)}
+    for number in saved:
+        os.dup2(log.fileno(), number)
+    faulthandler.enable(log)
+    try:
+        with redirect_stdout(log), redirect_stderr(log), open(saved[2], "w", closefd=False) as end:
+            yield end
+    finally:
+        faulthandler.disable()
+        for number, terminal in saved.items():
+            os.dup2(terminal, number)
+            os.close(terminal)
 
 
 def progress(items: Iterable[Item], *, what: str, total: int | None = None) -> Iterator[Item]:
@@ -68,6 +97,8 @@ def _telling(terminal: TextIO | None) -> Iterator[None]:
         TOLD.removeHandler(handler)
 
 
-def _tell(terminal: TextIO | None, log: Path, error: Exception) -> None:
-    if terminal is not None:
-        print(f"\n{type(error).__name__}: {error}\n(the whole story: {log})\n", file=terminal)
+def _tell(terminal: TextIO, log: Path, error: Exception) -> None:
+    hint = ""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+        hint = "Out of memory: run fewer jobs at a time (--cores), or let a job have more.\n"
+    print(f"\n{type(error).__name__}: {error}\n{hint}(the whole story: {log})\n", file=terminal)

@@ -218,15 +218,16 @@ def test_a_redirect_in_circles_goes_on_to_the_next_address(fetch, server, archiv
     assert archive.read_bytes() == CONTENT
 
 
-def test_a_redirect_to_what_is_no_web_address_is_a_verdict_at_once(fetch, server, archive):
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://host/file", "data:,x"])
+def test_a_redirect_to_what_is_no_web_address_is_a_verdict_at_once(fetch, server, archive, address):
     def redirect(handler, _):
         handler.send_response(302)
-        handler.send_header("Location", "file:///etc/passwd")
+        handler.send_header("Location", address)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
     server.behaviours["/moved"] = redirect
-    with pytest.raises(FetchError, match="/moved: .*'file://'"):
+    with pytest.raises(FetchError, match="/moved: "):
         fetch("/moved")
     assert len(server.requests) == 1
     assert marker_of(archive).exists()
@@ -303,6 +304,11 @@ def stay_silent(server, monkeypatch):
     return server.address("/silent")
 
 
+def ask_for_a_login_to_the_network(server, monkeypatch):
+    server.behaviours["/login"] = lambda handler, _: handler.send_error(511)
+    return server.address("/login")
+
+
 def be_busy(server, monkeypatch):
     server.behaviours["/busy"] = lambda handler, _: handler.send_error(503)
     return server.address("/busy")
@@ -322,7 +328,7 @@ def fail_on_drive(server, monkeypatch):
     "trouble",
     [
         refuse_connections, drop_connections, break_off_each_time, stay_silent, be_busy,
-        fail_on_drive,
+        ask_for_a_login_to_the_network, fail_on_drive,
     ],
 )  # fmt: skip
 def test_no_connection_is_no_verdict_on_the_archive(fetch, server, archive, monkeypatch, trouble):

@@ -96,7 +96,14 @@ def training_heads(folder):
 
 
 def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(changed, finished):
-    """Kills Snakemake and all its jobs, then starts the command behind `make demo`."""
+    """Kills Snakemake, then its orphaned job; each time starts the command behind `make demo`."""
+
+    def demo():
+        return subprocess.run(
+            [sys.executable, "-m", "vtclip.demo"], cwd=changed.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+
     for head in (changed.folder / "results/demo/heads").glob("*/letters/vt_clip/1shot*/head.*"):
         head.unlink()
     run = subprocess.Popen(
@@ -109,13 +116,18 @@ def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(chang
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(1.5)
-    os.killpg(run.pid, signal.SIGKILL)
+    while not (orphans := list(training_heads(changed.folder))):
+        time.sleep(0.1)
+    for orphan in orphans:
+        orphan.suspend()
+    run.kill()
     run.wait()
+    refused = demo()
+    assert refused.returncode == 1, refused.stdout[-5000:]
+    assert all(str(orphan.pid) in refused.stdout for orphan in orphans)
+    os.killpg(run.pid, signal.SIGKILL)
     assert any((changed.folder / ".snakemake" / "locks").iterdir())
-    again = subprocess.run(
-        [sys.executable, "-m", "vtclip.demo"], cwd=changed.folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
+    again = demo()
     assert again.returncode == 0, again.stdout[-5000:]
     assert "going on where it stopped" in again.stdout
     assert 1 <= len(re.findall(r"^ *Job \d+: Training", again.stdout, re.MULTILINE)) <= 3

@@ -19,7 +19,8 @@ PAUSE = 1.0  # seconds before the second try, doubled before each further one
 LONGEST_PAUSE = 60.0  # seconds, also where a server's Retry-After asks for more
 TIMEOUT = httpx.Timeout(30.0)  # seconds without a single byte
 DRIVE = "gdrive:"  # an address of this form is a file's id on Google Drive
-BUSY = {429, 500, 502, 503, 504}  # statuses that may pass
+# Statuses that may pass, or that a proxy or a network gives which wants a login itself.
+BUSY = {407, 408, 425, 429, 500, 502, 503, 504, 511}
 # Requests that can never be answered, among httpx's many that may be another time.
 HOPELESS = (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL)
 

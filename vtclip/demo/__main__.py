@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,15 +17,24 @@ def run_demo(arguments: list[str]) -> int:
     """Run Snakemake on the embedded experiment, and print its table.
 
     A run that was killed leaves Snakemake's lock on the folder; it is taken away, unless a
-    Snakemake is still at work here.
+    Snakemake is still at work here, or a job that has outlived its own.
 
     Args:
         arguments: more arguments for Snakemake.
 
     Returns:
-        Its exit status.
+        Its exit status; 1 where something is at work.
     """
-    if any(Path(".snakemake/locks").glob("*")) and not _is_at_work(Path.cwd()):
+    # What was just killed may still be about to end.
+    _, at_work = psutil.wait_procs(list(_find_at_work(Path.cwd())), timeout=2)
+    if at_work:
+        pids = " ".join(str(process.pid) for process in at_work)
+        print(
+            f"Something is still at work in this folder: process {pids}.\n"
+            f"Wait until it has ended, or end it with `kill {pids}`. Then run this again."
+        )
+        return 1
+    if any(Path(".snakemake/locks").glob("*")):
         print("A run was killed here; going on where it stopped.", flush=True)
         subprocess.run([*SNAKEMAKE, "--unlock", "--quiet"], check=True)
     # Without hooks: Snakemake's own prints the table only where there was something to do.
@@ -37,16 +47,19 @@ def run_demo(arguments: list[str]) -> int:
     return status
 
 
-def _is_at_work(folder: Path) -> bool:
-    """Whether a Snakemake runs in this folder."""
-    for process in psutil.process_iter():
+def _find_at_work(folder: Path) -> Iterator[psutil.Process]:
+    """The Snakemakes in this folder, and the jobs, also those whose Snakemake is gone."""
+    mine = psutil.Process()
+    callers = {mine, *mine.parents()}
+    for process in set(psutil.process_iter()) - callers:
         try:
-            names = [Path(part).name for part in process.cmdline()[:3]]
-            if "snakemake" in names and Path(process.cwd()) == folder:
-                return True
+            command = process.cmdline()
+            is_job = any(f"{folder}/.snakemake/scripts/" in part for part in command)
+            is_snakemake = "snakemake" in [Path(part).name for part in command[:3]]
+            if is_job or (is_snakemake and Path(process.cwd()) == folder):
+                yield process
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue  # it has ended, or it is somebody else's
-    return False
 
 
 if __name__ == "__main__":
