@@ -39,7 +39,7 @@ def test_a_wrong_value_is_shown_with_what_is_expected_and_the_lines_to_write(con
     message = refused(config)
     assert "seeds.1" in message
     assert "found:    1: two" in message
-    assert "expected: whole numbers, 0 or more, each once" in message
+    assert "expected: whole numbers, 0 to 2147483647, each once" in message
     assert "seeds: [1, 2, 3]" in message
 
 
