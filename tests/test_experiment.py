@@ -1,3 +1,5 @@
+import json
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -192,3 +194,12 @@ def test_the_configuration_that_is_saved_reads_as_it_was(config, tmp_path):
     config["mirror"] = "/data/Käthe"
     save_config(config, tmp_path / "results" / "config.yaml")
     assert yaml.safe_load((tmp_path / "results" / "config.yaml").read_text("utf-8")) == config
+
+
+def test_a_configuration_in_json_is_saved_too(config, tmp_path):
+    """Snakemake reads JSON into ordered mappings."""
+    config["methods"]["vt_clip"]["epochs"] = {"1": 50}  # JSON has no other keys
+    ordered = json.loads(json.dumps(config), object_pairs_hook=OrderedDict)
+    save_config(ordered, tmp_path / "config.yaml")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
+    assert read_experiment(ordered, source="demo.json").name == "demo"

@@ -9,6 +9,8 @@ from vtclip.paths import DATASETS, PROJECT
 from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, unknown
 from vtclip.yaml_text import read_yaml
 
+MEAN = "mean"  # as tables call the mean over datasets: no dataset may be called so
+
 
 class Counts(Settings):
     """How many images a split holds, and how many classes there are."""

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from vtclip.experiment import Ablation, Experiment, SpatialKind
 from vtclip.methods import METHODS
-from vtclip.plan.checks import check_method
+from vtclip.plan.checks import check_length, check_method
 from vtclip.settings import ConfigError, Settings, check
 from vtclip.yaml_text import inline, shorten
 
@@ -78,6 +78,7 @@ def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
         with _writing_lists():
             variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
         _refuse_twice(variant, variants[1:], f"{source}.{place}")
+        check_length(variant.name, source=f"{source}.{place}", cure="vary fewer settings at a time")
         variants.append(variant)
     if all(variant.as_configured for variant in variants):
         raise ConfigError(
@@ -147,8 +148,9 @@ def _check_part(wanted: list[Any], known: list[Any], key: str, source: str) -> N
         if value not in known:
             names = ", ".join(str(name) for name in known)
             raise ConfigError(
-                f"{source}: {key}: the experiment has no {value!r}.\n  found:    {value!r}\n"
-                f"  expected: some of {names}\n"
+                f"{source}: {key}: the experiment has no {inline(value)}.\n"
+                f"  found:    {shorten(value)}\n"
+                f"  expected: some of {names}"
             )
 
 

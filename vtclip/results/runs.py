@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-MEAN = "mean"  # the row over all datasets, in the dataset column
+from vtclip.dataset import MEAN as MEAN  # the row over all datasets, in the dataset column
+
 ROW = ["backbone", "dataset", "method"]
 
 
