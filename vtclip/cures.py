@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from vtclip.yaml_text import inline, shorten
 
@@ -38,7 +37,7 @@ class _Place(NamedTuple):
 
 
 def explain(
-    model: type[BaseModel], errors: Iterable[ErrorDetails], values: Any, source: str
+    model: type[BaseModel], errors: Iterable[Mapping[str, Any]], values: Any, source: str
 ) -> str:
     """A paragraph for each wrong key.
 
@@ -51,7 +50,7 @@ def explain(
     return "\n".join(_explain(model, problem, source) for problem in _gather(errors, values))
 
 
-def _gather(errors: Iterable[ErrorDetails], values: Any) -> list[_Problem]:
+def _gather(errors: Iterable[Mapping[str, Any]], values: Any) -> list[_Problem]:
     """The problems, each place once: a value of two types has an error for each of them."""
     found: dict[Location, list[_Problem]] = {}
     for error in errors:
@@ -65,7 +64,7 @@ def _gather(errors: Iterable[ErrorDetails], values: Any) -> list[_Problem]:
     ]
 
 
-def _read(error: ErrorDetails, values: Any) -> _Problem:
+def _read(error: Mapping[str, Any], values: Any) -> _Problem:
     """An error of pydantic's, by the way through the values: it also names the types it has tried.
 
     Of a wrong key the value beside it is what was found.
