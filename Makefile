@@ -1,12 +1,15 @@
 # make demo   the embedded experiment: no download, no GPU, no account
 # make test   every check and every test
 # make test-slurm   the embedded experiment on a Slurm of its own; takes root and Slurm's packages
-# Both make .venv first. Another Python: make demo PYTHON=python3.12
+# make test-faults   the long campaign of faults: hours
+# make constraints   takes the newest versions into constraints.txt; then `make test` tries them
+# All make .venv first. Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo test test-slurm check clean
+.PHONY: demo test test-slurm test-faults check constraints clean
 
 demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
@@ -17,6 +20,9 @@ test: check
 test-slurm: .venv/installed-for-slurm
 	$(BIN)/python -m pytest -m slurm tests/workflow/slurm
 
+test-faults: .venv/installed-for-tests
+	$(BIN)/python -m pytest -m faults
+
 check: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,19 +30,28 @@ check: .venv/installed-for-tests
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("vtclip needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another one: make demo PYTHON=python3.12" % v[:2])'
 	test -d .venv || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) .
 	@touch $@
 
 .venv/installed-for-tests: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(INSTALL) '.[test]'
 	@touch $@
 
 .venv/installed-for-slurm: .venv/installed-for-tests
-	$(BIN)/python -m pip install --quiet --editable '.[test,slurm]'
+	$(INSTALL) '.[test,slurm]'
 	@touch $@
 
+constraints:
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --editable '.[test,slurm]'
+	head -n 1 constraints.txt > constraints.new
+	.venv-newest/bin/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools >> constraints.new
+	mv constraints.new constraints.txt
+	rm -rf .venv-newest
+
 clean:
-	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-newest .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

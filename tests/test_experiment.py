@@ -1,3 +1,5 @@
+import json
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,7 @@ def test_a_wrong_value_is_shown_with_what_is_expected_and_the_lines_to_write(con
     message = refused(config)
     assert "seeds.1" in message
     assert "found:    1: two" in message
-    assert "expected: whole numbers, 0 or more, each once" in message
+    assert "expected: whole numbers, 0 to 2147483647, each once" in message
     assert "seeds: [1, 2, 3]" in message
 
 
@@ -192,3 +194,12 @@ def test_the_configuration_that_is_saved_reads_as_it_was(config, tmp_path):
     config["mirror"] = "/data/Käthe"
     save_config(config, tmp_path / "results" / "config.yaml")
     assert yaml.safe_load((tmp_path / "results" / "config.yaml").read_text("utf-8")) == config
+
+
+def test_a_configuration_in_json_is_saved_too(config, tmp_path):
+    """Snakemake reads JSON into ordered mappings."""
+    config["methods"]["vt_clip"]["epochs"] = {"1": 50}  # JSON has no other keys
+    ordered = json.loads(json.dumps(config), object_pairs_hook=OrderedDict)
+    save_config(ordered, tmp_path / "config.yaml")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
+    assert read_experiment(ordered, source="demo.json").name == "demo"

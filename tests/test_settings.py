@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import Field, ValidationError
 
-from vtclip.settings import ConfigError, Settings, check, misfit
+from vtclip.settings import ConfigError, PathText, Settings, check, misfit
 
 
 class Parent(Settings):
@@ -105,3 +105,57 @@ def test_a_misfit_names_found_expected_and_what_to_write_as_yaml_and_no_file():
         "words: too many.", "  found:    words: 'a: b'", "  expected: fewer", "  write:",
         "    words: a",
     ]  # fmt: skip
+
+
+class Inner(Settings):
+    rate: float = Field(default=0.1, description="a share", examples=[0.1])
+
+
+class Outer(Settings):
+    names: dict[str, str] = Field(default={}, description="name -> text", examples=[{"n1": "cat"}])
+    epochs: int | dict[int, int] = Field(default=1, description="epochs", examples=[{1: 50}])
+    tried: dict[str, list[int]] = Field(default={}, examples=[{"rate": [1, 2]}])
+    several: list[Inner] = Field(default=[], examples=[[{"rate": 0.1}]])
+    file: PathText | None = Field(default=None, description="a file", examples=["a.pt"])
+    rate: float = Field(default=0.1, examples=[0.1])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"names": {"n2": 5}}, ["names.n2", "found:    n2: 5", "    names: {n2: '5'}"]),
+        ({"names": {"n2": None}}, ["names.n2", "found:    n2: null", "    names: {n2: cat}"]),
+        ({"names": {7: "dog"}}, ["names.7: the key", "found:    7: dog", "    names: {'7': dog}"]),
+        ({"names": {"rate": [1]}}, ["names.rate", "expected: name -> text", "{rate: cat}"]),
+        ({"names": 5}, ["names", "found:    names: 5", "    names: {n1: cat}"]),
+        ({"epochs": {3: "x"}}, ["epochs.3", "found:    3: x", "    epochs: {3: 50}"]),
+        ({"epochs": "x"}, ["epochs: ", "integer", ", or a valid dict", "    epochs: {1: 50}"]),
+        ({"tried": {"size": 3}}, ["tried.size", "found:    size: 3", "    tried: {size: [3]}"]),
+        (
+            {"several": [{}, {"rate": "x"}]},
+            ["several.1.rate", "found:    rate: x", "    rate: 0.1"],
+        ),
+        ({"several": [3]}, ["several.0", "found:    0: 3", "    several: [{rate: 0.1}]"]),
+        ({"several": {"a": 1}}, ["several", "found:    several: {a: 1}", "several: [{rate: 0.1}]"]),
+        ({3: 4}, ["3: ", "should be strings", "found:    3: 4"]),
+    ],
+)
+def test_a_wrong_value_inside_a_mapping_is_told_with_the_users_own_key(values, said):
+    with pytest.raises(ConfigError) as error:
+        check(Outer, values, source="mine.yaml")
+    message = str(error.value)
+    assert message.count("mine.yaml: ") == 1, message
+    for part in said:
+        assert part in message
+
+
+@pytest.mark.parametrize("path", ["n" * 256, "a/" + "é" * 128, "a/" * 2500, "a\0b"])
+def test_a_path_that_no_file_can_have_is_refused_by_its_key(path):
+    with pytest.raises(ConfigError, match=r"(?s)mine.yaml: file: no file can be called so.*write:"):
+        check(Outer, {"file": path}, source="mine.yaml")
+    assert check(Outer, {"file": "a/" * 20 + "n" * 255}, source="").file is not None
+
+
+def test_a_whole_number_that_no_machine_word_holds_is_refused():
+    with pytest.raises(ConfigError, match=r"needed: Input should be 9223372036854775807 at most"):
+        check(Parent, {"needed": 10**30}, source="mine.yaml")

@@ -13,9 +13,9 @@ from pydantic import ConfigDict, Field, StrictInt
 from vtclip.cost import Shape
 from vtclip.experiment import GLYPHS, Backbone
 from vtclip.paths import find_own
-from vtclip.settings import ConfigError, Settings, check, unknown
+from vtclip.settings import LARGEST, ConfigError, Settings, check, unknown
 
-Number = Annotated[StrictInt, Field(ge=1)]
+Number = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Stages = Annotated[list[Number], Field(min_length=4, max_length=4)]
 
 
@@ -90,7 +90,7 @@ def read_content(backbone: Backbone) -> dict[str, Any]:
     path = _find_configuration(backbone)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"backbone.architecture: {path} is no model configuration in open_clip's JSON form: "
             f"{type(error).__name__}: {error}.\n  expected: a file as open_clip's model_configs/ "

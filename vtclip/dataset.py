@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from vtclip.paths import DATASETS, PROJECT, why_outside
-from vtclip.settings import ConfigError, Settings, check, unknown
+from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, unknown
+from vtclip.yaml_text import read_yaml
+
+MEAN = "mean"  # as tables call the mean over datasets: no dataset may be called so
 
 
 def _stay_inside(path: str) -> str:
@@ -82,7 +84,9 @@ class Fractions(Settings):
 
     train: float = Field(default=0.5, gt=0, lt=1, description="training share", examples=[0.5])
     val: float = Field(default=0.2, gt=0, lt=1, description="validation share", examples=[0.2])
-    seed: int = Field(default=0, ge=0, description="of the split", examples=[0])
+    seed: int = Field(
+        default=0, ge=0, le=LARGEST, description=f"of the split, 0 to {LARGEST}", examples=[0]
+    )
 
     @model_validator(mode="after")
     def _leave_a_test_share(self) -> "Fractions":
@@ -94,7 +98,9 @@ class Fractions(Settings):
 class Dataset(Settings):
     """One file of config/datasets/."""
 
-    title: str = Field(description="the name in tables and figures", examples=["Caltech101"])
+    title: str = Field(
+        min_length=1, description="the name in tables and figures", examples=["Caltech101"]
+    )
     layout: Literal["coop", "fgvc", "imagenet", "folders"] = Field(
         default="coop",
         description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
@@ -121,7 +127,7 @@ class Dataset(Settings):
         description="layout coop: the split file's name",
         examples=["split_zhou_Caltech101.json"],
     )
-    folder: str | None = Field(
+    folder: PathText | None = Field(
         default=None,
         description="layout folders: a folder of class folders, or of train, val and test folders "
         "that hold them",
@@ -168,29 +174,32 @@ class Dataset(Settings):
         return self
 
 
+def list_datasets(folder: str | Path | None = None) -> dict[str, Path]:
+    """The dataset files by name.
+
+    Args:
+        folder: where they are; left out, config/datasets of the working directory and, for those
+            that it does not have, the project's own.
+    """
+    places = [Path(folder)] if folder else [PROJECT / DATASETS, Path(DATASETS)]
+    return {file.stem: file for place in places for file in place.glob("*.yaml")}
+
+
 def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     """Read and check one dataset file.
 
     Args:
         name: the file's name without its suffix.
-        folder: where it is; left out, config/datasets of the working directory, and where that
-            has no such file, the project's own.
+        folder: as for `list_datasets`.
 
     Raises:
         ConfigError: there is no such file, or it holds a wrong key or value.
     """
-    folders = (
-        [Path(folder)] if folder else list(dict.fromkeys([Path(DATASETS), PROJECT / DATASETS]))
-    )
-    files = {file.stem: file for place in reversed(folders) for file in place.glob("*.yaml")}
+    files = list_datasets(folder)
     if name not in files:
-        raise unknown("dataset", name, files, source=f"{folders[0]}/")
+        raise unknown("dataset", name, files, source=f"{folder or DATASETS}/")
     path = files[name]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
-    dataset = check(Dataset, content, source=str(path))
+    dataset = check(Dataset, read_yaml(path), source=str(path))
     for template in dataset.templates:
         if not _has_one_place(template):
             raise ConfigError(

@@ -6,12 +6,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from vtclip.files import write_text
 from vtclip.paths import SHARED
-from vtclip.settings import Settings, check
+from vtclip.settings import LARGEST, PathText, Settings, check
+from vtclip.yaml_text import to_yaml
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -37,12 +37,12 @@ class Backbone(Settings):
         description="a model name of open_clip, or a name of your own with `architecture`",
         examples=["RN50-quickgelu"],
     )
-    pretrained: str = Field(
+    pretrained: PathText = Field(
         description="open_clip's tag for the weights, a file of weights, or glyphs: weights that "
         "the workflow trains itself on rendered glyphs",
         examples=["openai"],
     )
-    architecture: str | None = Field(
+    architecture: PathText | None = Field(
         default=None,
         description="a model configuration in open_clip's JSON form, for a model it does not know",
         examples=["config/backbones/glyph-clip.json"],
@@ -171,13 +171,15 @@ class Experiment(Settings):
         description="names of files in config/datasets/, each once",
         examples=[["digits", "letters"]],
     )
-    shots: Annotated[list[Annotated[int, Field(ge=1)]], Distinct] = Field(
+    shots: Annotated[list[Annotated[int, Field(ge=1, le=LARGEST)]], Distinct] = Field(
         min_length=1,
         description="numbers of labelled images a class, 1 or more, each once",
         examples=[[1, 2, 4, 8, 16]],
     )
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Distinct] = Field(
-        min_length=1, description="whole numbers, 0 or more, each once", examples=[[1, 2, 3]]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Distinct] = Field(
+        min_length=1,
+        description=f"whole numbers, 0 to {LARGEST}, each once",
+        examples=[[1, 2, 3]],
     )
     views: Views = Field(
         default=Views(),
@@ -194,7 +196,7 @@ class Experiment(Settings):
         description="variants of one method, for a table of their own",
         examples=[{"one_at_a_time": {"heads": [1, 4]}}],
     )
-    mirror: str | None = Field(
+    mirror: PathText | None = Field(
         default=None,
         description="a folder or an http(s) address that holds <dataset>/<file>, asked in place "
         "of all the addresses of the dataset files",
@@ -261,4 +263,4 @@ def read_experiment(config: Mapping[str, Any], *, source: str) -> Experiment:
 
 def save_config(config: Mapping[str, Any], destination: str | Path) -> None:
     """Write the exact configuration of an experiment, merged, as YAML."""
-    write_text(destination, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    write_text(destination, to_yaml(dict(config)))

@@ -1,17 +1,21 @@
 """Checked settings: every wrong key or value ends in one error that says how to mend it."""
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from copy import copy
-from typing import Any, Self, TypeVar, get_args
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from vtclip.cures import explain
+from vtclip.errors import ConfigError as ConfigError
+from vtclip.yaml_text import inline, shorten
 
-class ConfigError(ValueError):
-    """A setting that cannot be used. The message names the key, what was found and the cure."""
+LARGEST = 2**31 - 1  # the largest whole number that columns of tables hold
+WIDEST = 2**63 - 1  # the largest that anything holds
 
 
 class Settings(BaseModel):
@@ -56,10 +60,29 @@ class Settings(BaseModel):
         cls.model_rebuild(force=True)
         _check_defaults(cls, defaults)
 
+    @field_validator("*")
+    @classmethod
+    def _be_held(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > WIDEST:
+            raise ValueError(f"Input should be {WIDEST} at most")
+        return value
+
     def for_dataset(self, dataset: str) -> Self:
         """The settings as they hold for one dataset."""
         return self
 
+
+def _be_a_path(text: str) -> str:
+    sizes = [len(os.fsencode(part)) for part in Path(text).parts]
+    if max(sizes, default=0) > 255 or sum(sizes) + len(sizes) > 4095 or "\0" in text:
+        raise ValueError(
+            "no file can be called so: a part of a path has 255 bytes at most, a path 4095"
+        )
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_be_a_path)]
+"""A path that a user writes."""
 
 Checked = TypeVar("Checked", bound=Settings)
 
@@ -77,14 +100,12 @@ def check(model: type[Checked], values: Any, *, source: str) -> Checked:
     """
     if not isinstance(values, Mapping):
         keys = ", ".join(model.model_fields)
-        raise ConfigError(f"{source}: expected keys ({keys}), found {values!r}.")
+        raise ConfigError(f"{source}: expected keys ({keys}), found {shorten(values)}.")
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        raise ConfigError(
-            "\n".join(_explain(model, dict(problem), source) for problem in problems)
-        ) from None
+        raise ConfigError(explain(model, problems, values, source)) from None
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, source: str) -> ConfigError:
@@ -108,8 +129,8 @@ def misfit(key: str, problem: str, *, found: Any, expected: str, write: Any) -> 
         write: a value that would do.
     """
     return ConfigError(
-        f"{key}: {problem}.\n  found:    {key}: {_short(found)}\n  expected: {expected}\n"
-        f"  write:\n    {key}: {_inline(write)}"
+        f"{key}: {problem}.\n  found:    {key}: {shorten(found)}\n  expected: {expected}\n"
+        f"  write:\n    {key}: {inline(write)}"
     )
 
 
@@ -130,57 +151,3 @@ def _check_defaults(model: type[Settings], defaults: Mapping[str, Any]) -> None:
     except ValidationError as error:
         if any(problem["type"] != "missing" for problem in error.errors()):
             raise
-
-
-def _explain(model: type[BaseModel], problem: dict[str, Any], source: str) -> str:
-    """One wrong key as a paragraph: where, found, expected, and the lines to write instead."""
-    location = problem["loc"]
-    key = ".".join(str(part) for part in location) or "(the whole file)"
-    owner, field, name = _find_field(model, location)
-    lines = [f"{source}: {key}: {problem['msg'].removeprefix('Value error, ')}."]
-    if problem["type"] == "extra_forbidden":
-        names = sorted(owner.model_fields)
-        close = difflib.get_close_matches(str(location[-1]), names, n=1)
-        lines = [f"{source}: {key}: there is no such key; known: {', '.join(names)}."]
-        field, name = (owner.model_fields[close[0]], close[0]) if close else (None, name)
-    if problem["type"] != "missing":
-        lines.append(f"  found:    {key.rpartition('.')[2]}: {_short(problem['input'])}")
-    if field is not None:
-        if field.description:
-            lines.append(f"  expected: {field.description}")
-        if field.examples:
-            lines += ["  write:", f"    {name}: {_inline(field.examples[0])}"]
-    return "\n".join(lines)
-
-
-def _find_field(
-    model: type[BaseModel], location: tuple[str | int, ...]
-) -> tuple[type[BaseModel], FieldInfo | None, str]:
-    """The innermost model on the way to a wrong value, and the field there with its name."""
-    owner, field, name = model, None, ""
-    for part in location:
-        found = owner.model_fields.get(str(part))
-        if found is None:
-            continue
-        field, name = found, str(part)
-        inner = [
-            kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)
-        ]
-        if inner and part != location[-1]:
-            owner, field = inner[0], None
-    return owner, field, name
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _inline(value: Any) -> str:
-    """YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)
-    return text.removesuffix("...\n").strip()
-
-
-def _short(value: Any, limit: int = 80) -> str:
-    text = _inline(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -59,12 +59,23 @@ def test_a_variants_name_is_one_part_of_a_path():
 @pytest.mark.parametrize(
     ("ablation", "parts"),
     [
-        ({"one_at_a_time": {"head": [1]}}, ["ablation.one_at_a_time: head", "write:", "heads: 8"]),
-        ({"crossed": {"heads": [0]}}, ["ablation.crossed: heads", "found:    heads: 0"]),
+        (
+            {"one_at_a_time": {"head": [1]}},
+            ["ablation.one_at_a_time: head", "write:", "heads: [8]"],
+        ),
+        (
+            {"crossed": {"heads": [0]}},
+            ["ablation.crossed: heads", "found:    heads: 0", "write:\n    heads: [8]"],
+        ),
+        ({"one_at_a_time": {"heads": 4}}, ["found:    heads: 4", "one_at_a_time: {heads: [4]}"]),
+        ({"one_at_a_time": {"norm": []}}, ["one_at_a_time.norm", "found:    norm: []"]),
         ({"method": "coop", "one_at_a_time": {"heads": [1]}}, ["method", "coop", "vt_clip"]),
         ({"shots": [3], "one_at_a_time": {"heads": [1]}}, ["shots", "has no 3", "1, 2, 4, 8, 16"]),
         ({"seeds": [9], "one_at_a_time": {"heads": [1]}}, ["seeds", "has no 9", "1, 2, 3"]),
-        ({"one_at_a_time": {"spatial": ["cooked"]}}, ["spatial", "cooked", "projected or raw"]),
+        (
+            {"one_at_a_time": {"spatial": ["cooked"]}},
+            ["found:    spatial: cooked", "projected or raw", "    spatial: [raw]"],
+        ),
         ({"one_at_a_time": {"heads": [1, 1]}}, ["heads: 1 is named twice"]),
         (
             {"one_at_a_time": {"residual_weight": [0.5, 0.50]}},
@@ -72,7 +83,7 @@ def test_a_variants_name_is_one_part_of_a_path():
         ),
         ({"one_at_a_time": {"blocks": [2, 2.0]}}, ["is named twice", "blocks: 2 and blocks: 2.0"]),
         ({"shots": [1, 1], "one_at_a_time": {"heads": [1]}}, ["shots", "1 is named twice"]),
-        ({"one_at_a_time": {"heads": [7]}}, ["heads", "divisor of 64"]),
+        ({"one_at_a_time": {"heads": [7]}}, ["heads", "divisor of 64", "    heads: [8]"]),
         ({"one_at_a_time": {"heads": [8]}}, ["nothing is varied"]),
         ({}, ["nothing is varied", "one_at_a_time: {heads: [1, 4]}"]),
     ],

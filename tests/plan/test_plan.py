@@ -1,5 +1,6 @@
 """What an experiment runs, in which order, and what it makes. No test here runs a job."""
 
+import re
 import subprocess
 import sys
 
@@ -100,6 +101,26 @@ def test_planning_imports_neither_torch_nor_open_clip():
 
 
 # What is made.
+
+
+def test_wildcards_match_what_there_is_and_nothing_else(demo):
+    ablation = {"one_at_a_time": {"heads": [4], "spatial": ["raw"]}, "shots": [1]}
+    plan = planned(demo, ablation=ablation)
+    known = {
+        "backbone": [GLYPHS, f"{GLYPHS}-raw"],
+        "dataset": ["digits", "letters"],
+        "tested": ["digits", "letters"],
+        "method": [*demo["methods"], "vt_clip@heads=4", "vt_clip@spatial=raw"],
+        "views": ["4crops-0.8-1.0"],
+        "shots": ["0", "1", "2", "4", "8", "16"],
+        "seed": ["0", "1", "2", "3"],
+    }
+    assert set(plan.wildcards) == set(known)
+    for wildcard, values in known.items():
+        for value in values:
+            assert re.fullmatch(plan.wildcards[wildcard], value)
+        for value in ("nothing", "3x", "9", "dtd", "coop", f"{values[0]}.", ""):
+            assert not re.fullmatch(plan.wildcards[wildcard], value)
 
 
 def test_everything_that_is_made_is_a_target(demo):

@@ -114,7 +114,7 @@ def test_a_method_is_checked_against_every_backbone(demo):
         ("datasets", "digits", ["datasets", "found:    datasets: digits", "write:"]),
         ("shots", [0], ["shots.0", "found:    0: 0", "1 or more", "shots: [1, 2, 4, 8, 16]"]),
         ("shots", [1, 1], ["shots", "1 is named twice"]),
-        ("seeds", [-1], ["seeds.0", "found:", "0 or more", "seeds: [1, 2, 3]"]),
+        ("seeds", [-1], ["seeds.0", "found:", "0 to 2147483647", "seeds: [1, 2, 3]"]),
         ("seeds", None, ["seeds", "found:    seeds: null", "write:"]),
         (
             "views",
@@ -218,6 +218,102 @@ def test_odd_names_in_a_folder_of_ones_own_do_not_stop_the_plan(demo, here, own_
     keys = {"layout": "folders", "folder": "photos", "drawn": None, "counts": None}
     own_dataset("mine", "digits", **keys)
     assert planned(demo, datasets=["mine"]).contents("mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("n" * 201, ["name of 201 bytes", "found:    nnn", "200 bytes at most", "shorter name"]),
+        ("é" * 101, ["name of 202 bytes", "found: ", "200 bytes at most", "shorter name"]),
+        ("{shots}", ["cannot be called so", "found:    {shots}", "without braces"]),
+        ("mean", ["cannot be called so", "found:    mean", "mean over datasets"]),
+    ],
+)
+def test_a_dataset_whose_name_cannot_be_part_of_a_path_or_a_table(demo, own_dataset, name, parts):
+    own_dataset(name, "digits")
+    assert_tells(refused(demo, datasets=[name]), f"config/datasets/{name}.yaml: ", *parts)
+
+
+def test_an_archive_of_a_very_long_name(demo, own_dataset):
+    own_dataset("mine", "dtd", archives=[{"file": "n" * 300, "urls": ["https://a.b"]}])
+    message = refused(demo, datasets=["mine"])
+    assert_tells(message, "mine.yaml: archives", "name of 300 bytes", "found:", "shorter name")
+
+
+def test_epochs_of_a_dataset_that_nobody_knows(demo):
+    methods = {"vt_clip": {"epochs_of": {"leters": 5}}}
+    message = refused(demo, methods=methods)
+    assert_tells(
+        message, "mine.yaml: methods.vt_clip.epochs_of: Unknown dataset 'leters'", "'letters'?"
+    )
+    ablation = {"one_at_a_time": {"epochs_of": [{"leters": 5}]}}
+    assert_tells(refused(demo, ablation=ablation), "ablation.one_at_a_time", "'leters'")
+
+
+def test_epochs_of_a_known_dataset_that_the_experiment_does_not_run_are_accepted(demo, own_dataset):
+    own_dataset("mine", "digits")
+    planned(demo, methods={"vt_clip": {"epochs_of": {"imagenet": 5, "mine": 3}}})
+
+
+def test_a_variant_of_very_many_changes(demo):
+    crossed = {
+        "blocks": [2], "heads": [4], "self_attention": [False], "feed_forward": [2.5],
+        "norm": ["post"], "residual": ["gate"], "residual_weight": [0.123456789],
+        "dropout": [0.123456789], "learning_rate": [0.000123456789], "label_smoothing": [0.1],
+        "clip_gradient": [1.5], "batch_size": [64], "warmup": [0.1],
+    }  # fmt: skip
+    message = refused(demo, ablation={"crossed": crossed})
+    assert_tells(message, "ablation.crossed: a name of", "200 bytes at most: vary fewer settings")
+
+
+def test_weights_whose_name_leaves_no_room_for_endings(demo, here):
+    file = "n" * 250 + ".pt"
+    (here / file).write_text("weights")
+    message = refused(demo, backbone=demo["backbone"] | {"pretrained": file})
+    assert_tells(message, "mine.yaml: backbone", "a name of 261 bytes", "200 bytes at most")
+
+
+@pytest.mark.parametrize("seed", [2**31, 2**63, 10**400])
+def test_a_seed_that_tables_cannot_hold(demo, own_dataset, seed):
+    assert_tells(refused(demo, seeds=[seed]), "seeds.0", "found: ", "0 to 2147483647", "write:")
+    ablation = {"seeds": [seed], "one_at_a_time": {"heads": [4]}}
+    assert_tells(refused(demo, ablation=ablation), "ablation: seeds", "found: ")
+    keys = {"layout": "folders", "folder": ".", "drawn": None, "fractions": {"seed": seed}}
+    own_dataset("mine", "digits", **keys)
+    message = refused(demo, datasets=["mine"])
+    assert_tells(message, "fractions.seed", "found: ", "0 to 2147483647", "write:")
+
+
+def test_the_largest_seed_is_planned(demo):
+    plan = planned(demo, seeds=[2**31 - 1])
+    assert "1shot-seed2147483647" in plan.trainings()[-5].head
+
+
+# The files themselves.
+
+
+def test_a_key_that_is_given_twice_in_any_of_the_configurations_files(demo, here):
+    (here / "mine.yaml").write_text("seeds: [1]\n")
+    (here / "more.yml").write_text("shots: [1]\ndevice: cpu\nshots: [2]\n")
+    with pytest.raises(ConfigError) as error:
+        planned(demo, "mine.yaml, more.yml")
+    assert_tells(str(error.value), "more.yml: ", "'shots' is given twice", "line 3")
+
+
+def test_a_key_that_is_given_twice_in_a_datasets_file(demo, here, own_dataset):
+    own_dataset("mine", "digits")
+    with (here / "config/datasets/mine.yaml").open("a") as file:
+        file.write("title: Again\n")
+    message = refused(demo, datasets=["mine"])
+    assert_tells(message, "config/datasets/mine.yaml: ", "'title' is given twice", "line ")
+
+
+def test_a_datasets_file_that_leads_nowhere_stops_only_those_who_use_it(demo, here):
+    folder = here / "config" / "datasets"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").symlink_to(here / "gone.yaml")
+    planned(demo)
+    assert_tells(refused(demo, datasets=["mine"]), "config/datasets/mine.yaml: not readable")
 
 
 def test_an_experiment_of_which_no_dataset_can_be_had(paper):
@@ -469,8 +565,9 @@ def test_a_file_called_glyphs_beside_the_weights_that_the_workflow_trains(demo, 
     [
         ("{", ["JSONDecodeError", "expected:", "embed_dim, vision_cfg and text_cfg"]),
         ("\ufeff{}", ["JSONDecodeError", "expected:"]),
+        ("[" * 100_000, ["RecursionError", "expected:"]),
         ("[]", ["expected keys (embed_dim, vision_cfg, text_cfg", "found []"]),
-        ("null", ["expected keys (embed_dim, vision_cfg, text_cfg", "found None"]),
+        ("null", ["expected keys (embed_dim, vision_cfg, text_cfg", "found null"]),
         (
             "{}",
             ["embed_dim: Field required", "vision_cfg: Field required", "text_cfg: Field required"],
@@ -492,6 +589,7 @@ def test_an_architecture_that_is_none(demo, here, text, parts):
         ("embed_dim", 0),
         ("embed_dim", 64.0),
         ("embed_dim", True),
+        ("embed_dim", 10**400),
         ("text_cfg", 3),
         ("text_cfg", []),
         ("text_cfg.layers", "many"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field
 
 from vtclip.cost import Work
-from vtclip.settings import Settings
+from vtclip.settings import LARGEST, Settings
 
 # A method's module finds all that it needs here.
 from vtclip.task import Head as Head
@@ -109,7 +109,7 @@ class Method:
         return learner.state_dict()
 
 
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
 Epochs = PositiveInt | Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
 
 

@@ -31,8 +31,9 @@ class VTClipSettings(Recipe):
     feed_forward: float = Field(
         default=4.0,
         ge=0,
+        le=1000,
         description="hidden width of the feed-forward part as a multiple of the features' width, "
-        "0 for none",
+        "0 for none, 1000 at most",
         examples=[4.0],
     )
     norm: Literal["pre", "post"] = Field(

@@ -6,7 +6,7 @@ What can be known to be wrong before the first job is refused here, with one err
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -151,6 +151,22 @@ class Plan(Materials):
             for tested in self.tests[key.dataset]
         ]
 
+    @property
+    def wildcards(self) -> dict[str, str]:
+        """Wildcard of the paths -> a pattern of its values here: other targets have no rule."""
+        methods = [*self.settings, *(variant.name for variant in self.variants)]
+        runs = [run for method in methods for run in self.runs_of(method)]
+        known: dict[str, Iterable[Any]] = {
+            "backbone": self.backbones,
+            "dataset": self.datasets,
+            "tested": self.datasets,
+            "method": methods,
+            "views": [self.experiment.views.folder],
+            "shots": {shots for shots, _ in runs},
+            "seed": {seed for _, seed in runs},
+        }
+        return {wildcard: matching(values) for wildcard, values in known.items()}
+
     # What tables and figures are told.
 
     @property
@@ -270,9 +286,9 @@ def _with(backbone: Backbone, spatial: Any) -> Backbone:
     return backbone if spatial is None else backbone.model_copy(update={"spatial": spatial})
 
 
-def matching(names: Sequence[str]) -> str:
-    """A pattern that matches these names, and nothing else."""
-    return "|".join(re.escape(name) for name in names) or "(?!)"
+def matching(names: Iterable[Any]) -> str:
+    """A pattern that matches these names, or numbers, and nothing else."""
+    return "|".join(re.escape(str(name)) for name in names) or "(?!)"
 
 
 def shown(path: str | Path) -> str:

@@ -3,15 +3,15 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import yaml
-
 from vtclip.experiment import Ablation, Experiment, SpatialKind
 from vtclip.methods import METHODS
-from vtclip.plan.checks import check_method
+from vtclip.plan.checks import check_length, check_method
 from vtclip.settings import ConfigError, Settings, check
+from vtclip.yaml_text import inline, shorten
 
 CONFIGURED = "as configured"
 SPATIAL = "spatial"  # the one choice of the backbone that may be varied
@@ -49,7 +49,7 @@ class Variant:
         return (
             CONFIGURED
             if not self.changes
-            else ", ".join(f"{key}: {_plain(value)}" for key, value in self.changes.items())
+            else ", ".join(f"{key}: {inline(value)}" for key, value in self.changes.items())
         )
 
 
@@ -75,8 +75,10 @@ def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
     _check_part(ablation.seeds or [], experiment.seeds, "seeds", source)
     variants = [_make_variant(experiment, ablation.method, {}, source)]
     for place, changes in _list_changes(ablation):
-        variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
+        with _writing_lists():
+            variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
         _refuse_twice(variant, variants[1:], f"{source}.{place}")
+        check_length(variant.name, source=f"{source}.{place}", cure="vary fewer settings at a time")
         variants.append(variant)
     if all(variant.as_configured for variant in variants):
         raise ConfigError(
@@ -97,8 +99,8 @@ def _make_variant(
     settings = check(METHODS[method].settings_type, values, source=source)
     if spatial not in (None, *get_args(SpatialKind)):
         raise ConfigError(
-            f"{source}: {SPATIAL}: no such kind.\n  found:    {spatial!r}\n"
-            "  expected: projected or raw\n  write:\n    spatial: [raw]"
+            f"{source}: {SPATIAL}: no such kind.\n  found:    {SPATIAL}: {shorten(spatial)}\n"
+            f"  expected: projected or raw\n  write:\n    {SPATIAL}: raw"
         )
     backbones = experiment.all_backbones
     if all(backbone.spatial == spatial for backbone in backbones):
@@ -108,6 +110,16 @@ def _make_variant(
         check_method(method, settings, backbone.model_copy(update=kind), source=source)
     same = spatial is None and settings == configured
     return Variant(method, changes, settings, spatial, as_configured=same)
+
+
+@contextmanager
+def _writing_lists() -> Iterator[None]:
+    """In an error about a setting, make the value to write a list: an ablation names several."""
+    try:
+        yield
+    except ConfigError as error:
+        written = re.sub(r"(?m)^( {4}\w+): (.*)$", r"\1: [\2]", str(error))
+        raise ConfigError(written) from None
 
 
 def _refuse_twice(variant: Variant, others: Sequence[Variant], source: str) -> None:
@@ -136,16 +148,12 @@ def _check_part(wanted: list[Any], known: list[Any], key: str, source: str) -> N
         if value not in known:
             names = ", ".join(str(name) for name in known)
             raise ConfigError(
-                f"{source}: {key}: the experiment has no {value!r}.\n  found:    {value!r}\n"
-                f"  expected: some of {names}\n"
+                f"{source}: {key}: the experiment has no {inline(value)}.\n"
+                f"  found:    {shorten(value)}\n"
+                f"  expected: some of {names}"
             )
-
-
-def _plain(value: Any) -> str:
-    """A value as YAML writes it."""
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
 
 
 def _slug(value: Any) -> str:
     """A value as a part of a path: letters, digits, points, and one dash for anything else."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", _plain(value)).strip("-")
+    return re.sub(r"[^A-Za-z0-9.]+", "-", inline(value)).strip("-")

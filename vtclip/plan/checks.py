@@ -8,11 +8,15 @@ from typing import Any
 from vtclip.architecture import check_weights, read_architecture, read_shape
 from vtclip.data.folders import check_folder
 from vtclip.data.rows import ManifestError
-from vtclip.dataset import Dataset, read_dataset
+from vtclip.dataset import MEAN, Dataset, list_datasets, read_dataset
 from vtclip.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
 from vtclip.methods import METHODS, check_methods, check_spatial
+from vtclip.methods.base import Recipe
 from vtclip.paths import PROJECT
-from vtclip.settings import ConfigError, Settings
+from vtclip.settings import ConfigError, Settings, unknown
+from vtclip.yaml_text import read_yaml, shorten
+
+LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
 
 
 def read_checked(
@@ -27,6 +31,7 @@ def read_checked(
         ConfigError: with what is wrong and the lines to write.
     """
     check_place(PROJECT)
+    _read_again(source)
     experiment = read_experiment(config, source=source)
     settings = check_methods(experiment.methods, source=source)
     for backbone in experiment.all_backbones:
@@ -57,6 +62,7 @@ def check_method(name: str, settings: Settings, backbone: Backbone, *, source: s
         ConfigError: with what is wrong and the lines to write.
     """
     check_spatial(name, backbone.spatial, source=source)
+    _check_epochs_of(settings, source)
     shape = read_shape(backbone)
     with _named(source):
         METHODS[name](settings).check(shape)
@@ -71,6 +77,18 @@ def check_datasets(names: Sequence[str]) -> dict[str, Dataset]:
     """
     datasets = {name: read_dataset(name) for name in names}
     for name, dataset in datasets.items():
+        file = f"config/datasets/{name}.yaml"
+        if name == MEAN or set("{}") & set(name):
+            raise ConfigError(
+                f"{file}: a dataset cannot be called so.\n  found:    {name}\n"
+                f"  expected: a file's name without braces, and not {MEAN}, which tables call the "
+                "mean over datasets"
+            )
+        check_length(name, source=file, cure="give the file a shorter name")
+        for archive in dataset.archives:
+            check_length(
+                archive.file, source=f"{file}: archives", cure="give the archive a shorter name"
+            )
         if dataset.folder is not None and not Path(dataset.folder).is_dir():
             raise ConfigError(
                 f"config/datasets/{name}.yaml: folder: there is no such folder.\n"
@@ -83,7 +101,46 @@ def check_datasets(names: Sequence[str]) -> dict[str, Dataset]:
     return datasets
 
 
+def check_length(name: str, *, source: str, cure: str) -> None:
+    """Refuse a name of which a file's name could not be made.
+
+    Args:
+        name: a part of paths.
+        source: where the name comes from.
+        cure: what to do about it.
+
+    Raises:
+        ConfigError: with the name, its length and the cure.
+    """
+    size = len(name.encode())
+    if size > LONGEST:
+        raise ConfigError(
+            f"{source}: a name of {size} bytes is too long for a file.\n"
+            f"  found:    {shorten(name)}\n  expected: {LONGEST} bytes at most: {cure}"
+        )
+
+
+def _read_again(source: str) -> None:
+    """Read a configuration's files: of a key given twice Snakemake takes the last, silently."""
+    for name in source.split(", "):
+        if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+            read_yaml(name)
+
+
+def _check_epochs_of(settings: Settings, source: str) -> None:
+    if isinstance(settings, Recipe) and "epochs_of" in settings.model_fields_set:
+        known = list_datasets()
+        for name in settings.epochs_of:
+            if name not in known:
+                raise unknown("dataset", name, known, source=f"{source}.epochs_of")
+
+
 def _check_backbone(backbone: Backbone) -> None:
+    check_length(
+        backbone.folder,
+        source="backbone: its name and its file of weights",
+        cure="give one of them a shorter name",
+    )
     size = read_architecture(backbone).vision_cfg.image_size
     check_weights(backbone)
     if backbone.pretrained == GLYPHS and (size != GLYPH_SIZE or backbone.architecture is None):

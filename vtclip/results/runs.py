@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import polars as pl
 
+from vtclip.dataset import MEAN as MEAN  # the row over all datasets, in the dataset column
 from vtclip.parquet import read_parquet
 
-MEAN = "mean"  # the row over all datasets, in the dataset column
 ROW = ["backbone", "dataset", "method"]
 
 

@@ -59,13 +59,7 @@ resource_scopes:
 
 
 wildcard_constraints:
-    backbone="[^/]+",
-    dataset="[^/]+",
-    method="[^/]+",
-    views="[^/]+",
-    tested="[^/]+",
-    shots=r"\d+",
-    seed=r"\d+",
+    **PLAN.wildcards,
 
 
 SMALL = {

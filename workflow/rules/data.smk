@@ -98,6 +98,8 @@ rule sample_shots:
         "logs/sample_shots/{dataset}/{shots}shot-seed{seed}.log",
     benchmark:
         "results/benchmarks/sample_shots/{dataset}/{shots}shot-seed{seed}.tsv"
+    wildcard_constraints:
+        shots=matching(PLAN.experiment.shots),
     conda:
         "../../environment.yml"
     resources:
