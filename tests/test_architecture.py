@@ -54,6 +54,22 @@ def test_the_shape_is_that_of_what_the_backbone_gives(backbone):
     assert (*spatial.shape[1:], pooled.shape[1]) == shape[:3]
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ({}, 12),
+        ({"context_length": 8}, 8),
+        ({"no_causal_mask": True}, 77),
+        ({"pool_type": "last"}, 77),
+    ],
+)
+def test_a_causal_text_tower_is_reckoned_with_a_prompts_own_tokens_alone(tmp_path, text, tokens):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"embed_dim": 512, "vision_cfg": {}, "text_cfg": text}))
+    shape = read_shape(named("mine", architecture=str(path)))
+    assert shape.prompt_flops == 4 * 12 * 512**2 * 12 * tokens
+
+
 def is_foreign(content) -> bool:
     """Whether a tower or the tokenizer is not open_clip's own, or more than two towers."""
     vision, text = content["vision_cfg"], content["text_cfg"]
