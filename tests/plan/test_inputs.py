@@ -1,6 +1,7 @@
 """An input of one's own that the workflow writes too: Snakemake would delete it to make it anew."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -80,9 +81,14 @@ def test_an_architecture_where_the_receipt_of_the_weights_goes(demo, touch):
     assert file in message
 
 
+def make_classes(folder: Path) -> None:
+    for name in ("cats", "dogs"):
+        (folder / name).mkdir(parents=True)
+
+
 @pytest.mark.parametrize("folder", ["resources/images/digits", "resources/images/digits/seven"])
 def test_a_folder_of_images_that_the_workflow_draws(demo, here, own_dataset, folder):
-    (here / folder).mkdir(parents=True)
+    make_classes(here / folder)
     own_dataset("mine", "digits", layout="folders", folder=folder, drawn=None)
     message = refused(demo, datasets=["digits", "mine"])
     assert "config/datasets/mine.yaml: folder: " in message
@@ -91,7 +97,7 @@ def test_a_folder_of_images_that_the_workflow_draws(demo, here, own_dataset, fol
 
 @pytest.mark.parametrize("folder", [".", "resources", "results/features", "results/demo/figures"])
 def test_a_folder_of_images_that_holds_results_or_lies_among_them(demo, here, own_dataset, folder):
-    (here / folder).mkdir(parents=True, exist_ok=True)
+    make_classes(here / folder)
     own_dataset("mine", "digits", layout="folders", folder=folder, drawn=None)
     refused(demo, datasets=["digits", "mine"], name="demo")
 
