@@ -53,7 +53,11 @@ def formats(spatial: torch.Tensor, pooled: torch.Tensor) -> list[Format]:
     tensors = {"spatial": spatial, "pooled": pooled}
     return [
         ("numpy.save, numpy.load + copy", lambda p: save_numpy(p, tensors), load_numpy),
-        ("torch.save, torch.load", lambda p: torch.save(tensors, p), torch.load),
+        (
+            "torch.save, torch.load",
+            lambda p: torch.save(tensors, p),
+            lambda p: torch.load(p, weights_only=True),
+        ),
         ("safetensors, load_file + copy", lambda p: save_file(tensors, p), load_safetensors),
         ("**ours**: Parquet, binary, no codec", lambda p: save_ours(p, spatial, pooled), load_ours),
         *(

@@ -18,6 +18,7 @@ from vtclip.data.fetch import (
 )
 
 RIGHT = Expected(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 WRONG = bytes(len(CONTENT))
 
 
@@ -140,7 +141,7 @@ def test_a_download_that_is_wrong_from_zero_too_is_given_up(fetch, server, archi
 
 
 def test_md5_is_checked_where_there_is_no_sha256(fetch, server):
-    fetch("/file", expected=Expected(None, None, hashlib.md5(CONTENT).hexdigest()))
+    fetch("/file", expected=Expected(None, None, MD5))
     server.behaviours["/wrong"] = lambda handler, _: handler.serve(content=WRONG)
 
 
