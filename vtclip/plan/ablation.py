@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 from vtclip.experiment import Ablation, Experiment, SpatialKind
@@ -35,7 +36,7 @@ class Variant:
     spatial: SpatialKind | None = None
     as_configured: bool = False
 
-    @property
+    @cached_property  # a plan asks thousands of times
     def name(self) -> str:
         """A part of a path: `vt_clip@heads=1,blocks=2`."""
         if self.as_configured:
