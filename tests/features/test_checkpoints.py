@@ -3,7 +3,7 @@
 import argparse
 import json
 import logging
-import pickle
+import pickle  # noqa: TID251 -- to write a trap
 from pathlib import Path
 
 import numpy as np

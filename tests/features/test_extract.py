@@ -175,13 +175,13 @@ def test_workers_without_shared_memory_give_the_same_file_and_the_log_says_so(
     backbone, manifest, images, tmp_path, monkeypatch, caplog
 ):
     once = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2)
-    assert "/dev/shm" not in caplog.text
+    assert str(loading.SHARED_MEMORY) not in caplog.text
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 20))
     again = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2, name="again")
     assert again.rows.equals(once.rows)
     assert torch.equal(again.pooled, once.pooled)
     assert torch.equal(again.spatial, once.spatial)
-    assert "/dev/shm has 1 MB free, and 2 MB should be" in caplog.text
+    assert f"{loading.SHARED_MEMORY} has 1 MB free, and 2 MB should be" in caplog.text
     assert "--shm-size" in caplog.text
 
 

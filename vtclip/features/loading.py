@@ -16,7 +16,7 @@ from vtclip.features.views import Views
 
 logger = logging.getLogger(__name__)
 
-SHARED_MEMORY = Path("/dev/shm")  # where PyTorch's workers put what they hand over
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- where PyTorch's workers put what they hand over
 SHARING = 4  # jobs that may need room there at a time
 PREFETCHED = 2  # batches of a worker that wait
 PATIENCE = 600.0  # seconds without a batch
