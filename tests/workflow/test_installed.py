@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.workflow.conftest import ROOT, Project, make_interpreter
+from tests.project import ROOT, Project, make_interpreter
 
 pytestmark = pytest.mark.workflow
 
