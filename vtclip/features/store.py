@@ -26,7 +26,7 @@ from vtclip.features.columns import (
     to_column,
     to_tensor,
 )
-from vtclip.files import writing
+from vtclip.files import naming, writing
 from vtclip.parquet import SealedWriter, opening, read_parquet
 
 METADATA_KEY = b"vtclip"
@@ -252,15 +252,16 @@ def _row_groups(
     """The number of rows of each row group, and what reads it."""
     with opening(path) as file:
         for group in range(file.num_row_groups):
-            read = partial(_read_group, file, group, metadata, spatial)
+            read = partial(_read_group, path, file, group, metadata, spatial)
             yield file.metadata.row_group(group).num_rows, read
 
 
 def _read_group(
-    file: pq.ParquetFile, group: int, metadata: Mapping[str, Any], spatial: bool
+    path: Path, file: pq.ParquetFile, group: int, metadata: Mapping[str, Any], spatial: bool
 ) -> FeatureBatch:
     columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if spatial else [])]
-    table = file.read_row_group(group, columns=columns)
+    with naming(path):
+        table = file.read_row_group(group, columns=columns)
     rows = pl.from_arrow(table.select(list(ROW_COLUMNS)).replace_schema_metadata(None))
     assert isinstance(rows, pl.DataFrame)
     shape = (metadata["tokens"], metadata["width"])
