@@ -115,7 +115,8 @@ def test_the_preprocessing_is_open_clips_test_transform(small):
 
 def test_underscores_in_class_names_are_read_as_spaces(small):
     texts = small[0].encode_classes(["sea_or_lake", "sea or lake"], ["a {}"])
-    assert torch.equal(texts[0], texts[1])
+    # Rows of one batch may differ in their last bits.
+    torch.testing.assert_close(texts[0], texts[1], rtol=1e-5, atol=1e-5)
 
 
 def test_prompts_that_the_text_tower_would_cut_are_refused_with_class_and_lengths(small):
