@@ -79,10 +79,10 @@ def _read(error: Mapping[str, Any], values: Any) -> _Problem:
         if keys:
             location.append(keys[0])
             values = values[keys[0]]
-    if error["type"] == "missing" or not location:  # a key that is left out
+    if error["type"] == "missing" or (error["loc"] and not location):  # a key that is left out
         location.append(error["loc"][-1])
         values = error["input"]
-    of_key = error["loc"][-1] == "[key]"
+    of_key = error["loc"][-1:] == ("[key]",)
     message = error["msg"].removeprefix("Value error, ")
     if of_key:
         message = message.replace("Input", "the key", 1)

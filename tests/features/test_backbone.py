@@ -70,7 +70,7 @@ def assert_as_open_clip(ours: Backbone, reference: nn.Module) -> None:
         reference, open_clip.get_tokenizer(ours.name), names, templates
     ).T
     texts = ours.encode_classes(names, templates)
-    torch.testing.assert_close(texts, classifier, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(texts, classifier, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(texts.norm(dim=1), torch.ones(2))
 
 

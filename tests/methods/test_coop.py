@@ -39,10 +39,10 @@ def test_with_the_words_of_a_template_the_logits_are_that_templates_zero_shot(pr
     assert head["context"].shape == (4, 64)
     learner = method.learner(head, prompted)
     expected = ZeroShot(Settings()).classifier({}, prompted.texts)(images)
-    torch.testing.assert_close(learner(images), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(learner(images), expected, rtol=0, atol=1e-3)
     finished = method.finish(learner, prompted)
     logits = method.classifier(finished, prompted.texts)(images)
-    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3)
 
 
 def test_gradients_reach_the_context_alone(prompted, images, backbone):

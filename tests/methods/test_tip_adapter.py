@@ -55,7 +55,7 @@ def test_with_beta_towards_infinity_only_the_nearest_key_is_heard(task):
     logits = method.classifier(method.start(task), task.texts)(images)
     expected = 7.0 * torch.nn.functional.one_hot(task.train.labels, 4)
     # 1 - cosine of a vector with itself is some 1e-7 in float32, which beta multiplies.
-    torch.testing.assert_close(logits - zero_shot(task, images), expected, rtol=0, atol=0.02)
+    torch.testing.assert_close(logits - zero_shot(task, images), expected, rtol=0, atol=0.1)
 
 
 def test_alpha_and_beta_are_the_best_on_the_validation_shots(task):
