@@ -284,6 +284,19 @@ def test_a_seed_that_tables_cannot_hold(demo, own_dataset, seed):
     assert_tells(message, "fractions.seed", "found: ", "0 to 2147483647", "write:")
 
 
+@pytest.mark.parametrize("test", [10**9, 2**63])
+def test_counts_that_nobody_has_and_a_plan_would_take_hours_for(demo, own_dataset, test):
+    own_dataset("mine", "digits", counts={"train": 1, "val": 0, "test": test, "classes": 2})
+    message = refused(demo, datasets=["mine"])
+    assert_tells(message, "mine.yaml: counts.test", "100000000", "found:    test: ", "write:")
+
+
+def test_a_layout_without_the_key_that_it_needs(demo, own_dataset):
+    own_dataset("mine", "digits", split=None)
+    message = refused(demo, datasets=["mine"])
+    assert_tells(message, "mine.yaml: ", "layout coop needs the key 'split'")
+
+
 def test_the_largest_seed_is_planned(demo):
     plan = planned(demo, seeds=[2**31 - 1])
     assert "1shot-seed2147483647" in plan.trainings()[-5].head
