@@ -8,17 +8,12 @@ optimiser's state.
 """
 
 import argparse
-import ctypes
 import math
-import os
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from measuring import added_memory, describe_device, run_again, time_in_turn
 from torch import nn
 
 from vtclip.devices import half_precision
@@ -118,52 +113,9 @@ def make_step(
     return step
 
 
-def time_in_turn(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, taken in turn so that a slow moment hits all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            started = _now()
-            step()
-            if number:  # the first round warms up
-                seconds[name].append(_now() - started)
-    return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def added_memory(name: str, shape: tuple[int, int, int, int], device: torch.device) -> int:
-    """Bytes that a step takes beside the parameters and the optimiser's state."""
-    step = make_step(name, *shape, device)
-    step()  # makes the optimiser's state
-    if device.type == "cuda":
-        held = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated() - held
-    ctypes.CDLL(None).malloc_trim(0)
-    with open("/proc/self/clear_refs", "w") as peak:  # noqa: PTH123
-        peak.write("5")  # the peak counts from here on
-    before = _status("VmRSS")
-    step()
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    with open("/proc/self/status") as lines:  # noqa: PTH123
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-
-
 def measure_memory(name: str, shape: tuple[int, int, int, int]) -> int:
-    """The same in a process of its own, whose allocator gives memory back at once."""
-    command = [sys.executable, __file__, "--memory-of", name, "--shape", *map(str, shape)]
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment)
-    return int(done.stdout.split()[-1])
+    """Bytes that a step takes, measured in a process of its own."""
+    return run_again("--memory-of", name, "--shape", *shape)
 
 
 def main() -> None:
@@ -178,12 +130,10 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.memory_of:
-        print(added_memory(arguments.memory_of, tuple(arguments.shape), device))
+        step = make_step(arguments.memory_of, *arguments.shape, device)
+        print(added_memory(step, device))
         return
-    if device.type == "cuda":
-        print(f"{torch.cuda.get_device_name()}, bfloat16")
-    else:
-        print(f"CPU, {torch.get_num_threads()} threads, float32")
+    print(describe_device(device))
     print(f"B = {arguments.batch}, N = {arguments.tokens}, D = {arguments.dim}\n")
     print(
         "| K | step | seconds | speed, of the textbook's | of the floor's "

@@ -1,0 +1,142 @@
+"""A training step of CoOp against the step that takes whole prompts through the text tower.
+
+Both are CoOp's own learner on random weights, forward, backward and SGD, measured in turn in one
+process; memory is measured in a process each, as what a step adds. Whole prompts of more classes
+than `--whole` are reckoned from so many: each costs the same. Class names are ImageNet's, or for
+the first row those of a split file of CoOp's, such as split_zhou_Caltech101.json.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from measuring import added_memory, describe_device, run_again, time_in_turn
+from torch import Tensor
+
+from vtclip.clip import open_clip
+from vtclip.features.backbone import load_backbone
+from vtclip.features.prompts import TextTower
+from vtclip.methods.coop import CoOp, CoOpSettings
+from vtclip.task import Images, Prompts, Task, Texts
+
+BATCH = 32
+
+
+class WholePrompts(TextTower):
+    """The text tower that takes every token of every prompt."""
+
+    def _reader(self, tokens: Tensor, words: int) -> Callable[[Tensor], Tensor]:
+        return self._whole_reader(tokens, words)
+
+
+TOWERS = {"whole prompts": WholePrompts, "ours": TextTower}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory_of:
+        names = read_names(arguments.names, *arguments.classes)
+        step, _ = make_step(TOWERS[arguments.memory_of], arguments.backbone, names, device)
+        print(added_memory(step, device))
+        return
+    print(f"{arguments.backbone}, {describe_device(device)}, B = {BATCH}\n")
+    print("| K | step | seconds | speed, of the whole | memory, MB | of the whole's |")
+    print("|---:|---|---:|---:|---:|---:|")
+    for classes in arguments.classes:
+        report(classes, arguments, device)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--classes", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--names", type=Path, help="a split file of CoOp's, for its class names")
+    parser.add_argument("--whole", type=int, default=100, help="most classes with whole prompts")
+    parser.add_argument("--backbone", default="RN50-quickgelu")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--memory-of", choices=TOWERS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def read_names(split: Path | None, classes: int) -> list[str]:
+    """So many class names: those of the split file if it has as many, else ImageNet's."""
+    if split is not None:
+        names = sorted({name for _, _, name in json.loads(split.read_text())["train"]})
+        if len(names) == classes:
+            return names
+    return open_clip.IMAGENET_CLASSNAMES[:classes]
+
+
+def make_step(
+    tower: type[TextTower], backbone: str, names: Sequence[str], device: torch.device
+) -> tuple[Callable[[], float], Tensor]:
+    """One training step, which gives its loss, and the context that it trains."""
+    torch.manual_seed(0)
+    method = CoOp(CoOpSettings())
+    model = load_backbone(backbone, pretrained=None, device=device)
+    texts = Texts(model.encode_texts(["a photo"]).expand(len(names), -1), 100.0)
+    task = Task(texts, None, None, 0, Prompts(names, tower(model)))
+    learner = method.learner(method.start(task), task)
+    context = learner.get_parameter("context")
+    optimiser = torch.optim.SGD([context], 0.002, momentum=0.9)
+    images = Images(torch.randn(BATCH, texts.features.shape[1], device=device), None)
+    labels = torch.randint(len(names), (BATCH,), device=device)
+
+    def step() -> float:
+        optimiser.zero_grad()
+        loss = F.cross_entropy(learner(images), labels)
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    return step, context
+
+
+def report(classes: int, arguments: argparse.Namespace, device: torch.device) -> None:
+    taken = {"whole prompts": min(classes, arguments.whole), "ours": classes}
+    names = {name: read_names(arguments.names, taken[name]) for name in TOWERS}
+    made = {
+        name: make_step(TOWERS[name], arguments.backbone, names[name], device) for name in TOWERS
+    }
+    steps = {name: step for name, (step, _) in made.items()}
+    differences = compare(made)
+    seconds = time_in_turn(steps, arguments.rounds, warm=True)
+    del made, steps
+    memory = {name: measure_memory(name, taken[name], arguments) for name in TOWERS}
+    for measured in (seconds, memory):
+        measured["whole prompts"] *= classes / taken["whole prompts"]
+    for name in TOWERS:
+        cells = [f"{seconds[name]:.3f}", f"{seconds['whole prompts'] / seconds[name]:.1f}"]
+        cells += [f"{memory[name] / 1e6:,.0f}", f"{memory[name] / memory['whole prompts']:.3f}"]
+        print(f"| {classes} | {name} | {' | '.join(cells)} |", flush=True)
+    if taken["whole prompts"] == classes:
+        print(f"| {classes} | {differences} | | | | |", flush=True)
+
+
+def compare(made: dict[str, tuple[Callable[[], float], Tensor]]) -> str:
+    """How far the first step's loss and gradient are from those of whole prompts."""
+    losses, gradients = {}, {}
+    for name, (step, context) in made.items():
+        losses[name] = step()
+        assert context.grad is not None
+        gradients[name] = context.grad.clone()
+    whole, whole_gradient = losses["whole prompts"], gradients["whole prompts"]
+    loss = abs(losses["ours"] - whole) / whole
+    gradient = (gradients["ours"] - whole_gradient).norm() / whole_gradient.norm()
+    return f"equal: loss to {loss:.0e}, gradient to {gradient:.0e}"
+
+
+def measure_memory(name: str, classes: int, arguments: argparse.Namespace) -> float:
+    """Bytes that a step adds, measured in a process of its own."""
+    split = [] if arguments.names is None else ["--names", arguments.names]
+    told = ["--classes", classes, "--backbone", arguments.backbone, "--threads", arguments.threads]
+    return float(run_again("--memory-of", name, *told, *split))
+
+
+if __name__ == "__main__":
+    main()

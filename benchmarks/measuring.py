@@ -1,0 +1,76 @@
+"""What several benchmarks measure alike: seconds in turn, and the memory that a step adds."""
+
+import ctypes
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+Step = Callable[[], object]
+
+
+def describe_device(device: torch.device) -> str:
+    """What computes, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name()}, bfloat16"
+    return f"CPU, {torch.get_num_threads()} threads, float32"
+
+
+def time_in_turn(steps: dict[str, Step], rounds: int, *, warm: bool = False) -> dict[str, float]:
+    """Median seconds of each, taken in turn so that a slow moment hits all alike.
+
+    Args:
+        steps: what is measured, by name.
+        rounds: that count.
+        warm: whether all have been run already; if not, a round before the others warms up.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + (not warm)):
+        for name, step in steps.items():
+            started = _now()
+            step()
+            if warm or number:
+                seconds[name].append(_now() - started)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def added_memory(step: Step, device: torch.device) -> int:
+    """Bytes that a step takes beside the parameters and the optimiser's state."""
+    step()  # makes the optimiser's state
+    if device.type == "cuda":
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() - held
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as peak:  # noqa: PTH123
+        peak.write("5")  # the peak counts from here on
+    before = _status("VmRSS")
+    step()
+    return _status("VmHWM") - before
+
+
+def run_again(*arguments: object) -> int:
+    """The number that this script prints last in a process of its own.
+
+    The process's allocator gives memory back at once.
+    """
+    command = [sys.executable, sys.argv[0], *map(str, arguments)]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment)
+    return int(done.stdout.split()[-1])
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _status(key: str) -> int:
+    with open("/proc/self/status") as lines:  # noqa: PTH123
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
