@@ -108,7 +108,8 @@ def test_a_method_is_checked_against_every_backbone(demo):
     ("key", "value", "parts"),
     [
         ("datasets", ["digit"], ["Unknown dataset 'digit'", "known: caltech101", "mean 'digits'?"]),
-        ("datasets", ["../digits"], ["Unknown dataset '../digits'"]),
+        ("datasets", ["../digits"], ["mine.yaml: datasets: Unknown dataset '../digits'"]),
+        ("datasets", ["digits", ""], ["mine.yaml: datasets: Unknown dataset ''"]),
         ("datasets", [], ["mine.yaml: datasets", "found:    datasets: []", "write:"]),
         ("datasets", ["digits", "digits"], ["datasets", "'digits' is named twice", "write:"]),
         ("datasets", "digits", ["datasets", "found:    datasets: digits", "write:"]),

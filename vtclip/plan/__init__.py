@@ -58,7 +58,7 @@ class Plan(Materials):
         """
         experiment, settings = read_checked(config, source=source)
         variants = list_variants(experiment, source=source)
-        described = check_datasets(experiment.datasets)
+        described = check_datasets(experiment.datasets, source=f"{source}: datasets")
         missing = {
             name: reason
             for name, dataset in described.items()

@@ -68,13 +68,21 @@ def check_method(name: str, settings: Settings, backbone: Backbone, *, source: s
         METHODS[name](settings).check(shape)
 
 
-def check_datasets(names: Sequence[str]) -> dict[str, Dataset]:
+def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[str, Dataset]:
     """Read and check the datasets' files.
+
+    Args:
+        names: of files in config/datasets/.
+        source: the key that names them, for the error about one that is not known.
 
     Raises:
         ConfigError: a dataset that is not known, a file with a wrong key, or a folder of one's own
             that is not there, has less than two class folders, or could be read in two ways.
     """
+    known = list_datasets()
+    for name in names:
+        if name not in known:
+            raise unknown("dataset", name, known, source=source)
     datasets = {name: read_dataset(name) for name in names}
     for name, dataset in datasets.items():
         file = f"config/datasets/{name}.yaml"
