@@ -178,21 +178,34 @@ def test_a_receipt_that_tells_no_checksum_is_refused_with_the_cure(dataset, text
         written_with(dataset, receipt=dataset / "receipt.json")
 
 
-def test_equal_images_in_two_splits_or_classes_are_counted_and_told_on_the_terminal(
-    dataset, caplog
-):
-    for number, rows in enumerate(SPLIT.values()):
-        for row, (image, *_) in enumerate(rows):
-            (dataset / image).write_bytes(bytes([number, row]))
-    written_with(dataset)
-    assert pl.read_parquet_metadata(dataset / "m")["repeated"] == "0"
+@pytest.fixture
+def distinct(dataset):
+    """The dataset, each image with a content of its own."""
+    for number, image in enumerate(image for rows in SPLIT.values() for image, *_ in rows):
+        (dataset / image).write_bytes(bytes([number]))
+    return dataset
+
+
+def test_images_that_all_differ_are_not_told(distinct, caplog):
+    written_with(distinct)
+    assert pl.read_parquet_metadata(distinct / "m")["repeated"] == "0"
     assert "same content" not in caplog.text
-    shutil.copy(dataset / "a/1.png", dataset / "b/4.png")
-    written_with(dataset)
-    assert pl.read_parquet_metadata(dataset / "m")["repeated"] == "1"
-    said = caplog.text
-    assert "1 images stand in several splits or classes" in said
-    assert "a/1.png (train, cat) = b/4.png (test, dog)" in said
+
+
+@pytest.mark.parametrize(
+    ("copy", "told"),
+    [
+        ("a/3.png", "a/1.png (train, cat) = a/3.png (val, cat)"),
+        ("b/2.png", "a/1.png (train, cat) = b/2.png (train, dog)"),
+        ("b/4.png", "a/1.png (train, cat) = b/4.png (test, dog)"),
+    ],
+    ids=["two splits", "two classes", "both"],
+)
+def test_equal_images_in_two_splits_or_classes_are_counted_and_told(distinct, caplog, copy, told):
+    shutil.copy(distinct / "a/1.png", distinct / copy)
+    written_with(distinct)
+    assert pl.read_parquet_metadata(distinct / "m")["repeated"] == "1"
+    assert told in caplog.text
 
 
 def test_a_missing_split_file_is_an_error_and_no_invented_split(dataset):
