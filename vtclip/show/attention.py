@@ -20,7 +20,7 @@ from vtclip.parquet import read_parquet
 from vtclip.results.figures import drawing
 from vtclip.results.markup import one_line
 from vtclip.task import Texts
-from vtclip.training.predict import read_head
+from vtclip.training.heads import read_head
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from vtclip.features.checks import check_labels, check_test_images, check_texts
 from vtclip.features.columns import find_non_finite
 from vtclip.features.store import FeatureBatch, FeatureSet, check_origin
 from vtclip.features.texts import read_class_names, read_texts
-from vtclip.files import check_receipt, naming, read_record, write_receipt
+from vtclip.files import read_record, write_receipt
 from vtclip.methods import METHODS
 from vtclip.nn.learner import at_rest
 from vtclip.parquet import write_parquet
 from vtclip.paths import record_of
-from vtclip.task import Head, Images, Texts
+from vtclip.task import Images, Texts
+from vtclip.training.heads import read_head
 
 TOP = 5  # how many of the best classes are kept
 
@@ -86,17 +86,6 @@ def predict_test(
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
     write_parquet(destination, predictions)
     write_receipt(destination)
-
-
-def read_head(path: str | Path) -> Head:
-    """The tensors of a head, on the CPU, once they are seen to be those of its record.
-
-    Raises:
-        DamagedError: the file is damaged.
-    """
-    check_receipt(path)
-    with naming(path):
-        return load_file(path)
 
 
 def _check_classes(head: str | Path, classes: int) -> None:
