@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
-from vtclip.files import write_json
+from vtclip.files import sha256_of_all, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +103,7 @@ def _replace(folder: Path, fill: Fill) -> dict[str, int | str]:
         with suppress(FileNotFoundError):
             folder.rename(old)
         new.rename(folder)
-    digest = hashlib.sha256()
-    for path in sorted(written):
-        digest.update(f"{path}\0{written[path]}\n".encode())
-    return {"files": found, "sha256": digest.hexdigest()}
+    return {"files": found, "sha256": sha256_of_all(written)}
 
 
 def _count(folder: Path) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ from vtclip.features.checkpoints import (
     read_metadata,
 )
 from vtclip.features.text_tower import encode_tokens
-from vtclip.features.tokens import Overlong, PromptError, find_overlong
+from vtclip.features.tokens import PromptError, check_lengths, find_overlong
 from vtclip.features.towers import SpatialKind, encode_images, fold_batch_norms
 from vtclip.files import check_receipt, write_receipt, writing
 
@@ -101,7 +101,7 @@ class Backbone:
         """
         found = find_overlong(self.tokenizer, texts)
         if found is not None:
-            raise PromptError(self._explain(texts[found.place], found))
+            raise PromptError(found.explain(texts, self.name))
         return self._encode(texts)
 
     def encode_classes(self, class_names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
@@ -116,7 +116,7 @@ class Backbone:
             PromptError: classes whose prompts are longer than the text tower reads, all of them.
         """
         prompts = {name: _fill(templates, name) for name in class_names}
-        self._check_lengths(prompts)
+        check_lengths(self.tokenizer, prompts, tower=self.name)
         texts = self._encode([prompt for name in class_names for prompt in prompts[name]])
         units = F.normalize(texts.float(), dim=-1).unflatten(0, (-1, len(templates)))
         return F.normalize(units.mean(dim=1), dim=-1)
@@ -125,25 +125,6 @@ class Backbone:
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
         tokens = self.tokenizer(list(texts)).to(self.device)  # (T, context)
         return encode_tokens(self.model, tokens)
-
-    def _check_lengths(self, prompts: Mapping[str, Sequence[str]]) -> None:
-        found = {name: find_overlong(self.tokenizer, texts) for name, texts in prompts.items()}
-        faults = [
-            f"class '{name}': {self._explain(prompts[name][overlong.place], overlong)}"
-            for name, overlong in found.items()
-            if overlong is not None
-        ]
-        if faults:
-            raise PromptError(
-                "\n".join(faults) + "\nShorten the class's name, for layout folders under "
-                "`class_names:`, or the longest of `templates:` in the dataset's file."
-            )
-
-    def _explain(self, text: str, found: Overlong) -> str:
-        return (
-            f"'{text}' has {found.length} tokens, and the text tower of {self.name} reads "
-            f"{found.longest}."
-        )
 
 
 def _fill(templates: Sequence[str], class_name: str) -> list[str]:

@@ -1,6 +1,6 @@
 """How long a prompt is for the text tower: its tokenizer cuts longer ones without a word."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -18,6 +18,13 @@ class Overlong(NamedTuple):
     longest: int
     """the tokens that the text tower reads"""
 
+    def explain(self, texts: Sequence[str], tower: str) -> str:
+        """A sentence for the error, with the text and the name of the backbone."""
+        return (
+            f"'{texts[self.place]}' has {self.length} tokens, and the text tower of {tower} reads "
+            f"{self.longest}."
+        )
+
 
 def find_overlong(tokenizer: Any, texts: Sequence[str]) -> Overlong | None:
     """The longest text, if it is longer than the text tower reads; None otherwise.
@@ -31,6 +38,30 @@ def find_overlong(tokenizer: Any, texts: Sequence[str]) -> Overlong | None:
     if length <= tokenizer.context_length:
         return None
     return Overlong(lengths.index(length), length, tokenizer.context_length)
+
+
+def check_lengths(tokenizer: Any, prompts: Mapping[str, Sequence[str]], *, tower: str) -> None:
+    """Refuse classes with a prompt that would be cut.
+
+    Args:
+        tokenizer: one of open_clip's.
+        prompts: class name -> its prompts.
+        tower: the name of the backbone, for the error.
+
+    Raises:
+        PromptError: with all such classes, the longest prompt of each, and both lengths.
+    """
+    found = {name: find_overlong(tokenizer, texts) for name, texts in prompts.items()}
+    faults = [
+        f"class '{name}': {overlong.explain(prompts[name], tower)}"
+        for name, overlong in found.items()
+        if overlong is not None
+    ]
+    if faults:
+        raise PromptError(
+            "\n".join(faults) + "\nShorten the class's name, for layout folders under "
+            "`class_names:`, or the longest of `templates:` in the dataset's file."
+        )
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:
