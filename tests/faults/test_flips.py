@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from tests.faults.conftest import CLIP, WEIGHTS
+from tests.faults.conftest import CLIP, CONFIG, WEIGHTS
 from vtclip.data.shots import sample_shots
 from vtclip.features.backbone import load_backbone
 from vtclip.features.store import FeatureSet, read_metadata
@@ -124,3 +124,31 @@ def test_a_file_cut_short_is_refused_by_name(broken, tally):
             read(broken.folder)
         path.write_bytes(content)
         tally["a file cut short", "refused"] += 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("file", READERS)
+def test_deleting_the_damaged_file_and_running_again_mends_it(broken, undisturbed, tally, file):
+    path = broken.folder / file
+    flip(path, 4 * path.stat().st_size)
+    with pytest.raises(Exception, match="Delete it"):
+        READERS[file](broken.folder)
+    path.unlink()
+    broken.run()
+    assert broken.tables() == undisturbed.tables()
+    assert broken.heads() == undisturbed.heads()
+    tally["a damaged file deleted", "mended by the next run"] += 1
+
+
+@pytest.mark.faults
+def test_deleting_a_damaged_archive_and_its_receipt_mends_the_images(broken, undisturbed, tally):
+    archive = broken.folder / "resources/archives/shapes/shapes.zip"
+    archive.write_bytes(archive.read_bytes()[:-100])
+    (broken.folder / "resources/images/shapes.json").unlink()
+    said = broken.project.snakemake(config=[CONFIG]).stdout
+    assert "Delete it and shapes.zip.json beside it" in said
+    archive.unlink()
+    archive.with_name("shapes.zip.json").unlink()
+    broken.run()
+    assert broken.tables() == undisturbed.tables()
+    tally["a damaged archive deleted", "mended by the next run"] += 1

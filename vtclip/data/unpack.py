@@ -129,7 +129,7 @@ class _Unpacker:
                 raise  # the disk's trouble (full, say), and not the archive's
             raise UnpackError(
                 f"{path}: broken or cut off: {error or type(error).__name__}. "
-                "Delete it and run again to fetch it anew."
+                f"Delete it and {path.name}.json beside it, and run again to fetch it anew."
             ) from error
         return self.written
 
