@@ -21,3 +21,5 @@ rule all:
     default_target: True
     input:
         PLAN.targets(),
+    message:
+        "Everything that the configuration asks for"

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # The package beside this workflow is the one that runs, here and in every job's process.
 sys.path.insert(0, workflow.basedir)
@@ -22,6 +23,7 @@ from vtclip.devices import list_devices
 from vtclip.paths import receipt_of, receipts_of
 from vtclip.plan import Plan, matching, shown
 from vtclip.settings import ConfigError
+from vtclip.terminal import show_one_line_per_job
 
 STARTED = time.time()
 CONFIG = dict(config)
@@ -34,8 +36,10 @@ try:
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
 
-if workflow.is_main_process:  # datasets that are left out are named at once
-    for reason in PLAN.missing.values():
+if workflow.is_main_process:
+    if not (workflow.dryrun or workflow.output_settings.verbose):
+        show_one_line_per_job(logger)
+    for reason in PLAN.missing.values():  # datasets that are left out are named at once
         print(reason, file=sys.stderr)
 
 PATHS = PLAN.paths

@@ -12,6 +12,8 @@ rule fetch:
         PLAN.archives,
         PLAN.weights,
     localrule: True
+    message:
+        "Everything that has to be fetched"
 
 
 rule fetch_archive:
