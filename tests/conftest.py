@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +13,27 @@ import torch
 from tests.project import PARTS, ROOT, SEEDS, SHOTS, Project
 from vtclip.features.backbone import Backbone, load_backbone
 from vtclip.methods.base import Shots, Task, Texts
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Side by side (`make test`), what uses the finished run stays together: it is made once."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            group = "finished" if "finished" in item.fixturenames else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print the table of faults."""
+    faults: Counter[tuple[str, str]] = Counter()
+    for report in chain(*terminalreporter.stats.values()):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "fault" and report.when == "teardown":
+                faults[value[0], value[1]] += value[2]
+    if faults:
+        terminalreporter.section("faults tried")
+    for (fault, outcome), number in sorted(faults.items()):
+        terminalreporter.write_line(f"{fault:<44} {outcome:<32} {number:>5}")
 
 
 @pytest.fixture

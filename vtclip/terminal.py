@@ -8,8 +8,7 @@ import time
 from collections import Counter
 from typing import Any, NamedTuple
 
-from snakemake.logging import DefaultFormatter
-from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake.logging import DefaultFormatter, LogEvent
 
 HANDLER = "DefaultStreamHandler"  # the name of Snakemake's handler for the terminal
 # In the log alone: where and with what Snakemake runs, and what the lines below tell in short.

@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,22 +26,14 @@ MADE = (
     "results", ".snakemake",
 )  # fmt: skip
 
-_tally: Counter[tuple[str, str]] = Counter()
 
-
-@pytest.fixture(scope="session")
-def tally() -> Counter[tuple[str, str]]:
-    """(fault, how it ended) -> how often; printed at the end."""
-    return _tally
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    """Print the table of faults."""
-    if not _tally:
-        return
-    terminalreporter.section("faults tried")
-    for (fault, outcome), number in sorted(_tally.items()):
-        terminalreporter.write_line(f"{fault:<44} {outcome:<32} {number:>5}")
+@pytest.fixture
+def tally(record_property) -> Iterator[Counter[tuple[str, str]]]:
+    """(fault, how it ended) -> how often; `make test` prints the sum of all tests at its end."""
+    counts: Counter[tuple[str, str]] = Counter()
+    yield counts
+    for (fault, outcome), number in counts.items():
+        record_property("fault", (fault, outcome, number))
 
 
 @dataclass(frozen=True)

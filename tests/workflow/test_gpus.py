@@ -24,8 +24,7 @@ def two_gpus(monkeypatch, tmp_path):
 def test_as_many_gpu_jobs_run_at_a_time_as_there_are_slots_or_as_the_command_line_says(
     changed, told, limit
 ):
-    drawn = "resources/images/letters.json"
-    said = changed.run(drawn, "--force", *told)
+    said = changed.run("results/demo/config.yaml", "--force", *told)
     assert re.search(rf'gpu=\S*\b(gpu", )?{limit}\b', said), said
 
 
