@@ -15,9 +15,10 @@ from vtclip.features.backbone import Backbone, load_backbone
 from vtclip.methods.base import Shots, Task, Texts
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks
 def pytest_collection_modifyitems(config, items) -> None:
     """Side by side (`make test`), what uses the finished run stays together: it is made once."""
-    if config.pluginmanager.hasplugin("xdist"):
+    if hasattr(config, "workerinput"):  # one of xdist's processes
         for item in items:
             group = "finished" if "finished" in item.fixturenames else str(item.path)
             item.add_marker(pytest.mark.xdist_group(group))
