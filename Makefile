@@ -15,7 +15,7 @@ demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slurm: .venv/installed-for-slurm
 	$(BIN)/python -m pytest -m slurm tests/workflow/slurm

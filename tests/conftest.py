@@ -3,25 +3,18 @@
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
+from filelock import FileLock
 
 from tests.project import PARTS, ROOT, SEEDS, SHOTS, Project
 from vtclip.features.backbone import Backbone, load_backbone
 from vtclip.methods.base import Shots, Task, Texts
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks
-def pytest_collection_modifyitems(config, items) -> None:
-    """Side by side (`make test`), what uses the finished run stays together: it is made once."""
-    if hasattr(config, "workerinput"):  # one of xdist's processes
-        for item in items:
-            group = "finished" if "finished" in item.fixturenames else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -102,13 +95,34 @@ def fresh(tmp_path_factory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(fresh, tmp_path_factory) -> Project:
+def once(request, tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Makes a folder of a name once for all processes of pytest-xdist; gives it to each of them."""
+    shared = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        shared = shared.parent
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(fresh, once) -> Project:
     """The embedded experiment at `SHOTS` and `SEEDS`, run to its end; not to be changed."""
-    project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
-    project.edit("config/demo.yaml", "shots: [1, 2, 4, 8, 16]", f"shots: {list(SHOTS)}")
-    project.edit("config/demo.yaml", "seeds: [1, 2, 3]", f"seeds: {list(SEEDS)}")
-    project.run()
-    return project
+
+    def run(folder: Path) -> None:
+        project = fresh.copy(folder)
+        project.edit("config/demo.yaml", "shots: [1, 2, 4, 8, 16]", f"shots: {list(SHOTS)}")
+        project.edit("config/demo.yaml", "seeds: [1, 2, 3]", f"seeds: {list(SEEDS)}")
+        project.run()
+
+    return Project(once("finished", run))
 
 
 @pytest.fixture

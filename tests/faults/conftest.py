@@ -84,10 +84,19 @@ class Broken:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(finished, tmp_path_factory) -> Broken:
+def undisturbed(finished, once) -> Broken:
     """The small experiment, run to its end without any fault; not to be changed."""
-    folder = tmp_path_factory.mktemp("undisturbed") / "project"
-    source = finished.folder
+    return Broken(Project(once("undisturbed", lambda folder: _run(finished.folder, folder))))
+
+
+@pytest.fixture
+def broken(undisturbed, tmp_path) -> Broken:
+    """The same, to be changed."""
+    return undisturbed.copy(tmp_path / "project")
+
+
+def _run(source: Path, folder: Path) -> None:
+    """Run the small experiment, with the weights of a finished run."""
     shutil.copytree(
         source, folder, symlinks=True,
         ignore=lambda path, names: {"results", "images", "logs", ".snakemake"} & set(names),
@@ -107,15 +116,7 @@ def undisturbed(finished, tmp_path_factory) -> Broken:
     config["views"] = {"number": 1}
     config["methods"] = {"zero_shot": None, "linear_probe": None, "vt_clip": {"epochs": 3}}
     (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False))
-    broken = Broken(Project(folder))
-    broken.run()
-    return broken
-
-
-@pytest.fixture
-def broken(undisturbed, tmp_path) -> Broken:
-    """The same, to be changed."""
-    return undisturbed.copy(tmp_path / "project")
+    Broken(Project(folder)).run()
 
 
 def _write_archive(folder: Path) -> None:
