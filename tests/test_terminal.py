@@ -3,9 +3,9 @@
 import logging
 
 import pytest
-from snakemake.logging import LogEvent
+from snakemake.logging import DefaultFilter, DefaultFormatter, LogEvent
 
-from vtclip.terminal import OneLinePerJob
+from vtclip.terminal import HANDLER, OneLinePerJob, show_one_line_per_job
 
 
 class Terminal:
@@ -100,3 +100,24 @@ def test_a_failed_job_is_told_with_its_log_and_without_its_files(terminal):
     )  # fmt: skip
     assert "logs/a.log" in terminal.lines[-1]
     assert "a.parquet" not in terminal.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("dryrun", "verbose", "name", "changes"),
+    [
+        (False, False, HANDLER, True),
+        (True, False, HANDLER, False),
+        (False, True, HANDLER, False),
+        (False, False, "a plugin's", False),
+    ],
+)
+def test_a_dry_run_a_verbose_one_and_another_logger_say_what_they_always_do(
+    dryrun, verbose, name, changes
+):
+    logger, handler = logging.Logger("snakemake's"), logging.StreamHandler()
+    handler.name = name
+    handler.setFormatter(DefaultFormatter(set(), False))
+    handler.addFilter(DefaultFilter(set(), False, verbose, dryrun, False))
+    logger.addHandler(handler)
+    show_one_line_per_job(logger)
+    assert isinstance(handler.formatter, OneLinePerJob) == changes

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import Any, NamedTuple
 
-from snakemake.logging import DefaultFormatter, LogEvent
+from snakemake.logging import DefaultFilter, DefaultFormatter, LogEvent
 
 HANDLER = "DefaultStreamHandler"  # the name of Snakemake's handler for the terminal
 # In the log alone: where and with what Snakemake runs, and what the lines below tell in short.
@@ -98,14 +98,20 @@ class OneLinePerJob(DefaultFormatter):
 
 
 def show_one_line_per_job(logger: logging.Logger) -> None:
-    """Let Snakemake's logger show `OneLinePerJob` on the terminal, where it uses its own handler.
+    """Let Snakemake's logger show `OneLinePerJob` on the terminal.
+
+    Nothing changes in a dry run, with `--verbose`, or with a logger plugin.
 
     Args:
-        logger: `snakemake.logging.logger`. With a logger plugin, nothing changes.
+        logger: `snakemake.logging.logger`.
     """
     for handler in logger.handlers:
         own = handler.formatter
-        if handler.name == HANDLER and isinstance(own, DefaultFormatter):
+        asked_for_more = any(
+            isinstance(one, DefaultFilter) and (one.dryrun or one.verbose)
+            for one in handler.filters
+        )
+        if handler.name == HANDLER and isinstance(own, DefaultFormatter) and not asked_for_more:
             lines = OneLinePerJob(show_failed_logs=own.show_failed_logs)
             handler.addFilter(lines)
             handler.setFormatter(lines)

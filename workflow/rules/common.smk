@@ -37,8 +37,7 @@ except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
 
 if workflow.is_main_process:
-    if not (workflow.dryrun or workflow.output_settings.verbose):
-        show_one_line_per_job(logger)
+    show_one_line_per_job(logger)
     for reason in PLAN.missing.values():  # datasets that are left out are named at once
         print(reason, file=sys.stderr)
 
