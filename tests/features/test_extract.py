@@ -15,6 +15,7 @@ from vtclip.features.extract import (
     extract_test,
     extract_texts,
 )
+from vtclip.features.pictures import open_picture
 from vtclip.features.store import FeatureSet, read_features
 from vtclip.features.texts import read_texts
 from vtclip.features.views import Views
@@ -61,6 +62,17 @@ def test_training_images_have_all_views_and_validation_images_one(
     for split, expected in (("train", [0, 1, 2]), ("val", [0])):
         assert all(found == expected for found in views.filter(split=split)["view"].to_list())
     assert len(features) == 18 * 3 + 15
+
+
+def test_an_image_is_decoded_once_for_all_its_views(
+    backbone, manifest, images, tmp_path, monkeypatch
+):
+    decoded = []
+    monkeypatch.setattr(
+        loading, "open_picture", lambda path: decoded.append(path) or open_picture(path)
+    )
+    features = extract(backbone, manifest, images, tmp_path)  # 3 views, 4 a batch
+    assert decoded == [images / name for name in features.rows["image"].unique(maintain_order=True)]
 
 
 def test_views_differ_and_do_not_depend_on_batches_or_workers(backbone, manifest, images, tmp_path):
