@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 from types import SimpleNamespace
@@ -6,6 +7,12 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import (
+    Compose,
+    InterpolationMode,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+)
 
 from vtclip.features import loading
 from vtclip.features.extract import (
@@ -96,6 +103,19 @@ def test_a_views_pixels_depend_on_image_view_and_seed_alone(backbone, images, ma
     assert not torch.equal(pixels(seed=2), first)
     assert not torch.equal(pixels(name="another"), first)
     assert not torch.equal(pixels(view=2), first)
+
+
+def test_a_views_pixels_are_those_of_the_plain_transforms_bit_for_bit(backbone, images, manifest):
+    image = manifest["image"][0]
+    look = Views(backbone.preprocess, 32, scale=(0.3, 1.0), flip=True, seed=1)
+    crop = RandomResizedCrop(32, scale=(0.3, 1.0), interpolation=InterpolationMode.BICUBIC)
+    plain = Compose([crop, RandomHorizontalFlip(), *backbone.preprocess.transforms[2:]])
+    with Image.open(images / image) as picture:
+        assert torch.equal(look(picture, image, 0), backbone.preprocess(picture))
+        for view in range(1, 5):
+            key = hashlib.sha256(f"{image}\0{view}\0{1}".encode()).digest()
+            torch.manual_seed(int.from_bytes(key[:8], "little") >> 1)
+            assert torch.equal(look(picture, image, view), plain(picture))
 
 
 def test_drawing_a_view_leaves_the_global_generator_alone(backbone):
