@@ -1,8 +1,10 @@
-"""Images a second of the extract job against a bare loop of open_clip over ready pixels.
+"""Views a second of the extract job against a bare loop of open_clip over ready pixels.
 
 The job decodes, transforms, encodes both outputs and writes Parquet. The bare loop only calls
 open_clip's `encode_image` on pixels that lie ready in memory, with the same batch size. Both are
 measured in turns, and the best of each counts. Weights are random: speed does not depend on them.
+Each image comes in `--views` views, the test view first; decoding and transforming is measured
+alone as well, and once more with the image decoded anew for each view.
 """
 
 import argparse
@@ -17,8 +19,11 @@ import polars as pl
 import torch
 
 from vtclip.features.backbone import Backbone, load_backbone
-from vtclip.features.extract import extract_test
+from vtclip.features.extract import extract_shots
 from vtclip.features.pictures import has_suffix, open_picture
+from vtclip.features.views import Views
+
+SCALE = (0.5, 1.0)  # shares of an image's area in a random view
 
 
 def main() -> None:
@@ -30,24 +35,29 @@ def main() -> None:
     reference = open_clip.create_model(
         arguments.backbone, load_weights=False, device=arguments.device
     ).eval()
-    pixels, decoding = decode(backbone, paths)
-    batches = pixels.split(arguments.batch_size)
+    look = Views(backbone.preprocess, backbone.image_size, scale=SCALE, flip=True, seed=1)
+    batches = decode(look, paths, arguments.views).split(arguments.batch_size)
     seconds: dict[str, list[float]] = {}
     for _ in range(arguments.rounds):
-        run = {
+        run: dict[str, Callable[[], object]] = {
             "bare loop: open_clip's encode_image on ready pixels": lambda: bare(reference, batches),
             "our encode_images on ready pixels, both outputs": lambda: ours(backbone, batches),
             "the extract job, from files to Parquet": lambda: job(backbone, paths, arguments),
+            "decoding and transforming alone": lambda: decode(look, paths, arguments.views),
+            "the same, decoding anew for each view": lambda: decode(
+                look, paths, arguments.views, anew=True
+            ),
         }
         for name, function in run.items():
             seconds.setdefault(name, []).append(measure(function))
-    report(arguments, len(paths), decoding, {name: min(times) for name, times in seconds.items()})
+    report(arguments, len(paths), {name: min(times) for name, times in seconds.items()})
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=Path, required=True, help="a folder with images below it")
     parser.add_argument("--number", type=int, default=300, help="images")
+    parser.add_argument("--views", type=int, default=1, help="of each image")
     parser.add_argument("--backbone", default="RN50")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=1, help="processes that decode")
@@ -65,11 +75,16 @@ def list_images(folder: Path, number: int) -> list[Path]:
     return found[:: len(found) // number][:number]
 
 
-def decode(backbone: Backbone, paths: list[Path]) -> tuple[torch.Tensor, float]:
-    """The pixels of all images, and the seconds that one process takes for them."""
-    started = time.perf_counter()
-    pixels = torch.stack([backbone.preprocess(open_picture(path)) for path in paths])
-    return pixels, time.perf_counter() - started
+def decode(look: Views, paths: list[Path], views: int, *, anew: bool = False) -> torch.Tensor:
+    """The pixels of all views, by one process."""
+    pixels = []
+    for path in paths:
+        picture = open_picture(path)
+        for view in range(views):
+            if anew and view:
+                picture = open_picture(path)
+            pixels.append(look(picture, str(path), view))
+    return torch.stack(pixels)
 
 
 @torch.inference_mode()
@@ -86,15 +101,18 @@ def ours(backbone: Backbone, batches: tuple[torch.Tensor, ...]) -> None:
 
 
 def job(backbone: Backbone, paths: list[Path], arguments: argparse.Namespace) -> None:
-    rows = {"image": [str(path) for path in paths], "label": 0, "class_name": "", "split": "test"}
+    rows = {"image": [str(path) for path in paths], "label": 0, "class_name": "", "split": "train"}
     with tempfile.TemporaryDirectory() as folder:
-        manifest = Path(folder) / "manifest.parquet"
-        pl.DataFrame(rows).write_parquet(manifest)
-        extract_test(backbone, manifest, "/", Path(folder) / "test.parquet",
-                     batch_size=arguments.batch_size, workers=arguments.workers)  # fmt: skip
+        shots = Path(folder) / "shots.parquet"
+        pl.DataFrame(rows).write_parquet(shots)
+        extract_shots(
+            backbone, shots, "/", Path(folder) / "features.parquet",
+            number=arguments.views - 1, scale=SCALE, flip=True, seed=1,
+            batch_size=arguments.batch_size, workers=arguments.workers,
+        )  # fmt: skip
 
 
-def measure(function: Callable[[], None]) -> float:
+def measure(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
     if torch.cuda.is_available():
@@ -102,26 +120,25 @@ def measure(function: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def report(
-    arguments: argparse.Namespace, number: int, decoding: float, seconds: dict[str, float]
-) -> None:
-    for line in describe(arguments, number, decoding, seconds):
+def report(arguments: argparse.Namespace, number: int, seconds: dict[str, float]) -> None:
+    for line in describe(arguments, number, seconds):
         print(line)
 
 
 def describe(
-    arguments: argparse.Namespace, number: int, decoding: float, seconds: dict[str, float]
+    arguments: argparse.Namespace, number: int, seconds: dict[str, float]
 ) -> Iterator[str]:
+    views = number * arguments.views
     yield (
-        f"{arguments.backbone}, {number} images, batch {arguments.batch_size}, {arguments.device}, "
+        f"{arguments.backbone}, {number} images in {arguments.views} views, "
+        f"batch {arguments.batch_size}, {arguments.device}, "
         f"{arguments.threads} threads, {arguments.workers} workers"
     )
-    yield "| | images/s | of the bare loop |"
+    yield "| | views/s | of the bare loop |"
     yield "|---|---:|---:|"
     floor = next(iter(seconds.values()))
     for name, value in seconds.items():
-        yield f"| {name} | {number / value:.1f} | {floor / value:.2f} |"
-    yield f"| decoding and transforming alone, one process | {number / decoding:.1f} | |"
+        yield f"| {name} | {views / value:.1f} | {floor / value:.2f} |"
 
 
 if __name__ == "__main__":

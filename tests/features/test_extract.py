@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 from types import SimpleNamespace
@@ -6,6 +7,12 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import (
+    Compose,
+    InterpolationMode,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+)
 
 from vtclip.features import loading
 from vtclip.features.extract import (
@@ -15,6 +22,7 @@ from vtclip.features.extract import (
     extract_test,
     extract_texts,
 )
+from vtclip.features.pictures import open_picture
 from vtclip.features.store import FeatureSet, read_features
 from vtclip.features.texts import read_texts
 from vtclip.features.views import Views
@@ -63,6 +71,17 @@ def test_training_images_have_all_views_and_validation_images_one(
     assert len(features) == 18 * 3 + 15
 
 
+def test_an_image_is_decoded_once_for_all_its_views(
+    backbone, manifest, images, tmp_path, monkeypatch
+):
+    decoded = []
+    monkeypatch.setattr(
+        loading, "open_picture", lambda path: decoded.append(path) or open_picture(path)
+    )
+    features = extract(backbone, manifest, images, tmp_path)  # 3 views, 4 a batch
+    assert decoded == [images / name for name in features.rows["image"].unique(maintain_order=True)]
+
+
 def test_views_differ_and_do_not_depend_on_batches_or_workers(backbone, manifest, images, tmp_path):
     once = extract(backbone, manifest, images, tmp_path)
     again = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2, name="again")
@@ -84,6 +103,19 @@ def test_a_views_pixels_depend_on_image_view_and_seed_alone(backbone, images, ma
     assert not torch.equal(pixels(seed=2), first)
     assert not torch.equal(pixels(name="another"), first)
     assert not torch.equal(pixels(view=2), first)
+
+
+def test_a_views_pixels_are_those_of_the_plain_transforms_bit_for_bit(backbone, images, manifest):
+    image = manifest["image"][0]
+    look = Views(backbone.preprocess, 32, scale=(0.3, 1.0), flip=True, seed=1)
+    crop = RandomResizedCrop(32, scale=(0.3, 1.0), interpolation=InterpolationMode.BICUBIC)
+    plain = Compose([crop, RandomHorizontalFlip(), *backbone.preprocess.transforms[2:]])
+    with Image.open(images / image) as picture:
+        assert torch.equal(look(picture, image, 0), backbone.preprocess(picture))
+        for view in range(1, 5):
+            key = hashlib.sha256(f"{image}\0{view}\0{1}".encode()).digest()
+            torch.manual_seed(int.from_bytes(key[:8], "little") >> 1)
+            assert torch.equal(look(picture, image, view), plain(picture))
 
 
 def test_drawing_a_view_leaves_the_global_generator_alone(backbone):

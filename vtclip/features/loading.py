@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vtclip.features.pictures import PictureError, open_picture
@@ -29,21 +30,27 @@ class ExtractionError(RuntimeError):
 
 
 class Pictures(Dataset[Decoded]):
-    """The pixels of each row's view, or why they cannot be had."""
+    """The pixels of each row's view, or why they cannot be had.
+
+    The views of an image stand together: it is decoded for the first and held for the others.
+    """
 
     def __init__(self, rows: pl.DataFrame, look: Views, images: Path) -> None:
         self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
         self.look, self.images = look, images
+        self.held: tuple[str, Image.Image] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, row: int) -> Decoded:
-        try:
-            picture = open_picture(self.images / self.names[row])
-        except PictureError as error:
-            return f"{self.images / self.names[row]}: {error}"
-        return self.look(picture, self.names[row], self.views[row])
+        name = self.names[row]
+        if self.held is None or self.held[0] != name:
+            try:
+                self.held = name, open_picture(self.images / name)
+            except PictureError as error:
+                return f"{self.images / name}: {error}"
+        return self.look(self.held[1], name, self.views[row])
 
 
 def load_batches(

@@ -9,6 +9,7 @@ from torchvision.transforms import (
     CenterCrop,
     Compose,
     InterpolationMode,
+    Normalize,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
@@ -37,11 +38,11 @@ class Views:
         flip: bool,
         seed: int,
     ) -> None:
-        self.test, self.image_size = preprocess, image_size
+        self.image_size = image_size
+        steps = [_in_place(step) for step in preprocess.transforms]
+        self.test = Compose(steps)
         # Random views differ from the test view in where they look, not in what follows.
-        finish = [
-            step for step in preprocess.transforms if not isinstance(step, Resize | CenterCrop)
-        ]
+        finish = [step for step in steps if not isinstance(step, Resize | CenterCrop)]
         crop = RandomResizedCrop(image_size, scale=scale, interpolation=InterpolationMode.BICUBIC)
         self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else []), *finish])
         self.seed = seed
@@ -61,5 +62,13 @@ class Views:
             return self.test(picture)
         key = hashlib.sha256(f"{image}\0{view}\0{self.seed}".encode()).digest()
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            torch.manual_seed(int.from_bytes(key[:8], "little") >> 1)
+            # `torch.manual_seed` would note the call for GPUs as well, with its whole stack.
+            torch.default_generator.manual_seed(int.from_bytes(key[:8], "little") >> 1)
             return self.random(picture)
+
+
+def _in_place(step: Transform) -> Transform:
+    """A step of a transform; normalising overwrites what the step before it has made."""
+    if isinstance(step, Normalize):
+        return Normalize(step.mean, step.std, inplace=True)
+    return step
