@@ -176,9 +176,25 @@ def test_vt_clip_pays_for_its_blocks_and_its_feed_forward_part():
         work("vt_clip", CALTECH, **settings)
         for settings in ({}, {"blocks": 2}, {"feed_forward": 0})
     )
-    assert deep.flops == 2 * plain.flops == 10 * narrow.flops
+    assert deep.flops == 2 * plain.flops > 5 * narrow.flops
     assert deep.head_bytes == 2 * plain.head_bytes == 4 * narrow.head_bytes
     assert training_memory(CALTECH, narrow) < training_memory(CALTECH, plain)
+
+
+def test_vt_clip_pays_for_the_classes_that_a_step_guides_and_no_more():
+    every, few, more = (
+        work("vt_clip", IMAGENET, train_classes=number) for number in (None, 10, 5000)
+    )
+    assert 10 * few.flops < every.flops == more.flops
+    assert training_memory(IMAGENET, few) < training_memory(IMAGENET, every)
+    assert few.predict_flops == every.predict_flops  # of all classes
+    assert few.batch_bytes == every.batch_bytes
+
+
+def test_vt_clip_pays_for_measuring_after_each_epoch():
+    last, best = (work("vt_clip", CALTECH, select=select) for select in ("last", "val"))
+    measured = 200 * CALTECH.val_images * last.predict_flops
+    assert best.flops - last.flops == pytest.approx(0.95 * measured)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "coop"])

@@ -40,10 +40,12 @@ class Images:
     Attributes:
         pooled: (B, D) float32.
         spatial: (B, N, width) float32, or None where the method reads none.
+        labels: (B,) int64 of images to learn from; None of those to classify.
     """
 
     pooled: Tensor
     spatial: Tensor | None
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)

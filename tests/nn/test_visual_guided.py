@@ -201,6 +201,67 @@ def test_a_gate_learns_from_the_first_step_on():
     assert all(gate.grad != 0 for gate in gates)
 
 
+LABELS = torch.tensor([0, 3, 3, 8])
+
+
+@pytest.mark.parametrize("settings", [{}, {"self_attention": False}, {"memory": 1}])
+def test_a_step_guides_each_images_own_class_and_the_nearest_and_no_other(settings):
+    texts, spatial, pooled = inputs(classes=9)
+    plain = Texts(texts, 100.0).logits(pooled)
+    heads = [
+        VisualGuidedHead(
+            scrambled(VisualGuidedText(32, **settings)), Texts(texts, 100.0), train_classes=number
+        )
+        for number in (3, None)
+    ]
+    some, every = (head(Images(pooled, spatial, LABELS)) for head in heads)
+    guided = some != plain
+    for image, label in enumerate(LABELS.tolist()):
+        others = [k for k in plain[image].argsort(descending=True).tolist() if k != label]
+        assert guided[image].nonzero().flatten().tolist() == sorted([label, *others[:2]])
+    torch.testing.assert_close(some, torch.where(guided, every, plain), rtol=1e-4, atol=1e-3)
+
+    F.cross_entropy(some, LABELS).backward()
+    F.cross_entropy(torch.where(guided, every, plain), LABELS).backward()
+    for one, other in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("train_classes", [9, 1000])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_to_guide_as_many_as_there_are_is_to_guide_all(train_classes, blocks):
+    texts, spatial, pooled = inputs(classes=9)
+    guide = scrambled(VisualGuidedText(32, blocks=blocks))
+    every, as_many = (
+        VisualGuidedHead(guide, Texts(texts, 100.0), train_classes=number)
+        for number in (None, train_classes)
+    )
+    images = Images(pooled, spatial, LABELS)
+    assert torch.equal(as_many(images), every(images))
+
+
+def test_texts_chosen_in_any_order_keep_their_similarities_through_two_blocks():
+    texts, spatial, pooled = inputs(classes=9)
+    guide = scrambled(VisualGuidedText(32, blocks=2))
+    chosen = torch.stack([torch.randperm(9) for _ in range(4)])
+    similarity = guide.similarity(texts, spatial, pooled)
+    torch.testing.assert_close(
+        guide.similarity(texts, spatial, pooled, chosen), similarity.gather(1, chosen),
+        rtol=1e-4, atol=1e-5,
+    )  # fmt: skip
+
+
+def test_to_classify_all_texts_are_guided_whatever_training_guides():
+    texts, spatial, pooled = inputs(classes=9)
+    guide = scrambled(VisualGuidedText(32))
+    every, some = (
+        VisualGuidedHead(guide, Texts(texts, 100.0), train_classes=number) for number in (None, 2)
+    )
+    expected = every(Images(pooled, spatial))
+    assert torch.equal(some(Images(pooled, spatial)), expected)
+    assert torch.equal(some.eval()(Images(pooled, spatial, LABELS)), expected)
+
+
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="divisor of the width 32, found 5"):
         VisualGuidedText(32, heads=5)

@@ -64,6 +64,14 @@ def test_the_best_epoch_on_the_validation_shots_is_kept_where_the_recipe_says_so
     assert kept == pytest.approx(history["val_accuracy"].max())
 
 
+def test_accuracy_on_the_validation_shots_is_measured_ten_times_and_at_the_end(task):
+    recipe = VTClipSettings(epochs=40)
+    method = VTClip(recipe)
+    history = optimise(method.classifier(method.start(task), task.texts), task, recipe)
+    measured = history.filter(history["val_accuracy"].is_not_null())
+    assert measured["epoch"].to_list() == list(range(4, 41, 4))
+
+
 def test_a_loss_that_is_no_number_stops_with_step_loss_and_learning_rate(task):
     class Breaks(torch.nn.Linear):
         steps = 0
@@ -96,4 +104,5 @@ def test_a_compiled_training_ends_where_the_plain_one_does(task):
         method = VTClip(VTClipSettings(epochs=5, compile=compiled))
         classifier = method.classifier(method.start(task), task.texts)
         losses.append(optimise(classifier, task, method.settings)["loss"])
+    assert not torch._dynamo.utils.counters["graph_break"]  # the host has no part in a step
     assert losses[1].to_list() == pytest.approx(losses[0].to_list(), abs=1e-3)

@@ -113,6 +113,9 @@ PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
 Epochs = PositiveInt | Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
 
 
+MEASUREMENTS = 10
+
+
 class Recipe(Settings):
     """How a head is trained by gradient."""
 
@@ -183,6 +186,17 @@ class Recipe(Settings):
         if isinstance(self.epochs, int):
             return self.epochs
         return self.epochs[max((k for k in self.epochs if k <= shots), default=min(self.epochs))]
+
+    def measured_every(self, shots: int) -> int:
+        """Epochs from one measurement of validation accuracy to the next.
+
+        It is measured ten times, for the history; after each epoch if the best is kept.
+        """
+        return 1 if self.select == "val" else math.ceil(self.epochs_at(shots) / MEASUREMENTS)
+
+    def measurements(self, shots: int) -> int:
+        """How often a training measures validation accuracy, at most."""
+        return self.epochs_at(shots) // self.measured_every(shots)
 
     def steps(self, size: Size) -> int:
         """Steps of a training."""

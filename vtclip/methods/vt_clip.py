@@ -54,6 +54,13 @@ class VTClipSettings(Recipe):
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="dropout in each part, 0 to below 1", examples=[0.1]
     )
+    train_classes: int | None = Field(
+        default=None,
+        ge=2,
+        description="how many texts a training step guides for each image, 2 or more: its own "
+        "class's and those nearest to it by zero-shot; left out, or where there are no more, all",
+        examples=[100],
+    )
 
 
 class VTClip(Method):
@@ -108,26 +115,37 @@ class VTClip(Method):
             )
 
     def work(self, size: Size) -> Work:
-        """The pairs' products, of an image and a class; three times as many in training."""
+        """The layers' products; three times as many in training, in which fewer pairs may be.
+
+        A pair is an image and a class. The attention's own products, a hundredth, do not count.
+        """
         assert isinstance(self.settings, VTClipSettings)
-        blocks, ratio = self.settings.blocks, self.settings.feed_forward
-        width = blocks * (2 + 2 * ratio)  # D^2 multiplications for an image and a class
-        pair = 2 * width * size.shape.dim**2
+        settings, dim = self.settings, size.shape.dim
+        blocks, ratio = settings.blocks, settings.feed_forward
+        width = blocks * (2 + 2 * ratio)
+        pair = 2 * width * dim**2
+        image = 4 * blocks * size.shape.tokens * size.shape.width * dim  # its keys and values
+        texts = 2 * blocks * (5 if settings.self_attention else 1) * size.classes * dim**2
+        trained = min(settings.train_classes or size.classes, size.classes)
+        steps, batch = settings.steps(size), settings.batch(size)
         # What a pair's layers make, before the classes are split (`vtclip.nn.chunks`).
-        pair_bytes = size.classes * (2 + width) * size.shape.dim * SINGLE
-        attentions = 8 if self.settings.self_attention else 4
-        weights = blocks * (attentions + 2 * ratio) * size.shape.dim**2 * SINGLE
-        steps, batch = self.settings.steps(size), self.settings.batch(size)
+        pair_bytes = (2 + width) * dim * SINGLE
+        attentions = 8 if settings.self_attention else 4
+        weights = blocks * (attentions + 2 * ratio) * dim**2 * SINGLE
+        predict = image + size.classes * pair
+        measured = settings.measurements(size.shots) * size.val_images
+        training = 3 * steps * (batch * (image + trained * pair) + texts)
         plain = super().work(size)
         return plain._replace(
-            flops=3 * pair * size.classes * steps * batch,
-            part_bytes=batch * pair_bytes + 6 * weights,  # with AdamW's state
-            predict_flops=pair * size.classes,
+            flops=training + measured * predict,
+            part_bytes=batch * trained * pair_bytes + 6 * weights,  # with AdamW's state
+            predict_flops=predict,
             head_bytes=weights,
-            batch_bytes=BATCH * pair_bytes,
+            batch_bytes=BATCH * size.classes * pair_bytes,
         )
 
     def _build(self, texts: Texts, width: int) -> VisualGuidedHead:
+        from vtclip.nn.chunks import memory_for_pairs
         from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText
 
         assert isinstance(self.settings, VTClipSettings)
@@ -142,5 +160,6 @@ class VTClip(Method):
             residual=self.settings.residual,
             residual_weight=self.settings.residual_weight,
             dropout=self.settings.dropout,
+            memory=memory_for_pairs(texts.features.device),
         )
-        return VisualGuidedHead(guide, texts)
+        return VisualGuidedHead(guide, texts, train_classes=self.settings.train_classes)

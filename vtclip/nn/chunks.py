@@ -91,14 +91,14 @@ def in_chunks(
     Returns:
         The chunks' results, joined along the axis of the classes.
     """
+    if chunks.keep == "everything":
+        return function(texts, *context)
     policy = _keep_large_products if chunks.keep == "products" else None
     parts = [
         _run_again(function, chunk, *context, policy=policy)
-        if chunks.keep != "everything"
-        else function(chunk, *context)
         for chunk in texts.split(chunks.classes, dim=1)
     ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1)
 
 
 def once(function: Callable[..., Result], *inputs: Tensor, chunks: Chunks) -> Result:

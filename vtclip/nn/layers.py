@@ -63,20 +63,30 @@ class Attention(nn.Module):
     ) -> Tensor:
         """queries (B or 1, K, D) to what was read of a context, or to one another -> (B, K, D)."""
         if key is None or value is None:
-            key, value = self.read(queries)
-        query = self._split(self.query(queries)).expand(len(key), -1, -1, -1)
+            query, key, value = self._project(queries, self.query, self.key, self.value)
+        else:
+            query = self._split(self.query(queries))
+        query = query.expand(len(key), -1, -1, -1)
         attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, K, D / heads)
         return self.out(attended.transpose(1, 2).flatten(2))
 
     def read(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N, width) -> key and value, (B, heads, N, D / heads) each."""
-        return self._split(self.key(context)), self._split(self.value(context))
+        key, value = self._project(context, self.key, self.value)
+        return key, value
 
     def weights(self, queries: Tensor, key: Tensor) -> Tensor:
         """queries (B or 1, K, D) -> (B, K, N): the shares of each token, the mean over heads."""
         query = self._split(self.query(queries))
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (B, heads, K, N)
         return scores.softmax(dim=-1).mean(dim=1)
+
+    def _project(self, tokens: Tensor, *layers: nn.Linear) -> list[Tensor]:
+        """(B, N, width) -> what each layer makes of it, (B, heads, N, D / heads): one product."""
+        weight = torch.cat([layer.weight for layer in layers])
+        bias = torch.cat([layer.bias for layer in layers])
+        made = F.linear(tokens, weight, bias).chunk(len(layers), dim=-1)
+        return [self._split(part) for part in made]
 
     def _split(self, tokens: Tensor) -> Tensor:
         """(B, N, D) -> (B, heads, N, D / heads)."""

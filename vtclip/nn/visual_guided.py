@@ -21,7 +21,8 @@ B x K pairs take much memory, the classes are worked through in chunks (`vtclip.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +56,8 @@ class VisualGuidedText(nn.Module):
     Raises:
         ValueError: D is not a multiple of the heads.
     """
+
+    blocks: Any  # of GuidedBlock
 
     def __init__(
         self,
@@ -109,25 +112,29 @@ class VisualGuidedText(nn.Module):
         """
         return self._guide(texts, spatial, partial(F.normalize, dim=-1))
 
-    def similarity(self, texts: Tensor, spatial: Tensor, pooled: Tensor) -> Tensor:
+    def similarity(
+        self, texts: Tensor, spatial: Tensor, pooled: Tensor, chosen: Tensor | None = None
+    ) -> Tensor:
         """cos(pooled, guided texts), without ever holding all the guided texts.
 
         Args:
             texts: (K, D) of unit length.
             spatial: (B, N, width).
             pooled: (B, D).
+            chosen: (B, M), the texts that are guided for each image; left out, all.
 
         Returns:
-            (B, K) float32, whatever the precision of the layers.
+            (B, K or M) float32, whatever the precision of the layers.
         """
-        pooled = F.normalize(pooled.float(), dim=-1)
+        pooled = F.normalize(pooled.float(), dim=-1)[..., None]  # (B, D, 1)
 
         def compare(guided: Tensor) -> Tensor:
+            # The product is divided, not its factor of (B, k, D) numbers: a third of the time.
             with torch.autocast(guided.device.type, enabled=False):
-                guided = F.normalize(guided.float(), dim=-1)  # (B, k, D)
-                return torch.einsum("bd,bkd->bk", pooled, guided)
+                guided = guided.float()
+                return (guided @ pooled).squeeze(-1) / guided.norm(dim=-1)
 
-        return self._guide(texts, spatial, compare)
+        return self._guide(texts, spatial, compare, chosen)
 
     def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
         """Where each text looks in the last block.
@@ -139,30 +146,41 @@ class VisualGuidedText(nn.Module):
         Returns:
             (B, K, N), the mean over heads; each text's weights sum to 1.
         """
-        last = self.blocks[-1]
-        assert isinstance(last, GuidedBlock)
-        return last.attention(self._guide_up_to_last(texts, spatial), self.spatial_norm(spatial))
-
-    def _guide(self, texts: Tensor, spatial: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
-        """finish(guided texts), a chunk of the classes at a time."""
-        guided = self._guide_up_to_last(texts, spatial)
         chunks = self._plan(texts, spatial)
-        return self.blocks[-1](guided, spatial, self.spatial_norm, chunks, finish)
+        guided = self._guide_up_to_last_look(texts, spatial, chunks)
+        return self.blocks[-1].attention(guided, self.spatial_norm(spatial))
 
-    def _guide_up_to_last(self, texts: Tensor, spatial: Tensor) -> Tensor:
-        """What goes into the last block, (B or 1, K, D)."""
-        guided = (self.scale * texts)[None]  # (1, K, D) until the images come in
-        for block in self.blocks[:-1]:
-            guided = block(guided, spatial, self.spatial_norm, self._plan(texts, spatial))
+    def _guide(
+        self,
+        texts: Tensor,
+        spatial: Tensor,
+        finish: Callable[[Tensor], Tensor],
+        chosen: Tensor | None = None,
+    ) -> Tensor:
+        """finish(guided texts), a chunk of the classes at a time."""
+        chunks = self._plan(texts, spatial, chosen)
+        guided = self._guide_up_to_last_look(texts, spatial, chunks, chosen)
+        return self.blocks[-1].look(guided, spatial, self.spatial_norm, chunks, finish)
+
+    def _guide_up_to_last_look(
+        self, texts: Tensor, spatial: Tensor, chunks: Chunks, chosen: Tensor | None = None
+    ) -> Tensor:
+        """What looks at the image in the last block, (B or 1, K, D) or (B, M, D)."""
+        guided = self.blocks[0].mix((self.scale * texts)[None])  # (1, K, D): of no image yet
+        if chosen is not None:
+            guided = F.embedding(chosen, guided[0])
+        for block, following in pairwise(self.blocks):
+            guided = following.mix(block.look(guided, spatial, self.spatial_norm, chunks))
         return guided
 
-    def _plan(self, texts: Tensor, spatial: Tensor) -> Chunks:
+    def _plan(self, texts: Tensor, spatial: Tensor, chosen: Tensor | None = None) -> Chunks:
         if self.memory is None:
             self.memory = memory_for_pairs(texts.device)
+        classes = len(texts) if chosen is None else chosen.shape[1]
         # A pair's numbers of size D: attended, projected, sum and norm twice; the hidden ones and
         # their GELU. The feed-forward part's two products are what a chunk keeps.
         return plan_chunks(
-            len(spatial), len(texts),
+            len(spatial), classes,
             numbers=(6 + 2 * self.feed_forward) * self.dim,
             products=(1 + self.feed_forward) * self.dim,
             memory=self.memory, device=texts.device,
@@ -186,7 +204,11 @@ class GuidedBlock(nn.Module):
         self.to_image = to_image
         self.feed_forward = feed_forward
 
-    def forward(
+    def mix(self, texts: Tensor) -> Tensor:
+        """texts (B or 1, K, D), having attended to one another."""
+        return texts if self.among_texts is None else self.among_texts(texts)
+
+    def look(
         self,
         texts: Tensor,
         spatial: Tensor,
@@ -199,21 +221,17 @@ class GuidedBlock(nn.Module):
         def read(spatial: Tensor) -> tuple[Tensor, Tensor]:
             return self.to_image.part.read(norm(spatial))
 
-        def look(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def treat(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
             texts = self.to_image(texts, key, value)
             if self.feed_forward is not None:
                 texts = self.feed_forward(texts)
             return finish(texts)
 
-        if self.among_texts is not None:
-            texts = self.among_texts(texts)
         key, value = once(read, spatial, chunks=chunks)
-        return in_chunks(look, texts, key, value, chunks=chunks)
+        return in_chunks(treat, texts, key, value, chunks=chunks)
 
     def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
         """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, N)."""
-        if self.among_texts is not None:
-            texts = self.among_texts(texts)
         key, _ = self.to_image.part.read(spatial)
         return self.to_image.part.weights(self.to_image.before(texts), key)
 
@@ -224,22 +242,42 @@ class VisualGuidedHead(nn.Module):
     Args:
         guide: what turns texts into texts of an image.
         texts: the classes, kept as they are.
+        train_classes: M texts that a training step guides for each image, its own class's and
+            those nearest to it by zero-shot; all if left out, or if there are no more.
     """
 
     texts: Tensor
 
-    def __init__(self, guide: VisualGuidedText, texts: Texts) -> None:
+    def __init__(
+        self, guide: VisualGuidedText, texts: Texts, *, train_classes: int | None = None
+    ) -> None:
         super().__init__()
         self.guide = guide
         self.logit_scale = texts.logit_scale
+        self.train_classes = train_classes or len(texts.features)
         self.register_buffer("texts", texts.features, persistent=False)
 
     def forward(self, images: Images) -> Tensor:
         """logits (B, K) = scale * cos(pooled, guided texts), float32.
 
-        On a GPU the layers compute in bfloat16.
+        In training the classes whose texts are not guided keep their zero-shot logits. On a GPU
+        the layers compute in bfloat16.
         """
+        if not self.training or images.labels is None or self.train_classes >= len(self.texts):
+            return self._guide(images)
+        plain = Texts(self.texts, self.logit_scale).logits(images.pooled)
+        chosen = choose_nearest(plain, images.labels, self.train_classes)
+        return plain.scatter(1, chosen, self._guide(images, chosen))
+
+    def _guide(self, images: Images, chosen: Tensor | None = None) -> Tensor:
+        """The logits of all classes, or (B, M) of those chosen for each image."""
         assert images.spatial is not None
         with half_precision(images.pooled.device):
-            cosines = self.guide.similarity(self.texts, images.spatial, images.pooled)
+            cosines = self.guide.similarity(self.texts, images.spatial, images.pooled, chosen)
         return self.logit_scale * cosines
+
+
+def choose_nearest(logits: Tensor, labels: Tensor, number: int) -> Tensor:
+    """Each image's own class and those of its largest logits, (B, number); logits (B, K)."""
+    own_first = logits.scatter(1, labels[:, None], math.inf)
+    return own_first.topk(number, dim=1).indices

@@ -4,6 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import polars as pl
@@ -42,7 +43,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
 
     Returns:
         One row an epoch, as HISTORY names it; accuracies in 0 .. 1, of the training batches as
-        they were met and of the validation shots.
+        they were met and of the validation shots, of these in some epochs (`measured_every`).
 
     Raises:
         TrainingError: the loss is no longer a number.
@@ -59,7 +60,8 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     def rate(step: int) -> float:
         return peak * _rise_and_fall(step, steps, recipe.warmup)
 
-    forward = torch.compile(classifier) if recipe.compile else classifier
+    forward = _compile(classifier, task.texts.features.device) if recipe.compile else classifier
+    measured_every = recipe.measured_every(shots)
     rows = []
     best: tuple[float, dict[str, Tensor]] | None = None
     for epoch in progress(range(1, epochs + 1), what="epochs"):
@@ -72,8 +74,10 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
             for step, batch in enumerate(batches, start=before)
         ]
         loss, hits = _sum_up(steps_taken, before)
-        accuracy = math.nan if task.val is None else measure_accuracy(classifier, task.val)
-        if recipe.select == "val" and (best is None or accuracy > best[0]):
+        accuracy = None
+        if task.val is not None and epoch % measured_every == 0:
+            accuracy = measure_accuracy(classifier, task.val)
+        if recipe.select == "val" and accuracy is not None and (best is None or accuracy > best[0]):
             best = accuracy, copy.deepcopy(classifier.state_dict())
         seconds = time.perf_counter() - started
         rows.append((epoch, loss / number, hits / number, accuracy, rate(after), seconds))
@@ -82,12 +86,22 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=HISTORY, orient="row")
 
 
+def _compile(classifier: nn.Module, device: torch.device) -> Callable[[Images], Tensor]:
+    """The classifier with fused operations; on a GPU they are captured, and replayed as one launch.
+
+    Each size of a batch is compiled: there are two, an epoch's last batch and all others.
+    """
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    compiled: Callable[[Images], Tensor] = torch.compile(classifier, mode=mode, dynamic=False)
+    return compiled
+
+
 class _Step(NamedTuple):
     """What one step leaves; tensors stay on the device until the epoch's end."""
 
     loss: Tensor
-    hits: Tensor
-    images: int
+    predicted: Tensor
+    labels: Tensor
     learning_rate: float
 
 
@@ -105,8 +119,7 @@ def _step(
     if recipe.clip_gradient is not None:
         nn.utils.clip_grad_norm_(descent.parameters, recipe.clip_gradient)
     descent.step(learning_rate)
-    hits = (logits.argmax(dim=1) == labels).sum()
-    return _Step(loss.detach(), hits, len(labels), learning_rate)
+    return _Step(loss.detach(), logits.argmax(dim=1), labels, learning_rate)
 
 
 def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
@@ -122,8 +135,10 @@ def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
                 f"The loss is {loss} in step {number} at learning rate {step.learning_rate:.3g}. "
                 "Try a smaller `learning_rate`, a longer `warmup`, or `clip_gradient: 1.0`."
             )
-    total = sum(loss * step.images for loss, step in zip(losses, steps, strict=True))
-    return total, int(torch.stack([step.hits for step in steps]).sum())
+    total = sum(loss * len(step.labels) for loss, step in zip(losses, steps, strict=True))
+    predicted = torch.cat([step.predicted for step in steps])
+    labels = torch.cat([step.labels for step in steps])
+    return total, int((predicted == labels).sum())
 
 
 def _make_descent(classifier: nn.Module, recipe: Recipe) -> Descent:
@@ -139,9 +154,13 @@ def _draw_batches(
     """Every image once, in random order, each in a random one of its views."""
     number, views = shots.pooled.shape[:2]
     order = torch.randperm(number, generator=generator)
-    view = torch.randint(views, (number,), generator=generator)
-    for rows in order.split(batch_size):
-        yield _take(shots, rows, view[rows]), shots.labels[rows]
+    view = torch.randint(views, (number,), generator=generator)[order]
+    # Sent once an epoch to where most is read, so that no step waits for them.
+    place = (shots.pooled if shots.spatial is None else shots.spatial).device
+    parts = (drawn.to(place).split(batch_size) for drawn in (order, view))
+    for rows, views_of_rows in zip(*parts, strict=True):
+        labels = shots.labels[rows]
+        yield replace(_take(shots, rows, views_of_rows), labels=labels), labels
 
 
 def _take(shots: Shots, rows: Tensor, view: Tensor | int) -> Images:
