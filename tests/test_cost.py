@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.methods.short import short_method
 from vtclip.cost import (
     PROCESS,
     RESERVE,
@@ -199,7 +200,7 @@ def test_vt_clip_pays_for_measuring_after_each_epoch():
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "coop"])
 def test_the_bytes_of_a_head_are_those_that_it_really_has(method, task):
-    made = METHODS[method](METHODS[method].settings_type())
+    made = short_method(method)
     size = Size(Shape(5, 16, 16), classes=4, shots=3, images=12, views=2)
     head = made.start(task)
     found = sum(tensor.nbytes for tensor in head.values())

@@ -72,6 +72,35 @@ def test_accuracy_on_the_validation_shots_is_measured_ten_times_and_at_the_end(t
     assert measured["epoch"].to_list() == list(range(4, 41, 4))
 
 
+def test_of_epochs_with_equal_hits_the_likeliest_is_kept(task):
+    """Its shots are its own validation shots: hits stand at their most while the loss falls on."""
+    task = replace(task, val=replace(task.train, pooled=task.train.pooled[:, :1]))
+    recipe = Recipe(epochs=300, batch_size=12, learning_rate=0.01, select="val")
+
+    class Linear(torch.nn.Linear):
+        def forward(self, images: Images):
+            return super().forward(images.pooled)
+
+    trained = {}
+    for select in ("val", "last"):
+        torch.manual_seed(0)
+        trained[select] = Linear(16, 4)
+        history = optimise(
+            trained[select], task, recipe.model_copy(update={"select": select, "warmup": 0.0})
+        )
+    assert history["val_accuracy"].eq(1).sum() > 10
+    likely = {
+        select: -torch.nn.functional.cross_entropy(
+            classifier(Images(task.val.pooled[:, 0], None)), task.val.labels
+        ).item()
+        for select, classifier in trained.items()
+    }
+    first = int(history["val_accuracy"].arg_max())
+    assert first < 290
+    assert likely["val"] >= likely["last"]
+    assert torch.allclose(trained["val"].weight, trained["last"].weight, atol=0.01)
+
+
 def test_a_loss_that_is_no_number_stops_with_step_loss_and_learning_rate(task):
     class Breaks(torch.nn.Linear):
         steps = 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field
 
@@ -109,6 +109,43 @@ class Method:
         return learner.state_dict()
 
 
+Choice = TypeVar("Choice")
+
+
+def choose(settings: Sequence[Choice], logits: Iterable[Tensor], val: Shots | None) -> Choice:
+    """The setting that classifies the validation shots best, of equals the first.
+
+    Args:
+        settings: what there is to choose from, the smallest first.
+        logits: of the validation shots (M, K) with each setting. Made one at a time they need
+            little memory; of a single setting none is asked for.
+        val: the validation shots; None where there is a single setting.
+    """
+    if len(settings) == 1:
+        return settings[0]
+    assert val is not None
+    tried = zip(settings, logits, strict=True)
+    return max(tried, key=lambda each: score(each[1], val.labels))[0]
+
+
+def score(logits: Tensor, labels: Tensor) -> tuple[int, float]:
+    """How well images are classified, as a pair to compare: the larger the better.
+
+    On a few images a class many settings make equally many hits. The likelihood tells them apart.
+
+    Args:
+        logits: (M, K).
+        labels: (M,) int64.
+
+    Returns:
+        Hits, and the mean log-likelihood of the labels: 0 at most, NaN without images.
+    """
+    from torch.nn.functional import cross_entropy
+
+    hits = int((logits.argmax(dim=1) == labels).sum())
+    return hits, -cross_entropy(logits, labels).item()
+
+
 PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
 Epochs = PositiveInt | Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
 
@@ -145,7 +182,7 @@ class Recipe(Settings):
     )
     select: Literal["last", "val"] = Field(
         default="last",
-        description="the epoch that is kept: the last, or the first best on the validation shots",
+        description="the epoch that is kept: the last, or the best on the validation shots",
         examples=["last"],
     )
     batch_size: int = Field(default=32, ge=1, description="images a step", examples=[32])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from vtclip.cost import BATCH, DOUBLE, SINGLE, Work
-from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
+from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,20 +59,28 @@ class TipAdapter(Method):
         import torch
 
         assert task.train is not None
+        assert isinstance(self.settings, TipAdapterSettings)
+        pairs = list(product(sorted(self.settings.beta), sorted(self.settings.alpha)))
+        beta, alpha = choose(pairs, self._try(keys, task), task.val)
+        weights = torch.tensor((alpha, beta), device=keys.device)
+        return {"keys": keys, "labels": task.train.labels, "alpha": weights[0], "beta": weights[1]}
+
+    def _try(self, keys: Tensor, task: Task) -> Iterator[Tensor]:
+        """The logits of the validation shots with each pair."""
+        assert task.train is not None
         assert task.val is not None
         assert isinstance(self.settings, TipAdapterSettings)
-        labels, classes = task.train.labels, len(task.texts.features)
-        pooled = unit(task.val.pooled[:, 0])
-        zero_shot = task.texts.logits(task.val.pooled[:, 0])
-        best, chosen = -1, (0.0, 0.0)
+        pooled, classes = task.val.pooled[:, 0], len(task.texts.features)
+        zero_shot = task.texts.logits(pooled)
         for beta in sorted(self.settings.beta):
-            cached = ask_cache(pooled, keys, labels, beta, classes)
+            cached = ask_cache(unit(pooled), keys, task.train.labels, beta, classes)
             for alpha in sorted(self.settings.alpha):
-                hits = int(((zero_shot + alpha * cached).argmax(dim=1) == task.val.labels).sum())
-                if hits > best:
-                    best, chosen = hits, (alpha, beta)
-        weights = torch.tensor(chosen, device=keys.device)
-        return {"keys": keys, "labels": labels, "alpha": weights[0], "beta": weights[1]}
+                yield zero_shot + alpha * cached
+
+    def fixed(self, shots: int) -> TipAdapterSettings:
+        """1 for both."""
+        assert isinstance(self.settings, TipAdapterSettings)
+        return self.settings.model_copy(update={"alpha": [1.0], "beta": [1.0]})
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """The texts and the cache."""

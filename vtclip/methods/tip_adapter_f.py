@@ -44,6 +44,12 @@ class TipAdapterF(TipAdapter):
         """The trained keys, with alpha and beta chosen for them."""
         return self.choose_weights(learner.get_parameter("keys").detach(), task)
 
+    def fixed(self, shots: int) -> TipAdapterFSettings:
+        """Tip-Adapter's, and the last epoch."""
+        settings = super().fixed(shots)
+        assert isinstance(settings, TipAdapterFSettings)
+        return settings.model_copy(update={"select": "last"})
+
     def work(self, size: Size) -> Work:
         """Tip-Adapter's, which chooses twice, and the training of the keys."""
         assert isinstance(self.settings, TipAdapterFSettings)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtclip.logs import progress
-from vtclip.methods.base import Recipe
+from vtclip.methods.base import Recipe, score
 from vtclip.task import Images, Shots, Task
 from vtclip.training.descent import SGD, AdamW, Descent
 
@@ -63,7 +63,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     forward = _compile(classifier, task.texts.features.device) if recipe.compile else classifier
     measured_every = recipe.measured_every(shots)
     rows = []
-    best: tuple[float, dict[str, Tensor]] | None = None
+    best: tuple[tuple[int, float], dict[str, Tensor]] | None = None
     for epoch in progress(range(1, epochs + 1), what="epochs"):
         started = time.perf_counter()
         classifier.train()
@@ -74,11 +74,12 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
             for step, batch in enumerate(batches, start=before)
         ]
         loss, hits = _sum_up(steps_taken, before)
-        accuracy = None
+        found, accuracy = None, None
         if task.val is not None and epoch % measured_every == 0:
-            accuracy = measure_accuracy(classifier, task.val)
-        if recipe.select == "val" and accuracy is not None and (best is None or accuracy > best[0]):
-            best = accuracy, copy.deepcopy(classifier.state_dict())
+            found = _score(classifier, task.val)
+            accuracy = _share(found[0], len(task.val.labels))
+        if recipe.select == "val" and found is not None and (best is None or found > best[0]):
+            best = found, copy.deepcopy(classifier.state_dict())
         seconds = time.perf_counter() - started
         rows.append((epoch, loss / number, hits / number, accuracy, rate(after), seconds))
     if best is not None:
@@ -180,15 +181,24 @@ def _rise_and_fall(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-@torch.inference_mode()
 def measure_accuracy(
     classifier: Callable[[Images], Tensor], shots: Shots, batch_size: int = 256
 ) -> float:
     """Share of the images whose test view is classified rightly, in 0 .. 1; NaN without images."""
+    return _share(_score(classifier, shots, batch_size)[0], len(shots.labels))
+
+
+def _share(hits: int, images: int) -> float:
+    return hits / images if images else math.nan
+
+
+@torch.inference_mode()
+def _score(
+    classifier: Callable[[Images], Tensor], shots: Shots, batch_size: int = 256
+) -> tuple[int, float]:
+    """Hits and mean log-likelihood of the images' test views."""
     if isinstance(classifier, nn.Module):
         classifier.eval()
-    hits = 0
-    for rows in torch.arange(len(shots.labels)).split(batch_size):
-        logits = classifier(_take(shots, rows, 0))
-        hits += int((logits.argmax(dim=1) == shots.labels[rows]).sum())
-    return hits / len(shots.labels) if len(shots.labels) else math.nan
+    batches = torch.arange(len(shots.labels)).split(batch_size)
+    logits = [classifier(_take(shots, rows, 0)) for rows in batches]
+    return score(torch.cat(logits), shots.labels)

@@ -1,0 +1,24 @@
+"""Every method with settings that take a moment: for tests that go through all of them."""
+
+from vtclip.methods import METHODS
+from vtclip.methods.base import Method, Recipe, Settings
+
+SHORT = {
+    "coop": {"context": 2},
+    "cross_modal": {"batch_size": [4], "iterations": 8},
+    "linear_probe": {"inverse_regularisation": [0.1, 1.0], "iterations": 20},
+    "lp_plus_plus": {"epochs": 12},
+    "proker": {"beta": [1.0], "ridge": [0.1, 1.0]},
+}
+
+
+def short_settings(name: str) -> Settings:
+    """The method's settings: of a training by gradient one epoch."""
+    kind = METHODS[name].settings_type
+    epoch = {"epochs": 1} if issubclass(kind, Recipe) else {}
+    return kind.model_validate(epoch | SHORT.get(name, {}))
+
+
+def short_method(name: str) -> Method:
+    """The method with them."""
+    return METHODS[name](short_settings(name))

@@ -1,0 +1,57 @@
+"""How methods choose on the validation shots."""
+
+import math
+
+import pytest
+import torch
+
+from vtclip.methods.base import choose, score
+from vtclip.task import Shots
+
+LABELS = torch.tensor([0, 1, 2])
+VAL = Shots(torch.zeros(3, 1, 2), None, LABELS)
+
+
+def logits(*own, others=0.0):
+    """Those of the labels, and one number for all others."""
+    return torch.full((3, 3), others).scatter(1, LABELS[:, None], torch.tensor(own)[:, None])
+
+
+def test_a_score_is_hits_and_the_mean_log_likelihood():
+    hits, likelihood = score(logits(2.0, 1.0, -1.0), LABELS)
+    assert hits == 2
+    shares = [math.exp(own) / (math.exp(own) + 2) for own in (2.0, 1.0, -1.0)]
+    assert likelihood == pytest.approx(sum(map(math.log, shares)) / 3, abs=1e-6)
+
+
+def test_hits_come_before_likelihood():
+    sure = logits(9.0, 9.0, -1.0)
+    narrow = logits(0.1, 0.1, 0.1)
+    assert score(narrow, LABELS) > score(sure, LABELS)
+    assert choose(["sure", "narrow"], [sure, narrow], VAL) == "narrow"
+
+
+def test_of_equal_hits_the_likeliest_is_chosen_and_of_equals_in_both_the_first():
+    small, large = logits(1.0, 1.0, 1.0), logits(2.0, 2.0, 2.0)
+    assert choose(["a", "b", "c"], [small, large, large], VAL) == "b"
+    assert choose(["a", "b"], [large, small], VAL) == "a"
+
+
+def test_logits_that_are_no_numbers_are_never_chosen_before_others_with_equal_hits():
+    nothing = torch.full((3, 3), math.nan)
+    hits = int((nothing.argmax(dim=1) == LABELS).sum())
+    some = logits(*([1.0] * hits + [-1.0] * (3 - hits)))
+    assert choose(["some", "nothing"], [some, nothing], VAL) == "some"
+
+
+def test_a_single_setting_needs_no_validation_shots_and_asks_for_no_logits():
+    def refuse():
+        raise AssertionError("asked")
+        yield
+
+    assert choose([7], refuse(), None) == 7
+
+
+def test_without_a_validation_image_the_first_is_chosen():
+    none = Shots(torch.zeros(0, 1, 2), None, LABELS[:0])
+    assert choose([1, 2], [torch.zeros(0, 3)] * 2, none) == 1

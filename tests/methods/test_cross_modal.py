@@ -1,0 +1,124 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.methods.golden import assert_equal_to_size, classify, doubled
+from vtclip.methods.base import score
+from vtclip.methods.cross_modal import CrossModal, CrossModalSettings, draw, rate
+
+ONE = {"learning_rate": [0.01], "weight_decay": [0.1], "batch_size": [6]}
+
+
+def slow_weight(task, top, decay, batch_size, iterations):
+    """One probe alone, from the formulas, with PyTorch's own gradients and its own AdamW."""
+    images = [view / view.norm() for image in task.train.pooled for view in image]
+    labels = [label for label in task.train.labels.tolist() for _ in range(2)]
+    weight = task.texts.features.clone().requires_grad_()
+    descent = torch.optim.AdamW([weight], lr=top, weight_decay=decay)
+    generator = torch.Generator().manual_seed(task.seed)
+    image_rows = draw(24, iterations, batch_size // 2, generator)
+    text_rows = draw(4, iterations, batch_size // 2, generator)
+    for step in range(iterations):
+        rise = 1e-5 + (top - 1e-5) * step / 50
+        fall = top * 0.5 * (1 + math.cos(math.pi * (step - 50) / (iterations - 50)))
+        descent.param_groups[0]["lr"] = rise if step < 50 else fall
+        losses = []
+        for row in image_rows[step].tolist():
+            losses.append(-(100 * images[row] @ weight.T).log_softmax(0)[labels[row]])
+        for row in text_rows[step].tolist():
+            losses.append(-(100 * task.texts.features[row] @ weight.T).log_softmax(0)[row])
+        descent.zero_grad()
+        (sum(losses) / batch_size).backward()
+        descent.step()
+    return weight.detach()
+
+
+def test_the_weights_equal_a_training_alone_with_pytorchs_own_descent(task):
+    task = doubled(task)
+    several = ONE | {"learning_rate": [0.001, 0.01], "weight_decay": [0.0, 0.1]}
+    method = CrossModal(CrossModalSettings(**several, iterations=60, select="last"))
+    heads = {(round(head["learning_rate"].item(), 6), round(head["weight_decay"].item(), 6)): head
+             for head in method._descend(task, 6)}  # fmt: skip
+    assert len(heads) == 4
+    for top, decay in [(0.001, 0.0), (0.01, 0.1)]:
+        assert_equal_to_size(heads[top, decay]["weight"], slow_weight(task, top, decay, 6, 60))
+
+
+def test_the_logits_are_the_scaled_products_with_the_weights(task):
+    method = CrossModal(CrossModalSettings(**ONE, iterations=30))
+    head, pooled = method.start(task), task.val.pooled[:, 0]
+    features = pooled.double() / pooled.double().norm(dim=1, keepdim=True)
+    expected = 100 * features @ head["weight"].double().T
+    assert_equal_to_size(classify(method, task, pooled), expected)
+
+
+def test_with_all_of_the_texts_mixed_in_the_logits_are_zero_shots(task):
+    method = CrossModal(CrossModalSettings(**ONE, iterations=30, text_share=1.0))
+    pooled = task.val.pooled[:, 0]
+    assert torch.equal(classify(method, task, pooled), task.texts.logits(pooled))
+
+
+def test_half_of_the_texts_mixed_in_give_the_mean_of_the_logits(task):
+    pooled = task.val.pooled[:, 0]
+    none, half = (
+        classify(
+            CrossModal(CrossModalSettings(**ONE, iterations=30, text_share=share)), task, pooled
+        )
+        for share in (0.0, 0.5)
+    )
+    assert_equal_to_size(half, ((none + task.texts.logits(pooled)) / 2).double())
+
+
+def test_what_is_kept_is_the_best_on_the_validation_shots_and_of_equals_the_likeliest(task):
+    grid = {"learning_rate": [0.001, 0.01], "weight_decay": [0.0], "batch_size": [4, 8]}
+    method = CrossModal(CrossModalSettings(**grid, iterations=250))
+    heads = [head for size in (4, 8) for head in method._descend(task, size)]
+    assert [head["iteration"].item() for head in heads] == [100, 100, 200, 200, 250, 250] * 2
+    pooled = task.val.pooled[:, 0]
+    unit = pooled / pooled.norm(dim=1, keepdim=True)
+    scores = [score(100 * unit @ head["weight"].T, task.val.labels) for head in heads]
+    best, chosen = heads[scores.index(max(scores))], method.start(task)
+    assert all(torch.equal(chosen[name], best[name]) for name in best)
+
+
+def test_training_learns_the_shots_beside_the_texts_and_leaves_the_texts_alone(task):
+    before = task.texts.features.clone()
+    method = CrossModal(CrossModalSettings(**ONE, iterations=200, select="last"))
+    head = method.start(task)
+    assert torch.equal(task.texts.features, before)
+    assert not torch.equal(head["weight"], before)
+    of_texts = before @ head["weight"].T
+    assert torch.equal(of_texts.argmax(dim=1), torch.arange(4))
+    pooled, labels = task.train.pooled[:, 0], task.train.labels
+    zero_shot, learned = task.texts.logits(pooled), classify(method, task, pooled)
+    assert score(learned, labels)[0] > 2 * score(zero_shot, labels)[0]
+
+
+@pytest.mark.parametrize(("number", "size"), [(5, 3), (3, 7), (1, 2)])
+def test_rows_come_in_random_order_each_as_often_as_any_other(number, size):
+    rows = draw(number, 30, size, torch.Generator().manual_seed(0))
+    assert rows.shape == (30, size)
+    counts = rows.flatten().bincount(minlength=number)
+    assert counts.max() - counts.min() <= 1
+    for every in rows.flatten()[: 30 * size // number * number].view(-1, number):
+        assert every.sort().values.tolist() == list(range(number))
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_with_a_cosine():
+    assert rate(0, 0.001, 450) == 1e-5
+    assert rate(25, 0.001, 450) == pytest.approx((0.001 + 1e-5) / 2)
+    assert rate(50, 0.001, 450) == pytest.approx(0.001)
+    assert rate(250, 0.001, 450) == pytest.approx(0.0005)
+    assert rate(450, 0.001, 450) == pytest.approx(0)
+
+
+def test_an_odd_batch_and_fewer_classes_than_half_a_batch_train_all_the_same(task):
+    two = replace(task.train, pooled=task.train.pooled[:6], labels=task.train.labels[:6])
+    small = replace(
+        task, train=two, val=None, texts=replace(task.texts, features=task.texts.features[:2])
+    )
+    one = ONE | {"batch_size": [9]}
+    method = CrossModal(CrossModalSettings(**one, iterations=60, select="last"))
+    assert method.start(small)["weight"].isfinite().all()

@@ -1,0 +1,90 @@
+"""What is true of every method that learns from images, on tasks at the edge of what there is."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.methods.short import short_method
+from vtclip.methods import METHODS
+from vtclip.task import Images, Shots, Task, Texts
+from vtclip.training.optimise import optimise
+
+# CoOp reads class names through a text tower: tests/methods/test_coop.py.
+LEARNING = [name for name in METHODS if METHODS[name].few_shot and name != "coop"]
+
+
+def invented(classes, shots, views, *, dim=16):
+    """A task of random features, with as many validation shots as shots."""
+    generator = torch.Generator().manual_seed(classes)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator)
+
+    labels = torch.arange(classes).repeat_interleave(shots)
+    texts = Texts(torch.nn.functional.normalize(normal(classes, dim), dim=1), 100.0)
+    number = len(labels)
+    train = Shots(normal(number, views, dim), normal(number, views, 3, dim), labels)
+    val = Shots(normal(number, 1, dim), normal(number, 1, 3, dim), labels)
+    return Task(texts, train, val, seed=1)
+
+
+def without(task, label):
+    """The task, with no shot of one class."""
+    kept = task.train.labels != label
+    train = Shots(task.train.pooled[kept], task.train.spatial[kept], task.train.labels[kept])
+    return replace(task, train=train)
+
+
+def classify(name, task):
+    """The logits of the validation shots after a short training."""
+    method = short_method(name)
+    if not method.reads_views:
+        task = replace(task, train=replace(task.train, pooled=task.train.pooled[:, :1]))
+    head = method.start(task)
+    learner = method.learner(head, task)
+    if learner is not None:
+        optimise(learner, task, method.settings)
+        head = method.finish(learner, task)
+    images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
+    with torch.no_grad():
+        return method.classifier(head, task.texts)(images)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(invented(4, shots=1, views=1), id="one image a class in one view"),
+        pytest.param(without(invented(4, shots=2, views=2), 3), id="no image of the last class"),
+        pytest.param(without(invented(4, shots=1, views=1), 0), id="no image of the first class"),
+        pytest.param(invented(2, shots=1, views=1), id="two classes"),
+        pytest.param(invented(1000, shots=1, views=1), id="a thousand classes"),
+    ],
+)
+def test_a_method_works_at_the_edge_of_what_there_is(name, task):
+    logits = classify(name, task)
+    assert logits.shape == (len(task.val.labels), len(task.texts.features))
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_method_changes_nothing_that_it_is_given(name, task):
+    def given():
+        return [task.texts.features, *(t for s in (task.train, task.val) for t in vars(s).values())]
+
+    before = [tensor.clone() for tensor in given()]
+    classify(name, task)
+    assert all(torch.equal(one, other) for one, other in zip(before, given(), strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNING if hasattr(METHODS[name], "fixed")])
+def test_with_fixed_settings_nothing_is_chosen_and_no_validation_shot_is_needed(name, task):
+    short = short_method(name)
+    settings = short.fixed(3)
+    if settings is None:
+        return
+    assert getattr(settings, "select", "last") == "last"
+    heads = [METHODS[name](settings).start(replace(task, val=val)) for val in (None, task.val)]
+    assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
+    assert all(len(value) == 1 for value in dict(settings).values() if isinstance(value, list))

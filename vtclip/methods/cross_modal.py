@@ -1,0 +1,215 @@
+"""Cross-modal linear probe: texts are shots too (Lin et al., CVPR 2023, arXiv 2301.06267)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from vtclip.cost import SINGLE, Work
+from vtclip.methods.base import Head, Images, Method, Task, Texts, score, unit
+from vtclip.settings import LARGEST, Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vtclip.cost import Size
+
+CHECK = 100  # iterations between two looks at the validation shots
+WARMUP, LOWEST = 50, 1e-5  # iterations in which the learning rate rises, and where from
+STEP = 20  # operations of AdamW on a weight, by the time that they take
+
+
+class CrossModalSettings(Settings):
+    """Settings of the cross-modal linear probe. The defaults are the paper's."""
+
+    learning_rate: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[1e-4, 1e-3],
+        min_length=1,
+        description="largest learning rates to choose from on the validation shots, above 0",
+        examples=[[0.0001, 0.001]],
+    )
+    weight_decay: list[Annotated[float, Field(ge=0)]] = Field(
+        default=[0.0, 1e-4, 1e-2],
+        min_length=1,
+        description="weight decays to choose from on the validation shots, 0 or more",
+        examples=[[0.0, 0.01]],
+    )
+    batch_size: list[Annotated[int, Field(ge=2, le=LARGEST)]] = Field(
+        default=[8, 32],
+        min_length=1,
+        description="images and texts a step, half of each, to choose from on the validation "
+        "shots, 2 or more",
+        examples=[[8, 32]],
+    )
+    iterations: int = Field(
+        default=12_800, ge=1, le=LARGEST, description="steps of a training", examples=[12_800]
+    )
+    select: Literal["last", "val"] = Field(
+        default="val",
+        description="the iteration that is kept: the last, or of every hundredth the best on the "
+        "validation shots",
+        examples=["val"],
+    )
+    text_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the class texts in the weights after training, 0 to 1 (WiSE-FT: 0.5)",
+        examples=[0.5],
+    )
+
+
+class CrossModal(Method):
+    """logits = scale * f @ weight.T, with weights that start as the class texts.
+
+    Each step takes half of its batch from the views of the shots and half from the class texts, all
+    of unit length and all with their class as label. Where there are fewer than half a batch, some
+    come twice. The learning rate rises for 50 iterations and falls with a cosine.
+    """
+
+    title = "Cross-modal probe"
+    settings_type = CrossModalSettings
+    reads_views = True
+    tunes = True
+
+    def start(self, task: Task) -> Head:
+        """The weights that are best on the validation shots, of equals the first.
+
+        The smallest batch comes first, then the fewest iterations, then the smallest learning rate.
+        """
+        assert isinstance(self.settings, CrossModalSettings)
+        sizes = sorted(set(self.settings.batch_size))
+        heads = (head for size in sizes for head in self._descend(task, size))
+        if self.settings.select == "last" and len(sizes) * len(self._pairs()) == 1:
+            return next(heads)
+        assert task.val is not None
+        pooled, labels = unit(task.val.pooled[:, 0]), task.val.labels
+        scale = task.texts.logit_scale
+        return max(heads, key=lambda head: score(scale * pooled @ head["weight"].T, labels))
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """The weights, some of the texts mixed in."""
+        assert isinstance(self.settings, CrossModalSettings)
+        share = self.settings.text_share
+        weight = (1 - share) * head["weight"] + share * texts.features
+
+        def logits(images: Images) -> Tensor:
+            return texts.logit_scale * unit(images.pooled) @ weight.T  # (B, K)
+
+        return logits
+
+    def fixed(self, shots: int) -> CrossModalSettings:
+        """One of the paper's combinations, and the last iteration."""
+        assert isinstance(self.settings, CrossModalSettings)
+        one = {"learning_rate": [1e-3], "weight_decay": [0.01], "batch_size": [32]}
+        return self.settings.model_copy(update=one | {"select": "last"})
+
+    def work(self, size: Size) -> Work:
+        """A training for each combination; those of one batch size go side by side."""
+        assert isinstance(self.settings, CrossModalSettings)
+        weights, batches = size.classes * size.shape.dim, set(self.settings.batch_size)
+        variants, iterations = len(self._pairs()), self.settings.iterations
+        looks = iterations // CHECK if self.settings.select == "val" else 1
+        training = iterations * sum(4 * batch + STEP for batch in batches)
+        rows = size.images * size.views * size.shape.dim
+        plain = super().work(size)
+        return plain._replace(
+            flops=variants * weights * (training + len(batches) * looks * 2 * size.val_images),
+            # Weights, gradients, AdamW's two moments; the best so far, and those looked at.
+            part_bytes=(6 * variants * weights + 2 * rows) * SINGLE
+            + 3 * variants * max(batches) * size.classes * SINGLE,
+            predict_flops=2 * weights,
+            head_bytes=weights * SINGLE,
+        )
+
+    def _pairs(self) -> list[tuple[float, float]]:
+        """Learning rates and weight decays, the smallest first."""
+        assert isinstance(self.settings, CrossModalSettings)
+        rates, decays = set(self.settings.learning_rate), set(self.settings.weight_decay)
+        return list(product(sorted(rates), sorted(decays)))
+
+    def _descend(self, task: Task, batch_size: int) -> Iterator[Head]:
+        """The heads of all learning rates and weight decays, at each iteration that counts."""
+        import torch
+
+        from vtclip.training.descent import AdamW
+
+        assert task.train is not None
+        assert isinstance(self.settings, CrossModalSettings)
+        texts, iterations = task.texts.features, self.settings.iterations
+        images = unit(task.train.pooled.flatten(0, 1))  # (N, D): all views
+        image_labels = task.train.labels.repeat_interleave(task.train.pooled.shape[1])
+        pairs, looks_often = self._pairs(), self.settings.select == "val"
+        weights = texts.repeat(len(pairs), 1, 1)  # (pairs, K, D): trained side by side
+        descents = [
+            AdamW([weight], weight_decay=decay, epsilon=1e-8)
+            for weight, (_, decay) in zip(weights, pairs, strict=True)
+        ]
+        generator, half = torch.Generator().manual_seed(task.seed), batch_size // 2
+        image_rows = draw(len(images), iterations, half, generator).to(images.device)
+        text_rows = draw(len(texts), iterations, batch_size - half, generator).to(texts.device)
+        for done, (image_row, text_row) in enumerate(zip(image_rows, text_rows, strict=True), 1):
+            batch = torch.cat([images[image_row], texts[text_row]])  # (B, D)
+            labels = torch.cat([image_labels[image_row], text_row])
+            slopes = slope(weights, batch, labels, task.texts.logit_scale)
+            for descent, each, (top, _) in zip(descents, slopes, pairs, strict=True):
+                descent.parameters[0].grad = each
+                descent.step(rate(done - 1, top, iterations))
+            if done == iterations or (looks_often and done % CHECK == 0):
+                for weight, (top, decay) in zip(weights, pairs, strict=True):
+                    yield as_head(weight, top, decay, batch_size, done)
+
+
+def as_head(
+    weight: Tensor, learning_rate: float, weight_decay: float, batch_size: int, iteration: int
+) -> Head:
+    """A copy of the weights, and what made them."""
+    import torch
+
+    return {
+        "weight": weight.clone(),
+        "learning_rate": torch.tensor(learning_rate),
+        "weight_decay": torch.tensor(weight_decay),
+        "batch_size": torch.tensor(batch_size),
+        "iteration": torch.tensor(iteration),
+    }
+
+
+def slope(weights: Tensor, batch: Tensor, labels: Tensor, scale: float) -> Tensor:
+    """The gradient of the mean cross-entropy of a batch.
+
+    Args:
+        weights: of several probes, (P, K, D).
+        batch: (B, D) of unit length.
+        labels: (B,) int64.
+        scale: on the products of the two.
+
+    Returns:
+        (P, K, D).
+    """
+    from torch.nn.functional import one_hot
+
+    shares = (scale * batch @ weights.mT).softmax(dim=2)  # (P, B, K)
+    error = (shares - one_hot(labels, weights.shape[1])) / len(batch)
+    return scale * error.mT @ batch
+
+
+def draw(number: int, iterations: int, size: int, generator: torch.Generator) -> Tensor:
+    """Rows for each iteration, (iterations, size): all in random order, and all over again."""
+    import torch
+
+    rounds = math.ceil(iterations * size / number)
+    rows = torch.cat([torch.randperm(number, generator=generator) for _ in range(rounds)])
+    return rows[: iterations * size].view(iterations, size)
+
+
+def rate(step: int, top: float, iterations: int) -> float:
+    """The learning rate of a step: a line up to `top`, then half a cosine down to 0."""
+    if step < WARMUP:
+        return LOWEST + (top - LOWEST) * step / WARMUP
+    return top / 2 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, iterations - WARMUP)))

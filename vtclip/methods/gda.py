@@ -1,0 +1,140 @@
+"""GDA: Gaussians of one covariance, one a class (Wang et al., ICLR 2024, arXiv 2402.04087)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from vtclip.cost import DOUBLE, SINGLE, Work
+from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
+from vtclip.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vtclip.cost import Size
+
+ROWS = 4096  # that are held in double precision at a time
+NOTHING = 1e-12  # a variance of features of unit length that is rounding alone
+
+logger = logging.getLogger(__name__)
+
+
+class GDASettings(Settings):
+    """Settings of GDA. The values are the paper's."""
+
+    alpha: list[Annotated[float, Field(ge=0)]] = Field(
+        default=[1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0],
+        min_length=1,
+        description="weights of the Gaussians to choose from on the validation shots, 0 or more",
+        examples=[[0.1, 1.0, 10.0]],
+    )
+
+
+class GDA(Method):
+    """logits = zero-shot + alpha * (f @ weight.T + bias), the discriminant of Gaussians.
+
+    With the N views of all shots as rows of unit length, the mean m_k of the rows of a class and S,
+    the covariance of the rows about their own class's mean:
+
+        P = D * inverse((N - 1) * S + trace(S) * I)
+        weight_k = P @ m_k
+        bias_k = log(1 / K) - m_k @ P @ m_k / 2
+
+    A class without a shot takes the mean of the others. Where no class has two different rows, as
+    of one shot in one view, there is no covariance, and the logits are zero-shot's.
+    """
+
+    title = "GDA"
+    settings_type = GDASettings
+    reads_views = True
+    tunes = True
+
+    def start(self, task: Task) -> Head:
+        """The Gaussians, with alpha chosen on the validation shots."""
+        import torch
+
+        assert isinstance(self.settings, GDASettings)
+        weight, bias = fit_gaussians(task)
+        alphas = sorted(self.settings.alpha)
+        alpha = choose(alphas, self._try(alphas, weight, bias, task), task.val)
+        return {"weight": weight, "bias": bias, "alpha": torch.tensor(alpha, device=bias.device)}
+
+    def _try(
+        self, alphas: list[float], weight: Tensor, bias: Tensor, task: Task
+    ) -> Iterator[Tensor]:
+        """The logits of the validation shots with each alpha."""
+        assert task.val is not None
+        pooled = task.val.pooled[:, 0]
+        zero_shot, discriminant = task.texts.logits(pooled), unit(pooled) @ weight.T + bias
+        for alpha in alphas:
+            yield zero_shot + alpha * discriminant
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """The texts and the Gaussians."""
+
+        def logits(images: Images) -> Tensor:
+            discriminant = unit(images.pooled) @ head["weight"].T + head["bias"]
+            return texts.logits(images.pooled) + head["alpha"] * discriminant  # (B, K)
+
+        return logits
+
+    def fixed(self, shots: int) -> GDASettings:
+        """An alpha of 1."""
+        assert isinstance(self.settings, GDASettings)
+        return self.settings.model_copy(update={"alpha": [1.0]})
+
+    def work(self, size: Size) -> Work:
+        """The rows' products, and one system of D equations.
+
+        Its memory does not grow with the rows: they are added to D x D numbers a few at a time.
+        """
+        classes, dim, rows = size.classes, size.shape.dim, size.images * size.views
+        weights = classes * (dim + 1)
+        plain = super().work(size)
+        return plain._replace(
+            flops=2 * rows * dim**2 + dim**3 / 3 + 2 * classes * dim**2,
+            part_bytes=(3 * dim**2 + 3 * min(rows, ROWS) * dim + 4 * weights) * DOUBLE,
+            predict_flops=4 * classes * dim,
+            head_bytes=weights * SINGLE,
+        )
+
+
+def fit_gaussians(task: Task) -> tuple[Tensor, Tensor]:
+    """The discriminant of Gaussians of one covariance: weight (K, D) and bias (K,).
+
+    Both are zero where the shots have no covariance.
+    """
+    import torch
+
+    assert task.train is not None
+    (images, views, dim), classes = task.train.pooled.shape, len(task.texts.features)
+    rows, labels = task.train.pooled.flatten(0, 1), task.train.labels.repeat_interleave(views)
+
+    def parts() -> Iterator[tuple[Tensor, Tensor]]:
+        """Some rows at a time, in double precision, and their labels."""
+        for part, their in zip(rows.split(ROWS), labels.split(ROWS), strict=True):
+            yield unit(part.double()), their
+
+    means = rows.new_zeros(classes, dim, dtype=torch.float64)
+    for part, their in parts():
+        means.index_add_(0, their, part)
+    number = labels.bincount(minlength=classes)
+    means /= number.clamp(min=1)[:, None]
+    means[number == 0] = means[number > 0].mean(dim=0)
+    scatter = rows.new_zeros(dim, dim, dtype=torch.float64)  # (N - 1) * S
+    for part, their in parts():
+        centred = part - means[their]
+        scatter += centred.T @ centred
+    variance = scatter.trace() / max(1, images * views - 1)
+    if variance < NOTHING:
+        logger.warning("No class has two different views: GDA is zero-shot here.")
+        return torch.zeros_like(means).float(), means.new_zeros(classes).float()
+    scatter.diagonal().add_(variance)
+    weight = dim * torch.cholesky_solve(means.T, torch.linalg.cholesky(scatter)).T
+    bias = -(weight * means).sum(dim=1) / 2 - math.log(classes)
+    return weight.float(), bias.float()

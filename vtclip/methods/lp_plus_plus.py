@@ -1,0 +1,136 @@
+"""LP++: a linear probe that weighs the texts (Huang et al., CVPR 2024, arXiv 2404.02285)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from vtclip.cost import DOUBLE, SINGLE, Work
+from vtclip.methods.base import Head, Images, Method, Task, Texts, score, unit
+from vtclip.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vtclip.cost import Size
+
+FIRST = 250  # the first alpha, as a multiple of the mean cosine of an image and its class's text
+MOMENTUM = 0.9  # of weight and bias
+TURN = 10  # epochs after which alpha moves
+
+
+class LPPlusPlusSettings(Settings):
+    """Settings of LP++. The step sizes come from the shots."""
+
+    epochs: int = Field(
+        default=300, ge=1, description="steps, each on all shots at once", examples=[300]
+    )
+    select: Literal["last", "val"] = Field(
+        default="val",
+        description="the epoch that is kept: the last, or the best on the validation shots",
+        examples=["val"],
+    )
+
+
+class LPPlusPlus(Method):
+    """logits_k = f . weight_k + bias_k + alpha_k (f . t_k), with all three learned.
+
+    The shots F (M, D), in the test view, and the texts t_k are of unit length. The weight of a
+    class starts as the sum of its shots, the bias as PyTorch's linear layer has it, and all alphas
+    as 250 times the mean over the classes of the mean cosine of a shot and its own text. The mean
+    cross-entropy of all shots then falls by gradient descent:
+
+        weight, bias: momentum 0.9, steps of 4 M / (largest eigenvalue of F.T @ F)
+        alpha: every tenth epoch, steps of M / (4 * largest over k of sum_i (f_i . t_k)^2)
+
+    Alpha follows the gradient of its own epoch, as in the paper; the authors' code adds up those of
+    all epochs before.
+    """
+
+    title = "LP++"
+    settings_type = LPPlusPlusSettings
+
+    def start(self, task: Task) -> Head:
+        """The last epoch's head, or the best on the validation shots, of equals the first."""
+        assert isinstance(self.settings, LPPlusPlusSettings)
+        heads = descend(task, self.settings.epochs)
+        if self.settings.select == "last":
+            return deque(heads, maxlen=1).pop()
+        assert task.val is not None
+        images, labels = Images(task.val.pooled[:, 0], None), task.val.labels
+        return max(heads, key=lambda head: score(self.classifier(head, task.texts)(images), labels))
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """The hyperplanes, the texts' share added."""
+        weight = head["weight"] + head["alpha"][:, None] * texts.features
+
+        def logits(images: Images) -> Tensor:
+            return unit(images.pooled) @ weight.T + head["bias"]  # (B, K)
+
+        return logits
+
+    def fixed(self, shots: int) -> LPPlusPlusSettings:
+        """The last epoch."""
+        assert isinstance(self.settings, LPPlusPlusSettings)
+        return self.settings.model_copy(update={"select": "last"})
+
+    def work(self, size: Size) -> Work:
+        """In each epoch all shots meet the weights, there and back, and the validation shots."""
+        assert isinstance(self.settings, LPPlusPlusSettings)
+        classes, dim, images = size.classes, size.shape.dim, size.images
+        val = size.val_images if self.settings.select == "val" else 0
+        weights = classes * (dim + 2)
+        labels = images * classes * DOUBLE  # one-hot, as whole numbers
+        numbers = 6 * images * classes + 2 * images * dim + 8 * weights + 2 * dim**2
+        plain = super().work(size)
+        return plain._replace(
+            flops=self.settings.epochs * (4 * images + 2 * val) * classes * dim
+            + 2 * images * dim**2
+            + 10 * dim**3,  # the eigenvalues
+            part_bytes=labels + numbers * SINGLE,
+            predict_flops=2 * classes * dim,
+            head_bytes=weights * SINGLE,
+        )
+
+
+def descend(task: Task, epochs: int) -> Iterator[Head]:
+    """The head after each epoch."""
+    import torch
+    from torch.nn.functional import one_hot
+
+    assert task.train is not None
+    features, texts, labels = unit(task.train.pooled[:, 0]), task.texts.features, task.train.labels
+    (number, dim), classes = features.shape, len(texts)
+    targets = one_hot(labels, classes).to(features.dtype)  # (M, K)
+    cosines = features @ texts.T  # (M, K)
+    torch.manual_seed(task.seed)
+    bias = torch.nn.Linear(dim, classes).bias.detach().to(features)
+    weight = targets.T @ features
+    alpha = bias.new_full((classes,), FIRST * mean_own_cosine(cosines, targets))
+    step = 4 * number / torch.linalg.eigvalsh(features.T @ features)[-1]
+    alpha_step = number / (4 * cosines.square().sum(dim=0).amax())
+    weight_momentum, bias_momentum = torch.zeros_like(weight), torch.zeros_like(bias)
+    for epoch in range(1, epochs + 1):
+        logits = features @ weight.T + bias + alpha * cosines
+        error = (logits.softmax(dim=1) - targets) / number  # the loss's gradient by the logits
+        weight_momentum = MOMENTUM * weight_momentum + error.T @ features
+        bias_momentum = MOMENTUM * bias_momentum + error.sum(dim=0)
+        weight, bias = weight - step * weight_momentum, bias - step * bias_momentum
+        if epoch % TURN == 0:
+            alpha = alpha - alpha_step * (error * cosines).sum(dim=0)
+        yield {"weight": weight, "bias": bias, "alpha": alpha}
+
+
+def mean_own_cosine(cosines: Tensor, targets: Tensor) -> float:
+    """The mean, over the classes that have shots, of the mean cosine of a shot and its text.
+
+    Args:
+        cosines: of shots and texts, (M, K).
+        targets: one-hot labels, (M, K).
+    """
+    shots = targets.sum(dim=0)
+    sums = (cosines * targets).sum(dim=0)
+    return (sums / shots)[shots > 0].mean().item()

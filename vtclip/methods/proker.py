@@ -1,0 +1,178 @@
+"""ProKeR: regression on what zero-shot misses (Bendou et al., CVPR 2025, arXiv 2501.11175)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from vtclip.cost import BATCH, DOUBLE, SINGLE, Work
+from vtclip.methods.base import Head, Images, Method, Shots, Task, Texts, choose, unit
+from vtclip.settings import ConfigError, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vtclip.cost import Size
+
+MOST_IMAGES = 20_000  # whose matrix takes 3.2 GB, and is held three times
+CONSTANTS = {  # from which number of shots on: beta and ridge, as the authors fixed them
+    1: (3.0, 0.05),
+    2: (2.6, 0.05),
+    4: (1.5, 0.05),
+    8: (1.66, 0.07),
+    16: (1.7, 0.1),
+}
+
+
+class ProKeRSettings(Settings):
+    """Settings of ProKeR. The values lie within the paper's grids, which differ by dataset."""
+
+    beta: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[0.5, 1.0, 1.5, 2.0, 2.5, 3.0],
+        min_length=1,
+        description="sharpnesses of the kernel to choose from on the validation shots, above 0",
+        examples=[[1.0, 3.0]],
+    )
+    ridge: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0],
+        min_length=1,
+        description="values of the paper's lambda to choose from on the validation shots, above 0; "
+        "small ones stay near zero-shot",
+        examples=[[0.05, 0.1]],
+    )
+    most_rows: int = Field(
+        default=4000,
+        ge=1,
+        description="rows of the kernel's matrix up to which each view of an image is a row of its "
+        "own; above, an image is one row, the mean of its views",
+        examples=[4000],
+    )
+
+
+class ProKeR(Method):
+    """logits = scale * (f @ T.T + k(f, F) @ A), with k(a, b) = exp(-beta (1 - a . b)).
+
+    F (N, D) are the views of all shots, of unit length, Y (N, K) their labels, one-hot, and
+
+        A = inverse(k(F, F) / ridge + I) @ (Y - F @ T.T)
+
+    The paper has no scale: it changes no class, but makes probabilities and likelihoods.
+    """
+
+    title = "ProKeR"
+    settings_type = ProKeRSettings
+    reads_views = True
+    tunes = True
+
+    def start(self, task: Task) -> Head:
+        """The regression, with beta and ridge chosen on the validation shots.
+
+        Raises:
+            ConfigError: there are more images than a matrix is made for.
+        """
+        import torch
+
+        assert task.train is not None
+        assert isinstance(self.settings, ProKeRSettings)
+        keys, labels = self._rows(task.train)
+        pairs = list(product(sorted(self.settings.beta), sorted(self.settings.ridge)))
+        beta, ridge = choose(pairs, self._try(keys, labels, task), task.val)
+        kernel = compare(keys, keys, beta)
+        return {
+            "keys": keys.float(),
+            "answers": solve(kernel, ridge, residuals(keys, labels, task.texts)).float(),
+            "beta": torch.tensor(beta, device=keys.device),
+            "ridge": torch.tensor(ridge, device=keys.device),
+        }
+
+    def _rows(self, shots: Shots) -> tuple[Tensor, Tensor]:
+        """The rows of the matrix (N, D), of unit length in double precision, and their labels."""
+        images, views = shots.pooled.shape[:2]
+        if images > MOST_IMAGES:
+            raise ConfigError(
+                f"proker: {images} images of all classes together, and the matrix of their pairs "
+                f"is made for {MOST_IMAGES}: ask for fewer `shots`."
+            )
+        if self._count_rows(images, views) == images:
+            return unit(shots.pooled.double().mean(dim=1)), shots.labels
+        return unit(shots.pooled.double().flatten(0, 1)), shots.labels.repeat_interleave(views)
+
+    def _count_rows(self, images: int, views: int) -> int:
+        """N: every view, or every image where views would be too many."""
+        assert isinstance(self.settings, ProKeRSettings)
+        return images * views if images * views <= self.settings.most_rows else images
+
+    def _try(self, keys: Tensor, labels: Tensor, task: Task) -> Iterator[Tensor]:
+        """The logits of the validation shots with each pair."""
+        assert task.val is not None
+        assert isinstance(self.settings, ProKeRSettings)
+        missed = residuals(keys, labels, task.texts)
+        pooled = unit(task.val.pooled[:, 0].double())
+        zero_shot = pooled @ task.texts.features.T.double()
+        for beta in sorted(self.settings.beta):
+            kernel, asked = compare(keys, keys, beta), compare(pooled, keys, beta)
+            for ridge in sorted(self.settings.ridge):
+                answers = solve(kernel, ridge, missed)
+                yield task.texts.logit_scale * (zero_shot + asked @ answers)
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """The texts, and the regression of what they miss."""
+
+        def logits(images: Images) -> Tensor:
+            answered = compare(unit(images.pooled), head["keys"], head["beta"]) @ head["answers"]
+            return texts.logits(images.pooled) + texts.logit_scale * answered  # (B, K)
+
+        return logits
+
+    def fixed(self, shots: int) -> ProKeRSettings:
+        """The authors' constants, which they chose on ImageNet's test images."""
+        assert isinstance(self.settings, ProKeRSettings)
+        beta, ridge = CONSTANTS[max((k for k in CONSTANTS if k <= shots), default=1)]
+        return self.settings.model_copy(update={"beta": [beta], "ridge": [ridge]})
+
+    def work(self, size: Size) -> Work:
+        """A system of N equations for each pair, and once more for the best.
+
+        The matrix has at most `most_rows` rows, or as many as images.
+        """
+        assert isinstance(self.settings, ProKeRSettings)
+        classes, dim, val = size.classes, size.shape.dim, size.val_images
+        rows = self._count_rows(size.images, size.views)
+        pairs = len(self.settings.beta) * len(self.settings.ridge)
+        solving = rows**3 / 3 + 2 * rows**2 * classes
+        comparing = 2 * rows * (rows + val) * dim
+        plain = super().work(size)
+        return plain._replace(
+            flops=(pairs + 1) * solving
+            + (len(self.settings.beta) + 1) * comparing
+            + pairs * 2 * val * rows * classes,
+            # The kernel, the system, its factor; rows, residuals, answers; what is asked.
+            part_bytes=(3 * rows**2 + rows * (dim + 3 * classes) + 2 * val * rows) * DOUBLE,
+            predict_flops=2 * rows * (dim + classes) + 2 * classes * dim,
+            head_bytes=rows * (dim + classes) * SINGLE,
+            batch_bytes=2 * BATCH * rows * SINGLE,
+        )
+
+
+def compare(left: Tensor, right: Tensor, beta: Tensor | float) -> Tensor:
+    """The kernel exp(-beta (1 - a . b)) of features of unit length, (B, D) and (N, D): (B, N)."""
+    return (-beta * (1 - left @ right.T)).exp()
+
+
+def residuals(keys: Tensor, labels: Tensor, texts: Texts) -> Tensor:
+    """What zero-shot's cosines miss of one-hot labels, (N, K)."""
+    from torch.nn.functional import one_hot
+
+    return one_hot(labels, len(texts.features)) - keys @ texts.features.T.to(keys.dtype)
+
+
+def solve(kernel: Tensor, ridge: float, missed: Tensor) -> Tensor:
+    """inverse(kernel / ridge + I) @ missed, (N, N) and (N, K): (N, K)."""
+    import torch
+
+    system = kernel / ridge
+    system.diagonal().add_(1)  # positive definite, as the kernel is
+    return torch.cholesky_solve(missed, torch.linalg.cholesky(system))
