@@ -53,10 +53,22 @@ class Texts:
     Attributes:
         features: (K, D) float32 of unit length.
         logit_scale: CLIP's frozen factor on the cosine similarities.
+        norms: (K,) float32, how long each class's text mean was before it was scaled; None for
+            texts that CLIP did not read.
     """
 
     features: Tensor
     logit_scale: float
+    norms: Tensor | None = None
+
+    @property
+    def means(self) -> Tensor:
+        """The text means, as long as they were, (K, D): where training starts that was published.
+
+        Its learning rates and weights are for vectors of this length, not for unit ones.
+        """
+        assert self.norms is not None
+        return self.norms[:, None] * self.features
 
     def logits(self, pooled: Tensor) -> Tensor:
         """Zero-shot logits: scale * cos(pooled, features), (B, D) -> (B, K)."""

@@ -18,14 +18,14 @@ from vtclip.devices import free_memory, has_bfloat16
 from vtclip.features.checks import check_labels
 from vtclip.features.columns import find_non_finite
 from vtclip.features.store import FeatureSet, check_origin, read_metadata
-from vtclip.features.texts import read_class_names, read_texts
+from vtclip.features.texts import read_class_names, read_classes
 from vtclip.files import measure, write_record, writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import at_rest
 from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
-from vtclip.task import Head, Prompts, Shots, Task, Texts, TextTower
+from vtclip.task import Head, Prompts, Shots, Task, TextTower
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)
@@ -132,13 +132,12 @@ def _read_task(
     device: torch.device,
 ) -> Task:
     """What the method may see, and no more."""
-    text_features, metadata = read_texts(texts)
-    classes = Texts(text_features.to(device), metadata["logit_scale"])
+    classes, metadata = read_classes(texts, device)
     if features is None:
         return Task(classes, None, None, seed)
     found = FeatureSet([features], spatial=method.reads_spatial)
     check_origin(features, found.metadata, texts, metadata)
-    check_labels(features, found.rows, texts, len(text_features))
+    check_labels(features, found.rows, texts, len(classes.features))
     train = _select(found, "train", device, views=method.reads_views)
     val = _select(found, "val", device, views=False)
     return Task(classes, train, val, seed)
