@@ -122,11 +122,13 @@ class Recipe(Settings):
         description="the largest learning rate, above 0; left out, the method's own",
         examples=[0.001],
     )
-    optimiser: Literal["adamw", "sgd"] = Field(
-        default="adamw", description="adamw, or sgd (momentum 0.9)", examples=["adamw"]
+    optimiser: Literal["adamw", "adam", "sgd"] = Field(
+        default="adamw",
+        description="adamw, adam (weight decay as a part of the gradient), or sgd (momentum 0.9)",
+        examples=["adamw"],
     )
     epsilon: float = Field(
-        default=1e-8, gt=0, description="AdamW's epsilon, above 0", examples=[1e-8]
+        default=1e-8, gt=0, description="Adam's and AdamW's epsilon, above 0", examples=[1e-8]
     )
     weight_decay: float = Field(
         default=0.01, ge=0, description="weight decay, 0 or more", examples=[0.01]
