@@ -88,6 +88,30 @@ class Method:
             predict_flops=2 * size.classes * size.shape.dim,
         )
 
+    def choices(self) -> list[str]:
+        """What it chooses on the validation shots, in words.
+
+        Here it is each setting that is a list of several values, and when to stop.
+        """
+        several = [
+            name.replace("_", " ")
+            for name, value in self.settings
+            if self.tunes and isinstance(value, list) and len(value) > 1
+        ]
+        stops = getattr(self.settings, "select", "last") == "val"
+        return [*several, *(["when to stop"] if stops else [])]
+
+    def fixed(self, shots: int) -> Settings | None:
+        """The settings to take where nothing may be chosen on validation shots.
+
+        One value for each that is chosen, which the head keeps: `classifier` reads none of them.
+        None where the method has no such constants.
+
+        Args:
+            shots: images a class.
+        """
+        return None if self.tunes else self.settings
+
     def start(self, task: Task) -> Head:
         """The tensors of the head before any step by gradient; what is computed in closed form."""
         return {}

@@ -42,6 +42,7 @@ def train_head(
     seed: int,
     device: torch.device,
     tower: TextTower | None = None,
+    validation: bool = True,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -55,6 +56,8 @@ def train_head(
         seed: of the initial weights and of the batches.
         device: where to train.
         tower: the frozen text tower, for a method that reads it.
+        validation: whether the method is given the validation shots. Without, it must have nothing
+            to choose.
 
     Raises:
         TrainingError: the method chooses on validation shots and there are none, or the loss is
@@ -64,10 +67,13 @@ def train_head(
     torch.manual_seed(seed)
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
     task = _read_task(chosen, texts, features, seed, device)
+    if validation:
+        _check_validation(chosen, task)
+    else:
+        task = replace(task, val=None)
     if chosen.reads_text_tower:
         assert tower is not None
         task = replace(task, prompts=Prompts(read_class_names(texts), tower))
-    _check_validation(chosen, task)
     fitting = time.perf_counter()
     head, history = _fit(chosen, task, device)
     classifier = at_rest(chosen.classifier(head, task.texts), device)

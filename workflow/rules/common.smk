@@ -34,8 +34,8 @@ try:
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
 
-if workflow.is_main_process:  # datasets that are left out are named at once
-    for reason in PLAN.missing.values():
+if workflow.is_main_process:  # datasets and methods that are left out are named at once
+    for reason in [*PLAN.missing.values(), *PLAN.left_out.values()]:
         print(reason, file=sys.stderr)
 
 PATHS = PLAN.paths
