@@ -72,7 +72,11 @@ def task() -> Task:
 
     labels = torch.arange(4).repeat_interleave(3)
     return Task(
-        texts=Texts(torch.nn.functional.normalize(normal(4, 16), dim=-1), 100.0),
+        texts=Texts(
+            torch.nn.functional.normalize(normal(4, 16), dim=-1),
+            100.0,
+            norms=torch.tensor([0.5, 1.0, 2.0, 4.0]),
+        ),
         train=Shots(normal(12, 2, 16), normal(12, 2, 5, 16), labels),
         val=Shots(normal(12, 1, 16), normal(12, 1, 5, 16), labels),
         seed=1,

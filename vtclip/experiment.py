@@ -191,6 +191,12 @@ class Experiment(Settings):
         description="method names, each with its settings or with nothing",
         examples=[{"zero_shot": None, "vt_clip": {"learning_rate": 0.001}}],
     )
+    choose: Literal["validation", "none"] = Field(
+        default="validation",
+        description="what methods choose settings on: the validation shots, or none: each then "
+        "takes constants, and one that has none is left out",
+        examples=["validation"],
+    )
     ablation: Ablation | None = Field(
         default=None,
         description="variants of one method, for a table of their own",

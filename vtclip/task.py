@@ -55,10 +55,22 @@ class Texts:
     Attributes:
         features: (K, D) float32 of unit length.
         logit_scale: CLIP's frozen factor on the cosine similarities.
+        norms: (K,) float32, how long each class's text mean was before it was scaled; None for
+            texts that CLIP did not read.
     """
 
     features: Tensor
     logit_scale: float
+    norms: Tensor | None = None
+
+    @property
+    def means(self) -> Tensor:
+        """The text means, as long as they were, (K, D): where training starts that was published.
+
+        Its learning rates and weights are for vectors of this length, not for unit ones.
+        """
+        assert self.norms is not None
+        return self.norms[:, None] * self.features
 
     def logits(self, pooled: Tensor) -> Tensor:
         """Zero-shot logits: scale * cos(pooled, features), (B, D) -> (B, K)."""
@@ -97,7 +109,8 @@ class Task:
     Attributes:
         texts: the classes.
         train: the shots to learn from; None for a method that needs none.
-        val: min(shots, 4) images a class to tune on, in the test view; likewise.
+        val: min(shots, 4) images a class to tune on, in the test view; None where there are none,
+            or nothing may be chosen.
         seed: of everything that is drawn at random.
         prompts: what prompts are made of; None for a method that makes none.
     """

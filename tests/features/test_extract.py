@@ -24,7 +24,7 @@ from vtclip.features.extract import (
 )
 from vtclip.features.pictures import open_picture
 from vtclip.features.store import FeatureSet, read_features
-from vtclip.features.texts import read_texts
+from vtclip.features.texts import read_classes, read_texts
 from vtclip.features.views import Views
 
 
@@ -134,6 +134,11 @@ def test_texts_are_stored_by_label_with_the_logit_scale(backbone, manifest_file,
     torch.testing.assert_close(texts, backbone.encode_classes(names, ["the {}"]))
     assert metadata["logit_scale"] == backbone.logit_scale
     assert metadata["templates"] == ["the {}"]
+    classes, again = read_classes(tmp_path / "texts.parquet")
+    assert (classes.logit_scale, again) == (backbone.logit_scale, metadata)
+    torch.testing.assert_close(
+        classes.means, backbone.encode_texts([f"the {name}" for name in names]).float()
+    )
 
 
 def test_all_unreadable_images_are_named_at_once_and_nothing_is_written(

@@ -54,6 +54,7 @@ def test_a_file_in_the_folder_is_a_method_and_the_names_are_sorted(add_method):
 def test_the_methods_are_there_with_their_titles():
     assert {name: method.title for name, method in METHODS.items()} == {
         "calip": "CALIP",
+        "clap": "CLAP",
         "clip_adapter": "CLIP-Adapter",
         "coop": "CoOp",
         "cross_modal": "Cross-modal probe",
@@ -61,10 +62,13 @@ def test_the_methods_are_there_with_their_titles():
         "linear_probe": "Linear probe",
         "lp_plus_plus": "LP++",
         "proker": "ProKeR",
+        "ss_text": "SS-Text",
+        "taskres": "TaskRes",
         "tip_adapter": "Tip-Adapter",
         "tip_adapter_f": "Tip-Adapter-F",
         "vt_clip": "VT-CLIP",
         "zero_shot": "Zero-shot CLIP",
+        "zs_lp": "ZS-LP",
     }
 
 

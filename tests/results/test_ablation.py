@@ -22,7 +22,7 @@ def table(tmp_path):
             run = tmp_path / f"{number}-{seed}.json"
             run.write_text(json.dumps({"val_accuracy": val}))
             trials.append(Trial("clip", "a", variant, 4, seed, predictions, run))
-    return aggregate_ablation(trials, tmp_path / "ablation")
+    return aggregate_ablation(trials, tmp_path / "ablation", notes=["Nothing was chosen."])
 
 
 def test_gains_are_over_the_method_as_configured_seed_by_seed(table):
@@ -43,6 +43,7 @@ def test_validation_shots_and_test_images_have_a_table_each(table, tmp_path):
     assert "| a       | heads: 1      | 50.0 (+0.0 ± 14.1) |" in validation
     assert "| a       | heads: 1      | 75.0 (+25.0 ± 7.1) |" in test
     assert "Choose by the validation shots alone." in test
+    assert test.endswith("Nothing was chosen.\n")
 
 
 def test_the_figure_has_a_panel_a_dataset_and_a_row_a_variant(table, tmp_path):

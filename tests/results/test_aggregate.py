@@ -57,7 +57,7 @@ def test_all_three_files_tell_the_same(results, tmp_path):
     csv = pl.read_csv(tmp_path / "results.csv")
     assert csv.columns == [
         "backbone", "dataset", "method", "shots", "mean", "std", "seeds", "published",
-        "difference",
+        "published_chosen_on", "difference",
     ]  # fmt: skip
     assert csv["mean"].to_list() == pytest.approx(results["mean"].to_list())
     markdown = (tmp_path / "results.md").read_text()
@@ -70,6 +70,14 @@ def test_the_figure_is_the_same_file_for_the_same_table(results, tmp_path):
         plot_accuracy(tmp_path / "results.parquet", tmp_path / name, {"a": "Data A", "b": "Data B"})
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_footnotes_stand_below_every_form_of_the_table(tmp_path):
+    runs = write_predictions(tmp_path / "runs", {(1, 1): 0.5})
+    note = "Chosen on the validation shots: alpha."
+    aggregate_results([Source("clip", "a", "probe", runs)], tmp_path / "results", notes=[note])
+    for suffix in ("md", "tex", "txt"):
+        assert note in " ".join((tmp_path / f"results.{suffix}").read_text().split())
 
 
 def test_published_curves_and_costs_are_drawn(results, tmp_path):

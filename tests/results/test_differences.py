@@ -58,7 +58,11 @@ def table(tmp_path):
     }
     sources = [write_source(tmp_path, "RN50", *key, found) for key, found in runs.items()]
     return aggregate_differences(
-        sources, tmp_path / "differences", reference="vt_clip", titles={"probe": "Linear probe"}
+        sources,
+        tmp_path / "differences",
+        reference="vt_clip",
+        titles={"probe": "Linear probe"},
+        notes=["Nothing was chosen."],
     )
 
 
@@ -135,3 +139,4 @@ def test_the_page_shows_the_references_lead(table, tmp_path):
     assert "| vt_clip over | 1 shot " in page
     assert "| zero_shot    | +32.5 (+" in page
     assert "| Linear probe | +20.0 (+" in page
+    assert page.endswith("Nothing was chosen.\n")

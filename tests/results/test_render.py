@@ -60,24 +60,38 @@ def test_the_latex_table_is_one_of_booktabs_with_escaped_names():
 
 def published(**numbers):
     rows = [
-        ("clip", "vt_clip", dataset, 16, number, "a paper") for dataset, number in numbers.items()
+        ("clip", "vt_clip", dataset, 16, number, chosen_on, "a paper")
+        for dataset, (number, chosen_on) in numbers.items()
     ]
-    schema = ["backbone", "method", "dataset", "shots", "published", "source"]
+    schema = ["backbone", "method", "dataset", "shots", "published", "chosen_on", "source"]
     return pl.DataFrame(rows, schema=schema, orient="row", schema_overrides={"shots": pl.Int32})
 
 
 def test_published_numbers_stand_beside_ours_with_the_difference():
-    table = results(published=published(dtd=75.5))
+    table = results(published=published(dtd=(75.5, "test set")))
     row = table.filter(method="vt_clip", shots=16).row(0, named=True)
     assert (row["published"], row["difference"]) == (75.5, 0.5)
     assert table.filter(method="vt_clip", shots=1)["published"][0] is None
-    assert "76.0 / 75.5 (+0.5)" in render_markdown(table)
+    assert "76.0 / 75.5¹ (+0.5)" in render_markdown(table)
+
+
+def test_a_mark_beside_each_published_number_tells_what_was_chosen_on_what():
+    numbers = {"dtd": (70.0, "nothing"), "eurosat": (80.0, "test set"), "ucf101": (66.0, "nothing")}
+    table = results((*numbers, "mean"), published=published(**numbers))
+    shown = render_markdown(table)
+    for cell in ("70.0¹ (+6.0)", "80.0² (-4.0)", "66.0¹ (+10.0)", "72.0³ (+4.0)"):
+        assert cell in shown
+    assert shown.rstrip().endswith(
+        "chosen on: ¹ no image; ² the test images; ³ no image, or the test images."
+    )
+    mean = table.filter(dataset="mean", method="vt_clip", shots=16)
+    assert mean["published_chosen_on"].to_list() == ["nothing; test set"]
 
 
 def test_the_mean_has_a_published_number_where_every_dataset_has_one():
     datasets = ("dtd", "ucf101", "mean")
-    both = results(datasets, published=published(dtd=70.0, ucf101=80.0))
-    one = results(datasets, published=published(dtd=70.0))
+    both = results(datasets, published=published(dtd=(70.0, "test set"), ucf101=(80.0, "test set")))
+    one = results(datasets, published=published(dtd=(70.0, "test set")))
     mean = {"dataset": "mean", "method": "vt_clip", "shots": 16}
     assert both.filter(**mean)["published"].to_list() == [75.0]
     assert one.filter(**mean)["published"].to_list() == [None]

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from vtclip.training.descent import SGD, AdamW
+from vtclip.training.descent import SGD, Adam, AdamW
 
 RATES = (1e-3, 5e-3, 2e-3, 1e-3, 0.0)
 
@@ -18,11 +18,15 @@ RATES = (1e-3, 5e-3, 2e-3, 1e-3, 0.0)
             ),
         ),
         (
+            lambda parameters: Adam(parameters, weight_decay=0.1, epsilon=1e-4),
+            lambda parameters: torch.optim.Adam(parameters, weight_decay=0.1, eps=1e-4, fused=True),
+        ),
+        (
             lambda parameters: SGD(parameters, weight_decay=0.1),
             lambda parameters: torch.optim.SGD(parameters, momentum=0.9, weight_decay=0.1),
         ),
     ],
-    ids=["adamw", "sgd"],
+    ids=["adamw", "adam", "sgd"],
 )
 def test_the_weights_are_those_of_pytorchs_own_optimiser_bit_for_bit(ours, theirs):
     mine = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))

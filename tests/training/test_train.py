@@ -46,11 +46,11 @@ def on_disk(tmp_path, task):
     return tmp_path
 
 
-def train(folder, method="vt_clip", settings=None, few_shot=True):
+def train(folder, method="vt_clip", settings=None, few_shot=True, **options):
     train_head(
         method, settings or {}, folder / "texts.parquet",
         folder / "features.parquet" if few_shot else None,
-        folder / "run", shots=1, seed=1, device=CPU,
+        folder / "run", shots=1, seed=1, device=CPU, **options,
     )  # fmt: skip
     return json.loads((folder / "run" / "run.json").read_text())
 
@@ -85,6 +85,37 @@ def test_each_image_is_learned_with_its_own_label(on_disk, task):
 def test_zero_shot_needs_no_image_and_has_an_empty_history(on_disk):
     train(on_disk, "zero_shot", few_shot=False)
     assert pl.read_parquet(on_disk / "run" / "history.parquet").is_empty()
+
+
+@pytest.mark.parametrize("tunes", [False, True])
+def test_where_nothing_may_be_chosen_no_method_is_given_validation_shots(
+    on_disk, monkeypatch, tunes
+):
+    class Curious(Method):
+        seen: ClassVar = []
+
+        def start(self, task):
+            self.seen.append(task)
+            return {"nothing": torch.zeros(1)}
+
+        def classifier(self, head, texts):
+            return lambda images: torch.zeros(len(images.pooled), 4)
+
+    monkeypatch.setattr(Curious, "tunes", tunes)
+    monkeypatch.setattr(type(methods.METHODS), "__getitem__", lambda _, name: Curious)
+    run = train(on_disk, "curious", validation=False)
+    assert [task.val for task in Curious.seen] == [None]
+    assert run["val_accuracy"] is None
+
+
+def test_a_training_without_validation_shots_ends_at_the_same_head_and_measures_nothing(on_disk):
+    heads = []
+    for validation in (True, False):
+        run = train(on_disk, "clap", {"epochs": 2}, validation=validation)
+        heads.append(load_file(on_disk / "run" / "head.safetensors")["vectors"])
+    assert torch.equal(*heads)
+    assert run["val_accuracy"] is None
+    assert pl.read_parquet(on_disk / "run" / "history.parquet")["val_accuracy"].is_nan().all()
 
 
 @pytest.mark.parametrize(

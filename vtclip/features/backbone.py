@@ -115,11 +115,25 @@ class Backbone:
         Raises:
             PromptError: classes whose prompts are longer than the text tower reads, all of them.
         """
+        return self.encode_classes_and_norms(class_names, templates)[0]
+
+    def encode_classes_and_norms(
+        self, class_names: Sequence[str], templates: Sequence[str]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, with how long the mean of each class's texts is where none is normalised.
+
+        Returns:
+            (K, D) float32 of unit length, and (K,) float32.
+
+        Raises:
+            PromptError: as for `encode_classes`.
+        """
         prompts = {name: _fill(templates, name) for name in class_names}
         check_lengths(self.tokenizer, prompts, tower=self.name)
         texts = self._encode([prompt for name in class_names for prompt in prompts[name]])
-        units = F.normalize(texts.float(), dim=-1).unflatten(0, (-1, len(templates)))
-        return F.normalize(units.mean(dim=1), dim=-1)
+        texts = texts.float().unflatten(0, (-1, len(templates)))  # (K, templates, D)
+        units = F.normalize(texts, dim=-1)
+        return F.normalize(units.mean(dim=1), dim=-1), texts.mean(dim=1).norm(dim=-1)
 
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:

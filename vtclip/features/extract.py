@@ -40,9 +40,9 @@ def extract_texts(
     """
     classes = read_parquet(manifest, "label", "class_name").unique().sort("label")
     names = classes["class_name"].to_list()
-    texts = backbone.encode_classes(names, templates)
+    texts, norms = backbone.encode_classes_and_norms(names, templates)
     metadata = describe(backbone) | {"templates": list(templates)}
-    write_texts(destination, names, texts, metadata)
+    write_texts(destination, names, texts, metadata, norms=norms)
     write_receipt(destination)
 
 

@@ -1,6 +1,7 @@
 """Text features in Parquet: one row a class, with what made them in the file's metadata."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,17 @@ import torch
 
 from vtclip.features.columns import find_non_finite, to_tensor
 from vtclip.features.store import METADATA_KEY, FeatureError, read_metadata
-from vtclip.parquet import read_table, write_parquet
+from vtclip.parquet import read_parquet, read_table, write_parquet
+from vtclip.task import Texts
 
 
 def write_texts(
-    path: str | Path, class_names: Sequence[str], texts: torch.Tensor, metadata: Mapping[str, Any]
+    path: str | Path,
+    class_names: Sequence[str],
+    texts: torch.Tensor,
+    metadata: Mapping[str, Any],
+    *,
+    norms: torch.Tensor | None = None,
 ) -> None:
     """Write one text feature a class.
 
@@ -23,10 +30,14 @@ def write_texts(
         class_names: K names, by label.
         texts: (K, D) float32 of unit length.
         metadata: what made them, with the backbone's `logit_scale`.
+        norms: (K,) float32, how long the text means were before they were scaled; left out, 1.
 
     Raises:
-        FeatureError: a number that is infinite or none at all; with its class.
+        FeatureError: a number that is infinite or none at all, or a length that is not above 0;
+            with its class.
     """
+    norms = torch.ones(len(texts)) if norms is None else norms.float().cpu()
+    _check_norms(path, class_names, norms)
     place = find_non_finite(texts)
     if place is not None:
         raise FeatureError(
@@ -40,9 +51,18 @@ def write_texts(
             "text": pa.FixedSizeListArray.from_arrays(
                 pa.array(texts.float().flatten().cpu().numpy()), texts.shape[1]
             ),
+            "norm": pa.array(norms.numpy()),
         }
     )
     write_parquet(path, table, {METADATA_KEY: json.dumps(dict(metadata)).encode()})
+
+
+def _check_norms(path: str | Path, class_names: Sequence[str], norms: torch.Tensor) -> None:
+    for name, norm in zip(class_names, norms.tolist(), strict=True):
+        if not 0 < norm < math.inf:
+            raise FeatureError(
+                f"{path}: the text of class '{name}': expected a length above 0, found {norm}."
+            )
 
 
 def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -60,6 +80,20 @@ def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
             "Delete it and run again."
         )
     return to_tensor(table["text"]), metadata
+
+
+def read_classes(
+    path: str | Path, device: torch.device | str = "cpu"
+) -> tuple[Texts, dict[str, Any]]:
+    """The classes as methods are given them, and what made them.
+
+    Raises:
+        FeatureError: as for `read_texts`.
+        DamagedError: a file without lengths, of a version that did not keep them.
+    """
+    features, metadata = read_texts(path)
+    norms = torch.from_numpy(read_parquet(path, "norm")["norm"].to_numpy(writable=True))
+    return Texts(features.to(device), metadata["logit_scale"], norms.to(device)), metadata
 
 
 def read_class_names(path: str | Path) -> list[str]:

@@ -88,6 +88,30 @@ class Method:
             predict_flops=2 * size.classes * size.shape.dim,
         )
 
+    def choices(self) -> list[str]:
+        """What it chooses on the validation shots, in words.
+
+        Here it is each setting that is a list of several values, and when to stop.
+        """
+        several = [
+            name.replace("_", " ")
+            for name, value in self.settings
+            if self.tunes and isinstance(value, list) and len(value) > 1
+        ]
+        stops = getattr(self.settings, "select", "last") == "val"
+        return [*several, *(["when to stop"] if stops else [])]
+
+    def fixed(self, shots: int) -> Settings | None:
+        """The settings to take where nothing may be chosen on validation shots.
+
+        One value for each that is chosen, which the head keeps: `classifier` reads none of them.
+        None where the method has no such constants.
+
+        Args:
+            shots: images a class.
+        """
+        return None if self.tunes else self.settings
+
     def start(self, task: Task) -> Head:
         """The tensors of the head before any step by gradient; what is computed in closed form."""
         return {}
@@ -162,11 +186,13 @@ class Recipe(Settings):
         description="the largest learning rate, above 0; left out, the method's own",
         examples=[0.001],
     )
-    optimiser: Literal["adamw", "sgd"] = Field(
-        default="adamw", description="adamw, or sgd (momentum 0.9)", examples=["adamw"]
+    optimiser: Literal["adamw", "adam", "sgd"] = Field(
+        default="adamw",
+        description="adamw, adam (weight decay as a part of the gradient), or sgd (momentum 0.9)",
+        examples=["adamw"],
     )
     epsilon: float = Field(
-        default=1e-8, gt=0, description="AdamW's epsilon, above 0", examples=[1e-8]
+        default=1e-8, gt=0, description="Adam's and AdamW's epsilon, above 0", examples=[1e-8]
     )
     weight_decay: float = Field(
         default=0.01, ge=0, description="weight decay, 0 or more", examples=[0.01]

@@ -24,13 +24,19 @@ class Learner(nn.Module):
         head: all tensors.
         trained: the names of those that learn.
         classify: head -> classifier.
+        penalise: head -> what is added to the loss, a scalar; left out, nothing.
     """
 
     def __init__(
-        self, head: Head, trained: Sequence[str], classify: Callable[[Head], Classifier]
+        self,
+        head: Head,
+        trained: Sequence[str],
+        classify: Callable[[Head], Classifier],
+        penalise: Callable[[Head], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.classify = classify
+        self.penalise = penalise
         for name, tensor in head.items():
             if name in trained:
                 self.register_parameter(name, nn.Parameter(tensor.clone()))
@@ -39,5 +45,11 @@ class Learner(nn.Module):
 
     def forward(self, images: Images) -> Tensor:
         """logits (B, K)."""
-        head = dict(self.named_parameters()) | dict(self.named_buffers())
-        return self.classify(head)(images)
+        return self.classify(self._head())(images)
+
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss; None for nothing."""
+        return None if self.penalise is None else self.penalise(self._head())
+
+    def _head(self) -> Head:
+        return dict(self.named_parameters()) | dict(self.named_buffers())

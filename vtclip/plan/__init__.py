@@ -21,6 +21,7 @@ from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant, list_variants
 from vtclip.plan.checks import check_datasets, read_checked
+from vtclip.plan.choosing import leave_out, tell_choices
 from vtclip.plan.heads import MethodJob, PlotAttention, PredictTest, TrainHead
 from vtclip.plan.inputs import check_inputs
 from vtclip.plan.jobs import ExtractShots, ExtractTest, ExtractTexts
@@ -58,6 +59,7 @@ class Plan(Materials):
         """
         experiment, settings = read_checked(config, source=source)
         variants = list_variants(experiment, source=source)
+        left_out = leave_out(experiment, settings, variants, source=source)
         described = check_datasets(experiment.datasets, source=f"{source}: datasets")
         missing = {
             name: reason
@@ -76,7 +78,8 @@ class Plan(Materials):
             ExperimentPaths(experiment.name),
             {name: dataset for name, dataset in described.items() if name not in missing},
             missing,
-            settings,
+            {name: given for name, given in settings.items() if name not in left_out},
+            left_out,
             variants,
             backbones,
             {folder: read_shape(backbone) for folder, backbone in backbones.items()},
@@ -184,6 +187,14 @@ class Plan(Materials):
         return [paths.TEXTS.format(backbone=key.backbone, dataset=key.dataset) for key in self.keys]
 
     @property
+    def notes(self) -> list[str]:
+        """Footnotes of all tables: what was chosen on what."""
+        kinds = [(METHODS[name], given) for name, given in self.settings.items()]
+        methods = [(kind.title, kind(given)) for kind, given in kinds]
+        left_out = [METHODS[name].title for name in self.left_out]
+        return [tell_choices(methods, choose=self.experiment.choose, left_out=left_out)]
+
+    @property
     def published_backbones(self) -> list[tuple[str, str, str]]:
         """(features folder, name, weights) of each backbone, to find published numbers by."""
         found = self.experiment.all_backbones
@@ -210,6 +221,12 @@ class Plan(Materials):
             )
             for backbone, variant, run in self._trials()
         ]  # fmt: skip
+
+    @property
+    def ablation_notes(self) -> list[str]:
+        """The same of the ablation: what each variant has chosen."""
+        methods = [(found.label, METHODS[found.method](found.settings)) for found in self.variants]
+        return [tell_choices(methods, choose=self.experiment.choose)]
 
     @property
     def ablation_predictions(self) -> list[str]:

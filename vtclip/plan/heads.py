@@ -11,6 +11,7 @@ from vtclip import cost, paths
 from vtclip.cost import Size, Work
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
+from vtclip.plan.choosing import settle
 from vtclip.plan.jobs import GUESS, BackboneJob, Inputs
 
 
@@ -31,11 +32,16 @@ class MethodJob(BackboneJob):
         return METHODS[self.base]
 
     @cached_property
-    def chosen(self) -> Method:
+    def configured(self) -> Method:
         """The method with the settings that hold for the dataset."""
         variant = self.plan.variant(self.method)
         settings = variant.settings if variant else self.plan.settings[self.base]
         return self.kind(settings.for_dataset(self.dataset))
+
+    @property
+    def chosen(self) -> Method:
+        """The method as the job is told it."""
+        return self.configured
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -75,6 +81,20 @@ class TrainHead(MethodJob):
             "shots": self.shots, "seed": self.seed,
         }  # fmt: skip
 
+    @cached_property
+    def chosen(self) -> Method:
+        """The method as configured, or with constants where nothing may be chosen."""
+        if self.validates:
+            return self.configured
+        settings = settle(self.configured, self.shots)
+        assert settings is not None, "a method without constants is left out"
+        return self.kind(settings)
+
+    @property
+    def validates(self) -> bool:
+        """Whether it is given the validation shots."""
+        return self.plan.experiment.choose == "validation"
+
     @property
     def head(self) -> str:
         """What it makes."""
@@ -97,6 +117,7 @@ class TrainHead(MethodJob):
             "method": self.base,
             "settings": self.settings,
             "on_gpu": self.on_gpu,
+            "validation": self.validates,
             # The backbone that the text tower is of; None for a method that does not read it.
             "tower": self.building if self.kind.reads_text_tower else None,
         }

@@ -35,6 +35,7 @@ class Materials:
         datasets: name -> file, of the datasets that are run.
         missing: name -> why it is left out, of the others.
         settings: method -> settings, in the tables' order.
+        left_out: method -> why it is left out, of the others.
         variants: for the ablation: the method as configured, then its variants.
         backbones: features folder -> backbone; those that only variants use come last.
         shapes: features folder -> the shape of its features.
@@ -45,6 +46,7 @@ class Materials:
     datasets: Mapping[str, Dataset]
     missing: Mapping[str, str]
     settings: Mapping[str, Settings]
+    left_out: Mapping[str, str]
     variants: Sequence[Variant]
     backbones: Mapping[str, Backbone]
     shapes: Mapping[str, Shape]

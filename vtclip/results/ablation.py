@@ -32,12 +32,15 @@ class Trial(NamedTuple):
     """its run.json"""
 
 
-def aggregate_ablation(trials: Sequence[Trial], destination: str | Path) -> pl.DataFrame:
+def aggregate_ablation(
+    trials: Sequence[Trial], destination: str | Path, *, notes: Sequence[str] = ()
+) -> pl.DataFrame:
     """Write the ablation table as Parquet, CSV and Markdown.
 
     Args:
         trials: all runs, in the table's order, those of the method as configured among them.
         destination: the path to write to, without a suffix.
+        notes: footnotes of the Markdown table.
 
     Returns:
         backbone, dataset, variant, images (validation or test), shots, mean, gain, gain_std, seeds;
@@ -48,7 +51,7 @@ def aggregate_ablation(trials: Sequence[Trial], destination: str | Path) -> pl.D
     table = _compare(runs)
     destination = Path(destination)
     write_table(table, destination)
-    write_text(destination.with_suffix(".md"), _render(table))
+    write_text(destination.with_suffix(".md"), _render(table, notes))
     return table
 
 
@@ -123,7 +126,7 @@ def _compare(runs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _render(table: pl.DataFrame) -> str:
+def _render(table: pl.DataFrame, notes: Sequence[str]) -> str:
     """One Markdown table for the validation shots and one for the test images."""
     parts = []
     for images in (VALIDATION, TEST):
@@ -142,7 +145,7 @@ def _render(table: pl.DataFrame) -> str:
         "In brackets: what is gained over the method as configured, on the same shots, mean and "
         f"standard deviation over {seeds} seeds. Choose by the validation shots alone."
     )
-    return "\n".join([*parts, f"{note}\n"])
+    return "\n".join([*parts, f"{' '.join([note, *notes])}\n"])
 
 
 def _cell(row: dict[str, Any]) -> str:

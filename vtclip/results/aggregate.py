@@ -14,7 +14,7 @@ from vtclip.results.runs import MEAN, ROW, Source, read_runs
 KEY = [*ROW, "shots"]
 PUBLISHED = {
     "backbone": pl.String, "dataset": pl.String, "method": pl.String, "shots": pl.Int32,
-    "published": pl.Float64,
+    "published": pl.Float64, "chosen_on": pl.String,
 }  # fmt: skip
 
 
@@ -26,6 +26,7 @@ def aggregate_results(
     missing: Sequence[str] = (),
     published: pl.DataFrame | None = None,
     records: Sequence[str | Path] = (),
+    notes: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Write the results table as Parquet, CSV, Markdown, LaTeX and plain text.
 
@@ -36,11 +37,13 @@ def aggregate_results(
         missing: datasets that were left out; the table says so.
         published: what `read_published` gives, to stand beside our numbers.
         records: the run.json of every head; a footnote tells where they differ in what made them.
+        notes: footnotes before that one.
 
     Returns:
         backbone, dataset, method, shots, mean, std (of a sample; null for one seed), seeds,
-        published, difference (ours minus theirs); accuracies in percent, null where nothing is
-        published. The dataset `mean` is the mean over datasets, seed by seed.
+        published, published_chosen_on (of CHOSEN_ON), difference (ours minus theirs); accuracies in
+        percent, null where nothing is published. The dataset `mean` is the mean over datasets, seed
+        by seed.
     """
     runs = read_runs(sources)
     runs = pl.concat([runs, _mean_over_datasets(runs)])
@@ -52,7 +55,7 @@ def aggregate_results(
     results = add_published(results, published)
     destination = Path(destination)
     write_table(results, destination)
-    notes = list_differences(records)
+    notes = [*notes, *list_differences(records)]
     write_text(
         destination.with_suffix(".md"),
         render_markdown(results, missing, titles=titles, notes=notes),
@@ -85,9 +88,10 @@ def _mean_over_datasets(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def add_published(results: pl.DataFrame, published: pl.DataFrame | None) -> pl.DataFrame:
-    """Add the columns `published` and `difference`.
+    """Add the columns `published`, `published_chosen_on` and `difference`.
 
-    The mean over datasets has a published number where every dataset has one.
+    The mean over datasets has a published number where every dataset has one; what those were
+    chosen on stands there in a list with semicolons.
     """
     if published is None:
         published = pl.DataFrame(schema=PUBLISHED)
@@ -95,11 +99,16 @@ def add_published(results: pl.DataFrame, published: pl.DataFrame | None) -> pl.D
     means = (
         published.filter(pl.col("dataset").is_in(datasets.implode()))
         .group_by("backbone", "method", "shots")
-        .agg(pl.col("published").mean(), pl.len())
+        .agg(
+            pl.col("published").mean(),
+            pl.col("chosen_on").unique().sort().str.join("; "),
+            pl.len(),
+        )
         .filter(pl.col("len") == len(datasets))
         .with_columns(pl.lit(MEAN).alias("dataset"))
     )
-    known = pl.concat([published.select(*KEY, "published"), means.select(*KEY, "published")])
+    columns = [*KEY, "published", pl.col("chosen_on").alias("published_chosen_on")]
+    known = pl.concat([published.select(columns), means.select(columns)])
     return results.join(known, on=KEY, how="left", maintain_order="left").with_columns(
         difference=pl.col("mean") - pl.col("published")
     )

@@ -37,6 +37,7 @@ def aggregate_differences(
     *,
     reference: str,
     titles: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Write how much each method is over each other, as Parquet, CSV and Markdown.
 
@@ -48,6 +49,7 @@ def aggregate_differences(
         destination: the path to write to, without a suffix.
         reference: the method that the Markdown table compares with all others.
         titles: method -> the name to show there; left out, the methods' own names.
+        notes: footnotes of that table.
 
     Returns:
         backbone, method, other, shots, difference (points of accuracy, the mean over pairs), low,
@@ -67,7 +69,8 @@ def aggregate_differences(
     ]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     write_table(table, destination)
-    write_text(Path(destination).with_suffix(".md"), _render(table, reference, titles or {}))
+    page = _render(table, reference, titles or {}, notes)
+    write_text(Path(destination).with_suffix(".md"), page)
     return table
 
 
@@ -131,7 +134,9 @@ def _resample(pairs: pl.DataFrame, *, draw_units: bool) -> np.ndarray:
     return (found * used).sum((1, 2)) / used.sum((1, 2))
 
 
-def _render(table: pl.DataFrame, reference: str, titles: Mapping[str, str]) -> str:
+def _render(
+    table: pl.DataFrame, reference: str, titles: Mapping[str, str], notes: Sequence[str]
+) -> str:
     """The reference's lead over every other method; a column a number of shots."""
     led = table.filter((pl.col("method") == reference) | (pl.col("other") == reference))
     shots = sorted(table["shots"].unique())
@@ -148,7 +153,7 @@ def _render(table: pl.DataFrame, reference: str, titles: Mapping[str, str]) -> s
         + [found.get(k, "") for k in shots]
         for (backbone, other), found in cells.items()
     ]
-    return f"{align(rows)}\n\n{_explain(led)}\n"
+    return f"{align(rows)}\n\n{' '.join([_explain(led), *notes])}\n"
 
 
 def _explain(table: pl.DataFrame) -> str:

@@ -7,8 +7,17 @@ import polars as pl
 
 SCHEMA = {
     "method": pl.String, "dataset": pl.String, "shots": pl.Int32, "accuracy": pl.Float64,
-    "backbone": pl.String, "source": pl.String,
+    "backbone": pl.String, "chosen_on": pl.String, "source": pl.String,
 }  # fmt: skip
+CHOSEN_ON = {
+    "nothing": "no image",
+    "min(k, 4)": "min(shots, 4) validation images a class",
+    "k a class": "as many validation images a class as shots",
+    "validation split": "the whole validation split",
+    "test set": "the test images",
+    "not told": "images that its authors do not tell",
+}
+"""What a number's settings and epoch were chosen on, as the file has it -> in words."""
 OPENAI = "openai"  # the weights that all published numbers were made with
 
 
@@ -20,21 +29,31 @@ def read_published(path: str | Path, backbones: Sequence[tuple[str, str, str]]) 
     """The published numbers for some backbones; none for other weights than OpenAI's.
 
     Args:
-        path: a CSV file with method, dataset, shots, accuracy (percent), backbone, source.
+        path: a CSV file with method, dataset, shots, accuracy (percent), backbone, chosen_on (of
+            CHOSEN_ON), source.
         backbones: (features folder, open_clip's name, its tag of the weights) of each;
             `-quickgelu` at the end of a name makes no other backbone.
 
     Returns:
-        backbone (the features folder), method, dataset, shots, published (percent), source.
+        backbone (the features folder), method, dataset, shots, published (percent), chosen_on,
+        source.
 
     Raises:
-        PublishedError: a column is missing, or a number is there twice.
+        PublishedError: a column is missing, something else was chosen on, or a number is there
+            twice.
     """
     table = pl.read_csv(path, schema_overrides=SCHEMA)
     missing = [column for column in SCHEMA if column not in table.columns]
     if missing:
         raise PublishedError(
             f"{path}: expected the columns {', '.join(SCHEMA)}; missing: {', '.join(missing)}."
+        )
+    strange = table.filter(~pl.col("chosen_on").fill_null("").is_in(list(CHOSEN_ON)))
+    if strange.height:
+        row = strange.row(0, named=True)
+        raise PublishedError(
+            f"{path}: {row['method']}, {row['dataset']}, {row['shots']}: chosen_on: found "
+            f"{row['chosen_on'] or 'no word'}; expected one of: {'; '.join(CHOSEN_ON)}."
         )
     wanted = {
         "folder": [folder for folder, _, _ in backbones],
@@ -44,7 +63,7 @@ def read_published(path: str | Path, backbones: Sequence[tuple[str, str, str]]) 
     named = pl.DataFrame(wanted, schema=dict.fromkeys(wanted, pl.String))
     table = table.join(named.filter(pretrained=OPENAI), on="backbone").select(
         pl.col("folder").alias("backbone"), "method", "dataset", "shots",
-        pl.col("accuracy").alias("published"), "source",
+        pl.col("accuracy").alias("published"), "chosen_on", "source",
     )  # fmt: skip
     key = ["backbone", "method", "dataset", "shots"]
     twice = table.filter(table.select(key).is_duplicated()).select(key[1:])

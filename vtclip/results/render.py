@@ -7,7 +7,9 @@ from typing import Any
 import polars as pl
 
 from vtclip.results.markup import escape_latex, escape_markdown, one_line
+from vtclip.results.published import CHOSEN_ON
 
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH = 100  # columns of a terminal
 
 
@@ -33,12 +35,30 @@ def render_markdown(
     beside = results.filter(pl.col("published").is_not_null())
     if beside.is_empty():
         return text
+    marks = _mark(beside["published_chosen_on"])
     rows = _spread(
         beside,
-        lambda row: f"{row['mean']:.1f} / {row['published']:.1f} ({row['difference']:+.1f})",
+        lambda row: (
+            f"{row['mean']:.1f} / {row['published']:.1f}{marks[row['published_chosen_on']]} "
+            f"({row['difference']:+.1f})"
+        ),
         names,
     )
-    return f"{text}\nOurs / published (difference):\n\n{align(rows)}\n"
+    told = "; ".join(f"{mark} {_in_words(chosen_on)}" for chosen_on, mark in marks.items())
+    return (
+        f"{text}\nOurs / published (difference):\n\n{align(rows)}\n\n"
+        f"What the published numbers' settings were chosen on: {told}.\n"
+    )
+
+
+def _mark(chosen_on: pl.Series) -> dict[str, str]:
+    """A raised number for each kind of images that were chosen on."""
+    kinds = chosen_on.unique(maintain_order=True).to_list()
+    return {kind: str(number).translate(RAISED) for number, kind in enumerate(kinds, start=1)}
+
+
+def _in_words(chosen_on: str) -> str:
+    return ", or ".join(CHOSEN_ON[kind] for kind in chosen_on.split("; "))
 
 
 def render_latex(

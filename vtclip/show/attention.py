@@ -14,12 +14,11 @@ from torch import Tensor
 
 from vtclip.features.backbone import Backbone
 from vtclip.features.pictures import open_picture
-from vtclip.features.texts import read_class_names, read_texts
+from vtclip.features.texts import read_class_names, read_classes
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.parquet import read_parquet
 from vtclip.results.figures import drawing
 from vtclip.results.markup import one_line
-from vtclip.task import Texts
 from vtclip.training.heads import read_head
 
 
@@ -112,14 +111,14 @@ def find_looks(
         (the others as in `plot_attention`)
     """
     names = read_class_names(texts)
-    features, metadata = read_texts(texts)
+    classes, _ = read_classes(texts)
     method = VTClip(VTClipSettings.model_validate(settings))
-    classifier = method.classifier(read_head(head), Texts(features, metadata["logit_scale"])).eval()
+    classifier = method.classifier(read_head(head), classes).eval()
     pixels = torch.stack(
         [backbone.preprocess(open_picture(Path(images) / image)) for image in rows["image"]]
     )
     _, spatial = backbone.encode_images(pixels)
-    attention = classifier.guide.attention(features, spatial.float())  # (B, K, N)
+    attention = classifier.guide.attention(classes.features, spatial.float())  # (B, K, N)
     maps = _to_maps(attention)
     looks = []
     for place, (label, top) in enumerate(rows.select("label", "top").iter_rows()):

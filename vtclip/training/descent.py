@@ -1,4 +1,4 @@
-"""Steps by gradient: AdamW and SGD, through the functions behind PyTorch's classes.
+"""Steps by gradient: AdamW, Adam and SGD, through the functions behind PyTorch's classes.
 
 `torch.optim`'s classes import all of torch.compile before their first step: a second, which a
 training of a few seconds would pay every time. Their functions compute the same without it.
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 
@@ -49,6 +49,8 @@ class Descent:
 class AdamW(Descent):
     """AdamW (arXiv 1711.05101) with betas of 0.9 and 0.999: `torch.optim.AdamW(fused=True)`."""
 
+    decoupled = True  # the decay takes its share of the parameters, whatever the gradient is
+
     def __init__(
         self, parameters: Iterable[Tensor], *, weight_decay: float, epsilon: float
     ) -> None:
@@ -61,11 +63,17 @@ class AdamW(Descent):
 
     def _move(self, learning_rate: float, *columns: list[Tensor]) -> None:
         parameters, gradients, means, squares, steps = columns
-        adamw(
+        adam(
             parameters, gradients, means, squares, [], steps, fused=True, amsgrad=False,
             beta1=0.9, beta2=0.999, lr=learning_rate, eps=self.epsilon,
-            weight_decay=self.weight_decay, maximize=False,
+            weight_decay=self.weight_decay, decoupled_weight_decay=self.decoupled, maximize=False,
         )  # fmt: skip
+
+
+class Adam(AdamW):
+    """Adam (arXiv 1412.6980), the decay a part of the gradient: `torch.optim.Adam(fused=True)`."""
+
+    decoupled = False
 
 
 class SGD(Descent):

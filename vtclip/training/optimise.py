@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vtclip.logs import progress
 from vtclip.methods.base import Recipe, score
 from vtclip.task import Images, Shots, Task
-from vtclip.training.descent import SGD, AdamW, Descent
+from vtclip.training.descent import SGD, Adam, AdamW, Descent
 
 HISTORY = {
     "epoch": pl.Int32,
@@ -37,7 +37,8 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     In each epoch each image comes once, in one of its views.
 
     Args:
-        classifier: Images -> logits (B, K); trained in place.
+        classifier: Images -> logits (B, K); trained in place. What its `penalty()` gives, if it has
+            one, is added to the loss.
         task: the shots to learn from.
         recipe: how.
 
@@ -62,6 +63,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
 
     forward = _compile(classifier, task.texts.features.device) if recipe.compile else classifier
     measured_every = recipe.measured_every(shots)
+    penalty = getattr(classifier, "penalty", lambda: None)
     rows = []
     best: tuple[tuple[int, float], dict[str, Tensor]] | None = None
     for epoch in progress(range(1, epochs + 1), what="epochs"):
@@ -70,7 +72,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
         batches = _draw_batches(task.train, recipe.batch_size, generator)
         before, after = (epoch - 1) * steps_an_epoch, epoch * steps_an_epoch
         steps_taken = [
-            _step(forward, batch, recipe, descent, rate(step))
+            _step(forward, penalty, batch, recipe, descent, rate(step))
             for step, batch in enumerate(batches, start=before)
         ]
         loss, hits = _sum_up(steps_taken, before)
@@ -108,6 +110,7 @@ class _Step(NamedTuple):
 
 def _step(
     classifier: Callable[[Images], Tensor],
+    penalty: Callable[[], Tensor | None],
     batch: tuple[Images, Tensor],
     recipe: Recipe,
     descent: Descent,
@@ -116,6 +119,9 @@ def _step(
     images, labels = batch
     logits = classifier(images)
     loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    held = penalty()
+    if held is not None:
+        loss = loss + held
     loss.backward()
     if recipe.clip_gradient is not None:
         nn.utils.clip_grad_norm_(descent.parameters, recipe.clip_gradient)
@@ -146,7 +152,8 @@ def _make_descent(classifier: nn.Module, recipe: Recipe) -> Descent:
     parameters, decay = classifier.parameters(), recipe.weight_decay
     if recipe.optimiser == "sgd":
         return SGD(parameters, weight_decay=decay)
-    return AdamW(parameters, weight_decay=decay, epsilon=recipe.epsilon)
+    kind = Adam if recipe.optimiser == "adam" else AdamW
+    return kind(parameters, weight_decay=decay, epsilon=recipe.epsilon)
 
 
 def _draw_batches(

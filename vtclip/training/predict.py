@@ -11,13 +11,13 @@ from torch import Tensor
 from vtclip.features.checks import check_labels, check_test_images, check_texts
 from vtclip.features.columns import find_non_finite
 from vtclip.features.store import FeatureBatch, FeatureSet, check_origin
-from vtclip.features.texts import read_class_names, read_texts
+from vtclip.features.texts import read_class_names, read_classes
 from vtclip.files import read_record, write_receipt
 from vtclip.methods import METHODS
 from vtclip.nn.learner import at_rest
 from vtclip.parquet import write_parquet
 from vtclip.paths import record_of
-from vtclip.task import Images, Texts
+from vtclip.task import Images
 from vtclip.training.heads import read_head
 
 TOP = 5  # how many of the best classes are kept
@@ -65,21 +65,21 @@ def predict_test(
         PredictionError: a head of another number of classes, or logits that are no numbers.
     """
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
-    text_features, metadata = read_texts(texts)
-    classes = Texts(text_features.to(device), metadata["logit_scale"])
+    classes, metadata = read_classes(texts, device)
+    number = len(classes.features)
     images = FeatureSet(features, spatial=chosen.reads_spatial)
     check_origin(features[0], images.metadata, texts, metadata)
-    check_labels(features[0], images.rows, texts, len(text_features))
+    check_labels(features[0], images.rows, texts, number)
     if manifest is not None:
         check_texts(texts, read_class_names(texts), manifest)
         check_test_images(features, images.rows, manifest)
     classifiers = {}
     for run in runs:
         head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
-        _check_classes(run.head, len(text_features))
+        _check_classes(run.head, number)
         classifiers[run] = at_rest(chosen.classifier(head, classes), device)
     tables = [
-        _predict(run, classifier, batch, device, len(text_features))
+        _predict(run, classifier, batch, device, number)
         for batch in images
         for run, classifier in classifiers.items()
     ]

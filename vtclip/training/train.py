@@ -18,14 +18,14 @@ from vtclip.devices import free_memory, has_bfloat16
 from vtclip.features.checks import check_labels
 from vtclip.features.columns import find_non_finite
 from vtclip.features.store import FeatureSet, check_origin, read_metadata
-from vtclip.features.texts import read_class_names, read_texts
+from vtclip.features.texts import read_class_names, read_classes
 from vtclip.files import measure, write_record, writing
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import at_rest
 from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
-from vtclip.task import Head, Prompts, Shots, Task, Texts, TextTower
+from vtclip.task import Head, Prompts, Shots, Task, TextTower
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def train_head(
     seed: int,
     device: torch.device,
     tower: TextTower | None = None,
+    validation: bool = True,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -55,6 +56,8 @@ def train_head(
         seed: of the initial weights and of the batches.
         device: where to train.
         tower: the frozen text tower, for a method that reads it.
+        validation: whether the method is given the validation shots. Without, it must have nothing
+            to choose.
 
     Raises:
         TrainingError: the method chooses on validation shots and there are none, or the loss is
@@ -64,10 +67,13 @@ def train_head(
     torch.manual_seed(seed)
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
     task = _read_task(chosen, texts, features, seed, device)
+    if validation:
+        _check_validation(chosen, task)
+    else:
+        task = replace(task, val=None)
     if chosen.reads_text_tower:
         assert tower is not None
         task = replace(task, prompts=Prompts(read_class_names(texts), tower))
-    _check_validation(chosen, task)
     fitting = time.perf_counter()
     head, history = _fit(chosen, task, device)
     classifier = at_rest(chosen.classifier(head, task.texts), device)
@@ -132,13 +138,12 @@ def _read_task(
     device: torch.device,
 ) -> Task:
     """What the method may see, and no more."""
-    text_features, metadata = read_texts(texts)
-    classes = Texts(text_features.to(device), metadata["logit_scale"])
+    classes, metadata = read_classes(texts, device)
     if features is None:
         return Task(classes, None, None, seed)
     found = FeatureSet([features], spatial=method.reads_spatial)
     check_origin(features, found.metadata, texts, metadata)
-    check_labels(features, found.rows, texts, len(text_features))
+    check_labels(features, found.rows, texts, len(classes.features))
     train = _select(found, "train", device, views=method.reads_views)
     val = _select(found, "val", device, views=False)
     return Task(classes, train, val, seed)

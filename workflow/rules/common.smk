@@ -38,7 +38,8 @@ except ConfigError as error:
 
 if workflow.is_main_process:
     show_one_line_per_job(logger)
-    for reason in PLAN.missing.values():  # datasets that are left out are named at once
+    # Datasets and methods that are left out are named at once.
+    for reason in [*PLAN.missing.values(), *PLAN.left_out.values()]:
         print(reason, file=sys.stderr)
 
 PATHS = PLAN.paths

@@ -56,6 +56,7 @@ rule aggregate_results:
     params:
         rows=PLAN.keys,
         titles=PLAN.titles,
+        notes=PLAN.notes,
         missing=list(PLAN.missing),
         backbones=PLAN.published_backbones,
         code=code_of("aggregate_results"),
@@ -114,6 +115,7 @@ rule aggregate_differences:
     params:
         rows=PLAN.keys,
         titles=PLAN.titles,
+        notes=PLAN.notes,
         reference=PLAN.reference,
         code=code_of("aggregate_differences"),
     message:
@@ -228,6 +230,7 @@ rule aggregate_ablation:
         **SMALL,
     params:
         trials=PLAN.trials,
+        notes=PLAN.ablation_notes,
         code=code_of("aggregate_ablation"),
     message:
         "Writing the ablation table"

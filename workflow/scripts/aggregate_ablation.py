@@ -10,4 +10,5 @@ with job(snakemake.log[0]):
     aggregate_ablation(
         [Trial(*trial) for trial in snakemake.params.trials],
         Path(snakemake.output.parquet).with_suffix(""),
+        notes=snakemake.params.notes,
     )

@@ -13,4 +13,5 @@ with job(snakemake.log[0]):
         Path(snakemake.output.parquet).with_suffix(""),
         reference=snakemake.params.reference,
         titles=snakemake.params.titles,
+        notes=snakemake.params.notes,
     )

@@ -13,6 +13,7 @@ with job(snakemake.log[0]):
         list_sources(snakemake.params.rows, snakemake.input.predictions),
         Path(snakemake.output.parquet).with_suffix(""),
         titles=snakemake.params.titles,
+        notes=snakemake.params.notes,
         missing=snakemake.params.missing,
         published=read_published(snakemake.input.published, snakemake.params.backbones),
         records=snakemake.input.records,

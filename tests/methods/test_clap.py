@@ -1,0 +1,95 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.methods.by_hand import cosine_logits, gradient, in_double, rates, softmax
+from vtclip.methods.base import Images
+from vtclip.methods.clap import CLAP, CLAPSettings, measure_sureness
+from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
+from vtclip.training.optimise import optimise
+
+STEPS = 5
+
+
+def train(task, method):
+    learner = method.learner(method.start(task), task)
+    optimise(learner, task, method.settings)
+    return method.finish(learner, task)
+
+
+def clap(**settings):
+    return CLAP(CLAPSettings(**{"epochs": STEPS, "warmup": 0.0} | settings))
+
+
+def sureness_by_hand(task):
+    """Of each class, over its shots and all their views."""
+    found = {k: [] for k in range(len(task.texts.features))}
+    for views, label in zip(task.train.pooled, task.train.labels.tolist(), strict=True):
+        for row in cosine_logits(task.texts.features.numpy(), views, task.texts.logit_scale):
+            found[label].append(softmax(row)[label])
+    return [np.mean(found[k]) if found[k] else 1.0 for k in found]
+
+
+def test_sureness_is_the_mean_zero_shot_probability_over_shots_and_views(task):
+    task = replace(task, texts=replace(task.texts, logit_scale=5.0))
+    assert measure_sureness(task).tolist() == pytest.approx(sureness_by_hand(task), abs=1e-5)
+
+
+def test_training_equals_gradient_descent_by_hand_on_both_parts_of_the_loss(task):
+    task = in_double(task)
+    head = train(task, clap(hold=3.0))
+    start = (task.texts.features * task.texts.norms[:, None]).numpy()
+    weights = 3 * np.array(sureness_by_hand(task))[:, None] / 4
+    vectors, momentum = start, np.zeros_like(start)
+    for rate in rates(0.1, STEPS):
+        found = gradient(vectors, task) + 2 * weights * (vectors - start)
+        momentum = 0.9 * momentum + found
+        vectors = vectors - rate * momentum
+    assert np.abs(head["vectors"].numpy() - vectors).max() < 1e-5
+
+
+def test_without_the_hold_it_is_zs_lp_bit_for_bit(task):
+    probe = ZSLP(ZSLPSettings(epochs=STEPS, warmup=0.0))
+    assert torch.equal(train(task, clap(hold=0.0))["vectors"], train(task, probe)["vectors"])
+
+
+def test_the_stronger_the_hold_the_nearer_it_ends_to_zero_shot(task):
+    task = in_double(task)
+    moved = []
+    for hold in (0.0, 1e2, 1e4, 1e6):
+        method = clap(hold=hold, epochs=400, learning_rate=min(0.1, 0.1 / max(hold, 1)))
+        moved.append((train(task, method)["vectors"] - task.texts.means).norm().item())
+    assert moved[0] > 0.5
+    assert moved == sorted(moved, reverse=True)
+    assert moved[-1] < 1e-3
+    pooled = task.val.pooled[:, 0]
+    head = train(task, method)
+    logits = method.classifier(head, task.texts)(Images(pooled, None))
+    torch.testing.assert_close(logits, task.texts.logits(pooled), rtol=0, atol=1e-3)
+
+
+def test_a_class_without_a_shot_is_held_with_all_its_weight(task):
+    rows = task.train.labels != 2
+    train = replace(task.train, pooled=task.train.pooled[rows], labels=task.train.labels[rows])
+    assert measure_sureness(replace(task, train=train))[2] == 1
+
+
+def test_the_vectors_alone_are_trained_and_saved(task):
+    means = task.texts.means.clone()
+    head = train(task, clap())
+    assert list(head) == ["vectors"]
+    assert not torch.equal(head["vectors"], means)
+    assert torch.equal(task.texts.means, means)
+
+
+def test_the_loss_in_the_history_holds_both_parts(task):
+    task = in_double(task)
+    histories = []
+    for hold in (0.0, 2.0):
+        method = clap(hold=hold, epochs=2)
+        learner = method.learner(method.start(task), task)
+        histories.append(optimise(learner, task, method.settings)["loss"].to_list())
+    assert histories[0][0] == histories[1][0], "nothing has moved yet"
+    assert histories[0][1] < histories[1][1]

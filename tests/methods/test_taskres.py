@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.methods.by_hand import cosine_logits, gradient, in_double, rates
+from vtclip.methods.base import Images
+from vtclip.methods.taskres import TaskRes, TaskResSettings
+from vtclip.training.optimise import optimise
+
+STEPS, RATE = 4, 0.02
+
+
+def train(task, **settings):
+    recipe = {"epochs": STEPS, "warmup": 0.0, "learning_rate": RATE} | settings
+    method = TaskRes(TaskResSettings(**recipe))
+    learner = method.learner(method.start(task), task)
+    optimise(learner, task, method.settings)
+    return method, method.finish(learner, task)
+
+
+def test_training_equals_adam_by_hand_on_the_text_means_at_their_own_length(task):
+    task = in_double(task)
+    method, head = train(task, alpha=0.7, weight_decay=0.3)
+    means = (task.texts.features * task.texts.norms[:, None]).numpy()
+    residual = np.zeros_like(means)
+    first, second = np.zeros_like(means), np.zeros_like(means)
+    for step, rate in enumerate(rates(RATE, STEPS), start=1):
+        found = 0.7 * gradient(means + 0.7 * residual, task) + 0.3 * residual
+        first, second = 0.9 * first + 0.1 * found, 0.999 * second + 0.001 * found**2
+        unbiased = first / (1 - 0.9**step), second / (1 - 0.999**step)
+        residual = residual - rate * unbiased[0] / (np.sqrt(unbiased[1]) + 1e-8)
+    assert np.abs(residual).max() > 0.01
+    assert np.abs(head["residual"].numpy() - residual).max() < 1e-5
+    pooled = task.val.pooled[:, 0]
+    logits = method.classifier(head, task.texts)(Images(pooled, None)).numpy()
+    assert np.abs(logits - cosine_logits(means + 0.7 * residual, pooled, 10)).max() < 1e-5
+
+
+def test_the_same_residual_is_a_larger_step_for_a_shorter_text(task):
+    method = TaskRes(TaskResSettings())
+    head = {"residual": torch.ones(4, 16)}
+    vectors = task.texts.means + 0.5
+    logits = method.classifier(head, task.texts)(Images(vectors, None))
+    assert logits.diagonal().tolist() == pytest.approx([100] * 4, abs=1e-3)
+
+
+def test_with_alpha_0_the_logits_are_zero_shots_however_it_was_trained(task):
+    method, head = train(task, alpha=0.0)
+    pooled = task.val.pooled[:, 0]
+    logits = method.classifier(head, task.texts)(Images(pooled, None))
+    torch.testing.assert_close(logits, task.texts.logits(pooled))
+
+
+def test_the_residuals_alone_are_trained(task):
+    texts = task.texts.features.clone()
+    method, head = train(task)
+    assert list(head) == [*method.trained]
+    assert head["residual"].abs().max() > 0
+    assert torch.equal(task.texts.features, texts)
+
+
+def test_the_recipe_is_the_papers():
+    recipe = TaskResSettings()
+    assert (recipe.alpha, recipe.optimiser, recipe.learning_rate) == (0.5, "adam", 0.002)
+    assert (recipe.weight_decay, recipe.batch_size) == (0.0005, 256)
+    assert [recipe.epochs_at(shots) for shots in (1, 4, 8, 16)] == [100, 100, 200, 200]

@@ -1,0 +1,157 @@
+"""What methods choose on the validation shots, and what they take where nothing may be chosen."""
+
+import pytest
+
+from tests.methods.test_folder import add_method  # noqa: F401  (a fixture)
+from tests.plan.conftest import GLYPHS, planned
+from vtclip.methods import METHODS
+from vtclip.plan.choosing import settle
+from vtclip.settings import ConfigError
+
+METHODS_HERE = {"zero_shot": None, "weighted": None, "linear_probe": None, "taskres": None}
+
+
+@pytest.fixture(autouse=True)
+def weighted(add_method):  # noqa: F811
+    """A method that chooses a weight, and has a constant for each number of shots."""
+    add_method(
+        "weighted",
+        "from pydantic import Field\n"
+        "from vtclip.methods.base import Method\n"
+        "from vtclip.settings import Settings\n"
+        "class WeightedSettings(Settings):\n"
+        "    sum_weight: list[float] = Field(default=[0.5, 1.0], description='weights')\n"
+        "    other: list[float] = Field(default=[7.0], description='one value')\n"
+        "class Weighted(Method):\n"
+        "    settings_type = WeightedSettings\n"
+        "    tunes = True\n"
+        "    def fixed(self, shots):\n"
+        "        return self.settings.model_copy(update={'sum_weight': [float(shots)]})\n",
+    )
+
+
+def without(demo, **changes):
+    """The plan of the embedded experiment without validation, with four methods."""
+    return planned(demo, **({"methods": METHODS_HERE, "choose": "none"} | changes))
+
+
+def refused(demo, **changes) -> str:
+    with pytest.raises(ConfigError) as error:
+        without(demo, **changes)
+    return str(error.value)
+
+
+def test_methods_choose_on_the_validation_shots_where_nothing_else_is_said(demo):
+    plan = planned(demo, methods=METHODS_HERE)
+    assert list(plan.settings) == [*METHODS_HERE]
+    assert plan.left_out == {}
+    head = plan.train_head(GLYPHS, "digits", "weighted", 4, 1)
+    assert head.told["settings"]["sum_weight"] == [0.5, 1.0]
+    assert head.told["validation"]
+
+
+def test_without_validation_each_method_takes_the_constants_of_its_shots(demo):
+    plan = without(demo)
+    for shots in (1, 16):
+        told = plan.train_head(GLYPHS, "digits", "weighted", shots, 1).told
+        assert told["settings"]["sum_weight"] == [shots]
+        assert not told["validation"]
+
+
+def test_no_training_is_given_validation_shots_then(demo):
+    assert [run.told["validation"] for run in without(demo).trainings()] == [False] * 2 * (1 + 30)
+
+
+def test_a_method_without_constants_is_left_out_by_name(demo):
+    plan = without(demo)
+    assert list(plan.settings) == ["zero_shot", "weighted", "taskres"]
+    assert plan.left_out == {
+        "linear_probe": "config/demo.yaml: linear_probe is left out: with `choose: none` it has no "
+        "constants to take."
+    }
+    assert "linear_probe" not in {key.method for key in plan.keys}
+    assert not [target for target in plan.targets() if "linear_probe" in target]
+    (note,) = plan.notes
+    assert note.startswith("Nothing was chosen on any image")
+    assert note.endswith("Left out, for they have none: Linear probe.")
+
+
+def test_the_footnote_tells_what_each_method_has_chosen_and_on_how_many_images(demo):
+    settings = METHODS_HERE | {"vt_clip": {"select": "val"}}
+    assert planned(demo, methods=settings).notes == [
+        "Chosen on the validation shots, min(shots, 4) images a class: Zero-shot CLIP, TaskRes: "
+        "nothing; Weighted: sum weight; Linear probe: inverse regularisation; VT-CLIP: when to "
+        "stop."
+    ]
+
+
+def test_the_footnote_of_an_ablation_tells_it_of_each_variant(demo):
+    plan = planned(demo, ablation={"one_at_a_time": {"select": ["val"]}})
+    (note,) = plan.ablation_notes
+    assert note.endswith("as configured: nothing; select: val: when to stop.")
+
+
+def test_a_single_value_that_the_configuration_names_stays():
+    kind = METHODS["weighted"]
+    for given, taken in (([0.25], [0.25]), ([0.25, 0.5], [4.0])):
+        method = kind(kind.settings_type(sum_weight=given))
+        assert settle(method, 4).sum_weight == taken
+    assert settle(kind(kind.settings_type()), 4).other == [7.0]
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "calip", "clip_adapter", "coop", "vt_clip", "clap"])
+def test_a_method_that_tunes_nothing_keeps_its_own_settings(name):
+    method = METHODS[name](METHODS[name].settings_type())
+    assert settle(method, 16) == method.settings
+
+
+def test_every_methods_constants_leave_nothing_to_choose():
+    for name, kind in METHODS.items():
+        for shots in (1, 4, 16, 100):
+            settings = kind(kind.settings_type()).fixed(shots)
+            if settings is not None:
+                assert kind(settings).choices() == [], name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"methods": {"vt_clip": {"select": "val"}}},
+        {"methods": {"vt_clip": None}, "ablation": {"one_at_a_time": {"select": ["val"]}}},
+    ],
+)
+def test_choosing_the_epoch_is_refused_by_one_error_with_the_cure(demo, changes):
+    message = refused(demo, **changes)
+    assert message.startswith("config/demo.yaml: ")
+    for part in ("select", "found:    select: val, and choose: none", "write:\n    select: last"):
+        assert part in message
+
+
+def test_an_experiment_of_which_no_method_is_left_is_refused(demo):
+    message = refused(demo, methods={"linear_probe": None})
+    assert "linear_probe is left out" in message
+    assert message.endswith("No method is left.")
+
+
+def test_an_ablation_of_a_method_that_is_left_out_is_refused(demo):
+    ablation = {"method": "linear_probe", "one_at_a_time": {"iterations": [5]}}
+    message = refused(demo, ablation=ablation)
+    assert "ablation: method: linear_probe" in message
+
+
+def test_another_word_is_refused_with_the_known_ones(demo):
+    message = refused(demo, choose="test")
+    for part in ("choose", "'validation' or 'none'", "write:\n    choose: validation"):
+        assert part in message
+
+
+def test_with_and_without_a_choice_no_head_is_shared_that_may_differ(demo):
+    """In two folders the paths differ, and in one what the jobs are told."""
+    chosen, plain = planned(demo, methods=METHODS_HERE), without(demo)
+    for run in plain.trainings():
+        other = chosen.train_head(run.backbone, run.dataset, run.method, run.shots, run.seed)
+        assert (run.head, run.told) != (other.head, other.told)
+    elsewhere = without(demo, name="demo-without")
+    assert not {run.head for run in elsewhere.trainings()} & {
+        run.head for run in chosen.trainings()
+    }

@@ -1,0 +1,81 @@
+"""CLAP: ZS-LP, held near the texts (Silva-Rodriguez et al., CVPR 2024, arXiv 2312.12730)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from vtclip.cost import SINGLE, Work
+from vtclip.methods.base import Head, Task
+from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from vtclip.cost import Size
+
+
+class CLAPSettings(ZSLPSettings):
+    """Settings of CLAP; the defaults are the paper's, the same for all datasets and shots."""
+
+    hold: float = Field(
+        default=1.0,
+        ge=0,
+        description="factor on what holds the vectors near the texts; 0 for ZS-LP, 1 is the "
+        "paper's",
+        examples=[1.0],
+    )
+
+
+class CLAP(ZSLP):
+    """ZS-LP, with the mean over classes of lambda * |vector - text mean|^2 added to the loss.
+
+    A class's lambda is how sure zero-shot is of it on its own shots, in all their views.
+    """
+
+    title = "CLAP"
+    settings_type = CLAPSettings
+
+    def learner(self, head: Head, task: Task) -> nn.Module:
+        """The vectors, held near where they start."""
+        from vtclip.nn.learner import Learner
+
+        assert isinstance(self.settings, CLAPSettings)
+        means, sureness = task.texts.means, measure_sureness(task)
+        weights = self.settings.hold * sureness / len(sureness)  # (K,)
+
+        def penalise(head: Head) -> Tensor:
+            return weights @ (head["vectors"] - means).square().sum(dim=1)
+
+        return Learner(head, self.trained, lambda head: self.classifier(head, task.texts), penalise)
+
+    def work(self, size: Size) -> Work:
+        """ZS-LP's, and zero-shot's on all views of the shots."""
+        plain = super().work(size)
+        looks, logits = size.images * size.views, size.images * size.classes
+        return plain._replace(
+            flops=plain.flops + 2 * looks * size.classes * size.shape.dim,
+            part_bytes=plain.part_bytes + 2 * logits * SINGLE,
+        )
+
+
+def measure_sureness(task: Task) -> Tensor:
+    """The mean zero-shot probability of each class on its own shots, (K,) in 0 .. 1.
+
+    Of a class without a shot it is 1: the texts alone tell of it.
+    """
+    import torch
+
+    assert task.train is not None
+    views, labels = task.train.pooled.shape[1], task.train.labels
+    own = torch.stack(
+        [
+            task.texts.logits(task.train.pooled[:, view]).softmax(dim=1).gather(1, labels[:, None])
+            for view in range(views)
+        ]
+    )  # (V, M, 1)
+    classes = len(task.texts.features)
+    sums = own.new_zeros(classes).index_add(0, labels, own.mean(dim=0)[:, 0])
+    shots = labels.bincount(minlength=classes)
+    return torch.where(shots > 0, sums / shots.clamp(min=1), 1.0)

@@ -1,0 +1,64 @@
+"""SS-Text: texts and shots mixed (Silva-Rodriguez et al., MICCAI 2025, arXiv 2506.17500)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from vtclip.cost import SINGLE, Work
+from vtclip.methods._vectors import nearest
+from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
+from vtclip.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vtclip.cost import Size
+
+
+class SSTextSettings(Settings):
+    """Settings of SS-Text."""
+
+    images: float = Field(
+        default=1.0,
+        ge=0,
+        description="factor on the shots' part; 0 for zero-shot, 1 is the paper's",
+        examples=[1.0],
+    )
+
+
+class SSText(Method):
+    """logits = scale * cos(pooled, text + scale * (n / M) * the sum of the class's shots).
+
+    It minimises a linear loss on the shots, with |vector - text|^2 weighted by 1 / n; n of the M
+    shots are the class's. A class without a shot keeps its text.
+    """
+
+    title = "SS-Text"
+    settings_type = SSTextSettings
+
+    def start(self, task: Task) -> Head:
+        """The sum, in closed form."""
+        assert task.train is not None
+        assert isinstance(self.settings, SSTextSettings)
+        texts, labels = task.texts, task.train.labels
+        shots = unit(task.train.pooled[:, 0])  # (M, D)
+        sums = texts.features.new_zeros(texts.features.shape).index_add(0, labels, shots)
+        share = labels.bincount(minlength=len(sums)) / len(labels)  # (K,)
+        part = self.settings.images * texts.logit_scale * share[:, None]
+        return {"vectors": texts.features + part * sums}
+
+    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+        """The nearest of the mixed vectors."""
+        return nearest(head["vectors"], texts)
+
+    def work(self, size: Size) -> Work:
+        """One pass over the shots."""
+        weights, plain = size.classes * size.shape.dim, super().work(size)
+        return plain._replace(
+            flops=2 * size.images * size.shape.dim,
+            part_bytes=(4 * weights + 2 * size.images * size.shape.dim) * SINGLE,
+            head_bytes=2 * weights * SINGLE,
+        )

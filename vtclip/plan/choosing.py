@@ -1,0 +1,99 @@
+"""What methods choose on the validation shots, and what they take where nothing may be chosen."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from vtclip.experiment import Experiment
+from vtclip.methods import METHODS
+from vtclip.methods.base import Method
+from vtclip.plan.ablation import Variant
+from vtclip.settings import ConfigError, Settings
+
+WHERE = "the validation shots, min(shots, 4) images a class"
+
+
+def settle(method: Method, shots: int) -> Settings | None:
+    """A method's settings where nothing may be chosen; None where it has no constants.
+
+    Of what it chooses, a value that the configuration names alone stays.
+    """
+    fixed, given = method.fixed(shots), method.settings
+    if fixed is None:
+        return None
+    alone = {
+        name: value
+        for name, value in given
+        if name in given.model_fields_set and isinstance(value, list) and len(value) == 1
+    }
+    return fixed.model_copy(update=alone)
+
+
+def leave_out(
+    experiment: Experiment,
+    settings: Mapping[str, Settings],
+    variants: Sequence[Variant],
+    *,
+    source: str,
+) -> dict[str, str]:
+    """The methods that have no constants, where nothing may be chosen.
+
+    Args:
+        experiment: the configuration.
+        settings: method -> settings.
+        variants: of the ablation.
+        source: the configuration's name, for the error.
+
+    Returns:
+        method -> why it is left out; empty where methods may choose.
+
+    Raises:
+        ConfigError: a setting that asks for a choice, or no method is left.
+    """
+    if experiment.choose == "validation":
+        return {}
+    for name, given in settings.items():
+        _refuse_choosing(given, f"{source}: methods.{name}")
+    for variant in variants:
+        _refuse_choosing(variant.settings, f"{source}: ablation, {variant.label}")
+    found = {
+        name: f"{source}: {name} is left out: with `choose: none` it has no constants to take."
+        for name, given in settings.items()
+        if any(settle(METHODS[name](given), shots) is None for shots in experiment.shots)
+    }
+    if len(found) == len(settings):
+        raise ConfigError("\n".join([*found.values(), "No method is left."]))
+    if experiment.ablation is not None and experiment.ablation.method in found:
+        raise ConfigError(
+            f"{found[experiment.ablation.method]}\n  found:    ablation: method: "
+            f"{experiment.ablation.method}\n  expected: a method that is not left out"
+        )
+    return found
+
+
+def _refuse_choosing(given: Settings, source: str) -> None:
+    if "select" in given.model_fields_set and getattr(given, "select", None) == "val":
+        raise ConfigError(
+            f"{source}: select: the epoch cannot be chosen where nothing may be.\n"
+            "  found:    select: val, and choose: none\n"
+            "  expected: select: last, or choose: validation\n  write:\n    select: last"
+        )
+
+
+def tell_choices(
+    methods: Iterable[tuple[str, Method]], *, choose: str, left_out: Iterable[str] = ()
+) -> str:
+    """A footnote: what each method has chosen, and on how many images.
+
+    Args:
+        methods: (title, method) of each, in the tables' order.
+        choose: what was chosen on: validation, or none.
+        left_out: titles of the methods that are left out.
+    """
+    if choose == "none":
+        text = "Nothing was chosen on any image: each method has taken constants."
+        names = ", ".join(left_out)
+        return f"{text} Left out, for they have none: {names}." if names else text
+    chosen: dict[str, list[str]] = {}
+    for title, method in methods:
+        chosen.setdefault(" and ".join(method.choices()) or "nothing", []).append(title)
+    parts = (f"{', '.join(titles)}: {what}" for what, titles in chosen.items())
+    return f"Chosen on {WHERE}: {'; '.join(parts)}."
