@@ -22,7 +22,11 @@ def invented(classes, shots, views, *, dim=16):
         return torch.randn(shape, generator=generator)
 
     labels = torch.arange(classes).repeat_interleave(shots)
-    texts = Texts(torch.nn.functional.normalize(normal(classes, dim), dim=1), 100.0)
+    texts = Texts(
+        torch.nn.functional.normalize(normal(classes, dim), dim=1),
+        100.0,
+        torch.full((classes,), 8.0),
+    )
     number = len(labels)
     train = Shots(normal(number, views, dim), normal(number, views, 3, dim), labels)
     val = Shots(normal(number, 1, dim), normal(number, 1, 3, dim), labels)
