@@ -1,6 +1,7 @@
 # make demo   the embedded experiment: no download, no GPU, no account
 # make test   every check and every test
 # make test-slurm   the embedded experiment on a Slurm of its own; takes root and Slurm's packages
+# make test-backbones   builds the smallest backbone of each kind: half an hour
 # make test-faults   the long campaign of faults: hours
 # make constraints   takes the newest versions into constraints.txt; then `make test` tries them
 # All make .venv first. Another Python: make demo PYTHON=python3.12
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo test test-slurm test-faults check constraints clean
+.PHONY: demo test test-slurm test-backbones test-faults check constraints clean
 
 demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
@@ -19,6 +20,9 @@ test: check
 
 test-slurm: .venv/installed-for-slurm
 	$(BIN)/python -m pytest -m slurm tests/workflow/slurm
+
+test-backbones: .venv/installed-for-tests
+	$(BIN)/python -m pytest -m backbones tests/features
 
 test-faults: .venv/installed-for-tests
 	$(BIN)/python -m pytest -m faults
@@ -47,7 +51,7 @@ check: .venv/installed-for-tests
 constraints:
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --editable '.[test,slurm]'
+	.venv-newest/bin/python -m pip install --quiet --editable '.[test,slurm,transformers]'
 	head -n 1 constraints.txt > constraints.new
 	.venv-newest/bin/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools >> constraints.new
 	mv constraints.new constraints.txt

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, StrictInt
 
 from vtclip.cost import Shape
 from vtclip.experiment import GLYPHS, Backbone
+from vtclip.hub import OWN, find_configuration, is_shared
 from vtclip.paths import find_own
 from vtclip.settings import LARGEST, ConfigError, Settings, check, unknown
 
@@ -115,7 +116,10 @@ def read_architecture(backbone: Backbone) -> Architecture:
         ConfigError: as `read_content`; a wrong key or value; or towers that cannot be used.
     """
     source = f"backbone.architecture: {_find_configuration(backbone)}"
-    found = check(Architecture, read_content(backbone), source=source)
+    content = read_content(backbone)
+    if isinstance(content, dict):  # a file of the hub's holds it one level down
+        content = content.get("model_cfg", content)
+    found = check(Architecture, content, source=source)
     fault = found.find_fault()
     if fault is not None:
         key, write = "architecture", ""
@@ -167,6 +171,8 @@ def check_weights(backbone: Backbone) -> None:
                 "or PyTorch's, seen from the working directory"
             )
         return
+    if backbone.pretrained == OWN and is_shared(backbone.name):
+        return  # the hub has them
     tags = {} if backbone.architecture else _known_tags(backbone.name)
     if backbone.pretrained not in tags:
         known = f"one of {', '.join(tags)}, or " if tags else ""
@@ -194,6 +200,8 @@ def _find_configuration(backbone: Backbone) -> Path:
                 "  expected: a model configuration in open_clip's JSON form"
             )
         return path
+    if is_shared(backbone.name):
+        return find_configuration(backbone.name)
     known = _known_configurations()
     name = _own_name(backbone.name)
     if name not in known:

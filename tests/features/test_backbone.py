@@ -202,11 +202,6 @@ def test_an_unknown_tag_is_refused_with_the_known_ones(tmp_path):
         fetch_backbone("RN50-quickgelu", "open-ai", tmp_path / "weights.safetensors")
 
 
-def test_an_image_tower_that_is_no_resnet_or_vit_is_refused():
-    with pytest.raises(BackboneError, match="expected a ResNet or a ViT"):
-        load_backbone("convnext_base", pretrained=None)
-
-
 @pytest.mark.parametrize(("precision", "bound"), [("float16", 1e-2), ("bfloat16", 1e-1)])
 def test_another_precision_is_used_and_named_in_what_is_made_with_it(backbone, precision, bound):
     other = Backbone(backbone.model, backbone.name, None, "projected", precision)

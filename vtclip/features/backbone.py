@@ -1,11 +1,10 @@
 """The frozen CLIP: pooled and spatial image features from one pass, and text features."""
 
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,18 +12,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vtclip.clip import ModifiedResNet, PreprocessCfg, image_transform_v2, open_clip
-from vtclip.features.checkpoints import (
-    OPENAI,
-    BackboneError,
-    check_finite,
-    load_weights,
-    read_checkpoint,
-    read_metadata,
-)
+from vtclip.features.checkpoints import BackboneError, pack
+from vtclip.features.models import build_model, find_blueprint, hub_folder, load_tokenizer
 from vtclip.features.text_tower import encode_tokens
 from vtclip.features.tokens import PromptError, check_lengths, find_overlong
-from vtclip.features.towers import SpatialKind, encode_images, fold_batch_norms
+from vtclip.features.towers import SpatialKind, check_tower, encode_images, fold_batch_norms
 from vtclip.files import check_receipt, write_receipt, writing
+from vtclip.hub import CONFIGURATION, is_shared
+
+__all__ = ["Backbone", "BackboneError", "fetch_backbone", "load_backbone"]
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -41,8 +37,8 @@ class Backbone:
         image_size: height and width in pixels.
         preprocess: PIL.Image -> (3, H, W) float32, open_clip's test transform.
         device: where the weights are.
-        logit_scale: the factor on the cosine similarities.
-        tokenizer: open_clip's, texts -> (T, context) int64.
+        logit_scale: the factor on the cosine similarities, the model's own.
+        logit_bias: what its loss adds to all of them alike, as SigLIP's does; 0 for most.
     """
 
     def __init__(
@@ -53,6 +49,8 @@ class Backbone:
         spatial: SpatialKind,
         precision: Precision,
         weights_sha256: str | None = None,
+        *,
+        read_tokenizer: Callable[[], Any] | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.name = name
@@ -68,15 +66,25 @@ class Backbone:
         )
         self.device: torch.device = next(model.parameters()).device
         self.logit_scale = model.get_parameter("logit_scale").exp().item()
-        self.tokenizer = open_clip.get_tokenizer(name)
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = 0.0 if bias is None else bias.item()
+        self._read_tokenizer = read_tokenizer or partial(open_clip.get_tokenizer, name)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """open_clip's, texts -> (T, context) int64; read when the first text is to be encoded.
+
+        Raises:
+            BackboneError: one of Hugging Face's that cannot be had, or without their library.
+        """
+        return self._read_tokenizer()
 
     @torch.inference_mode()
     def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled and spatial features from one pass through the image tower.
 
-        "projected" spatial features lie in the joint space. A ResNet's attention pool is run with
-        every token as query, so the first token is the pooled feature; a ViT's tokens all go
-        through the final norm and the projection. "raw" ones are the map before pooling.
+        "projected" spatial features lie in the joint space; what they are depends on the tower
+        (`vtclip.features.towers`). "raw" ones are the map before pooling.
 
         Args:
             pixels: (B, 3, H, W), as `preprocess` gives them, on the backbone's device.
@@ -84,7 +92,7 @@ class Backbone:
         Returns:
             pooled (B, D) and spatial (B, N, D), or (B, N, width) if raw; not normalised.
         """
-        visual = self.model.visual
+        visual = self.model.get_submodule("visual")
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         if self.device.type == "cuda":  # TF32: ten times as fast, and exact to 1e-3
             torch.set_float32_matmul_precision("high")
@@ -159,33 +167,37 @@ def load_backbone(
     """Build a frozen CLIP.
 
     Args:
-        name: open_clip's name of a ResNet or ViT, such as "RN50-quickgelu".
-        pretrained: open_clip's tag, or a file of weights in a form that `read_checkpoint` reads;
-            None for random weights.
+        name: open_clip's name of a model, such as "RN50-quickgelu", or where one lies in the form
+            of Hugging Face's hub: "hf-hub:timm/ViT-B-16-SigLIP", "local-dir:/data/my-siglip".
+        pretrained: open_clip's tag, or a file of weights in a form that `read_checkpoint` reads, or
+            "own" for those that lie beside a configuration in the hub's form; None for random
+            weights.
         device: where to put it.
         architecture: a configuration in open_clip's JSON form, for a name of your own.
         spatial: the kind of spatial features.
         precision: what images are encoded in.
 
     Raises:
-        BackboneError: an unknown name, an image tower that is no ResNet or ViT, or weights that
-            cannot be read, are not this model's, are not finite, or were trained with another
-            activation than the named model has.
+        BackboneError: an unknown name, towers that cannot be built here or give no such spatial
+            features, or weights that cannot be read, are not this model's, are not finite, or were
+            trained with another activation than the named model has.
+        ConfigError: a model in the hub's form that is not there.
         DamagedError: a file of weights that differs from its receipt.
     """
-    known = _register(name, architecture)
-    _check_tower(known)
-    found = pretrained is not None and Path(pretrained).is_file()
-    digest = check_receipt(str(pretrained)) if found else None
-    origin = _read_origin(known, pretrained)
-    model = _build(known, pretrained, device, origin)
+    blueprint = find_blueprint(name, pretrained, architecture)
+    digest = None if blueprint.weights is None else check_receipt(blueprint.weights)
+    with hub_folder(blueprint, text=bool(blueprint.text.get("hf_model_name"))) as folder:
+        model = build_model(blueprint, folder, device)
+    check_tower(model.visual, spatial, name=blueprint.name)
     if isinstance(model.visual, ModifiedResNet):
         fold_batch_norms(model.visual)
     # Convolutions are faster on either kind of processor with the channels last.
     model = model.to(memory_format=torch.channels_last)
-    backbone = Backbone(model, known, pretrained, spatial, precision, digest)
-    backbone.pretrained = origin.get("pretrained", pretrained)
-    return backbone
+    origin = blueprint.origin.get("pretrained", pretrained)
+    return Backbone(
+        model, blueprint.name, origin, spatial, precision, digest,
+        read_tokenizer=partial(load_tokenizer, blueprint),
+    )  # fmt: skip
 
 
 def fetch_backbone(
@@ -193,116 +205,33 @@ def fetch_backbone(
 ) -> None:
     """Bring a backbone's weights into one safetensors file: later jobs need no internet.
 
-    The file remembers the name, the tag and the test transform that go with the weights.
+    The file remembers the name, the tag and the test transform that go with the weights, and holds
+    the files that Hugging Face's tokenizer and text tower are made from, where there are such.
 
     Args:
-        name: open_clip's name of the model.
-        pretrained: open_clip's tag, which is downloaded, or a file of weights.
+        name: as for `load_backbone`.
+        pretrained: open_clip's tag, which is downloaded, a file of weights, or "own" for those of a
+            model in the hub's form.
         destination: the safetensors file to write.
         architecture: as for `load_backbone`.
 
     Raises:
-        BackboneError: as `load_backbone`; or a tag that open_clip does not know for this model.
+        BackboneError: as `load_backbone`.
+        ConfigError: a model in the hub's form that is not there.
     """
-    known = _register(name, architecture)
-    tags = open_clip.list_pretrained_tags_by_model(known)
-    if not Path(pretrained).is_file() and pretrained not in tags:
-        raise BackboneError(
-            f"{name}: expected a file of weights or one of the tags {', '.join(tags) or '(none)'}, "
-            f"found '{pretrained}'."
-        )
-    model = _build(known, pretrained, "cpu", _read_origin(known, pretrained))
+    blueprint = find_blueprint(name, pretrained, architecture)
+    with hub_folder(blueprint, text=blueprint.needs_files) as folder:
+        model = build_model(blueprint, folder, "cpu")
+        (folder / CONFIGURATION).unlink()
+        packed = pack(folder)
     origin = {
-        "backbone": known,
+        "backbone": blueprint.name,
         "pretrained": pretrained,
         "preprocess": json.dumps(open_clip.get_model_preprocess_cfg(model)),
     }
+    if is_shared(name):
+        origin["config"] = json.dumps(blueprint.config)
     with writing(destination) as temporary:
         weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-        save_file(weights, temporary, metadata=origin)
+        save_file(weights | packed, temporary, metadata=origin)
     write_receipt(destination)
-
-
-def _build(
-    name: str, pretrained: str | None, device: str | torch.device, origin: dict[str, str]
-) -> torch.nn.Module:
-    """open_clip's model, as it is."""
-    tag = open_clip.get_pretrained_cfg(name, pretrained or "") or {}
-    if tag.get("quick_gelu", False):
-        _check_activation(name, pretrained)
-    file = None if tag else pretrained
-    with nullcontext() if file is None else _unsaid():
-        model = open_clip.create_model(
-            name,
-            pretrained=pretrained if tag else None,
-            device=device,
-            load_weights=bool(tag),
-            force_preprocess_cfg=json.loads(origin.get("preprocess", "{}")),
-        )
-    if file is not None:
-        weights = read_checkpoint(file)
-        if weights.keys() >= set(OPENAI):
-            _check_activation(name, file)
-        load_weights(model, weights, source=file)
-    check_finite(model.state_dict(), source=pretrained or name)
-    return model
-
-
-@contextmanager
-def _unsaid() -> Iterator[None]:
-    """Keep open_clip from saying that the weights are random: those of a file come next."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def _read_origin(name: str, pretrained: str | None) -> dict[str, str]:
-    """What a file of `fetch_backbone` remembers; nothing for other weights.
-
-    Raises:
-        BackboneError: weights of another backbone.
-    """
-    if pretrained is None or not Path(pretrained).is_file():
-        return {}
-    origin = read_metadata(pretrained)
-    if origin.get("backbone", name) != name:
-        raise BackboneError(
-            f"{pretrained}: expected weights of {name}, found weights of {origin['backbone']}."
-        )
-    return origin
-
-
-def _register(name: str, architecture: str | Path | None) -> str:
-    """Make open_clip know the model, and give the name that open_clip knows it by."""
-    if architecture is not None:
-        if not Path(architecture).is_file():
-            raise BackboneError(f"{architecture}: the architecture of '{name}' is not there.")
-        open_clip.add_model_config(Path(architecture))
-        return Path(architecture).stem
-    known = name.replace("/", "-")
-    if known not in open_clip.list_models():
-        raise BackboneError(
-            f"Unknown backbone '{name}'; known: {', '.join(open_clip.list_models())}."
-        )
-    return known
-
-
-def _check_tower(name: str) -> None:
-    """Refuse an image tower of another library, before it is built."""
-    vision = (open_clip.get_model_config(name) or {}).get("vision_cfg", {})
-    if "timm_model_name" in vision:
-        raise BackboneError(
-            f"{name}: expected a ResNet or a ViT of open_clip as the image tower, "
-            f"found {vision['timm_model_name']} of timm."
-        )
-
-
-def _check_activation(name: str, pretrained: str | None) -> None:
-    """Refuse weights trained with QuickGELU in a model with GELU: open_clip would only warn."""
-    if not open_clip.get_model_config(name).get("quick_gelu", False):
-        raise BackboneError(
-            f"{name}: the weights '{pretrained}' were trained with QuickGELU, and this model has "
-            f"GELU.\n  write:\n    name: {name}-quickgelu"
-        )

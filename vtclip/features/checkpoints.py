@@ -11,13 +11,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from vtclip.clip import open_clip
+from vtclip.clip import convert_state_dict, open_clip
 
 # What training programs put the weights under, beside optimiser and epoch.
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "module")
 # The numbers among OpenAI's own weights, of a ViT and of a ResNet.
 OPENAI = ("input_resolution", "context_length", "vocab_size")
 NAMED = 5  # keys that an error names
+# A file that `fetch_backbone` wrote holds other files as well, each as a tensor of bytes.
+PACKED = "packed/"
 
 
 class BackboneError(ValueError):
@@ -40,7 +42,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     weights = {
         key: value.float() if value.is_floating_point() else value
         for key, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(key, str) and isinstance(value, torch.Tensor)
+        if isinstance(key, str) and isinstance(value, torch.Tensor) and not key.startswith(PACKED)
     }
     if not weights:
         raise _unusable(path, _describe(content))
@@ -65,6 +67,34 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise _damaged(path, error) from None
 
 
+def pack(folder: Path) -> dict[str, torch.Tensor]:
+    """The files of a folder as tensors, for a safetensors file."""
+    return {
+        f"{PACKED}{path.name}": torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.stat().st_size
+    }
+
+
+def unpack(path: str | Path, folder: Path) -> bool:
+    """Write the files that were packed into a file of weights; whether there were any.
+
+    Raises:
+        BackboneError: a damaged file.
+    """
+    if not _is_safetensors(_read_start(Path(path))):
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = [key for key in file.keys() if key.startswith(PACKED)]  # noqa: SIM118
+            for key in keys:
+                name = Path(key.removeprefix(PACKED)).name
+                (folder / name).write_bytes(file.get_tensor(key).numpy().tobytes())
+    except SafetensorError as error:
+        raise _damaged(path, error) from None
+    return bool(keys)
+
+
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, source: str) -> None:
     """Put weights into open_clip's model; each has to be there, and to have its shape.
 
@@ -76,6 +106,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, so
     Raises:
         BackboneError: keys that are missing or unexpected, or other shapes.
     """
+    weights = convert_state_dict(model, weights)  # Apple's own of MobileCLIP
     # What a model makes itself, such as a mask, is in TorchScript's archives and nowhere else.
     made = {key for key, _ in model.named_buffers()} - model.state_dict().keys()
     weights = {key: weights[key] for key in weights if key not in {*OPENAI, *made}}

@@ -4,6 +4,7 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,7 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "spatial": backbone.spatial,
         "image_size": backbone.image_size,
         "logit_scale": backbone.logit_scale,
+        "logit_bias": backbone.logit_bias,
         "device_kind": backbone.device.type,
         "versions": {
             name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")
@@ -149,8 +151,9 @@ def _extract(
     workers: int,
 ) -> None:
     """Decode, encode and write batch by batch; a few batches are in memory at any time."""
-    pictures, on_gpu = Pictures(rows, look, Path(images)), backbone.device.type == "cuda"
-    batches = load_batches(pictures, batch_size, workers=workers, pin_memory=on_gpu)
+    # Pinned memory is CUDA's: Apple's GPU shares the CPU's, and a CPU copies nothing.
+    pictures, pinned = Pictures(rows, look, Path(images)), backbone.device.type == "cuda"
+    batches = load_batches(pictures, batch_size, workers=workers, pin_memory=pinned)
     total = -(-len(pictures) // batch_size)
     started, unreadable = time.perf_counter(), []
     with (
@@ -193,11 +196,17 @@ def encode_within_memory(
     """
     try:
         return backbone.encode_images(pixels.to(backbone.device, non_blocking=True))
-    except torch.OutOfMemoryError:
-        if len(pixels) == 1:
+    except RuntimeError as error:
+        if len(pixels) == 1 or not _is_out_of_memory(error):
             raise
     logger.warning("Out of GPU memory with %d images: encoding them in halves.", len(pixels))
-    torch.cuda.empty_cache()
+    with suppress(AttributeError):  # a CPU keeps nothing back
+        getattr(torch, backbone.device.type).empty_cache()
     halves = [encode_within_memory(backbone, half) for half in pixels.tensor_split(2)]
     pooled, spatial = zip(*halves, strict=True)
     return torch.cat(pooled), torch.cat(spatial)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU's memory is full; Apple's has no error of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)

@@ -105,11 +105,15 @@ def find_causal(model: nn.Module) -> CausalTower | None:
 
 
 def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
-    """The text features (T, D) of prompts (T, length), on the shortest way that the tower has."""
+    """The text features (T, D) of prompts (T, length), on the shortest way that the tower has.
+
+    Not normalised, also of a CoCa, whose `encode_text` would normalise them.
+    """
     tower = find_causal(model)
     if tower is not None:
         return tower.encode(tokens)
-    return torch.cat([model.encode_text(batch) for batch in tokens.split(BATCH)])
+    parts = tokens.split(BATCH)
+    return torch.cat([model.encode_text(part, normalize=False) for part in parts])
 
 
 def _project(block: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 
 class PromptError(ValueError):
     """A prompt that the text tower cannot read."""
@@ -68,4 +70,35 @@ def count_tokens(tokenizer: Any, text: str) -> int:
     """The tokens of a text, with those of start and end."""
     if hasattr(tokenizer, "encode"):
         return len(tokenizer.encode(text)) + 2
-    return len(tokenizer.tokenizer(text)["input_ids"])  # Hugging Face's counts start and end itself
+    if getattr(tokenizer, "tokenizer_mode", "") == "clips":
+        return len(read_words(tokenizer, text)) + 3  # start, end and a class token
+    # Hugging Face's counts start and end itself.
+    return len(tokenizer.tokenizer(tokenizer.clean_fn(text))["input_ids"])
+
+
+def read_words(tokenizer: Any, words: str) -> list[int]:
+    """The tokens of some words, without those of start and end."""
+    if hasattr(tokenizer, "encode"):
+        return tokenizer.encode(words)
+    cleaned = tokenizer.clean_fn(words)
+    return tokenizer.tokenizer(cleaned, add_special_tokens=False)["input_ids"]
+
+
+def find_words(tokenizer: Any, prompts: Tensor, words: str) -> int | None:
+    """Where some words stand in prompts that all begin with them, behind a start token or none.
+
+    Args:
+        tokenizer: one of open_clip's.
+        prompts: (T, length), as the tokenizer gives them.
+        words: what the prompts begin with, one token a word.
+
+    Returns:
+        The place of the first word's token, the same in all prompts; None where there is none.
+    """
+    wanted = prompts.new_tensor(read_words(tokenizer, words))
+    if len(wanted) != len(words.split()):
+        return None
+    for place in range(prompts.shape[1] - len(wanted)):
+        if (prompts[:, place : place + len(wanted)] == wanted).all():
+            return place
+    return None

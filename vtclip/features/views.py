@@ -8,14 +8,17 @@ from PIL import Image
 from torchvision.transforms import (
     CenterCrop,
     Compose,
-    InterpolationMode,
     Normalize,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
 )
 
+from vtclip.clip import CenterCropOrPad, ResizeKeepRatio
+
 Transform = Callable[[Image.Image], torch.Tensor]
+# The steps of open_clip's transforms that say which part of an image is seen, and how large.
+PLACING = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
 
 class Views:
@@ -41,9 +44,10 @@ class Views:
         self.image_size = image_size
         steps = [_in_place(step) for step in preprocess.transforms]
         self.test = Compose(steps)
-        # Random views differ from the test view in where they look, not in what follows.
-        finish = [step for step in steps if not isinstance(step, Resize | CenterCrop)]
-        crop = RandomResizedCrop(image_size, scale=scale, interpolation=InterpolationMode.BICUBIC)
+        # Random views differ from the test view in where they look, not in what is done with it.
+        resize, *_ = steps
+        finish = [step for step in steps if not isinstance(step, PLACING)]
+        crop = RandomResizedCrop(image_size, scale=scale, interpolation=resize.interpolation)
         self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else []), *finish])
         self.seed = seed
 
