@@ -45,7 +45,7 @@ class Views:
         steps = [_in_place(step) for step in preprocess.transforms]
         self.test = Compose(steps)
         # Random views differ from the test view in where they look, not in what is done with it.
-        resize, *_ = steps
+        resize, *_ = preprocess.transforms
         finish = [step for step in steps if not isinstance(step, PLACING)]
         crop = RandomResizedCrop(image_size, scale=scale, interpolation=resize.interpolation)
         self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else []), *finish])
