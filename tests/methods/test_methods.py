@@ -211,6 +211,32 @@ def test_a_two_class_probe_is_as_sure_as_scikit_learn_says(task):
     torch.testing.assert_close(logits.softmax(1), expected, rtol=0, atol=2e-3)
 
 
+def test_a_probe_that_starts_where_another_ended_is_as_sure_as_scikit_learn_says_of_it_alone():
+    generator = torch.Generator().manual_seed(0)
+    images = 5 + torch.randn(60, 64, generator=generator)  # far from the origin, as CLIP's are
+    labels = torch.arange(60) % 4
+    shots = Shots(images[:, None], None, labels)
+    # With little regularisation alone the shots are told apart, so the second fit is chosen.
+    method = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e-2, 1e3]))
+    texts = Texts(torch.randn(4, 64, generator=generator), 100.0)
+    head = method.start(Task(texts, shots, shots, seed=0))
+    assert head["inverse_regularisation"] == 1e3
+    unit = torch.nn.functional.normalize(images.double(), dim=-1).numpy()
+    alone = LogisticRegression(C=1e3, max_iter=10_000, tol=1e-9).fit(unit, labels.numpy())
+    expected = torch.from_numpy(alone.predict_proba(unit)).float()
+    found = method.classifier(head, texts)(Images(images, None)).softmax(1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
+
+
+def test_a_linear_probe_of_images_that_are_all_alike_is_finite():
+    shots = Shots(torch.ones(4, 1, 8), None, torch.tensor([0, 0, 0, 1]))
+    method, texts = LinearProbe(LinearProbeSettings()), Texts(torch.eye(2, 8), 100.0)
+    logits = method.classifier(method.start(Task(texts, shots, shots, seed=0)), texts)(
+        Images(torch.ones(1, 8), None)
+    )
+    torch.testing.assert_close(logits.softmax(1), torch.tensor([[0.75, 0.25]]), rtol=0, atol=1e-3)
+
+
 def test_the_linear_probe_fits_on_all_its_threads_to_the_same_bits(task, monkeypatch):
     asked, real = [], joblib.Parallel
 

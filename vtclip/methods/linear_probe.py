@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from copy import copy
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -12,13 +14,18 @@ from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
     from torch import Tensor
 
     from vtclip.cost import Size
 
 
 NEVER = -1e4  # a bias that no image makes up for
-ITERATIONS = 300  # of L-BFGS in a fit, at the most in the mean over all strengths
+LENGTH = 3.0  # of the centred images, as root mean square, while they are fitted
+CHAIN = 2  # strengths that one core fits in turn
+ITERATIONS = 150  # of L-BFGS in a fit, at the most in the mean over all strengths
+LONGEST = 300  # the same in the mean over the longest chain
 
 
 class LinearProbeSettings(Settings):
@@ -46,46 +53,48 @@ class LinearProbe(Method):
     def start(self, task: Task) -> Head:
         """Fit with every C and keep the best on the validation shots, of equals the smallest C.
 
-        As many fits at a time as PyTorch has threads, each on one core: the same bits for any
-        number of threads.
+        The second of two neighbouring strengths starts where the first ended. As many such pairs
+        are fitted at a time as PyTorch has threads, each on one core: the same bits for any number
+        of threads.
         """
         import torch
-        from joblib import Parallel, delayed
-        from sklearn.linear_model import LogisticRegression
         from threadpoolctl import threadpool_limits
 
         assert task.train is not None
         assert task.val is not None
         assert isinstance(self.settings, LinearProbeSettings)
-        images, labels = (
-            unit(task.train.pooled[:, 0]).cpu().numpy(),
-            task.train.labels.cpu().numpy(),
-        )
-        val_images, val_labels = (
-            unit(task.val.pooled[:, 0]).cpu().numpy(),
-            task.val.labels.cpu().numpy(),
-        )
-        # scikit-learn ends where the mean loss has a small gradient. Of many classes it is small at
-        # the start: with a thousand, its own tolerance of 1e-4 would let it take no step at all.
-        options = {"max_iter": self.settings.iterations, "tol": 1e-4 / len(images)}
-        fits = [
-            delayed(LogisticRegression(C=strength, **options).fit)(images, labels)
-            for strength in sorted(self.settings.inverse_regularisation)
-        ]
+        strengths = sorted(self.settings.inverse_regularisation)
+        labels, val_labels = (part.labels.cpu().numpy() for part in (task.train, task.val))
         threads = torch.get_num_threads()  # the limit below holds for PyTorch's own as well
         with threadpool_limits(1):
-            probes = Parallel(n_jobs=threads, prefer="threads")(fits)
-        best = max(probes, key=lambda probe: probe.score(val_images, val_labels))
-        weight, bias = (torch.from_numpy(part).float() for part in (best.coef_, best.intercept_))
+            images, val_images = (
+                unit(part.pooled[:, 0].cpu().double()) for part in (task.train, task.val)
+            )
+            # Centred, and long beside the intercept's column of ones, images take L-BFGS to the
+            # same optimum, for the intercept is not regularised, in fewer iterations. In single
+            # precision its line search is lost in rounding before the gradient is small.
+            mean = images.mean(dim=0)
+            length = (images - mean).square().sum(dim=1).mean().sqrt().item()
+            scale = LENGTH / max(length, 1e-3)  # images that are all alike stay so
+            probes = _fit(
+                ((images - mean) * scale).numpy(), labels,
+                [strength / scale**2 for strength in strengths], self.settings.iterations, threads,
+            )  # fmt: skip
+            prepared = ((val_images - mean) * scale).numpy()
+            scores = [probe.score(prepared, val_labels) for probe in probes]
+            chosen = scores.index(max(scores))
+            best = probes[chosen]
+            weight = torch.from_numpy(best.coef_) * scale
+            bias = torch.from_numpy(best.intercept_) - weight @ mean
         if len(weight) == 1:  # of two classes scikit-learn tells the second alone
             weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
         classes, dim = task.texts.features.shape
         rows = torch.from_numpy(best.classes_)
         return {
-            "weight": torch.zeros(classes, dim).index_copy(0, rows, weight),
+            "weight": torch.zeros(classes, dim).index_copy(0, rows, weight.float()),
             # A class without a shot is never predicted.
-            "bias": torch.full((classes,), NEVER).index_copy(0, rows, bias),
-            "inverse_regularisation": torch.tensor(best.C),
+            "bias": torch.full((classes,), NEVER).index_copy(0, rows, bias.float()),
+            "inverse_regularisation": torch.tensor(strengths[chosen]),
         }
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
@@ -107,8 +116,28 @@ class LinearProbe(Method):
         plain = super().work(size)
         return plain._replace(
             flops=fits * min(ITERATIONS, iterations) * iteration,
-            parts=fits,
-            longest=iterations * iteration,
+            parts=math.ceil(fits / CHAIN),
+            longest=min(CHAIN, fits) * min(LONGEST, iterations) * iteration,
             part_bytes=numbers * DOUBLE,
             head_bytes=weights * SINGLE,
         )
+
+
+def _fit(
+    images: np.ndarray, labels: np.ndarray, strengths: list[float], iterations: int, threads: int
+) -> list[LogisticRegression]:
+    """A fit for each of the strengths, which rise; as many chains at a time as threads."""
+    from joblib import Parallel, delayed
+    from sklearn.linear_model import LogisticRegression
+
+    # scikit-learn ends where the mean loss has a small gradient. Of many classes it is small at
+    # the start: with a thousand, its own tolerance of 1e-4 would let it take no step at all.
+    options = {"max_iter": iterations, "tol": 1e-4 / len(images)}
+
+    def fit_chain(chain: list[float]) -> list[LogisticRegression]:
+        probe = LogisticRegression(warm_start=True, **options)
+        return [copy(probe.set_params(C=strength).fit(images, labels)) for strength in chain]
+
+    chains = [strengths[first : first + CHAIN] for first in range(0, len(strengths), CHAIN)]
+    fits = Parallel(n_jobs=threads, prefer="threads")(delayed(fit_chain)(each) for each in chains)
+    return [probe for chain in fits for probe in chain]
