@@ -50,7 +50,7 @@ def test_a_method_that_learns_from_no_image_reads_texts_alone(demo):
 
 def test_no_job_but_a_prediction_reads_test_features(paper, imagenet):
     ablation = {"one_at_a_time": {"heads": [4]}, "shots": [1], "seeds": [1]}
-    plan = planned(paper, ablation=ablation)
+    plan = planned(paper, ablation=ablation, methods=dict.fromkeys(METHODS))
     test = {
         f"results/features/{RN50}/{dataset}/{part}.parquet"
         for dataset in plan.datasets
@@ -136,7 +136,7 @@ def test_imagenet_has_coops_fifty_epochs_unless_the_user_names_some(paper, image
 
 
 def test_a_jobs_code_is_its_own_methods_and_no_others(paper):
-    plan = planned(paper)
+    plan = planned(paper, methods=dict.fromkeys(METHODS))
     heads = {method: plan.train_head(RN50, "dtd", method, 1, 1) for method in plan.settings}
     for method, job in heads.items():
         assert job.modules[0] == f"vtclip.methods.{method}"

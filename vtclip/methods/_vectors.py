@@ -30,5 +30,5 @@ def account(plain: Work, size: Size, recipe: Recipe) -> Work:
         flops=steps * weights * (6 * batch + UPDATE),
         # The vectors, their unit ones, both gradients and Adam's state; a batch's logits.
         part_bytes=(8 * weights + 4 * batch * size.classes) * SINGLE,
-        head_bytes=2 * weights * SINGLE,  # and the unit ones
+        head_bytes=weights * SINGLE,
     )

@@ -60,5 +60,5 @@ class SSText(Method):
         return plain._replace(
             flops=2 * size.images * size.shape.dim,
             part_bytes=(4 * weights + 2 * size.images * size.shape.dim) * SINGLE,
-            head_bytes=2 * weights * SINGLE,
+            head_bytes=weights * SINGLE,
         )
