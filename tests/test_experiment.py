@@ -8,6 +8,7 @@ import yaml
 from vtclip.dataset import read_dataset
 from vtclip.experiment import Backbone, Views, read_experiment, save_config
 from vtclip.methods import check_methods
+from vtclip.paths import ALL
 from vtclip.settings import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,27 @@ def test_a_missing_key_is_named(config):
 def test_values_out_of_range_are_refused_by_name(config, key, value):
     config[key] = value
     assert f"demo.yaml: {key}" in refused(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [([1, 4, "all"], [1, 4, ALL]), ("all", [ALL]), (["all"], [ALL])]
+)
+def test_all_is_a_number_of_shots(config, written, read):
+    config["shots"] = written
+    config["ablation"] = {"shots": written}
+    experiment = read_experiment(config, source="demo.yaml")
+    assert experiment.shots == experiment.ablation.shots == read
+
+
+@pytest.mark.parametrize(
+    ("written", "part"),
+    [(["all", 1, "all"], "'all' is named twice"), (["many"], "found:    0: many"), (16, "16")],
+)
+def test_what_is_no_number_of_shots_is_refused_with_what_is(config, written, part):
+    config["shots"] = written
+    message = refused(config)
+    for expected in ("demo.yaml: shots", part, "or `all` of each class", "shots: [1, 2, 4, 8, 16]"):
+        assert expected in message
 
 
 def test_all_wrong_keys_are_told_at_once(config):

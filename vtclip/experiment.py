@@ -6,11 +6,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from vtclip.files import write_text
 from vtclip.hub import FOLDER, HUB, OWN, WEIGHTS, find_folder
-from vtclip.paths import SHARED
+from vtclip.paths import ALL, SHARED, spell_shots
 from vtclip.settings import LARGEST, PathText, Settings, check
 from vtclip.yaml_text import to_yaml
 
@@ -18,11 +18,20 @@ from vtclip.yaml_text import to_yaml
 def _distinct(values: list[Any]) -> list[Any]:
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
-        raise ValueError(f"{repeated[0]!r} is named twice")
+        raise ValueError(f"{spell_shots(repeated[0])!r} is named twice")
     return values
 
 
+def _list_all(written: Any) -> Any:
+    return [written] if written == "all" else written
+
+
+def _count_all(written: Any) -> Any:
+    return ALL if written == "all" else written
+
+
 Distinct = AfterValidator(_distinct)
+Shots = Annotated[int, BeforeValidator(_count_all), Field(ge=1, le=LARGEST)]
 SpatialKind = Literal["projected", "raw"]
 Precision = Literal["float32", "float16", "bfloat16"]
 WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}
@@ -126,7 +135,7 @@ class Ablation(Settings):
         description="the method, one of the experiment's `methods`",
         examples=["vt_clip"],
     )
-    shots: Annotated[list[int], Distinct] | None = Field(
+    shots: Annotated[list[Shots], BeforeValidator(_list_all), Distinct] | None = Field(
         default=None,
         min_length=1,
         description="some of the experiment's `shots`; left out, all",
@@ -180,9 +189,10 @@ class Experiment(Settings):
         description="names of files in config/datasets/, each once",
         examples=[["digits", "letters"]],
     )
-    shots: Annotated[list[Annotated[int, Field(ge=1, le=LARGEST)]], Distinct] = Field(
+    shots: Annotated[list[Shots], BeforeValidator(_list_all), Distinct] = Field(
         min_length=1,
-        description="numbers of labelled images a class, 1 or more, each once",
+        description="numbers of labelled images a class, 1 or more, or `all` of each class, each "
+        "once",
         examples=[[1, 2, 4, 8, 16]],
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Distinct] = Field(

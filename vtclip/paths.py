@@ -16,6 +16,7 @@ IMAGES = "resources/images/{dataset}"
 IMAGES_RECEIPT = "resources/images/{dataset}.json"
 WEIGHTS = "resources/backbones/{weights}.safetensors"
 
+ALL = 2**31 - 1  # shots: all of a class's images, for none has more; the largest of a column
 RUN = "{shots}shot-seed{seed}"
 MANIFEST = "results/manifests/{dataset}.parquet"
 SHOTS = f"results/shots/{{dataset}}/{RUN}.parquet"
@@ -99,6 +100,16 @@ def history_of(head: str) -> str:
 def record_of(head: str | Path) -> str:
     """The record of a head's training: what made it, how long it took, its checksum."""
     return str(Path(head).with_name("run.json"))
+
+
+def spell_shots(shots: int) -> int | str:
+    """A number of shots as configurations, paths and tables write it: 16, or `all`."""
+    return "all" if shots == ALL else shots
+
+
+def read_shots(written: int | str) -> int:
+    """The number of shots that is written so."""
+    return ALL if written == "all" else int(written)
 
 
 def find_own(path: str) -> str:

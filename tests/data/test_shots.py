@@ -2,12 +2,13 @@ import json
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtclip.data.layouts import SCHEMA
 from vtclip.data.manifest import read_coop_split
 from vtclip.data.shots import sample_shots
+from vtclip.paths import ALL
 
 PUBLISHED = {
     "caltech101": ("split_zhou_Caltech101.json", "101_ObjectCategories/"),
@@ -41,6 +42,16 @@ def test_a_class_with_too_few_images_gives_all_it_has(manifest):
     assert sampled.filter(split="train").height == 18
 
 
+def test_all_shots_are_every_training_image_whatever_the_seed_and_four_to_validate(manifest):
+    uneven = manifest[1:]  # class 2 has one training image less
+    for seed in (1, 2):
+        sampled = sample_shots(uneven, shots=ALL, seed=seed)
+        train = sampled.filter(split="train")
+        assert train.sort("image").equals(uneven.filter(split="train").sort("image"))
+        assert train.group_by("label").len().sort("label")["len"].to_list() == [6, 6, 5]
+        assert sampled.filter(split="val").height == 3 * 4
+
+
 def test_without_val_rows_the_validation_shots_are_unpicked_training_images(manifest):
     rows = manifest.filter(split="train")
     sampled = sample_shots(rows, shots=2, seed=1)
@@ -56,6 +67,7 @@ def test_shots_below_one_are_refused(manifest):
         sample_shots(manifest, shots=0, seed=1)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(
     labels=st.lists(st.integers(0, 5), min_size=1, max_size=60),
     shots=st.integers(1, 8),

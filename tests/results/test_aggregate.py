@@ -2,8 +2,9 @@ import polars as pl
 import pytest
 
 from vtclip.files import write_json
+from vtclip.paths import ALL
 from vtclip.results.aggregate import aggregate_results
-from vtclip.results.figures import mean_seconds, plot_accuracy, plot_cost
+from vtclip.results.figures import _place, mean_seconds, plot_accuracy, plot_cost
 from vtclip.results.provenance import list_differences
 from vtclip.results.render import render_latex, render_markdown, render_text
 from vtclip.results.runs import Source
@@ -70,6 +71,21 @@ def test_the_figure_is_the_same_file_for_the_same_table(results, tmp_path):
         plot_accuracy(tmp_path / "results.parquet", tmp_path / name, {"a": "Data A", "b": "Data B"})
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_all_shots_come_last_by_their_name_and_stand_one_step_to_the_right(tmp_path):
+    runs = write_predictions(tmp_path / "runs", {(ALL, 1): 0.9, (4, 1): 0.5, (1, 1): 0.3})
+    table = aggregate_results([Source("clip", "a", "probe", runs)], tmp_path / "results")
+    assert table.filter(dataset="a")["shots"].to_list() == [1, 4, ALL]
+    assert "| dataset | method | 1 shot | 4 shots | all shots |" in render_markdown(table)
+    assert render_text(table).startswith("dataset  method  1-shot  4-shot  all-shot\n")
+    assert pl.read_csv(tmp_path / "results.csv")["shots"].to_list() == ["1", "4", "all"] * 2
+    plot_accuracy(tmp_path / "results.parquet", tmp_path / "accuracy", {})
+    drawn = (tmp_path / "accuracy.svg").read_text()
+    assert "<!-- all -->" in drawn
+    assert str(ALL) not in drawn
+    assert [_place(k, [1, 4, ALL]) for k in (1, 4, ALL)] == [1, 4, 8]
+    assert _place(ALL, [ALL]) == 2
 
 
 def test_footnotes_stand_below_every_form_of_the_table(tmp_path):

@@ -43,7 +43,7 @@ def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFra
 
     Args:
         manifest: image, label, class_name, split.
-        shots: labelled training images a class, 1 or more.
+        shots: labelled training images a class, 1 or more; `vtclip.paths.ALL` for all of them.
         seed: seed of the generator.
 
     Returns:

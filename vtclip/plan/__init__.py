@@ -21,7 +21,7 @@ from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant, list_variants
 from vtclip.plan.checks import check_datasets, read_checked
-from vtclip.plan.choosing import leave_out, tell_choices
+from vtclip.plan.choosing import check_validation, leave_out, tell_choices
 from vtclip.plan.heads import MethodJob, PlotAttention, PredictTest, TrainHead
 from vtclip.plan.inputs import check_inputs
 from vtclip.plan.jobs import ExtractShots, ExtractTest, ExtractTexts
@@ -85,6 +85,7 @@ class Plan(Materials):
             {folder: read_shape(backbone) for folder, backbone in backbones.items()},
         )
         check_inputs(plan, source=source)
+        check_validation(plan, source=source)
         return plan
 
     def targets(self) -> list[str]:
@@ -165,7 +166,7 @@ class Plan(Materials):
             "tested": self.datasets,
             "method": methods,
             "views": [self.experiment.views.folder],
-            "shots": {shots for shots, _ in runs},
+            "shots": {paths.spell_shots(shots) for shots, _ in runs},
             "seed": {seed for _, seed in runs},
         }
         return {wildcard: matching(values) for wildcard, values in known.items()}
@@ -272,7 +273,7 @@ class Plan(Materials):
         self, backbone: str, dataset: str, views: str, shots: str | int, seed: str | int
     ) -> ExtractShots:
         """The job that extracts the features of one run's images."""
-        return ExtractShots(self, dataset, backbone, int(shots), int(seed))
+        return ExtractShots(self, dataset, backbone, paths.read_shots(shots), int(seed))
 
     def extract_test(self, backbone: str, dataset: str, part: str) -> ExtractTest:
         """The job that extracts the features of test images."""
@@ -283,7 +284,7 @@ class Plan(Materials):
         self, backbone: str, dataset: str, method: str, shots: str | int, seed: str | int
     ) -> TrainHead:
         """The job that trains one head."""
-        return TrainHead(self, dataset, backbone, method, int(shots), int(seed))
+        return TrainHead(self, dataset, backbone, method, paths.read_shots(shots), int(seed))
 
     def head_of(self, job: MethodJob, shots: int, seed: int) -> str:
         """A head of the same method on the same dataset."""

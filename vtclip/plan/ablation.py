@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from vtclip.experiment import Ablation, Experiment, SpatialKind
 from vtclip.methods import METHODS
+from vtclip.paths import spell_shots
 from vtclip.plan.checks import check_length, check_method
 from vtclip.settings import ConfigError, Settings, check
 from vtclip.yaml_text import inline, shorten
@@ -147,10 +148,10 @@ def _list_changes(ablation: Ablation) -> Iterator[tuple[str, dict[str, Any]]]:
 def _check_part(wanted: list[Any], known: list[Any], key: str, source: str) -> None:
     for value in wanted:
         if value not in known:
-            names = ", ".join(str(name) for name in known)
+            names = ", ".join(str(spell_shots(name)) for name in known)
             raise ConfigError(
-                f"{source}: {key}: the experiment has no {inline(value)}.\n"
-                f"  found:    {shorten(value)}\n"
+                f"{source}: {key}: the experiment has no {inline(spell_shots(value))}.\n"
+                f"  found:    {shorten(spell_shots(value))}\n"
                 f"  expected: some of {names}"
             )
 

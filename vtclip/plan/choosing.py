@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from vtclip.data.folders import find_splits
+from vtclip.dataset import Dataset
 from vtclip.experiment import Experiment
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
+from vtclip.paths import ALL
 from vtclip.plan.ablation import Variant
+from vtclip.plan.materials import Materials
 from vtclip.settings import ConfigError, Settings
 
 WHERE = "the validation shots, min(shots, 4) images a class"
@@ -76,6 +80,33 @@ def _refuse_choosing(given: Settings, source: str) -> None:
             "  found:    select: val, and choose: none\n"
             "  expected: select: last, or choose: validation\n  write:\n    select: last"
         )
+
+
+def check_validation(plan: Materials, *, source: str) -> None:
+    """Refuse to choose where all images are trained on, and none are set apart to validate.
+
+    Raises:
+        ConfigError: with the dataset and the methods that choose.
+    """
+    if ALL not in plan.experiment.shots or plan.experiment.choose == "none":
+        return
+    given = [*plan.settings.items(), *((found.method, found.settings) for found in plan.variants)]
+    choosing = [name for name, settings in given if METHODS[name](settings).choices()]
+    for name, dataset in plan.datasets.items():
+        if choosing and not _has_validation(dataset):
+            raise ConfigError(
+                f"{source}: shots: all: {choosing[0]} chooses on validation images, and {name} has "
+                "none beside those to train on.\n  found:    shots: all\n"
+                f"  expected: a validation split of {name}, numbers, or methods that choose "
+                "nothing\n  write:\n    choose: none"
+            )
+
+
+def _has_validation(dataset: Dataset) -> bool:
+    if dataset.layout == "folders" and dataset.folder is not None:
+        splits = find_splits(dataset.folder)
+        return not splits or "val" in splits
+    return dataset.counts is None or dataset.counts.val > 0
 
 
 def tell_choices(

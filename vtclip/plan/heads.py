@@ -78,7 +78,7 @@ class TrainHead(MethodJob):
         """The wildcards of its paths."""
         return {
             "backbone": self.backbone, "dataset": self.dataset, "method": self.method,
-            "shots": self.shots, "seed": self.seed,
+            "shots": paths.spell_shots(self.shots), "seed": self.seed,
         }  # fmt: skip
 
     @cached_property

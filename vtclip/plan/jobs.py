@@ -172,7 +172,7 @@ class ExtractShots(Extract):
 
     @property
     def inputs(self) -> Inputs:
-        run = {"shots": self.shots, "seed": self.seed}
+        run = {"shots": paths.spell_shots(self.shots), "seed": self.seed}
         return {"shots": paths.SHOTS.format(dataset=self.dataset, **run)}
 
     @property

@@ -7,6 +7,7 @@ import polars as pl
 
 from vtclip.files import write_text, writing
 from vtclip.parquet import write_parquet
+from vtclip.paths import ALL
 from vtclip.results.provenance import list_differences
 from vtclip.results.render import render_latex, render_markdown, render_text
 from vtclip.results.runs import MEAN, ROW, Source, read_runs
@@ -68,11 +69,20 @@ def aggregate_results(
 
 
 def write_table(table: pl.DataFrame, destination: str | Path) -> None:
-    """Write a table as Parquet and CSV; `destination` has no suffix."""
+    """Write a table as Parquet and CSV; `destination` has no suffix.
+
+    All shots are `all` in the CSV, and `vtclip.paths.ALL` in Parquet.
+    """
     destination = Path(destination)
     write_parquet(destination.with_suffix(".parquet"), table)
     with writing(destination.with_suffix(".csv")) as temporary:
-        table.write_csv(temporary, float_precision=4)
+        _name_all_shots(table).write_csv(temporary, float_precision=4)
+
+
+def _name_all_shots(table: pl.DataFrame) -> pl.DataFrame:
+    if "shots" not in table.columns or ALL not in table["shots"]:
+        return table
+    return table.with_columns(pl.col("shots").cast(pl.String).replace(str(ALL), "all"))
 
 
 def _mean_over_datasets(runs: pl.DataFrame) -> pl.DataFrame:

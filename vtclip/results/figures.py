@@ -14,6 +14,7 @@ from matplotlib.ticker import LogFormatter
 
 from vtclip.files import read_record, writing
 from vtclip.parquet import read_parquet
+from vtclip.paths import ALL, spell_shots
 from vtclip.results.markup import one_line
 from vtclip.results.runs import MEAN
 
@@ -23,8 +24,9 @@ STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
 def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
     """Draw one panel a dataset and one for their mean; a line a method, its spread over seeds.
 
-    Methods that use no shots are horizontal lines. Published numbers are thin dashed lines in the
-    colour of their method. Each backbone has panels of its own.
+    Methods that use no shots are horizontal lines. All shots, of which each class may have another
+    number, stand one doubling to the right of the largest number. Published numbers are thin dashed
+    lines in the colour of their method. Each backbone has panels of its own.
 
     Args:
         results: the results table, in Parquet.
@@ -85,8 +87,9 @@ def _draw_panel(panel: Axes, table: pl.DataFrame, titles: Mapping[str, str]) -> 
                 panel.axhline(lines["published"][0], color=colour, linestyle="--", linewidth=0.7)
             continue
         mean, std = lines["mean"], lines["std"].fill_null(0)
-        panel.plot(lines["shots"], mean, style, color=colour, label=name, markersize=4)
-        panel.fill_between(lines["shots"], mean - std, mean + std, color=colour, alpha=0.15, lw=0)
+        places = [_place(k, shots) for k in lines["shots"]]
+        panel.plot(places, mean, style, color=colour, label=name, markersize=4)
+        panel.fill_between(places, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
         known = lines.filter(pl.col("published").is_not_null())
         panel.plot(known["shots"], known["published"], "--", color=colour, linewidth=0.7)
     _set_shots(panel, shots)
@@ -97,9 +100,14 @@ def _draw_panel(panel: Axes, table: pl.DataFrame, titles: Mapping[str, str]) -> 
 def _set_shots(panel: Axes, shots: Sequence[int]) -> None:
     if shots:
         panel.set_xscale("log", base=2)
-        panel.set_xticks(shots, [str(k) for k in shots])
+        panel.set_xticks([_place(k, shots) for k in shots], [str(spell_shots(k)) for k in shots])
         panel.minorticks_off()
     panel.set_xlabel("labelled images a class")
+
+
+def _place(shots: int, known: Sequence[int]) -> int:
+    """Where a number of shots stands among others."""
+    return shots if shots != ALL else 2 * max((k for k in known if k != ALL), default=1)
 
 
 def plot_cost(
@@ -150,7 +158,7 @@ def _draw_costs(
                label=name, markersize=5, linewidth=1)  # fmt: skip
     if len(costs) > 1:
         panel.annotate(
-            f"{points['shots'][-1]}", (costs[-1], points["mean"][-1]), fontsize=7,
+            f"{spell_shots(points['shots'][-1])}", (costs[-1], points["mean"][-1]), fontsize=7,
             xytext=(4, 2), textcoords="offset points",
         )  # fmt: skip
 

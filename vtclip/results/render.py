@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from vtclip.paths import spell_shots
 from vtclip.results.markup import escape_latex, escape_markdown, one_line
 from vtclip.results.published import CHOSEN_ON
 
@@ -133,8 +134,8 @@ def _missing_rows(missing: Sequence[str], head: Sequence[str]) -> list[list[str]
 
 
 def name_shots(shots: int) -> str:
-    """A number of shots as tables and legends name it."""
-    return f"{shots} shot{'' if shots == 1 else 's'}"
+    """A number of shots as tables and legends name it: `1 shot`, `16 shots`, `all shots`."""
+    return f"{spell_shots(shots)} shot{'' if shots == 1 else 's'}"
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
@@ -164,7 +165,7 @@ def _spread(
     Of one backbone nothing is said; of two or more each has its rows. Names are escaped.
     """
     shots = sorted(results["shots"].unique())
-    names = [head.format(k) if head else name_shots(k) for k in shots]
+    names = [head.format(spell_shots(k)) if head else name_shots(k) for k in shots]
     several = results["backbone"].n_unique() > 1
     rows = [["dataset", *(["backbone"] if several else []), "method", *names]]
     # A dataset's rows stand together, whatever the backbone.

@@ -101,7 +101,7 @@ rule sample_shots:
     benchmark:
         "results/benchmarks/sample_shots/{dataset}/{shots}shot-seed{seed}.tsv"
     wildcard_constraints:
-        shots=matching(PLAN.experiment.shots),
+        shots=matching(map(paths.spell_shots, PLAN.experiment.shots)),
     conda:
         "../../environment.yml"
     resources:

@@ -4,10 +4,11 @@ from vtclip.jobs import job
 
 with job(snakemake.log[0]):
     from vtclip.data.shots import write_shots
+    from vtclip.paths import read_shots
 
     write_shots(
         snakemake.input.manifest,
         snakemake.output[0],
-        shots=int(snakemake.wildcards.shots),
+        shots=read_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
     )
