@@ -34,7 +34,9 @@ Inside = Annotated[str, AfterValidator(_stay_inside)]
 class Counts(Settings):
     """How many images a split holds, and how many classes there are."""
 
-    train: Count = Field(ge=1, description="training images", examples=[4128])
+    train: Count = Field(
+        ge=0, description="training images; 0 for a dataset that only tests", examples=[4128]
+    )
     val: Count = Field(ge=0, description="validation images", examples=[1649])
     test: Count = Field(ge=1, description="test images", examples=[2465])
     classes: Count = Field(ge=2, description="classes", examples=[100])
@@ -103,10 +105,10 @@ class Dataset(Settings):
     title: str = Field(
         min_length=1, description="the name in tables and figures", examples=["Caltech101"]
     )
-    layout: Literal["coop", "fgvc", "imagenet", "folders"] = Field(
+    layout: Literal["coop", "fgvc", "imagenet", "imagenet_test", "folders"] = Field(
         default="coop",
         description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
-        "fgvc or imagenet",
+        "fgvc, imagenet or imagenet_test (folders called as ImageNet's synsets or labels)",
         examples=["coop"],
     )
     archives: list[ArchiveFile] = Field(
@@ -144,6 +146,12 @@ class Dataset(Settings):
         default={},
         description="layout folders: what a class folder is called in a prompt",
         examples=[{"n02123045": "tabby cat"}],
+    )
+    classes_of: str | None = Field(
+        default=None,
+        description="the dataset whose classes these are, or some of them: those who know only "
+        "its classes can then be tested here",
+        examples=["imagenet"],
     )
     leave_out: list[str] = Field(
         default=[],

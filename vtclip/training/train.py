@@ -20,6 +20,7 @@ from vtclip.features.columns import find_non_finite
 from vtclip.features.store import FeatureSet, check_origin, read_metadata
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import measure, write_record, writing
+from vtclip.halves import labels_of
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import at_rest
@@ -42,6 +43,7 @@ def train_head(
     seed: int,
     device: torch.device,
     tower: TextTower | None = None,
+    dataset: str = "",
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -55,6 +57,7 @@ def train_head(
         seed: of the initial weights and of the batches.
         device: where to train.
         tower: the frozen text tower, for a method that reads it.
+        dataset: its name, for the record; of a half of one, the classes of that half alone count.
 
     Raises:
         TrainingError: the method chooses on validation shots and there are none, or the loss is
@@ -63,10 +66,13 @@ def train_head(
     started = time.perf_counter()
     torch.manual_seed(seed)
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
-    task = _read_task(chosen, texts, features, seed, device)
+    names = read_class_names(texts)
+    labels = labels_of(dataset, len(names))
+    task = _read_task(chosen, texts, features, seed, device, labels)
     if chosen.reads_text_tower:
         assert tower is not None
-        task = replace(task, prompts=Prompts(read_class_names(texts), tower))
+        names = names[labels.start : labels.stop]
+        task = replace(task, prompts=Prompts(names, tower))
     _check_validation(chosen, task)
     fitting = time.perf_counter()
     head, history = _fit(chosen, task, device)
@@ -76,6 +82,7 @@ def train_head(
     _check_head(head, history)
     record = {
         "method": method,
+        "dataset": dataset,
         "classes": len(task.texts.features),
         "settings": chosen.settings.model_dump(mode="json"),
         "shots": shots,
@@ -130,17 +137,19 @@ def _read_task(
     features: str | Path | None,
     seed: int,
     device: torch.device,
+    labels: range,
 ) -> Task:
     """What the method may see, and no more."""
     text_features, metadata = read_texts(texts)
-    classes = Texts(text_features.to(device), metadata["logit_scale"])
+    part = text_features[labels.start : labels.stop]
+    classes = Texts(part.to(device), metadata["logit_scale"])
     if features is None:
         return Task(classes, None, None, seed)
     found = FeatureSet([features], spatial=method.reads_spatial)
     check_origin(features, found.metadata, texts, metadata)
     check_labels(features, found.rows, texts, len(text_features))
-    train = _select(found, "train", device, views=method.reads_views)
-    val = _select(found, "val", device, views=False)
+    train = _select(found, "train", device, labels, views=method.reads_views)
+    val = _select(found, "val", device, labels, views=False)
     return Task(classes, train, val, seed)
 
 
@@ -153,12 +162,15 @@ def _check_validation(method: Method, task: Task) -> None:
         )
 
 
-def _select(found: FeatureSet, split: str, device: torch.device, *, views: bool) -> Shots | None:
+def _select(
+    found: FeatureSet, split: str, device: torch.device, labels: range, *, views: bool
+) -> Shots | None:
     """The features of a split in sampled order, in all views or the test view.
 
-    None if no image was sampled.
+    Images of other labels are left out, and the first label counts as 0. None if no image is left.
     """
-    numbered = found.rows.with_row_index("row").filter(split=split)
+    wanted = pl.col("label").is_between(labels.start, labels.stop - 1)
+    numbered = found.rows.with_row_index("row").filter(wanted, split=split)
     images = numbered.filter(view=0).height
     if not images:
         return None
@@ -169,7 +181,7 @@ def _select(found: FeatureSet, split: str, device: torch.device, *, views: bool)
     return Shots(
         features.pooled.to(device, torch.float32).unflatten(0, shape),
         None if spatial is None else _place(spatial, device).unflatten(0, shape),
-        features.labels.unflatten(0, shape)[:, 0].to(device),
+        features.labels.unflatten(0, shape)[:, 0].to(device) - labels.start,
     )
 
 

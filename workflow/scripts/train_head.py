@@ -31,4 +31,5 @@ with gpu_job(
         seed=int(snakemake.wildcards.seed),
         device=device,
         tower=tower,
+        dataset=told["dataset"],
     )
