@@ -31,6 +31,11 @@ def _fill_inside(pattern: str) -> str:
 Inside = Annotated[str, AfterValidator(_stay_inside)]
 
 
+Drawn = Literal[
+    "digits", "letters", "digits_printed", "digits_noise", "digits_blur", "digits_rotation"
+]
+
+
 class Counts(Settings):
     """How many images a split holds, and how many classes there are."""
 
@@ -121,7 +126,7 @@ class Dataset(Settings):
         description="the folder, as the archives hold it, that the split's image paths start from",
         examples=["101_ObjectCategories"],
     )
-    drawn: Literal["digits", "letters"] | None = Field(
+    drawn: Drawn | None = Field(
         default=None,
         description="the embedded dataset that the workflow draws itself",
         examples=["digits"],
