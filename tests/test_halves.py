@@ -44,7 +44,8 @@ def test_a_half_is_called_as_its_dataset_and_itself():
     assert half_of("letters", "new") == "letters@new"
     assert split_half("letters@new") == ("letters", "new")
     assert whole_of("letters@new") == whole_of("letters") == "letters"
-    assert split_half("me@home") == ("me@home", "")
+    for name in ("me@home", "new", "base"):
+        assert split_half(name) == (name, "")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

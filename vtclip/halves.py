@@ -15,8 +15,8 @@ def half_of(dataset: str, half: str) -> str:
 
 def split_half(name: str) -> tuple[str, str]:
     """The dataset and the half of it; "" for a dataset itself."""
-    dataset, _, half = name.rpartition("@")
-    return (dataset, half) if half in HALVES else (name, "")
+    dataset, at, half = name.rpartition("@")
+    return (dataset, half) if at and half in HALVES else (name, "")
 
 
 def whole_of(name: str) -> str:

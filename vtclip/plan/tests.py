@@ -9,11 +9,11 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from vtclip.data.folders import find_classes, find_splits
-from vtclip.dataset import Dataset
+from vtclip.dataset import Dataset, list_datasets
 from vtclip.experiment import Experiment
 from vtclip.halves import HALVES, half_of, split_half, whole_of
 from vtclip.methods import METHODS
-from vtclip.settings import ConfigError
+from vtclip.settings import ConfigError, unknown
 
 if TYPE_CHECKING:
     from vtclip.plan import Plan
@@ -200,8 +200,12 @@ def _check_family(name: str, dataset: Dataset, datasets: Mapping[str, Dataset]) 
 
     Where a label is all that tells what a class is, the number of classes must be the same.
     """
-    family = datasets.get(dataset.classes_of or "")
-    if family is None:
+    if dataset.classes_of is None:
+        return
+    if dataset.classes_of not in (names := list_datasets()):
+        source = f"config/datasets/{name}.yaml: classes_of"
+        raise unknown("dataset", dataset.classes_of, names, source=source)
+    if (family := datasets.get(dataset.classes_of)) is None:
         return
     found, known = count_classes(dataset), count_classes(family)
     if found is None or known is None:
