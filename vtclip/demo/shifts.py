@@ -13,7 +13,7 @@ def _add_noise(pixels: np.ndarray, strength: int, generator: np.random.Generator
 
 
 def _blur(pixels: np.ndarray, strength: int, _: np.random.Generator) -> np.ndarray:
-    return gaussian_filter(pixels, 0.25 * strength, axes=(1, 2))
+    return gaussian_filter(pixels, 0.2 + 0.2 * strength, axes=(1, 2))
 
 
 def _turn(pixels: np.ndarray, strength: int, generator: np.random.Generator) -> np.ndarray:

@@ -163,15 +163,18 @@ def _harmonic(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _in_order(table: pl.DataFrame) -> pl.DataFrame:
-    """Datasets, methods and test sets as they came; a row's means after its test sets."""
-    ranks = []
-    for column in ("backbone", "dataset", "method", "tested"):
-        names = table[column].unique(maintain_order=True).to_list()
-        last = [name for name in (MEAN, HARMONIC) if name in names]
-        names = [name for name in names if name not in last] + last
-        ranks.append(pl.col(column).replace_strict({name: n for n, name in enumerate(names)}))
-    shots = pl.col("shots").fill_null(-1)
-    return table.sort(*ranks[:3], shots, ranks[3], maintain_order=True)
+    """Backbones, datasets, methods and test sets as they came, and means after them."""
+    ranks = [
+        pl.col(column).replace_strict({name: n for n, name in enumerate(_names(table[column]))})
+        for column in ("backbone", "dataset", "method", "tested")
+    ]
+    return table.sort(*ranks, "shots", maintain_order=True)
+
+
+def _names(column: pl.Series) -> list[str]:
+    """The names in a column as they come, and means after them."""
+    names = column.unique(maintain_order=True).to_list()
+    return sorted(names, key=lambda name: name in (MEAN, HARMONIC))
 
 
 def _add_published(table: pl.DataFrame, published: pl.DataFrame | None) -> pl.DataFrame:
@@ -221,7 +224,7 @@ def _lay_out(table: pl.DataFrame, titles: Mapping[str, str], cell: Any) -> str:
 
     What cannot be asked of a method stands in the rows that it has, or in one of its own.
     """
-    tested = table["tested"].unique(maintain_order=True).to_list()
+    tested = _names(table["tested"])
     several = table["backbone"].n_unique() > 1
     head = ["trained on", *(["backbone"] if several else []), "method", "shots"]
     rows = [[*head, *(_name(name, titles) for name in tested)]]
@@ -231,7 +234,7 @@ def _lay_out(table: pl.DataFrame, titles: Mapping[str, str], cell: Any) -> str:
         named.append(titles.get(key["method"], key["method"]))
         empty = dict.fromkeys(group.filter(pl.col("reason").is_not_null())["tested"], "–")
         for shots in group["shots"].drop_nulls().unique(maintain_order=True).to_list() or [None]:
-            found = group.filter(pl.col("shots") == shots).to_dicts()
+            found = [] if shots is None else group.filter(shots=shots).to_dicts()
             cells = empty | {row["tested"]: cell(row) for row in found}
             number = "" if shots is None else str(shots)
             rows.append([*named, number, *(cells.get(name, "") for name in tested)])
