@@ -67,6 +67,9 @@ choose on the test set: here ImageNet's validation shots are training images tha
 CoOp samples from an unsorted folder listing, so its own picks cannot be had again; here the files
 are sorted.
 
+ImageNetV2, -Sketch, -A and -R are test sets of its classes, which take no account. They are named
+under `tests:` ([settings.md](settings.md)).
+
 ## A folder of your own
 
 ```yaml

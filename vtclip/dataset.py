@@ -31,10 +31,17 @@ def _fill_inside(pattern: str) -> str:
 Inside = Annotated[str, AfterValidator(_stay_inside)]
 
 
+Drawn = Literal[
+    "digits", "letters", "digits_printed", "digits_noise", "digits_blur", "digits_rotation"
+]
+
+
 class Counts(Settings):
     """How many images a split holds, and how many classes there are."""
 
-    train: Count = Field(ge=1, description="training images", examples=[4128])
+    train: Count = Field(
+        ge=0, description="training images; 0 for a dataset that only tests", examples=[4128]
+    )
     val: Count = Field(ge=0, description="validation images", examples=[1649])
     test: Count = Field(ge=1, description="test images", examples=[2465])
     classes: Count = Field(ge=2, description="classes", examples=[100])
@@ -103,10 +110,10 @@ class Dataset(Settings):
     title: str = Field(
         min_length=1, description="the name in tables and figures", examples=["Caltech101"]
     )
-    layout: Literal["coop", "fgvc", "imagenet", "folders"] = Field(
+    layout: Literal["coop", "fgvc", "imagenet", "imagenet_test", "folders"] = Field(
         default="coop",
         description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
-        "fgvc or imagenet",
+        "fgvc, imagenet or imagenet_test (folders called as ImageNet's synsets or labels)",
         examples=["coop"],
     )
     archives: list[ArchiveFile] = Field(
@@ -119,7 +126,7 @@ class Dataset(Settings):
         description="the folder, as the archives hold it, that the split's image paths start from",
         examples=["101_ObjectCategories"],
     )
-    drawn: Literal["digits", "letters"] | None = Field(
+    drawn: Drawn | None = Field(
         default=None,
         description="the embedded dataset that the workflow draws itself",
         examples=["digits"],
@@ -144,6 +151,12 @@ class Dataset(Settings):
         default={},
         description="layout folders: what a class folder is called in a prompt",
         examples=[{"n02123045": "tabby cat"}],
+    )
+    classes_of: str | None = Field(
+        default=None,
+        description="the dataset whose classes these are, or some of them: those who know only "
+        "its classes can then be tested here",
+        examples=["imagenet"],
     )
     leave_out: list[str] = Field(
         default=[],

@@ -216,6 +216,18 @@ class Experiment(Settings):
         "takes constants, and one that has none is left out",
         examples=["validation"],
     )
+    tests: Literal["crossed"] | dict[str, Annotated[list[str], Distinct]] = Field(
+        default={},
+        description="dataset -> other test sets that its heads are tested on; or crossed, for "
+        "every dataset's heads on every other dataset",
+        examples=[{"imagenet": ["imagenet_v2", "imagenet_sketch"]}],
+    )
+    classes: Literal["all", "base"] = Field(
+        default="all",
+        description="the classes that heads are trained on: all, or base, the first half of each "
+        "dataset's; they are then tested on that half and on the new one",
+        examples=["base"],
+    )
     ablation: Ablation | None = Field(
         default=None,
         description="variants of one method, for a table of their own",

@@ -30,6 +30,7 @@ SHARED = ("manifests", "shots", "features", "benchmarks")
 DATASETS = "config/datasets"
 HEAD = "head.safetensors"
 PUBLISHED = "config/published.csv"
+PUBLISHED_TESTS = "config/published-tests.csv"
 
 
 @dataclass(frozen=True)

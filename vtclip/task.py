@@ -72,6 +72,12 @@ class Texts:
         assert self.norms is not None
         return self.norms[:, None] * self.features
 
+    def part(self, labels: range) -> Texts:
+        """The texts of some classes."""
+        rows = slice(labels.start, labels.stop)
+        norms = None if self.norms is None else self.norms[rows]
+        return Texts(self.features[rows], self.logit_scale, norms)
+
     def logits(self, pooled: Tensor) -> Tensor:
         """Zero-shot logits: scale * cos(pooled, features), (B, D) -> (B, K)."""
         return self.logit_scale * unit(pooled) @ self.features.T

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ from safetensors.torch import load_file
 
 from vtclip.data.manifest import prepare_manifest
 from vtclip.dataset import read_dataset
-from vtclip.demo.datasets import SIZES, draw_dataset
+from vtclip.demo.datasets import EACH, SIZES, draw_dataset
 from vtclip.demo.glyphs import HELD_OUT_FONTS, NAMES, PRETRAINING_FONTS, draw_sheet
 from vtclip.demo.pretrain import GlyphBatches, pretrain_backbone
+from vtclip.demo.shifts import SHIFTS, shift_images
 from vtclip.features.backbone import load_backbone
 
 ROOT = Path(__file__).parents[2]
@@ -79,3 +81,27 @@ def test_a_few_steps_of_pre_training_lower_the_loss_and_the_weights_can_be_loade
     )
     weights = load_file(tmp_path / "weights.safetensors")
     assert torch.equal(backbone.model.state_dict()["logit_scale"], weights["logit_scale"])
+
+
+def test_no_image_that_digits_are_trained_with_is_among_the_shifted_ones(tmp_path, monkeypatch):
+    monkeypatch.setitem(SHIFTS, "noise", lambda pixels, strength, generator: pixels)  # as they are
+    for name in ("digits", "digits_noise"):
+        draw_dataset(name, tmp_path / name, tmp_path / f"{name}.json", seed=0)
+    contents = {}
+    for name in ("digits", "digits_noise"):
+        for split, rows in json.loads((tmp_path / name / "split.json").read_text()).items():
+            read = {(tmp_path / name / image).read_bytes() for image, *_ in rows}
+            contents[name, split] = read
+    shifted = contents["digits_noise", "test"]
+    assert len(shifted) == EACH
+    assert shifted <= contents["digits", "test"]
+    assert not shifted & (contents["digits", "train"] | contents["digits", "val"])
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_each_strength_of_a_shift_changes_the_images_more(shift):
+    pixels = (255 * draw_sheet("0123456789", HELD_OUT_FONTS[:1])[:, 0].numpy()).astype(np.uint8)
+    shifted = shift_images(pixels, shift, seed=0).reshape(5, *pixels.shape)
+    change = np.abs(shifted - pixels.astype(float)).mean(axis=(1, 2, 3))
+    assert change[0] > 0
+    assert (np.diff(change) > 0).all()

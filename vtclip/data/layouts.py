@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from vtclip.data.folders import ALL, list_images
+from vtclip.data.identity import list_class_folders, list_synsets
 from vtclip.data.rows import SPLITS, ManifestError, Row
 
 SCHEMA = pl.Schema(
@@ -132,6 +133,23 @@ def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
     return pl.DataFrame(rows, SCHEMA, orient="row")
 
 
+def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+    """A test set of ImageNet's classes, or of some of them: a folder a class."""
+    from open_clip import IMAGENET_CLASSNAMES
+
+    from vtclip.features.pictures import is_picture
+
+    names = dict(zip(list_synsets(), IMAGENET_CLASSNAMES, strict=True))
+    folder = root / dataset["images"]
+    rows = [
+        (f"{name}/{path.name}", label, names[synset], "test")
+        for label, (synset, name) in enumerate(list_class_folders(folder))
+        for path in sorted((folder / name).iterdir())
+        if is_picture(path)
+    ]
+    return _below(pl.DataFrame(rows, SCHEMA, orient="row"), dataset["images"])
+
+
 def _read_folders(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
     """A folder of one's own: class folders, below split folders or without them."""
     rows = pl.DataFrame(list_images(root, dataset["class_names"]), SCHEMA, orient="row")
@@ -215,5 +233,6 @@ LAYOUTS: dict[str, Callable[[Mapping[str, Any], Path], pl.DataFrame]] = {
     "coop": _read_coop,
     "fgvc": _read_fgvc,
     "imagenet": _read_imagenet,
+    "imagenet_test": _read_imagenet_test,
     "folders": _read_folders,
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from vtclip.data.identity import IDENTITIES, list_identities
 from vtclip.data.layouts import SPLITS, ManifestError, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # others call it from here
 from vtclip.files import sha256_of, sha256_of_all, write_receipt
@@ -31,8 +32,9 @@ def prepare_manifest(
 
     The file's metadata hold, under `left_out`, the images that the dataset's file leaves out, as
     JSON; under `images_sha256` a checksum of all the images, so that the manifest is another one
-    when they are; and under `repeated`, for images without a receipt, how many contents stand in
-    several splits or classes.
+    when they are; under `identities`, as JSON, what each class is, where more than its label tells;
+    and under `repeated`, for images without a receipt, how many contents stand in several splits or
+    classes.
 
     Args:
         dataset: the dataset's file, as plain values.
@@ -52,6 +54,9 @@ def prepare_manifest(
     _check_repeats(manifest, Path(images))
     _check_images(manifest, Path(images))
     metadata = {"left_out": json.dumps(left_out)}
+    identities = list_identities(dataset, Path(images), manifest)
+    if identities is not None:
+        metadata[IDENTITIES.decode()] = json.dumps(identities)
     if receipt is None:
         metadata |= _read_images(manifest, Path(images))
     else:

@@ -50,6 +50,8 @@ class Method:
     """Whether the spatial features must lie in the joint space."""
     reads_text_tower: ClassVar[bool] = False
     """Whether it reads the text tower, to train through it."""
+    names_new_classes: ClassVar[bool] = False
+    """Whether its heads can name classes that they never saw, by their texts alone."""
     tunes: ClassVar[bool] = False
     """Whether it chooses something on the validation shots, and cannot do without them."""
     on_gpu: ClassVar[bool] = True
@@ -119,6 +121,15 @@ class Method:
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """What turns images into logits (B, K)."""
         raise NotImplementedError
+
+    def rename(self, head: Head, prompts: Prompts | None) -> Head:
+        """The head for other classes than its own; another one only if it keeps something of them.
+
+        Args:
+            head: of a method that names new classes.
+            prompts: what prompts of the other classes are made of, if it reads the text tower.
+        """
+        return head
 
     def learner(self, head: Head, task: Task) -> nn.Module | None:
         """What is trained by gradient, Images -> logits (B, K); None if nothing is."""

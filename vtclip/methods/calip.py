@@ -54,6 +54,7 @@ class CALIP(Method):
     title = "CALIP"
     settings_type = CALIPSettings
     few_shot = False
+    names_new_classes = True
     reads_spatial = True
     needs_projected = True
 

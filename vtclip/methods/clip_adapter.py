@@ -43,6 +43,7 @@ class CLIPAdapter(Method):
     title = "CLIP-Adapter"
     settings_type = CLIPAdapterSettings
     reads_views = True
+    names_new_classes = True
     trained = ("down", "up")
 
     def start(self, task: Task) -> Head:

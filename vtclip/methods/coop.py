@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Work
-from vtclip.methods.base import Head, Images, Method, Recipe, Task, Texts
+from vtclip.methods.base import Head, Images, Method, Prompts, Recipe, Task, Texts
 from vtclip.settings import misfit
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class CoOp(Method):
     settings_type = CoOpSettings
     reads_views = True
     reads_text_tower = True
+    names_new_classes = True
     gpu_precision = "bfloat16"
 
     def start(self, task: Task) -> Head:
@@ -83,9 +84,13 @@ class CoOp(Method):
 
     def finish(self, learner: nn.Module, task: Task) -> Head:
         """The context and the texts that it makes."""
-        assert task.prompts is not None
-        context = learner.get_parameter("context").detach()
-        encode = task.prompts.tower.prompt_encoder(task.prompts.class_names, len(context))
+        return self.rename({"context": learner.get_parameter("context").detach()}, task.prompts)
+
+    def rename(self, head: Head, prompts: Prompts | None) -> Head:
+        """The texts that the context makes of these classes."""
+        assert prompts is not None
+        context = head["context"]
+        encode = prompts.tower.prompt_encoder(prompts.class_names, len(context))
         return {"context": context, "texts": encode(context).detach()}
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:

@@ -70,6 +70,7 @@ class VTClip(Method):
     settings_type = VTClipSettings
     reads_views = True
     reads_spatial = True
+    names_new_classes = True
     gpu_precision = "bfloat16"
 
     def start(self, task: Task) -> Head:

@@ -16,6 +16,7 @@ class ZeroShot(Method):
 
     title = "Zero-shot CLIP"
     few_shot = False
+    names_new_classes = True
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """Nothing is learned: the texts are the classifier."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from vtclip import paths
 from vtclip.architecture import read_shape
 from vtclip.data.inventory import explain_missing
 from vtclip.experiment import Backbone
+from vtclip.halves import whole_of
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant, list_variants
@@ -26,6 +27,7 @@ from vtclip.plan.heads import MethodJob, PlotAttention, PredictTest, TrainHead
 from vtclip.plan.inputs import check_inputs
 from vtclip.plan.jobs import ExtractShots, ExtractTest, ExtractTexts
 from vtclip.plan.materials import Materials
+from vtclip.plan.tests import Elsewhere, check_tests, list_tested, list_tests
 from vtclip.settings import ConfigError
 
 
@@ -61,13 +63,13 @@ class Plan(Materials):
         variants = list_variants(experiment, source=source)
         left_out = leave_out(experiment, settings, variants, source=source)
         described = check_datasets(experiment.datasets, source=f"{source}: datasets")
+        described |= check_datasets(list_tested(experiment), source=f"{source}: tests")
+        check_tests(experiment, described, source=source)
         missing = {
             name: reason
             for name, dataset in described.items()
             if (reason := explain_missing(name, dataset, experiment.mirror, source))
         }
-        if len(missing) == len(described):
-            raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
         backbones = {
             backbone.folder: backbone
             for spatial in [None, *dict.fromkeys(variant.spatial for variant in variants)]
@@ -84,12 +86,20 @@ class Plan(Materials):
             backbones,
             {folder: read_shape(backbone) for folder, backbone in backbones.items()},
         )
+        if not plan.keys and not plan.elsewhere.predictions:
+            raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
         check_inputs(plan, source=source)
         check_validation(plan, source=source)
         return plan
 
     def targets(self) -> list[str]:
         """Everything that the experiment makes, for the rule `all`."""
+        return [self.paths.config, *self._own_targets(), *self.elsewhere.targets()]
+
+    def _own_targets(self) -> list[str]:
+        """What is made of heads on their own test sets."""
+        if not self.keys:
+            return []
         # Heads and predictions too: without them a deleted one would not be made again.
         tables = [
             *self.paths.table("results", "parquet", "csv", "md", "tex", "txt"),
@@ -104,7 +114,7 @@ class Plan(Materials):
             names.append("ablation")
         figures = [figure for name in names for figure in self.paths.figure(name)]
         heads = [training.head for training in self.trainings() + self.ablation_trainings()]
-        return [self.paths.config, *heads, *self.predictions(), *tables, *figures]
+        return [*heads, *self.predictions(), *tables, *figures]
 
     # What there is.
 
@@ -112,18 +122,24 @@ class Plan(Materials):
     def keys(self) -> list[Key]:
         """The rows of the tables, in their order."""
         used = [backbone.folder for backbone in self.experiment.all_backbones]
-        return [Key(*key) for key in product(used, self.datasets, self.settings)]
+        return [Key(*key) for key in product(used, self.trained, self.settings)]
+
+    @property
+    def trained(self) -> list[str]:
+        """What heads are trained on: datasets, or the halves of their classes."""
+        return [name for name in list_tests(self.experiment) if whole_of(name) in self.datasets]
 
     @property
     def titles(self) -> dict[str, str]:
         """Method or dataset -> the name that tables and figures show."""
         methods = {name: METHODS[name].title for name in self.settings}
-        return methods | {name: dataset.title for name, dataset in self.datasets.items()}
+        titles = methods | {name: dataset.title for name, dataset in self.datasets.items()}
+        return titles | self.elsewhere.titles
 
-    @property
-    def tests(self) -> dict[str, list[str]]:
-        """Dataset -> the test sets that its heads are tested on: its own."""
-        return {name: [name] for name in self.datasets}
+    @cached_property
+    def elsewhere(self) -> Elsewhere:
+        """The test sets that heads are not trained on."""
+        return Elsewhere(self)
 
     def variant(self, method: str) -> Variant | None:
         """The variant of this name, such as `vt_clip@heads=1`; None for a method itself."""
@@ -148,12 +164,8 @@ class Plan(Materials):
         ]
 
     def predictions(self) -> list[str]:
-        """The predictions of every method on every dataset, in the tables' order."""
-        return [
-            self.predict_test(*key, tested=tested).predictions
-            for key in self.keys
-            for tested in self.tests[key.dataset]
-        ]
+        """The predictions of every method on every dataset's own test set, in the tables' order."""
+        return [self.predict_test(*key, tested=key.dataset).predictions for key in self.keys]
 
     @property
     def wildcards(self) -> dict[str, str]:
@@ -162,8 +174,8 @@ class Plan(Materials):
         runs = [run for method in methods for run in self.runs_of(method)]
         known: dict[str, Iterable[Any]] = {
             "backbone": self.backbones,
-            "dataset": self.datasets,
-            "tested": self.datasets,
+            "dataset": [*self.datasets, *self.elsewhere.halves],
+            "tested": [*self.datasets, *self.elsewhere.halves],
             "method": methods,
             "views": [self.experiment.views.folder],
             "shots": {paths.spell_shots(shots) for shots, _ in runs},
@@ -185,7 +197,10 @@ class Plan(Materials):
 
     def all_texts(self) -> list[str]:
         """The text features behind each row of the tables, in their order."""
-        return [paths.TEXTS.format(backbone=key.backbone, dataset=key.dataset) for key in self.keys]
+        return [
+            paths.TEXTS.format(backbone=key.backbone, dataset=whole_of(key.dataset))
+            for key in self.keys
+        ]
 
     @property
     def notes(self) -> list[str]:
@@ -207,8 +222,9 @@ class Plan(Materials):
         return "vt_clip" if "vt_clip" in self.settings else [*self.settings][-1]
 
     def _drawn_attention(self) -> list[Key]:
-        """The rows that get pictures of attention: VT-CLIP's."""
-        return [key for key in self.keys if key.method == "vt_clip"]
+        """The rows that get pictures of attention: VT-CLIP's, trained on all classes."""
+        found = [key for key in self.keys if key.method == "vt_clip"]
+        return [key for key in found if key.dataset in self.datasets]
 
     # The ablation.
 
@@ -247,7 +263,7 @@ class Plan(Materials):
         return [
             (backbone.folder, variant, self.train_head(folder, dataset, variant.name, shots, seed))
             for backbone in self.experiment.all_backbones
-            for dataset in self.datasets
+            for dataset in self.trained
             for variant in self.variants
             for folder in [_with(backbone, variant.spatial).folder]
             for shots, seed in self._ablation_runs()

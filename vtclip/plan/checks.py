@@ -10,6 +10,7 @@ from vtclip.data.folders import check_folder
 from vtclip.data.rows import ManifestError
 from vtclip.dataset import MEAN, Dataset, list_datasets, read_dataset
 from vtclip.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
+from vtclip.halves import split_half
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import PROJECT
@@ -86,11 +87,11 @@ def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[st
     datasets = {name: read_dataset(name) for name in names}
     for name, dataset in datasets.items():
         file = f"config/datasets/{name}.yaml"
-        if name == MEAN or set("{}") & set(name):
+        if name == MEAN or set("{}") & set(name) or split_half(name)[1]:
             raise ConfigError(
                 f"{file}: a dataset cannot be called so.\n  found:    {name}\n"
                 f"  expected: a file's name without braces, and not {MEAN}, which tables call the "
-                "mean over datasets"
+                "mean over datasets, or one that ends as those of halves, in @base or @new"
             )
         check_length(name, source=file, cure="give the file a shorter name")
         for archive in dataset.archives:

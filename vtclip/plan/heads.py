@@ -9,6 +9,7 @@ from typing import Any
 
 from vtclip import cost, paths
 from vtclip.cost import Size, Work
+from vtclip.halves import labels_of, whole_of
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
 from vtclip.plan.choosing import settle
@@ -36,7 +37,7 @@ class MethodJob(BackboneJob):
         """The method with the settings that hold for the dataset."""
         variant = self.plan.variant(self.method)
         settings = variant.settings if variant else self.plan.settings[self.base]
-        return self.kind(settings.for_dataset(self.dataset))
+        return self.kind(settings.for_dataset(whole_of(self.dataset)))
 
     @property
     def chosen(self) -> Method:
@@ -60,7 +61,7 @@ class MethodJob(BackboneJob):
 
     def size(self, shots: int) -> Size:
         """What a head of so many shots is made for."""
-        classes = self.counts.classes
+        classes = len(labels_of(self.dataset, self.counts.classes))
         images = min(shots * classes, self.counts.train)
         return Size(self.shape, classes, shots, images, 1 + self.plan.experiment.views.number)
 
@@ -106,8 +107,9 @@ class TrainHead(MethodJob):
         if self.kind.reads_text_tower:
             inputs["weights"] = self.weights
         if self.kind.few_shot:
+            run = self.run | {"dataset": whole_of(self.dataset)}
             views = self.plan.experiment.views.folder
-            inputs["features"] = paths.SHOT_FEATURES.format(views=views, **self.run)
+            inputs["features"] = paths.SHOT_FEATURES.format(views=views, **run)
         return inputs
 
     @property
@@ -115,6 +117,7 @@ class TrainHead(MethodJob):
         """What the job is told: in one piece, for Snakemake asks for each piece of each job."""
         return {
             "method": self.base,
+            "dataset": self.dataset,
             "settings": self.settings,
             "on_gpu": self.on_gpu,
             "validation": self.validates,
@@ -184,14 +187,43 @@ class PredictTest(MethodJob):
 
     @property
     def large_inputs(self) -> Inputs:
-        folder = {"backbone": self.backbone, "dataset": self.tested}
+        whole = whole_of(self.tested)
+        folder = {"backbone": self.backbone, "dataset": whole}
         features = [
-            paths.TEST_FEATURES.format(part=part, **folder)
-            for part in self.plan.parts_of(self.tested)
+            paths.TEST_FEATURES.format(part=part, **folder) for part in self.plan.parts_of(whole)
         ]
         texts = paths.TEXTS.format(**folder)
-        manifest = paths.MANIFEST.format(dataset=self.tested)
-        return {"texts": texts, "features": features, "heads": self.heads, "manifest": manifest}
+        manifest = paths.MANIFEST.format(dataset=whole)
+        read = {"texts": texts, "features": features, "heads": self.heads, "manifest": manifest}
+        if self.is_elsewhere:
+            read |= {"known_texts": self.texts, "known_manifest": self.manifest}
+        return read | ({"weights": self.weights} if self.reads_tower else {})
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the test set, or the half of it, is another than the heads were trained on."""
+        return self.tested != self.dataset
+
+    @property
+    def reads_tower(self) -> bool:
+        """Whether the heads are given the text tower, for the names of other classes."""
+        return self.is_elsewhere and self.kind.reads_text_tower
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the job is told beside method, settings and runs."""
+        return {
+            "tested": self.tested,
+            "trained": self.dataset if self.is_elsewhere else None,
+            "tower": self.building if self.reads_tower else None,
+        }
+
+    def size(self, shots: int) -> Size:
+        """The same, for the classes that are told apart."""
+        own = super().size(shots)
+        tested = self.plan.datasets[whole_of(self.tested)].counts or GUESS
+        classes = len(labels_of(self.tested, tested.classes))
+        return own._replace(classes=max(own.classes, classes))
 
     @property
     def work(self) -> Work:
@@ -201,11 +233,12 @@ class PredictTest(MethodJob):
     def memory(self, threads: int) -> int:
         """MB."""
         most = max(shots for shots, _ in self.runs)
-        return cost.prediction_memory(self.size(most), self.work, len(self.runs))
+        tower = cost.backbone_memory(self.shape) if self.reads_tower else 0
+        return tower + cost.prediction_memory(self.size(most), self.work, len(self.runs))
 
     def minutes(self, threads: int) -> int:
         """Minutes."""
-        images = (self.plan.datasets[self.tested].counts or GUESS).test
+        images = (self.plan.datasets[whole_of(self.tested)].counts or GUESS).test
         return cost.prediction_minutes(
             self.work, images=images, heads=len(self.runs), on_gpu=self.plan.gpus > 0
         )

@@ -16,6 +16,7 @@ from vtclip.code import code_hash
 from vtclip.cost import Shape
 from vtclip.dataset import Counts, Dataset
 from vtclip.experiment import Backbone
+from vtclip.halves import whole_of
 from vtclip.plan.materials import SHARD, architecture_content, architecture_file
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Job:
     @property
     def described(self) -> Dataset:
         """The dataset's file."""
-        return self.plan.datasets[self.dataset]
+        return self.plan.datasets[whole_of(self.dataset)]
 
     @property
     def counts(self) -> Counts:
@@ -68,12 +69,12 @@ class Job:
     @property
     def images(self) -> str:
         """The folder that the image paths start from."""
-        return self.plan.images_of(self.dataset)
+        return self.plan.images_of(whole_of(self.dataset))
 
     @property
     def manifest(self) -> str:
         """The manifest of the dataset."""
-        return paths.MANIFEST.format(dataset=self.dataset)
+        return paths.MANIFEST.format(dataset=whole_of(self.dataset))
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class BackboneJob(Job):
     @property
     def texts(self) -> str:
         """The text features of the dataset."""
-        return paths.TEXTS.format(backbone=self.backbone, dataset=self.dataset)
+        return paths.TEXTS.format(backbone=self.backbone, dataset=whole_of(self.dataset))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import polars as pl
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, recall_score
 
+from vtclip.halves import labels_of
 from vtclip.parquet import read_parquet
 from vtclip.results.aggregate import write_table
 from vtclip.results.runs import ROW, Source
@@ -36,6 +37,8 @@ def aggregate_metrics(
     runs, by_class = [], []
     for source, names_of in zip(sources, texts, strict=True):
         names = read_parquet(names_of, "label", "class_name")
+        labels = labels_of(source.dataset, names.height)
+        names = names.slice(labels.start, len(labels))
         table = read_parquet(
             source.predictions, "shots", "seed", "label", "prediction", "confidence"
         )

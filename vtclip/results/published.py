@@ -25,7 +25,9 @@ class PublishedError(ValueError):
     """A file of published numbers that cannot be used."""
 
 
-def read_published(path: str | Path, backbones: Sequence[tuple[str, str, str]]) -> pl.DataFrame:
+def read_published(
+    path: str | Path, backbones: Sequence[tuple[str, str, str]], *, elsewhere: bool = False
+) -> pl.DataFrame:
     """The published numbers for some backbones; none for other weights than OpenAI's.
 
     Args:
@@ -33,20 +35,22 @@ def read_published(path: str | Path, backbones: Sequence[tuple[str, str, str]]) 
             CHOSEN_ON), source.
         backbones: (features folder, open_clip's name, its tag of the weights) of each;
             `-quickgelu` at the end of a name makes no other backbone.
+        elsewhere: whether the file has a column `tested`, for the table of test sets.
 
     Returns:
         backbone (the features folder), method, dataset, shots, published (percent), chosen_on,
-        source.
+        source; and tested, if the file has it.
 
     Raises:
         PublishedError: a column is missing, something else was chosen on, or a number is there
             twice.
     """
-    table = pl.read_csv(path, schema_overrides=SCHEMA)
-    missing = [column for column in SCHEMA if column not in table.columns]
+    schema = SCHEMA | ({"tested": pl.String} if elsewhere else {})
+    table = pl.read_csv(path, schema_overrides=schema)
+    missing = [column for column in schema if column not in table.columns]
     if missing:
         raise PublishedError(
-            f"{path}: expected the columns {', '.join(SCHEMA)}; missing: {', '.join(missing)}."
+            f"{path}: expected the columns {', '.join(schema)}; missing: {', '.join(missing)}."
         )
     strange = table.filter(~pl.col("chosen_on").fill_null("").is_in(list(CHOSEN_ON)))
     if strange.height:
@@ -64,8 +68,9 @@ def read_published(path: str | Path, backbones: Sequence[tuple[str, str, str]]) 
     table = table.join(named.filter(pretrained=OPENAI), on="backbone").select(
         pl.col("folder").alias("backbone"), "method", "dataset", "shots",
         pl.col("accuracy").alias("published"), "chosen_on", "source",
+        *(["tested"] if elsewhere else []),
     )  # fmt: skip
-    key = ["backbone", "method", "dataset", "shots"]
+    key = ["backbone", "method", "dataset", "shots", *(["tested"] if elsewhere else [])]
     twice = table.filter(table.select(key).is_duplicated()).select(key[1:])
     if twice.height:
         found = ", ".join(str(value) for value in twice.row(0))

@@ -20,6 +20,7 @@ from vtclip.features.columns import find_non_finite
 from vtclip.features.store import FeatureSet, check_origin, read_metadata
 from vtclip.features.texts import read_class_names, read_classes
 from vtclip.files import measure, write_record, writing
+from vtclip.halves import labels_of
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import at_rest
@@ -43,6 +44,7 @@ def train_head(
     device: torch.device,
     tower: TextTower | None = None,
     validation: bool = True,
+    dataset: str = "",
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -58,6 +60,7 @@ def train_head(
         tower: the frozen text tower, for a method that reads it.
         validation: whether the method is given the validation shots. Without, it must have nothing
             to choose.
+        dataset: its name, for the record; of a half of one, the classes of that half alone count.
 
     Raises:
         TrainingError: the method chooses on validation shots and there are none, or the loss is
@@ -66,14 +69,17 @@ def train_head(
     started = time.perf_counter()
     torch.manual_seed(seed)
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
-    task = _read_task(chosen, texts, features, seed, device)
+    names = read_class_names(texts)
+    labels = labels_of(dataset, len(names))
+    task = _read_task(chosen, texts, features, seed, device, labels)
     if validation:
         _check_validation(chosen, task)
     else:
         task = replace(task, val=None)
     if chosen.reads_text_tower:
         assert tower is not None
-        task = replace(task, prompts=Prompts(read_class_names(texts), tower))
+        names = names[labels.start : labels.stop]
+        task = replace(task, prompts=Prompts(names, tower))
     fitting = time.perf_counter()
     head, history = _fit(chosen, task, device)
     classifier = at_rest(chosen.classifier(head, task.texts), device)
@@ -82,6 +88,7 @@ def train_head(
     _check_head(head, history)
     record = {
         "method": method,
+        "dataset": dataset,
         "classes": len(task.texts.features),
         "settings": chosen.settings.model_dump(mode="json"),
         "shots": shots,
@@ -136,16 +143,18 @@ def _read_task(
     features: str | Path | None,
     seed: int,
     device: torch.device,
+    labels: range,
 ) -> Task:
     """What the method may see, and no more."""
-    classes, metadata = read_classes(texts, device)
+    all_classes, metadata = read_classes(texts, device)
+    classes = all_classes.part(labels)
     if features is None:
         return Task(classes, None, None, seed)
     found = FeatureSet([features], spatial=method.reads_spatial)
     check_origin(features, found.metadata, texts, metadata)
-    check_labels(features, found.rows, texts, len(classes.features))
-    train = _select(found, "train", device, views=method.reads_views)
-    val = _select(found, "val", device, views=False)
+    check_labels(features, found.rows, texts, len(all_classes.features))
+    train = _select(found, "train", device, labels, views=method.reads_views)
+    val = _select(found, "val", device, labels, views=False)
     return Task(classes, train, val, seed)
 
 
@@ -158,12 +167,15 @@ def _check_validation(method: Method, task: Task) -> None:
         )
 
 
-def _select(found: FeatureSet, split: str, device: torch.device, *, views: bool) -> Shots | None:
+def _select(
+    found: FeatureSet, split: str, device: torch.device, labels: range, *, views: bool
+) -> Shots | None:
     """The features of a split in sampled order, in all views or the test view.
 
-    None if no image was sampled.
+    Images of other labels are left out, and the first label counts as 0. None if no image is left.
     """
-    numbered = found.rows.with_row_index("row").filter(split=split)
+    wanted = pl.col("label").is_between(labels.start, labels.stop - 1)
+    numbered = found.rows.with_row_index("row").filter(wanted, split=split)
     images = numbered.filter(view=0).height
     if not images:
         return None
@@ -174,7 +186,7 @@ def _select(found: FeatureSet, split: str, device: torch.device, *, views: bool)
     return Shots(
         features.pooled.to(device, torch.float32).unflatten(0, shape),
         None if spatial is None else _place(spatial, device).unflatten(0, shape),
-        features.labels.unflatten(0, shape)[:, 0].to(device),
+        features.labels.unflatten(0, shape)[:, 0].to(device) - labels.start,
     )
 
 

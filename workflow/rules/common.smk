@@ -22,6 +22,7 @@ from vtclip.code import code_hash
 from vtclip.devices import list_devices
 from vtclip.paths import receipt_of, receipts_of
 from vtclip.plan import Plan, matching, shown
+from vtclip.plan.strays import check_heads
 from vtclip.settings import ConfigError
 from vtclip.terminal import show_one_line_per_job
 
@@ -33,6 +34,8 @@ CONFIG_FILES = ", ".join(
 
 try:
     PLAN = Plan.read(CONFIG, source=CONFIG_FILES)
+    if workflow.is_main_process:
+        check_heads(PLAN)
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
 

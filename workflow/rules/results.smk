@@ -7,6 +7,8 @@ localrules:
     aggregate_differences,
     aggregate_metrics,
     aggregate_ablation,
+    aggregate_tests,
+    plot_tests,
     plot_accuracy,
     plot_cost,
     plot_ablation,
@@ -265,9 +267,67 @@ rule plot_ablation:
         "../scripts/plot_ablation.py"
 
 
+# Heads on other test sets than their own, or on halves of the classes.
+rule aggregate_tests:
+    input:
+        **by_receipt(predictions=PLAN.elsewhere.predictions),
+        published=paths.find_own(paths.PUBLISHED_TESTS),
+    output:
+        parquet=f"{TABLES}/tests.parquet",
+        csv=f"{TABLES}/tests.csv",
+        markdown=report(
+            f"{TABLES}/tests.md", caption="../report/tests.rst", category="Test sets"
+        ),
+    log:
+        f"logs/aggregate_tests/{PLAN.name}.log",
+    benchmark:
+        f"results/benchmarks/aggregate_tests/{PLAN.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        questions=PLAN.elsewhere.questions,
+        titles=PLAN.titles,
+        backbones=PLAN.published_backbones,
+        code=code_of("aggregate_tests"),
+    message:
+        "Writing the table of test sets"
+    script:
+        "../scripts/aggregate_tests.py"
+
+
+rule plot_tests:
+    input:
+        f"{TABLES}/tests.parquet",
+    output:
+        svg=report(
+            f"{FIGURES}/tests.svg", caption="../report/tests.rst", category="Test sets"
+        ),
+        png=f"{FIGURES}/tests.png",
+    log:
+        f"logs/plot_tests/{PLAN.name}.log",
+    benchmark:
+        f"results/benchmarks/plot_tests/{PLAN.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        titles=PLAN.titles,
+        code=code_of("plot_tests"),
+    message:
+        "Drawing accuracy by test set"
+    script:
+        "../scripts/plot_tests.py"
+
+
 onsuccess:
-    table = Path(f"{TABLES}/results.txt")
-    if (
-        table.is_file() and table.stat().st_mtime >= STARTED
-    ):  # this run has written it
-        print(f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/.")
+    for name in ("results.txt", "tests.md"):
+        table = Path(f"{TABLES}/{name}")
+        if (
+            table.is_file() and table.stat().st_mtime >= STARTED
+        ):  # this run has written it
+            print(
+                f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/."
+            )

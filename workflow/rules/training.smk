@@ -52,6 +52,7 @@ rule predict_test:
         method=of(PLAN.predict_test, "base"),
         settings=of(PLAN.predict_test, "settings"),
         runs=of(PLAN.predict_test, "runs"),
+        told=of(PLAN.predict_test, "told"),
         code=of(PLAN.predict_test, "code"),
     message:
         "Predicting the test images of {wildcards.tested} with {wildcards.method} ({wildcards.backbone})"

@@ -1,10 +1,23 @@
 """Rule predict_test: vtclip.training.predict.predict_test."""
 
+from importlib import import_module
+
 from vtclip.jobs import gpu_job
 
+told = snakemake.params.told
 with gpu_job(snakemake.log[0], threads=snakemake.threads, config=snakemake.config) as device:
     from vtclip.training.predict import Run, predict_test
+    from vtclip.training.transfer import Trained
 
+    tower, trained = None, None
+    if told["tower"] is not None:
+        # By name, so that its code is part of the hash of such methods alone.
+        tower = import_module("vtclip.features.prompts").load_text_tower(
+            **told["tower"], pretrained=snakemake.input.weights, device=device
+        )
+    if told["trained"] is not None:
+        known = snakemake.input.known_texts, snakemake.input.known_manifest
+        trained = Trained(told["trained"], *known)
     predict_test(
         snakemake.params.method,
         snakemake.params.settings,
@@ -19,4 +32,7 @@ with gpu_job(snakemake.log[0], threads=snakemake.threads, config=snakemake.confi
         snakemake.output.predictions,
         device=device,
         manifest=snakemake.input.manifest,
+        tested=told["tested"],
+        trained=trained,
+        tower=tower,
     )

@@ -33,4 +33,5 @@ with gpu_job(
         device=device,
         tower=tower,
         validation=told["validation"],
+        dataset=told["dataset"],
     )

@@ -1,0 +1,18 @@
+"""Rule aggregate_tests: vtclip.results.transfer.aggregate_tests."""
+
+from pathlib import Path
+
+from vtclip.jobs import job
+
+with job(snakemake.log[0]):
+    from vtclip.results.published import read_published
+    from vtclip.results.transfer import Asked, aggregate_tests
+
+    aggregate_tests(
+        [Asked(*question) for question in snakemake.params.questions],
+        Path(snakemake.output.parquet).with_suffix(""),
+        titles=snakemake.params.titles,
+        published=read_published(
+            snakemake.input.published, snakemake.params.backbones, elsewhere=True
+        ),
+    )
