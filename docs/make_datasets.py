@@ -87,6 +87,11 @@ split by `fractions` (0.5 to train, 0.2 to validate, the rest to test), shuffled
 With split folders and none for validation, training images that were not picked validate. Class
 names and templates may be left out; a class name for a folder that is not there is refused.
 
+`shots: all` trains on every training image, however many each class has. It comes last in tables,
+one doubling to the right of the largest number in figures, and is 2147483647 in Parquet and JSON
+files. Without a validation folder no image is left to choose on: with methods that choose something
+it then takes `choose: none`.
+
 What could be read in two ways is refused, before the first job where names alone show it: two
 folders for one split, split folders beside other folders of images, training without test images,
 classes that hold split folders, a class that has no image to train or to test with.
