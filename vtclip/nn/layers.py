@@ -64,7 +64,8 @@ class Attention(nn.Module):
         """queries (B or 1, K, D) to what was read of a context, or to one another -> (B, K, D)."""
         if key is None or value is None:
             key, value = self.read(queries)
-        query = self._split(self.query(queries)).expand(len(key), -1, -1, -1)
+        # A `len` would make the number of images a part of an exported graph.
+        query = self._split(self.query(queries)).expand(key.shape[0], -1, -1, -1)
         attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, K, D / heads)
         return self.out(attended.transpose(1, 2).flatten(2))
 
