@@ -6,14 +6,14 @@ import traceback
 from collections.abc import Sequence
 
 from vtclip import __version__
-from vtclip.cli import classify, export
+from vtclip.cli import classify, export, new, status
 
-COMMANDS = (classify, export)
+COMMANDS = (new, status, classify, export)
 
 DESCRIPTION = """\
-Look at images and results with heads that the workflow has trained.
+Begin an experiment, see how far it is, and use the heads that it has trained.
 
-The workflow itself is run by Snakemake:
+The experiment itself is run by Snakemake:
   snakemake --cores 8 --configfile config/demo.yaml
 """
 

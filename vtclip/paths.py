@@ -62,6 +62,11 @@ class ExperimentPaths:
         return f"{self.run}/{HEAD}"
 
     @property
+    def training_log(self) -> str:
+        """The log of a head's training."""
+        return f"logs/train_head/{self.name}/{{backbone}}/{{dataset}}/{{method}}/{RUN}.log"
+
+    @property
     def predictions(self) -> str:
         """What all heads of a method, trained on one dataset, say of a test set."""
         return f"{self.folder}/predictions/{{backbone}}/{{dataset}}/{{method}}/{{tested}}.parquet"
