@@ -29,6 +29,7 @@ SHARED = ("manifests", "shots", "features", "benchmarks")
 DATASETS = "config/datasets"
 HEAD = "head.safetensors"
 PUBLISHED = "config/published.csv"
+TEMPLATE = "vtclip/results/templates/report.html"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class ExperimentPaths:
     def config(self) -> str:
         """The exact configuration, merged."""
         return f"{self.folder}/config.yaml"
+
+    @property
+    def report(self) -> str:
+        """The page that shows everything."""
+        return f"{self.folder}/report.html"
 
     @property
     def run(self) -> str:

@@ -25,6 +25,7 @@ from vtclip.plan.heads import MethodJob, PlotAttention, PredictTest, TrainHead
 from vtclip.plan.inputs import check_inputs
 from vtclip.plan.jobs import ExtractShots, ExtractTest, ExtractTexts
 from vtclip.plan.materials import Materials
+from vtclip.plan.report import Report
 from vtclip.settings import ConfigError
 
 
@@ -100,7 +101,8 @@ class Plan(Materials):
             names.append("ablation")
         figures = [figure for name in names for figure in self.paths.figure(name)]
         heads = [training.head for training in self.trainings() + self.ablation_trainings()]
-        return [self.paths.config, *heads, *self.predictions(), *tables, *figures]
+        pages = [self.paths.config, self.paths.report]
+        return [*pages, *heads, *self.predictions(), *tables, *figures]
 
     # What there is.
 
@@ -193,6 +195,11 @@ class Plan(Materials):
     def reference(self) -> str:
         """The method that the table of differences compares with all others."""
         return "vt_clip" if "vt_clip" in self.settings else [*self.settings][-1]
+
+    @property
+    def report(self) -> Report:
+        """The job that writes the report."""
+        return Report(self)
 
     def _drawn_attention(self) -> list[Key]:
         """The rows that get pictures of attention: VT-CLIP's."""

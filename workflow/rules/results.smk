@@ -10,6 +10,7 @@ localrules:
     plot_accuracy,
     plot_cost,
     plot_ablation,
+    report,
 
 
 rule save_config:
@@ -43,7 +44,10 @@ rule aggregate_results:
         latex=f"{TABLES}/results.tex",
         text=f"{TABLES}/results.txt",
         markdown=report(
-            f"{TABLES}/results.md", caption="../report/results.rst", category="Results"
+            f"{TABLES}/results.md",
+            caption="../report/results.rst",
+            category="Results",
+            labels={"kind": "table", "about": "accuracy"},
         ),
     log:
         f"logs/aggregate_results/{PLAN.name}.log",
@@ -73,6 +77,7 @@ rule plot_accuracy:
             f"{FIGURES}/accuracy.svg",
             caption="../report/accuracy.rst",
             category="Results",
+            labels={"kind": "figure", "about": "accuracy"},
         ),
         png=f"{FIGURES}/accuracy.png",
     log:
@@ -102,6 +107,7 @@ rule aggregate_differences:
             f"{TABLES}/differences.md",
             caption="../report/differences.rst",
             category="Results",
+            labels={"kind": "table", "about": "differences"},
         ),
     log:
         f"logs/aggregate_differences/{PLAN.name}.log",
@@ -153,7 +159,10 @@ rule plot_cost:
         records=PLAN.records,
     output:
         svg=report(
-            f"{FIGURES}/cost.svg", caption="../report/cost.rst", category="Results"
+            f"{FIGURES}/cost.svg",
+            caption="../report/cost.rst",
+            category="Results",
+            labels={"kind": "figure", "about": "cost"},
         ),
         png=f"{FIGURES}/cost.png",
     log:
@@ -182,6 +191,7 @@ rule plot_attention:
             f"{FIGURES}/attention/{{backbone}}/{{dataset}}.svg",
             caption="../report/attention.rst",
             category="Attention",
+            labels={"backbone": "{backbone}", "dataset": "{dataset}"},
         ),
         png=f"{FIGURES}/attention/{{backbone}}/{{dataset}}.png",
     log:
@@ -217,6 +227,7 @@ rule aggregate_ablation:
             f"{TABLES}/ablation.md",
             caption="../report/ablation.rst",
             category="Ablation",
+            labels={"kind": "table", "about": "gains"},
         ),
     log:
         f"logs/aggregate_ablation/{PLAN.name}.log",
@@ -243,6 +254,7 @@ rule plot_ablation:
             f"{FIGURES}/ablation.svg",
             caption="../report/ablation.rst",
             category="Ablation",
+            labels={"kind": "figure", "about": "gains"},
         ),
         png=f"{FIGURES}/ablation.png",
     log:
@@ -262,9 +274,37 @@ rule plot_ablation:
         "../scripts/plot_ablation.py"
 
 
+rule report:
+    input:
+        **by_receipt(predictions=PLAN.report.predictions, texts=PLAN.report.texts),
+        **PLAN.report.inputs,
+    output:
+        report(
+            PATHS.report,
+            caption="../report/report.rst",
+            category="Report",
+            labels={"kind": "page", "about": "everything"},
+        ),
+    log:
+        f"logs/report/{PLAN.name}.log",
+    benchmark:
+        f"results/benchmarks/report/{PLAN.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        told=PLAN.report.told,
+        code=code_of("report"),
+    message:
+        "Writing the report"
+    script:
+        "../scripts/report.py"
+
+
 onsuccess:
     table = Path(f"{TABLES}/results.txt")
     if (
         table.is_file() and table.stat().st_mtime >= STARTED
     ):  # this run has written it
-        print(f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/.")
+        print(f"\n{table.read_text()}\nThe report: {PATHS.report}")
