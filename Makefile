@@ -1,5 +1,7 @@
 # make demo   the embedded experiment: no download, no GPU, no account
+# make install   .venv with the commands snakemake and vtclip
 # make test   every check and every test
+# make format   the layout of all code, as `make test` wants it
 # make test-slurm   the embedded experiment on a Slurm of its own; takes root and Slurm's packages
 # make test-backbones   builds the smallest backbone of each kind: half an hour
 # make test-faults   the long campaign of faults: hours
@@ -10,10 +12,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo test test-slurm test-backbones test-faults check constraints clean
+.PHONY: demo install test test-slurm test-backbones test-faults check format constraints clean
 
 demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
+
+install: .venv/installed
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -33,6 +37,11 @@ check: .venv/installed-for-tests
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 	$(BIN)/snakemake --lint
+
+format: .venv/installed-for-tests
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("vtclip needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another one: make demo PYTHON=python3.12" % v[:2])'

@@ -31,6 +31,7 @@ DATASETS = "config/datasets"
 HEAD = "head.safetensors"
 PUBLISHED = "config/published.csv"
 PUBLISHED_TESTS = "config/published-tests.csv"
+TEMPLATE = "vtclip/results/templates/report.html"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class ExperimentPaths:
         return f"{self.folder}/config.yaml"
 
     @property
+    def report(self) -> str:
+        """The page that shows everything."""
+        return f"{self.folder}/report.html"
+
+    @property
     def run(self) -> str:
         """The folder of one head."""
         return f"{self.folder}/heads/{{backbone}}/{{dataset}}/{{method}}/{RUN}"
@@ -62,6 +68,11 @@ class ExperimentPaths:
     def head(self) -> str:
         """A trained head; history.parquet and run.json lie beside it."""
         return f"{self.run}/{HEAD}"
+
+    @property
+    def training_log(self) -> str:
+        """The log of a head's training."""
+        return f"logs/train_head/{self.name}/{{backbone}}/{{dataset}}/{{method}}/{RUN}.log"
 
     @property
     def predictions(self) -> str:

@@ -95,13 +95,17 @@ def test_a_method_that_names_no_new_class_has_no_harmonic_mean(predicted, tmp_pa
 
 
 def write_published(path, *lines):
-    path.write_text("\n".join(["method,dataset,tested,shots,accuracy,backbone,chosen_on,source", *lines]))
+    path.write_text(
+        "\n".join(["method,dataset,tested,shots,accuracy,backbone,chosen_on,source", *lines])
+    )
     return read_published(path, [("b", "RN50-quickgelu", "openai")], elsewhere=True)
 
 
 def test_published_numbers_stand_beside_ours(predicted, tmp_path):
     published = write_published(
-        tmp_path / "p.csv", "vt,digits,noisy,4,25.0,RN50,nothing,x", "vt,digits,digits,8,1.0,RN50,nothing,x"
+        tmp_path / "p.csv",
+        "vt,digits,noisy,4,25.0,RN50,nothing,x",
+        "vt,digits,digits,8,1.0,RN50,nothing,x",
     )
     asked = [
         Asked("b", "digits", "digits", "vt", predicted(8), ""),

@@ -67,7 +67,7 @@ def test_vt_clip_is_over_the_linear_probe_at_few_shots_on_digits(results, shots)
 def test_figures_and_tables_stand_where_the_readme_says(finished):
     tables = [f"tables/results.{suffix}" for suffix in ("parquet", "csv", "md", "tex", "txt")]
     tables += [f"tables/{name}.csv" for name in ("differences", "metrics", "classes")]
-    for name in [*tables, "figures/accuracy.svg", "figures/accuracy.png", "figures/cost.png"]:
+    for name in [*tables, "figures/accuracy.svg", "figures/cost.png", "report.html"]:
         assert (finished.folder / "results/demo" / name).stat().st_size > 0
 
 

@@ -10,7 +10,7 @@ import psutil
 
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml")
 TABLE = Path("results/demo/tables/results.txt")
-FIGURE = Path("results/demo/figures/accuracy.png")
+REPORT = Path("results/demo/report.html")
 
 
 def run_demo(arguments: list[str]) -> int:
@@ -41,9 +41,7 @@ def run_demo(arguments: list[str]) -> int:
     cores = ("--cores", str(os.cpu_count()), "--no-hooks")
     status = subprocess.run([*SNAKEMAKE, *cores, *arguments], check=False).returncode
     if status == 0 and TABLE.is_file():
-        print(
-            f"\n{TABLE.read_text(encoding='utf-8')}\nThe figure: results/demo/figures/accuracy.png"
-        )
+        print(f"\n{TABLE.read_text(encoding='utf-8')}\nThe report: {REPORT}")
     return status
 
 

@@ -55,7 +55,7 @@ def plan_chunks(
     *,
     numbers: float,
     products: float,
-    memory: int,
+    memory: float,
     device: torch.device,
 ) -> Chunks:
     """Choose how to split the classes.

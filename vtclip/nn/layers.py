@@ -66,7 +66,8 @@ class Attention(nn.Module):
             query, key, value = self._project(queries, self.query, self.key, self.value)
         else:
             query = self._split(self.query(queries))
-        query = query.expand(len(key), -1, -1, -1)
+        # A `len` would make the number of images a part of an exported graph.
+        query = query.expand(key.shape[0], -1, -1, -1)
         attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, K, D / heads)
         return self.out(attended.transpose(1, 2).flatten(2))
 

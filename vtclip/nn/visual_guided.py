@@ -50,8 +50,8 @@ class VisualGuidedText(nn.Module):
             by a learned number that starts at zero.
         residual_weight: a fixed weight of each part.
         dropout: share of each part's output that is dropped in training.
-        memory: bytes that the B x K pairs may take before the classes are split; left out, a
-            quarter of what is free on the device at the first call.
+        memory: bytes that the B x K pairs may take before the classes are split, infinity for
+            never; left out, a quarter of what is free on the device at the first call.
 
     Raises:
         ValueError: D is not a multiple of the heads.
@@ -72,7 +72,7 @@ class VisualGuidedText(nn.Module):
         residual: Literal["zero", "gate"] = "zero",
         residual_weight: float = 1.0,
         dropout: float = 0.0,
-        memory: int | None = None,
+        memory: float | None = None,
     ) -> None:
         super().__init__()
         if dim % heads:
@@ -177,6 +177,8 @@ class VisualGuidedText(nn.Module):
         if self.memory is None:
             self.memory = memory_for_pairs(texts.device)
         classes = len(texts) if chosen is None else chosen.shape[1]
+        if self.memory == math.inf:
+            return Chunks(classes, "everything")
         # A pair's numbers of size D: attended, projected, sum and norm twice; the hidden ones and
         # their GELU. The feed-forward part's two products are what a chunk keeps.
         return plan_chunks(

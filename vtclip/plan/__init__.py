@@ -27,6 +27,7 @@ from vtclip.plan.heads import MethodJob, PlotAttention, PredictTest, TrainHead
 from vtclip.plan.inputs import check_inputs
 from vtclip.plan.jobs import ExtractShots, ExtractTest, ExtractTexts
 from vtclip.plan.materials import Materials
+from vtclip.plan.report import Report
 from vtclip.plan.tests import Elsewhere, check_tests, list_tested, list_tests
 from vtclip.settings import ConfigError
 
@@ -114,7 +115,7 @@ class Plan(Materials):
             names.append("ablation")
         figures = [figure for name in names for figure in self.paths.figure(name)]
         heads = [training.head for training in self.trainings() + self.ablation_trainings()]
-        return [*heads, *self.predictions(), *tables, *figures]
+        return [self.paths.report, *heads, *self.predictions(), *tables, *figures]
 
     # What there is.
 
@@ -220,6 +221,11 @@ class Plan(Materials):
     def reference(self) -> str:
         """The method that the table of differences compares with all others."""
         return "vt_clip" if "vt_clip" in self.settings else [*self.settings][-1]
+
+    @property
+    def report(self) -> Report:
+        """The job that writes the report."""
+        return Report(self)
 
     def _drawn_attention(self) -> list[Key]:
         """The rows that get pictures of attention: VT-CLIP's, trained on all classes."""

@@ -102,6 +102,11 @@ class TrainHead(MethodJob):
         return self.plan.paths.head.format(**self.run)
 
     @property
+    def log(self) -> str:
+        """What it says."""
+        return self.plan.paths.training_log.format(**self.run)
+
+    @property
     def large_inputs(self) -> Inputs:
         inputs = {"texts": self.texts}
         if self.kind.reads_text_tower:

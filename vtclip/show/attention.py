@@ -85,6 +85,33 @@ def plot_attention(
             _draw_look(list(panels[row, 3 * side : 3 * side + 3]), look)
 
 
+def draw_attention(
+    pixels: Tensor,
+    attention: Tensor,
+    top: Sequence[int],
+    class_names: Sequence[str],
+    destination: str | Path,
+) -> None:
+    """Draw what the best and the second class's text look at in one image.
+
+    Args:
+        pixels: (3, H, W), as the backbone sees the image.
+        attention: (K, N), as `VisualGuidedText.attention` gives it.
+        top: labels, the most probable first.
+        class_names: K names, by label.
+        destination: the path to write to, without a suffix; .svg and .png are written.
+    """
+    maps = _to_maps(attention)
+    best, second = top[:2]
+    names = class_names[best], class_names[second]
+    look = Look(_to_picture(pixels), *names, True, maps[best], maps[second])
+    with drawing(destination, 5.4, 2.1) as figure:
+        panels = list(figure.subplots(1, 3))
+        for panel in panels:
+            panel.set_axis_off()
+        _draw_look(panels, look)
+
+
 def choose_rows(run: pl.DataFrame, number: int) -> pl.DataFrame:
     """Rows of a run's predictions, evenly spaced: half of them right, half of them wrong."""
     hit = pl.col("prediction") == pl.col("label")
@@ -131,7 +158,7 @@ def find_looks(
 
 
 def _to_maps(attention: Tensor) -> Tensor:
-    """(B, K, N) -> (B, K, g, g): the pooled token, if there is one, is no place in the image."""
+    """(..., N) -> (..., g, g): the pooled token, if there is one, is no place in the image."""
     tokens = attention.shape[-1]
     side = math.isqrt(tokens)
     places = attention[..., tokens - side * side :]

@@ -12,6 +12,7 @@ localrules:
     plot_accuracy,
     plot_cost,
     plot_ablation,
+    report,
 
 
 rule save_config:
@@ -45,7 +46,10 @@ rule aggregate_results:
         latex=f"{TABLES}/results.tex",
         text=f"{TABLES}/results.txt",
         markdown=report(
-            f"{TABLES}/results.md", caption="../report/results.rst", category="Results"
+            f"{TABLES}/results.md",
+            caption="../report/results.rst",
+            category="Results",
+            labels={"kind": "table", "about": "accuracy"},
         ),
     log:
         f"logs/aggregate_results/{PLAN.name}.log",
@@ -76,6 +80,7 @@ rule plot_accuracy:
             f"{FIGURES}/accuracy.svg",
             caption="../report/accuracy.rst",
             category="Results",
+            labels={"kind": "figure", "about": "accuracy"},
         ),
         png=f"{FIGURES}/accuracy.png",
     log:
@@ -105,6 +110,7 @@ rule aggregate_differences:
             f"{TABLES}/differences.md",
             caption="../report/differences.rst",
             category="Results",
+            labels={"kind": "table", "about": "differences"},
         ),
     log:
         f"logs/aggregate_differences/{PLAN.name}.log",
@@ -157,7 +163,10 @@ rule plot_cost:
         records=PLAN.records,
     output:
         svg=report(
-            f"{FIGURES}/cost.svg", caption="../report/cost.rst", category="Results"
+            f"{FIGURES}/cost.svg",
+            caption="../report/cost.rst",
+            category="Results",
+            labels={"kind": "figure", "about": "cost"},
         ),
         png=f"{FIGURES}/cost.png",
     log:
@@ -186,6 +195,7 @@ rule plot_attention:
             f"{FIGURES}/attention/{{backbone}}/{{dataset}}.svg",
             caption="../report/attention.rst",
             category="Attention",
+            labels={"backbone": "{backbone}", "dataset": "{dataset}"},
         ),
         png=f"{FIGURES}/attention/{{backbone}}/{{dataset}}.png",
     log:
@@ -221,6 +231,7 @@ rule aggregate_ablation:
             f"{TABLES}/ablation.md",
             caption="../report/ablation.rst",
             category="Ablation",
+            labels={"kind": "table", "about": "gains"},
         ),
     log:
         f"logs/aggregate_ablation/{PLAN.name}.log",
@@ -248,6 +259,7 @@ rule plot_ablation:
             f"{FIGURES}/ablation.svg",
             caption="../report/ablation.rst",
             category="Ablation",
+            labels={"kind": "figure", "about": "gains"},
         ),
         png=f"{FIGURES}/ablation.png",
     log:
@@ -322,6 +334,34 @@ rule plot_tests:
         "../scripts/plot_tests.py"
 
 
+rule report:
+    input:
+        **by_receipt(predictions=PLAN.report.predictions, texts=PLAN.report.texts),
+        **PLAN.report.inputs,
+    output:
+        report(
+            PATHS.report,
+            caption="../report/report.rst",
+            category="Report",
+            labels={"kind": "page", "about": "everything"},
+        ),
+    log:
+        f"logs/report/{PLAN.name}.log",
+    benchmark:
+        f"results/benchmarks/report/{PLAN.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        told=PLAN.report.told,
+        code=code_of("report"),
+    message:
+        "Writing the report"
+    script:
+        "../scripts/report.py"
+
+
 onsuccess:
     for name in ("results.txt", "tests.md"):
         table = Path(f"{TABLES}/{name}")
@@ -331,3 +371,6 @@ onsuccess:
             print(
                 f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/."
             )
+    page = Path(PATHS.report)
+    if page.is_file() and page.stat().st_mtime >= STARTED:
+        print(f"The report: {page}")

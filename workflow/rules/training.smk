@@ -9,7 +9,7 @@ rule train_head:
         history=paths.history_of(PATHS.head),
         record=paths.record_of(PATHS.head),
     log:
-        f"logs/train_head/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{paths.RUN}.log",
+        PATHS.training_log,
     benchmark:
         f"results/benchmarks/train_head/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{paths.RUN}.tsv"
     group:

@@ -1,0 +1,94 @@
+"""Runs of small heads with random weights, as the workflow leaves them on disk."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from tests.project import ROOT
+from vtclip.experiment import save_config
+from vtclip.features.backbone import load_backbone
+from vtclip.features.extract import describe
+from vtclip.features.texts import write_texts
+from vtclip.files import measure, sha256_of, write_receipt, write_record
+from vtclip.methods import METHODS
+from vtclip.task import Shots, Task, Texts
+
+NAMES = ["<script>alert(1)</script>", "a & b", "cow"]
+TEMPLATES = ["a {}"]
+ARCHITECTURE = "config/backbones/glyph-clip.json"
+WEIGHTS = "resources/backbones/glyph-clip-mine.safetensors"
+
+
+def save_weights(path: Path, seed: int) -> None:
+    """Random weights of the small CLIP, as `fetch_backbone` writes them."""
+    torch.manual_seed(seed)
+    model = load_backbone("glyph-clip", pretrained=None, architecture=ROOT / ARCHITECTURE).model
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+    save_file(weights, path, metadata={"backbone": "glyph-clip", "pretrained": "mine.pt"})
+    write_receipt(path)
+
+
+def save_run(folder: Path, method: str, texts: Texts, origin: dict, *, shots: int) -> None:
+    """A head of a method that has learned from one random image a class."""
+    torch.manual_seed(1)
+    chosen = METHODS[method](METHODS[method].settings_type())
+    labels = torch.arange(3)
+    seen = Shots(torch.randn(3, 1, 64), torch.randn(3, 1, 17, 64), labels)
+    head = chosen.start(Task(texts, seen, seen, 1))
+    if method == "vt_clip":  # as if it had been trained
+        head = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in head.items()}
+    folder.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in head.items()},
+              folder / "head.safetensors")  # fmt: skip
+    record = {
+        "method": method, "settings": chosen.settings.model_dump(mode="json"), "shots": shots,
+        "seed": 1, "classes": 3, "features": origin,
+    }  # fmt: skip
+    write_record(folder / "run.json", measure(folder / "head.safetensors") | record)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Path:
+    """A folder with three runs of the experiment `mine`; not to be changed."""
+    root = tmp_path_factory.mktemp("made")
+    save_weights(root / WEIGHTS, seed=0)
+    backbone = load_backbone(
+        "glyph-clip", pretrained=str(root / WEIGHTS), architecture=ROOT / ARCHITECTURE
+    )
+    features = backbone.encode_classes(NAMES, TEMPLATES)
+    origin = describe(backbone) | {"weights_sha256": sha256_of(root / WEIGHTS)}
+    texts = root / "results/features/glyph-clip-mine/pets/texts.parquet"
+    texts.parent.mkdir(parents=True)
+    write_texts(texts, NAMES, features, origin | {"templates": TEMPLATES})
+    experiment = {
+        "name": "mine", "datasets": ["pets"], "shots": [1], "seeds": [1],
+        "methods": {"vt_clip": {}},
+        "backbone": {"name": "glyph-clip", "pretrained": "mine.pt", "architecture": ARCHITECTURE},
+    }  # fmt: skip
+    save_config(experiment, root / "results/mine/config.yaml")
+    keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision")
+    told = json.loads(json.dumps({key: origin[key] for key in keys}))
+    heads = root / "results/mine/heads/glyph-clip-mine/pets"
+    for method, shots in (("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1)):
+        run = f"{shots}shot-seed{1 if shots else 0}"
+        save_run(
+            heads / method / run, method, Texts(features, backbone.logit_scale), told, shots=shots
+        )
+    for number in range(3):
+        Image.new("RGB", (40, 30), (80 * number, 10, 90)).save(root / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch) -> Path:
+    """A copy of it, as the working directory."""
+    folder = tmp_path / "here"
+    shutil.copytree(made, folder)
+    monkeypatch.chdir(folder)
+    return folder

@@ -1,0 +1,175 @@
+import csv
+import io
+import json
+import shutil
+
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from tests.cli.conftest import NAMES, WEIGHTS, save_weights
+from vtclip.__main__ import main
+from vtclip.data.rows import SPLITS
+from vtclip.features.extract import extract_test
+from vtclip.parquet import write_parquet
+from vtclip.show.classifier import load_classifier
+from vtclip.training.predict import Run, predict_test
+
+RUN = "mine/pets/vt_clip/1shot-seed1"
+FOLDER = "results/mine/heads/glyph-clip-mine/pets/vt_clip/1shot-seed1"
+
+
+def classify(capsys, *arguments):
+    """Exit status, and what was printed to both outputs."""
+    status = main(["classify", *map(str, arguments), "--device", "cpu"])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.mark.parametrize(
+    "method", ["zero_shot/0shot-seed0", "linear_probe/1shot-seed1", "vt_clip/1shot-seed1"]
+)
+def test_probabilities_are_those_of_the_workflow(here, method):
+    rows = [(f"{number}.png", number, NAMES[number], SPLITS[2]) for number in range(3)]
+    schema = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
+    write_parquet("manifest.parquet", pl.DataFrame(rows, schema=schema, orient="row"))
+    classifier = load_classifier(f"mine/pets/{method}")
+    extract_test(
+        classifier.backbone, "manifest.parquet", here, "test.parquet", batch_size=64, workers=0
+    )
+    run = here / "results/mine/heads/glyph-clip-mine/pets" / method
+    predict_test(
+        method.partition("/")[0], {}, "results/features/glyph-clip-mine/pets/texts.parquet",
+        [Run(1, 1, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    expected = pl.read_parquet("predictions.parquet")
+    found = [prediction.top(1)[0] for prediction in classifier.predict(expected["image"])]
+    assert [NAMES.index(name) for name, _ in found] == expected["prediction"].to_list()
+    assert [p for _, p in found] == pytest.approx(expected["confidence"].to_list(), abs=1e-5)
+
+
+def test_a_run_is_named_by_its_folder_its_head_its_name_and_with_the_backbone(here, capsys):
+    names = (FOLDER, f"{FOLDER}/head.safetensors", RUN, "mine/glyph-clip-mine/" + RUN[5:])
+    said = {classify(capsys, name, "0.png") for name in names}
+    assert len(said) == 1
+    status, out, _ = said.pop()
+    assert status == 0
+    assert out.splitlines()[0] == "0.png"
+    assert all(name in out for name in NAMES)
+
+
+def test_an_exported_file_classifies_in_an_empty_folder_as_the_run_does(
+    here, tmp_path, monkeypatch, capsys
+):
+    _, expected, _ = classify(capsys, RUN, here / "0.png", "--json")
+    assert main(["export", RUN, "small.safetensors"]) == 0
+    assert main(["export", RUN, "whole.safetensors", "--with-backbone"]) == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for file in ("small.safetensors", "whole.safetensors"):
+        shutil.move(here / file, elsewhere / file)
+    monkeypatch.chdir(elsewhere)
+    capsys.readouterr()
+    status, found, _ = classify(capsys, "whole.safetensors", here / "0.png", "--json")
+    assert (status, json.loads(found)) == (0, json.loads(expected))
+    status, _, error = classify(capsys, "small.safetensors", here / "0.png")
+    assert status == 2
+    assert "the weights of its backbone are not here" in error
+    weights = here / WEIGHTS
+    status, found, _ = classify(
+        capsys, "small.safetensors", here / "0.png", "--json", "--backbone", weights
+    )
+    assert (status, json.loads(found)) == (0, json.loads(expected))
+
+
+def test_folders_and_patterns_give_their_pictures_and_csv_a_line_an_image_and_class(here, capsys):
+    (here / "more").mkdir()
+    Image.new("RGB", (9, 9)).save(here / "more" / "3.jpg")
+    (here / "more" / "notes.txt").write_text("no picture")
+    status, out, _ = classify(capsys, RUN, "more", "[01].png", "--csv", "--top", "2")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert status == 0
+    assert [(row["image"], row["rank"]) for row in rows] == [
+        (image, rank) for image in ("more/3.jpg", "0.png", "1.png") for rank in "12"
+    ]
+    assert {row["class"] for row in rows} <= set(NAMES)
+
+
+def test_bad_images_are_reported_and_counted_and_the_others_go_on(here, capsys):
+    (here / "empty.png").touch()
+    (here / "text.jpg").write_text("no picture")
+    status, out, error = classify(
+        capsys, RUN, "empty.png", "0.png", "text.jpg", "none.png", "1.png", "--json"
+    )
+    found = json.loads(out)
+    assert status == 1
+    assert [entry["image"] for entry in found if "top" in entry] == ["0.png", "1.png"]
+    assert "empty.png: the file is empty" in error
+    assert "text.jpg: it is no image that Pillow knows" in error
+    assert "none.png: there is no such file" in error
+    assert "3 of 5 images could not be classified" in error
+
+
+def test_attention_is_drawn_for_vt_clip_and_refused_for_another_method(here, capsys):
+    status, _, _ = classify(capsys, RUN, "0.png", "1.png", "--attention", "looks")
+    assert status == 0
+    assert {file.name for file in (here / "looks").glob("*.png")} == {"1-0.png", "2-1.png"}
+    probe = "mine/pets/linear_probe/1shot-seed1"
+    status, _, error = classify(capsys, probe, "0.png", "--attention", "other")
+    assert status == 2
+    assert "Linear probe does not attend" in error
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("mine/pets/vt_clip/4shot-seed1", "Did you mean mine/pets/vt_clip/1shot-seed1"),
+        ("nothing.safetensors", "there is no such file or folder, and no such run"),
+        ("results", "no head is in this folder"),
+        ("0.png", "not a file of `vtclip export`"),
+        (WEIGHTS, "a safetensors file, but not one of `vtclip export`"),
+    ],
+)
+def test_what_is_no_head_is_refused_with_what_was_expected(here, capsys, head, words):
+    status, out, error = classify(capsys, head, "0.png")
+    assert (status, out) == (2, "")
+    assert head in error
+    assert words in error
+
+
+def test_a_head_of_another_backbone_is_refused(here, capsys):
+    main(["export", RUN, "small.safetensors"])
+    capsys.readouterr()
+    save_weights(here / "other.safetensors", seed=5)
+    status, _, error = classify(
+        capsys, "small.safetensors", "0.png", "--backbone", "other.safetensors"
+    )
+    assert status == 2
+    assert "goes with another backbone" in error
+
+
+def test_a_head_with_other_tensors_than_its_settings_ask_for_is_refused(here, capsys):
+    head = here / FOLDER / "head.safetensors"
+    save_file({"weight": torch.zeros(3, 3)}, head)
+    (here / FOLDER / "run.json").write_text(
+        json.dumps(
+            {k: v for k, v in json.loads((here / FOLDER / "run.json").read_text()).items()
+             if k not in ("sha256", "bytes", "seal")}
+        )
+    )  # fmt: skip
+    status, _, error = classify(capsys, RUN, "0.png")
+    assert status == 2
+    assert "its tensors are not those of a head of vt_clip" in error
+
+
+def test_a_damaged_head_is_refused(here, capsys):
+    head = here / FOLDER / "head.safetensors"
+    content = bytearray(head.read_bytes())
+    content[-5] ^= 1
+    head.write_bytes(content)
+    status, _, error = classify(capsys, RUN, "0.png")
+    assert status == 2
+    assert "the file is damaged" in error

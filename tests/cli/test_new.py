@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.project import ROOT
+from vtclip.__main__ import main
+from vtclip.cli.status import read_plan
+
+DEMO = str(ROOT / "config/demo.yaml")
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """Two classes of ten pictures, seen from an empty working directory."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "photographs"
+    for name in ("a & b", "<script>"):
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def new(folder, *more):
+    return main(["new", "mine", str(folder), "--like", DEMO, *more])
+
+
+def test_a_folder_becomes_a_dataset_and_an_experiment_that_can_be_planned(photographs, capsys):
+    assert new(photographs, "--template", "a drawing of {}") == 0
+    said = capsys.readouterr().out
+    assert "2 classes, 20 images: 10 to train, 4 to validate, 6 to test." in said
+    assert "Next: snakemake --cores all --configfile config/mine.yaml" in said
+    plan = read_plan(["config/mine.yaml"])
+    assert plan.datasets["mine"].templates == ["a drawing of {}"]
+    assert plan.experiment.shots == [1, 2, 4]  # five of a class are to train on
+    assert plan.name == "mine"
+
+
+def test_damaged_images_are_left_out_and_equal_ones_and_odd_files_told(photographs, capsys, caplog):
+    (photographs / "a & b" / "cut.png").write_bytes(b"\x89PNG")
+    (photographs / "a & b" / "notes.txt").write_text("odd")
+    content = (photographs / "a & b" / "0.png").read_bytes()
+    (photographs / "<script>" / "twin.png").write_bytes(content)
+    assert new(photographs) == 0
+    said = capsys.readouterr().out
+    assert "1 images cannot be read, and are left out" in said
+    assert "1 groups of equal images, 1 of them in several splits or classes" in said
+    assert "1 passed over: a & b/notes.txt" in caplog.text
+    described = yaml.safe_load(Path("config/datasets/mine.yaml").read_text())
+    assert described["leave_out"] == ["a & b/cut.png"]
+
+
+@pytest.mark.parametrize("name", ["mean", "../mine", "{x}", "features", "caltech101", ""])
+def test_a_name_that_cannot_be_or_is_taken_is_refused(photographs, capsys, name):
+    assert main(["new", name, str(photographs)]) == 2
+    assert "vtclip: " in capsys.readouterr().err
+    assert not Path("config").exists()
+
+
+def test_what_is_no_folder_of_classes_is_refused_and_nothing_written(photographs, capsys):
+    for folder in (photographs / "a & b", photographs / "none"):
+        assert new(folder) == 2
+        assert str(folder) in capsys.readouterr().err
+    assert not Path("config").exists()
+
+
+def test_a_second_time_nothing_is_written_over(photographs, capsys):
+    assert new(photographs) == 0
+    assert new(photographs) == 2
+    assert "config/datasets/mine.yaml is there already" in capsys.readouterr().err

@@ -1,0 +1,90 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.project import ROOT
+from vtclip.__main__ import main
+from vtclip.cli.status import find_states, read_plan
+from vtclip.paths import record_of
+from vtclip.plan.disk import estimate_bytes
+
+CONFIG = "mine.yaml"
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """The embedded experiment at one number of shots, of which nothing has run."""
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text()) | {"shots": [1], "seeds": [1]}
+    Path(CONFIG).write_text(yaml.safe_dump(config))
+    return read_plan([CONFIG])
+
+
+def finish(training):
+    for file in (training.head, record_of(training.head)):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_bytes(b"1")
+
+
+def write_log(path, text, seconds_ago=0):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+    then = time.time() - seconds_ago
+    os.utime(path, (then, then))
+
+
+TRACEBACK = (
+    "12:00 INFO start\nTraceback (most recent call last):\n  ...\nValueError: no such luck\n"
+)
+
+
+def test_runs_are_done_failed_running_or_missing_by_what_is_on_disk(plan):
+    done, failed, running, cut_off, again, missing, *_ = trainings = plan.trainings()
+    finish(done)
+    write_log(failed.log, TRACEBACK, seconds_ago=500)
+    write_log(running.log, "epochs: 3/50\n")
+    write_log(cut_off.log, "epochs: 3/50\n", seconds_ago=500)
+    finish(again)
+    write_log(again.log, "an old log\n", seconds_ago=500)
+    states = find_states(plan)
+    assert list(states) == trainings
+    found = [states[run] for run in (done, failed, running, cut_off, again, missing)]
+    assert found == ["done", "failed", "running", "missing", "done", "missing"]
+
+
+def test_the_last_lines_of_failed_logs_are_shown_also_of_jobs_before_the_trainings(plan, capsys):
+    write_log(plan.trainings()[0].log, TRACEBACK, seconds_ago=500)
+    write_log("logs/draw_dataset/digits.log", TRACEBACK.replace("luck", "disk"))
+    write_log("logs/draw_dataset/others.log", TRACEBACK)
+    assert main(["status", CONFIG]) == 1
+    said = capsys.readouterr().out
+    assert "mine: 8 runs: 0 done, 1 failed, 0 running, 7 missing" in said
+    assert "ValueError: no such luck" in said
+    assert "Failed: logs/draw_dataset/digits.log" in said
+    assert "ValueError: no such disk" in said
+    assert "others.log" not in said
+
+
+def test_what_is_still_to_be_written_shrinks_as_files_come(plan):
+    before = estimate_bytes(plan)
+    assert set(before) == {"weights", "features", "heads"}  # the embedded datasets are drawn
+    for training in plan.trainings():
+        finish(training)
+    Path("resources/backbones").mkdir(parents=True)
+    Path(plan.weights[0]).touch()
+    assert set(estimate_bytes(plan)) == {"features"}
+
+
+def test_downloads_count_with_what_is_unpacked_from_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    needed = estimate_bytes(read_plan(["config/first.yaml"]))
+    assert needed["archives"] == 137414764 + 809184
+    assert needed["images"] > needed["archives"]
+
+
+def test_a_configuration_that_is_not_there_is_refused(capsys):
+    assert main(["status", "nothing.yaml"]) == 2
+    assert "nothing.yaml" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+"""The commands of README and docs: each is one that there is."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import here, made  # noqa: F401  (fixtures)
+from tests.project import ROOT
+from vtclip.__main__ import make_parser
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+OWN_IMAGES = ROOT / "docs/your-own-images.md"
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of a page's blocks of commands."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = [block for language, block in fenced if language in ("", "sh")]
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+VTCLIP = [
+    line.partition("vtclip ")[2]
+    for page in PAGES
+    for line in commands(page)
+    if line.startswith((".venv/bin/vtclip ", "vtclip "))
+]
+
+
+@pytest.mark.parametrize("command", VTCLIP)
+def test_every_vtclip_command_of_the_pages_can_be_parsed(command):
+    make_parser().parse_args(shlex.split(command))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_target_of_make_that_a_page_names_is_there(page):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [line.split()[1:] for line in commands(page) if line.startswith("make ")]
+    assert {word for words in named for word in words if "=" not in word} <= targets
+
+
+def test_own_images_take_five_commands_at_most():
+    assert len(commands(OWN_IMAGES)) <= 5
+
+
+def test_loading_a_head_takes_the_three_lines_that_the_readme_shows(here, capsys):  # noqa: F811
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "load_classifier" in block]
+    assert len([line for line in code.splitlines() if line]) == 3
+    code = code.replace("demo/digits/vt_clip/16shot-seed1", "mine/pets/vt_clip/1shot-seed1")
+    Path("example.py").write_text(re.sub(r"resources/images/\S+\.png", "0.png", code))
+    runpy.run_path("example.py")
+    assert "a & b" in capsys.readouterr().out

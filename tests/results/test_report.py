@@ -1,0 +1,180 @@
+"""The report: complete, self-contained, and what a user called something is text."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from vtclip.features.texts import write_texts
+from vtclip.files import write_record
+from vtclip.parquet import write_parquet
+from vtclip.results.aggregate import aggregate_results
+from vtclip.results.differences import aggregate_differences
+from vtclip.results.figures import plot_accuracy
+from vtclip.results.metrics import aggregate_metrics
+from vtclip.results.report import report
+from vtclip.results.runs import Source
+
+ALERT, AND = "<script>alert(1)</script>", "a & b"
+NAMES = [ALERT, AND, "cow"]
+METHODS = ("zero_shot", "vt_clip")
+DATASET = "pets & <b>"
+
+
+class Page(HTMLParser):
+    """What a page holds: its text, elements, and the addresses that it asks for."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.texts, self.elements, self.addresses, self.rows, self.inside = [], [], [], [], []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append(tag)
+        self.inside.append(tag)
+        self.addresses += [
+            value for name, value in attributes if name in ("src", "href", "srcset", "action")
+        ]
+        self.texts += [value for name, value in attributes if name in ("alt", "title", "value")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+
+    def handle_endtag(self, tag):
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "script" not in self.inside and "style" not in self.inside and data.strip():
+            self.texts.append(data.strip())
+
+
+def predictions(path, wrong, datasets_images=6):
+    """Six images of three classes in two seeds; `wrong` of them are taken for the next class."""
+    rows = []
+    for seed in (1, 2):
+        for number in range(datasets_images):
+            label = number % 3
+            found = (label + 1) % 3 if number < wrong else label
+            rows.append((1, seed, f"{number}.png", label, found, 0.5 + 0.01 * number, [found]))
+    schema = {
+        "shots": pl.Int32, "seed": pl.Int32, "image": pl.String, "label": pl.Int32,
+        "prediction": pl.Int32, "confidence": pl.Float32, "top": pl.List(pl.Int32),
+    }  # fmt: skip
+    write_parquet(path, pl.DataFrame(rows, schema=schema, orient="row"))
+
+
+def record(folder, method):
+    path = folder / f"{method}.json"
+    write_record(
+        path,
+        {
+            "method": method, "shots": 1, "seed": 1, "seconds": 2.5, "device": "cpu",
+            "device_kind": "cpu", "precision": "float32", "peak_memory_bytes": 5e8,
+            "peak_gpu_memory_bytes": 0, "versions": {"torch": "2.6.0"},
+            "features": {"backbone": "RN50", "weights_sha256": "c0ffee", "device_kind": "cpu"},
+        },
+    )  # fmt: skip
+    return path
+
+
+def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40) -> str:
+    """A report of hand-made results, and its content."""
+    (folder / "images").mkdir(exist_ok=True)
+    generator = np.random.default_rng(0)
+    for number in range(5):  # the sixth image is not there any more
+        pixels = generator.integers(0, 255, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+    write_texts(folder / "texts.parquet", NAMES, torch.eye(3), {"logit_scale": 1.0})
+    for method in METHODS:
+        predictions(folder / f"{method}.parquet", wrong)
+    sources = [Source("RN50", d, m, folder / f"{m}.parquet") for d in datasets for m in METHODS]
+    aggregate_results(sources, folder / "results")
+    aggregate_differences(sources, folder / "differences", reference="vt_clip")
+    texts = [folder / "texts.parquet"] * len(sources)
+    aggregate_metrics(sources, texts, folder / "metrics", folder / "classes")
+    plot_accuracy(folder / "results.parquet", folder / "accuracy", {})
+    (folder / "config.yaml").write_text(f"name: mine  # {ALERT}\n")
+    attention = str(folder / "images/0.png")
+    told = {
+        "name": f"mine {ALERT}", "titles": {"vt_clip": "VT-CLIP"}, "reference": "vt_clip",
+        "choices": {"VT-CLIP": "Nothing: the last epoch is kept."},
+        "missing": {"imagenet": f"takes an account {AND}"},
+        "shown": [("RN50", dataset, str(folder / "images"), attention) for dataset in datasets],
+        "keys_of_records": [("RN50", DATASET, method) for method in METHODS],
+    }  # fmt: skip
+    report(
+        folder / "report.html", told=told,
+        tables={name: folder / f"{name}.parquet" for name in ("results", "differences", "metrics")},
+        config=folder / "config.yaml", figures=[folder / "accuracy.svg"],
+        records=[record(folder, method) for method in METHODS],
+        predictions=[str(folder / "vt_clip.parquet")] * len(datasets),
+        texts=[str(folder / "texts.parquet")] * len(datasets),
+    )  # fmt: skip
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("report"))
+
+
+def test_names_are_text_everywhere(content):
+    page = Page(content)
+    assert page.elements.count("script") == 1, "the page's own"
+    assert "alert(1)</script>" not in content
+    assert "a & b" not in content
+    for name in (ALERT, AND, DATASET, f"mine {ALERT}", f"takes an account {AND}"):
+        assert any(name in text for text in page.texts), name
+    assert f"name: mine  # {ALERT}" in page.texts
+
+
+def test_the_page_asks_for_nothing_outside_of_itself(content):
+    page = Page(content)
+    assert [a for a in page.addresses if not a.startswith(("data:", "#"))] == []
+    assert re.findall(r"https?://|url\(|@import|fetch\(|XMLHttp", content) == []
+    assert "default-src 'none'" in content
+
+
+def test_every_section_is_there_and_says_what_was_found(content):
+    texts = Page(content).texts
+    for found in (
+        "Results", "Differences", "Mistakes of VT-CLIP", "Calibration", "Cost",
+        "What was chosen on what", "Configuration", "Provenance",
+        "66.7 ± 0.0",  # the accuracy
+        "50.0 %",  # of the images of class 0 are taken for class 1
+        "Nothing: the last epoch is kept.", "c0ffee", "2.6.0", "2.5",
+    ):  # fmt: skip
+        assert found in texts, found
+    assert any(text.startswith(f"{AND}, taken for cow (51 %)") for text in texts)
+
+
+def test_tables_can_be_sorted_and_whatever_belongs_to_one_dataset_can_be_hidden(content):
+    tables = re.findall(r'<table class="sortable">.*?</thead>', content, re.DOTALL)
+    assert len(tables) == 4
+    assert all("<th" in head and "<button" in head for head in tables)
+    assert 'data-value="66.66' in content
+    assert content.count('data-dataset="pets &amp; &lt;b&gt;"') >= 5
+    assert '<option value="pets &amp; &lt;b&gt;">' in content
+
+
+def test_images_that_are_gone_are_named_and_the_page_is_written_all_the_same(tmp_path):
+    content = write(tmp_path, wrong=6)
+    assert "5.png" in Page(content).texts
+
+
+def test_without_a_mistake_the_page_says_so(tmp_path):
+    assert "every test image is classified rightly" in write(tmp_path, wrong=0)
+
+
+def test_eleven_datasets_of_large_photographs_stay_below_five_megabytes(tmp_path):
+    content = write(tmp_path, wrong=6, datasets=[f"set {n}" for n in range(11)], side=600)
+    assert len(content.encode()) < 5_000_000
+
+
+def test_the_same_inputs_give_the_same_page_but_for_its_date(tmp_path):
+    (first, second) = (re.sub(r"20\d\d-.*UTC", "", write(tmp_path)) for _ in range(2))
+    assert first == second

@@ -1,0 +1,1 @@
+"""The subcommands of `vtclip`: what each takes, and what it prints."""

@@ -1,0 +1,153 @@
+"""Classify images with a trained head, and print the most probable classes.
+
+HEAD is a run's folder, a file of `vtclip export`, or the name of a run below results/:
+experiment/dataset/method/run. IMAGE is a file, a folder (all pictures in it), or a pattern.
+
+An image that cannot be read is reported, the others go on, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from glob import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from vtclip.show.classifier import Classifier, Prediction
+
+HELP = "classify images with a trained head"
+EXAMPLES = """examples:
+  vtclip classify demo/digits/vt_clip/16shot-seed1 seven.png
+  vtclip classify digits.safetensors photographs/ --csv > classes.csv
+  vtclip classify digits.safetensors 'photographs/*.jpg' --attention attention/
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("head", metavar="HEAD", help="the trained head")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
+    parser.add_argument(
+        "--top", type=_positive, default=5, metavar="N", help="classes an image (default: 5)"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV: a line an image and class")
+    parser.add_argument(
+        "--attention", metavar="DIR", help="also draw there what the two best classes look at"
+    )
+    add_backbone_arguments(parser)
+
+
+def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
+    """What says where the backbone is, and where it computes."""
+    parser.add_argument(
+        "--backbone",
+        metavar="FILE",
+        help="the backbone's weights; left out, those in HEAD or in resources/backbones/",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute (default: a GPU where there is one)",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Classify; 1 if an image could not be."""
+    from vtclip.devices import lease_device
+    from vtclip.logs import progress
+    from vtclip.show.classifier import load_classifier
+
+    images = list(find_images(given.images))
+    with lease_device(given.device) as device:
+        classifier = load_classifier(given.head, backbone=given.backbone, device=device)
+        if given.attention:
+            classifier.check_attention()
+        found = classifier.predict(images)
+        if len(images) > 1:
+            found = progress(found, what="images", total=len(images))
+        predictions = list(found)
+        if given.attention:
+            _draw_attention(classifier, predictions, Path(given.attention))
+    _print(predictions, given, sys.stdout)
+    bad = [prediction for prediction in predictions if prediction.reason]
+    for prediction in bad:
+        print(f"{prediction.image}: {prediction.reason}", file=sys.stderr)
+    if bad:
+        print(f"{len(bad)} of {len(images)} images could not be classified.", file=sys.stderr)
+    return int(bool(bad))
+
+
+def find_images(given: Sequence[str]) -> Iterator[str]:
+    """The files behind names of files, folders and patterns, in their order.
+
+    Raises:
+        ValueError: a folder or a pattern without a picture.
+    """
+    from vtclip.data.walk import walk
+    from vtclip.features.pictures import is_picture
+
+    for name in given:
+        if Path(name).is_dir():
+            files = [Path(name, entry.path) for entry in walk(name) if entry.kind == "file"]
+            pictures = [str(file) for file in files if is_picture(file)]
+            if not pictures:
+                raise ValueError(f"{name}: there is no picture in this folder.")
+            yield from pictures
+        elif not Path(name).exists() and set("*?[") & set(name):
+            # A pattern may be absolute, and so has no folder that it starts from.
+            matching = sorted(glob(name, recursive=True))  # noqa: PTH207
+            if not matching:
+                raise ValueError(f"{name}: no file is called so.")
+            yield from matching
+        else:
+            yield name
+
+
+def _draw_attention(
+    classifier: Classifier, predictions: Sequence[Prediction], folder: Path
+) -> None:
+    for number, prediction in enumerate(predictions, start=1):
+        if not prediction.reason:
+            # Images of two folders may be called alike, and a dot would begin a suffix.
+            name = f"{number}-{Path(prediction.image).stem}".replace(".", "-")
+            classifier.draw_attention(prediction, folder / name)
+
+
+def _print(predictions: Sequence[Prediction], given: argparse.Namespace, out: TextIO) -> None:
+    if given.json:
+        content = [_describe(prediction, given.top) for prediction in predictions]
+        print(json.dumps(content, indent=2, ensure_ascii=False), file=out)
+        return
+    good = [prediction for prediction in predictions if not prediction.reason]
+    if given.csv:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["image", "rank", "class", "probability"])
+        for prediction in good:
+            for rank, (name, probability) in enumerate(prediction.top(given.top), start=1):
+                writer.writerow([prediction.image, rank, name, f"{probability:.8f}"])
+        return
+    for prediction in good:
+        print(prediction.image, file=out)
+        for name, probability in prediction.top(given.top):
+            print(f"  {probability:6.1%}  {name}", file=out)
+
+
+def _describe(prediction: Prediction, number: int) -> dict[str, object]:
+    if prediction.reason:
+        return {"image": prediction.image, "error": prediction.reason}
+    top = [{"class": name, "probability": p} for name, p in prediction.top(number)]
+    return {"image": prediction.image, "top": top}
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found '{text}'")
+    return int(text)

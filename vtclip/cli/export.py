@@ -1,0 +1,58 @@
+"""Write a trained head into one file, to classify anywhere.
+
+The safetensors file holds the head, the class names and their texts, and the settings: all that
+`vtclip classify` needs but the backbone's weights, which --with-backbone adds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vtclip.files import sha256_of
+
+HELP = "write a trained head into one file"
+EXAMPLES = """examples:
+  vtclip export demo/digits/vt_clip/16shot-seed1 digits.safetensors --with-backbone
+  vtclip export demo/digits/vt_clip/16shot-seed1 digits.onnx --onnx
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("head", metavar="HEAD", help="as of `vtclip classify`")
+    parser.add_argument("file", metavar="FILE", help="the file to write")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--with-backbone", action="store_true", help="the backbone's weights go in too"
+    )
+    form.add_argument(
+        "--onnx",
+        action="store_true",
+        help="write an ONNX graph from pixels to logits, the backbone in it",
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="FILE",
+        help="the backbone's weights; left out, those in HEAD or in resources/backbones/",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Export."""
+    from vtclip.show.classifier import load_classifier, read_with_backbone
+    from vtclip.show.saved import write_saved
+
+    if Path(given.file).is_dir():
+        raise ValueError(f"{given.file}: expected the name of a file, found a folder.")
+    if given.onnx:
+        from vtclip.show.onnx import check_onnx, export_onnx
+
+        check_onnx()
+        export_onnx(load_classifier(given.head, backbone=given.backbone), given.file)
+    else:
+        saved = read_with_backbone(given.head, given.backbone)
+        write_saved(saved, given.file, with_backbone=given.with_backbone)
+    size = Path(given.file).stat().st_size / 1e6
+    print(f"{given.file}: {size:.1f} MB, SHA-256 {sha256_of(given.file)}")
+    return 0

@@ -1,0 +1,159 @@
+"""Look at a folder of class folders, and write what an experiment on it needs.
+
+FOLDER holds a folder of images for each class, or train, val and test folders that hold these.
+The files written are config/datasets/DATASET.yaml and the experiment config/DATASET.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtclip import paths
+from vtclip.settings import ConfigError
+from vtclip.yaml_text import read_yaml, to_yaml
+
+if TYPE_CHECKING:
+    from vtclip.data.survey import Survey
+
+HELP = "begin an experiment on a folder of your own images"
+EXAMPLES = """examples:
+  vtclip new birds ~/photographs/birds
+  vtclip new birds ~/photographs/birds --template 'a photo of a {}, a type of bird.'
+"""
+
+LIKE = "config/first.yaml"
+SHOWN = 5  # images of a kind that are named
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("dataset", metavar="DATASET", help="a name for the dataset")
+    parser.add_argument("folder", metavar="FOLDER", help="the folder of class folders")
+    parser.add_argument(
+        "--template",
+        default="a photo of a {}.",
+        help="the sentence around a class's name, which stands for {} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--like",
+        metavar="CONFIG",
+        default=LIKE,
+        help="the experiment whose backbone, methods, shots and seeds are taken "
+        "(default: %(default)s)",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Write the two files, and tell what was found."""
+    from vtclip.cli.status import read_plan
+    from vtclip.data.survey import survey_folder
+    from vtclip.dataset import Dataset
+    from vtclip.files import write_text
+    from vtclip.settings import check
+
+    dataset_file, experiment_file = _check_name(given.dataset)
+    described: dict[str, Any] = {
+        "title": given.dataset, "layout": "folders", "folder": given.folder,
+        "templates": [given.template],
+    }  # fmt: skip
+    checked = check(Dataset, described, source=dataset_file)
+    survey = survey_folder(checked.model_dump(mode="json"), given.folder)
+    if survey.damaged:
+        described["leave_out"] = list(survey.damaged)
+    experiment = make_experiment(given.dataset, read_yaml(paths.find_own(given.like)), survey)
+    try:
+        write_text(dataset_file, to_yaml(described))
+        write_text(experiment_file, to_yaml(experiment))
+        plan = read_plan([experiment_file])
+    except ConfigError:
+        for file in (dataset_file, experiment_file):
+            Path(file).unlink(missing_ok=True)
+        raise
+    print("\n".join(describe_survey(survey)))
+    print(
+        f"\nWritten: {dataset_file} and {experiment_file}: {len(plan.trainings())} runs, shots "
+        f"{', '.join(map(str, experiment['shots']))}.\n"
+        "Give classes better names in the prompts under `class_names:`, if their folders' are no "
+        f"words.\nNext: snakemake --cores all --configfile {experiment_file}"
+    )
+    return 0
+
+
+def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str, Any]:
+    """An experiment on one dataset, as another experiment is.
+
+    Args:
+        name: the dataset.
+        like: the other experiment; its numbers of shots that every class has images for are kept.
+        survey: what the dataset holds.
+
+    Raises:
+        ConfigError: no number of shots is left.
+    """
+    counts = survey.count()
+    most = int(counts["train"].to_numpy().min())
+    if not counts["val"].sum():
+        most -= 1  # validation shots come out of the training images then
+    shots = [number for number in like.get("shots", []) if number <= most]
+    if not shots:
+        smallest = counts.sort("train")["class_name"][0]
+        raise ConfigError(
+            f"class '{smallest}' has too few images: {most} to train on at most, and the fewest "
+            f"shots are {min(like.get('shots', [1]))}. Put more images into its folder."
+        )
+    kept = {key: value for key, value in like.items() if key not in ("name", "ablation")}
+    return kept | {"datasets": [name], "shots": shots}
+
+
+def describe_survey(survey: Survey) -> list[str]:
+    """What was found, in lines for a person."""
+    counts = survey.count()
+    totals = {split: counts[split].sum() for split in ("train", "val", "test")}
+    images = sum(totals.values())
+    lines = [
+        f"{counts.height} classes, {images} images: {totals['train']} to train, {totals['val']} to "
+        f"validate, {totals['test']} to test."
+    ]
+    widest = max(counts["class_name"].str.len_chars().to_list())
+    for _, name, *numbers in counts.iter_rows():
+        lines.append(f"  {name:{min(widest, 40)}}  " + " ".join(f"{n:>6}" for n in numbers))
+    if survey.damaged:
+        lines.append(f"{len(survey.damaged)} images cannot be read, and are left out:")
+        lines += _shorten([f"{image}: {why}" for image, why in survey.damaged.items()])
+    if survey.equal:
+        mixed = survey.mixed()
+        lines.append(
+            f"{len(survey.equal)} groups of equal images, {len(mixed)} of them in several splits "
+            "or classes" + (": take these out of all but one." if mixed else ".")
+        )
+        lines += _shorten([" = ".join(group) for group in mixed or survey.equal])
+    return lines
+
+
+def _shorten(lines: list[str]) -> list[str]:
+    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return [f"  {line}" for line in lines[:SHOWN]] + more
+
+
+def _check_name(name: str) -> tuple[str, str]:
+    """The two files that are to be written.
+
+    Raises:
+        ConfigError: a name that files cannot have, or one of the two is there already.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in (
+        *paths.SHARED,
+        "mean",
+    ):
+        raise ConfigError(
+            f"a dataset cannot be called so.\n  found:    {name}\n  expected: letters, digits, "
+            "'.', '_' and '-', beginning with a letter or digit"
+        )
+    files = f"{paths.DATASETS}/{name}.yaml", f"config/{name}.yaml"
+    for file in files:
+        if Path(paths.find_own(file)).exists():
+            raise ConfigError(f"{file} is there already: choose another name, or delete the file.")
+    return files

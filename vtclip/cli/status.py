@@ -1,0 +1,190 @@
+"""Tell how far an experiment is: its runs, the logs of failed ones, and the disk.
+
+A run is done when its head and its record are there; `snakemake -n` tells which of the done ones
+would be made again. The exit status is 1 if a run has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import psutil
+
+from vtclip import paths
+
+if TYPE_CHECKING:
+    from vtclip.plan import Plan
+    from vtclip.plan.heads import TrainHead
+
+HELP = "tell how far an experiment is"
+EXAMPLES = """examples:
+  vtclip status config/demo.yaml
+  vtclip status config/demo.yaml config/all-methods.yaml
+"""
+
+State = Literal["done", "failed", "running", "missing"]
+STATES: tuple[State, ...] = ("done", "failed", "running", "missing")
+# How a log ends whose job has failed: Python's own words.
+FAILED = ("Traceback (most recent call last)", "Fatal Python error")
+END = 20_000  # bytes of a log that are looked at
+LINES = 6  # of a log that are shown
+RECENT = 120  # seconds in which a job that is at work on another machine has written
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument(
+        "configs",
+        metavar="CONFIG",
+        nargs="*",
+        default=["config/config.yaml"],
+        help="the configuration files, as for Snakemake (default: config/config.yaml)",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print the status; 1 if a job has failed."""
+    plan = read_plan(given.configs)
+    states = find_states(plan)
+    number = Counter(states.values())
+    total = ", ".join(f"{number[state]} {state}" for state in STATES)
+    print(f"{plan.name}: {len(states)} runs: {total}\n")
+    print("\n".join(_tabulate(states)))
+    for reason in plan.missing.values():
+        print(f"\n{reason}")
+    logs = [training.log for training, state in states.items() if state == "failed"]
+    logs += find_failed_logs(plan)
+    for log in logs:
+        print(f"\nFailed: {log}")
+        print("\n".join(f"  {line}" for line in _read_end(log).splitlines()[-LINES:]))
+    print(f"\n{_describe_disk(plan)}")
+    return int(bool(logs))
+
+
+def read_plan(configs: Sequence[str]) -> Plan:
+    """The plan of some configuration files, merged as Snakemake merges them.
+
+    Raises:
+        ConfigError: as of `Plan.read`; or a file that cannot be read.
+    """
+    from snakemake.utils import update_config
+
+    from vtclip.plan import Plan
+    from vtclip.settings import ConfigError
+    from vtclip.yaml_text import read_yaml
+
+    merged: dict[str, Any] = {}
+    for config in configs:
+        content = read_yaml(paths.find_own(config))
+        if not isinstance(content, dict):
+            raise ConfigError(f"{config}: expected the keys of a configuration, found none.")
+        update_config(merged, content)
+    return Plan.read(merged, source=", ".join(configs))
+
+
+def find_states(plan: Plan) -> dict[TrainHead, State]:
+    """The state of every run of an experiment, in the tables' order."""
+    open_logs = set(_find_open_logs())
+    trainings = dict.fromkeys(plan.trainings() + plan.ablation_trainings())
+    return {training: _find_state(training, open_logs) for training in trainings}
+
+
+def find_failed_logs(plan: Plan) -> list[str]:
+    """The logs of other jobs of the experiment than trainings whose last attempt has failed."""
+    names = {plan.name, *plan.datasets, *(found.weights for found in plan.backbones.values())}
+    return [
+        str(log)
+        for log in sorted(Path("logs").glob("*/**/*.log"))
+        if log.parts[1] != "train_head" and names & {*log.parts, log.stem} and has_failed(log)
+    ]
+
+
+def has_failed(log: str | Path) -> bool:
+    """Whether a log ends with an error."""
+    return any(sign in _read_end(log) for sign in FAILED)
+
+
+def _find_state(training: TrainHead, open_logs: Iterable[Path]) -> State:
+    log = Path(training.log)
+    if log.absolute() in open_logs:
+        return "running"
+    if all(Path(file).is_file() for file in (training.head, paths.record_of(training.head))):
+        return "done"
+    if not log.is_file():
+        return "missing"
+    if has_failed(log):
+        return "failed"
+    return "running" if time.time() - log.stat().st_mtime < RECENT else "missing"
+
+
+def _find_open_logs() -> Iterator[Path]:
+    """The logs that jobs of this machine are writing."""
+    for process in psutil.process_iter():
+        try:
+            if any("/.snakemake/scripts/" in part for part in process.cmdline()):
+                yield from (Path(file.path) for file in process.open_files())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # it has ended, or it is somebody else's
+
+
+def _read_end(log: str | Path) -> str:
+    with Path(log).open("rb") as file:
+        file.seek(max(0, Path(log).stat().st_size - END))
+        return file.read().decode("utf-8", "replace").rstrip()
+
+
+def _tabulate(states: dict[TrainHead, State]) -> list[str]:
+    """Lines: a row a dataset and method, a column a state."""
+    rows: dict[tuple[str, ...], Counter[str]] = {}
+    for training, state in states.items():
+        key = (training.backbone, training.dataset, training.method)
+        rows.setdefault(key, Counter())[state] += 1
+    cells = [["backbone", "dataset", "method", *STATES]]
+    cells += [
+        [*key, *(str(number[state] or "") for state in STATES)] for key, number in rows.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < 3 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _describe_disk(plan: Plan) -> str:
+    from vtclip.plan.disk import estimate_bytes
+
+    places = {
+        plan.paths.folder: [plan.paths.folder],
+        "what experiments share in results/": [f"results/{name}" for name in paths.SHARED],
+        "resources/": ["resources"],
+    }
+    used = ", ".join(
+        f"{_show(sum(map(_measure, folders)))} in {name}" for name, folders in places.items()
+    )
+    needed = estimate_bytes(plan)
+    parts = ", ".join(f"{kind} {_show(size)}" for kind, size in needed.items())
+    free = shutil.disk_usage(".").free
+    return (
+        f"Disk: {used}.\n"
+        f"Still to be written, estimated: {_show(sum(needed.values()))}"
+        + (f" ({parts})" if parts else "")
+        + f"; {_show(free)} are free."
+    )
+
+
+def _measure(folder: str) -> int:
+    """Bytes of the files below a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def _show(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,68 @@
+"""What an experiment will still write: bytes, estimated from what is not on disk yet."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+from vtclip import paths
+from vtclip.cost import SINGLE, features_bytes
+from vtclip.plan import Plan
+from vtclip.plan.jobs import GUESS
+
+UNPACKED = 1.1  # bytes of images a byte of archives: they are compressed already
+TOWERS = 4  # both towers have up to so many times the text tower's weights
+
+
+def estimate_bytes(plan: Plan) -> dict[str, int]:
+    """Kind of files -> bytes that are still to be written; kinds without any are left out."""
+    found = {
+        "archives": sum(_archives(plan)),
+        "images": sum(_images(plan)),
+        "weights": sum(_weights(plan)),
+        "features": sum(_features(plan)),
+        "heads": sum(_heads(plan)),
+    }
+    return {kind: round(size) for kind, size in found.items() if size}
+
+
+def _archives(plan: Plan) -> Iterator[int]:
+    for name in plan.unpacked:
+        if not Path(paths.IMAGES_RECEIPT.format(dataset=name)).is_file():
+            for archive in plan.datasets[name].archives:
+                if not Path(plan.archive_path(name, archive.file)).is_file():
+                    yield archive.bytes or 0
+
+
+def _images(plan: Plan) -> Iterator[float]:
+    for name in plan.unpacked:
+        if not Path(paths.IMAGES_RECEIPT.format(dataset=name)).is_file():
+            yield UNPACKED * sum(archive.bytes or 0 for archive in plan.datasets[name].archives)
+
+
+def _weights(plan: Plan) -> Iterator[int]:
+    sizes = {plan.backbones[folder].weights: shape for folder, shape in plan.shapes.items()}
+    for weights, shape in sizes.items():
+        if not Path(paths.WEIGHTS.format(weights=weights)).is_file():
+            yield TOWERS * shape.text_weights * SINGLE
+
+
+def _features(plan: Plan) -> Iterator[int]:
+    experiment = plan.experiment
+    for backbone, dataset in product(plan.backbones, plan.datasets):
+        place, shape = {"backbone": backbone, "dataset": dataset}, plan.shapes[backbone]
+        parts = plan.parts_of(dataset)
+        test = (plan.datasets[dataset].counts or GUESS).test
+        for part in parts:
+            if not Path(paths.TEST_FEATURES.format(part=part, **place)).is_file():
+                yield features_bytes(shape, test // len(parts))
+        for shots, seed in product(experiment.shots, experiment.seeds):
+            run = place | {"views": experiment.views.folder, "shots": shots, "seed": seed}
+            if not Path(paths.SHOT_FEATURES.format(**run)).is_file():
+                job = plan.extract_shots(backbone, dataset, "", shots, seed)
+                yield features_bytes(shape, job.number)
+
+
+def _heads(plan: Plan) -> Iterator[float]:
+    for training in dict.fromkeys(plan.trainings() + plan.ablation_trainings()):
+        if not Path(training.head).is_file():
+            yield training.work.head_bytes
