@@ -7,6 +7,8 @@ import yaml
 
 from tests.plan.conftest import CONFIG, GLYPHS, planned
 from tests.plan.test_jobs import files
+from vtclip.data.fetch import marker_of
+from vtclip.data.inventory import archive_path
 from vtclip.files import write_record
 from vtclip.plan.strays import check_heads
 from vtclip.settings import ConfigError
@@ -256,3 +258,13 @@ def test_a_head_that_belongs_elsewhere_is_told_before_any_job(demo, change, part
         check_heads(plan)
     for part in [str(head), "Delete its folder", *parts]:
         assert part in str(error.value)
+
+
+def test_a_test_set_that_could_not_be_had_leaves_its_cells_empty(imagenet):
+    archive = archive_path("imagenet_r", "imagenet-r.tar")
+    archive.parent.mkdir(parents=True)
+    marker_of(archive).touch()
+    plan = planned(read("domain-shift"), "shift.yaml")
+    assert "take 'imagenet_r' from `tests:` in shift.yaml" in plan.missing["imagenet_r"]
+    reasons = {q.tested: q.reason for q in plan.elsewhere.questions if q.reason}
+    assert reasons == {"imagenet_r": "imagenet_r is left out"}

@@ -57,7 +57,9 @@ def list_contents(dataset: Dataset) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def explain_missing(name: str, dataset: Dataset, mirror: str | None, config: str) -> str | None:
+def explain_missing(
+    name: str, dataset: Dataset, mirror: str | None, config: str, *, key: str = "datasets"
+) -> str | None:
     """Why a dataset must be left out, in three lines: what, where, how to go on.
 
     Args:
@@ -65,6 +67,7 @@ def explain_missing(name: str, dataset: Dataset, mirror: str | None, config: str
         dataset: its file.
         mirror: the experiment's mirror, or None.
         config: the configuration's name, for the message.
+        key: the key there that names the dataset.
 
     Returns:
         None for a dataset whose archives are there or can be fetched.
@@ -89,7 +92,7 @@ def explain_missing(name: str, dataset: Dataset, mirror: str | None, config: str
         where = f"get it from {dataset.source} and put it into {folder}/"
     return (
         f"{name} is left out: {what}.\n  To have it: {where}.\n"
-        f"  To leave it out for good: take '{name}' from `datasets:` in {config}."
+        f"  To leave it out for good: take '{name}' from `{key}:` in {config}."
     )
 
 

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 
 from vtclip import paths
 from vtclip.architecture import read_shape
-from vtclip.data.inventory import explain_missing
 from vtclip.experiment import Backbone
 from vtclip.halves import whole_of
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant, list_variants
-from vtclip.plan.checks import check_datasets, read_checked
+from vtclip.plan.checks import check_datasets, find_missing, read_checked
 from vtclip.plan.choosing import check_validation, leave_out, tell_choices
 from vtclip.plan.heads import MethodJob, PlotAttention, PredictTest, TrainHead
 from vtclip.plan.inputs import check_inputs
@@ -66,11 +65,7 @@ class Plan(Materials):
         described = check_datasets(experiment.datasets, source=f"{source}: datasets")
         described |= check_datasets(list_tested(experiment), source=f"{source}: tests")
         check_tests(experiment, described, source=source)
-        missing = {
-            name: reason
-            for name, dataset in described.items()
-            if (reason := explain_missing(name, dataset, experiment.mirror, source))
-        }
+        missing = find_missing(experiment, described, source=source)
         backbones = {
             backbone.folder: backbone
             for spatial in [None, *dict.fromkeys(variant.spatial for variant in variants)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from vtclip.architecture import check_weights, read_architecture, read_shape
 from vtclip.data.folders import check_folder
+from vtclip.data.inventory import explain_missing
 from vtclip.data.rows import ManifestError
 from vtclip.dataset import MEAN, Dataset, list_datasets, read_dataset
 from vtclip.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
@@ -108,6 +109,24 @@ def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[st
             with _named(f"config/datasets/{name}.yaml: folder"):
                 check_folder(dataset.folder, dataset.class_names)
     return datasets
+
+
+def find_missing(
+    experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str
+) -> dict[str, str]:
+    """The datasets that must be left out, each with the reason and how to have it.
+
+    Args:
+        experiment: the configuration.
+        datasets: the files of all its datasets, by name.
+        source: the configuration's name, for the reason.
+    """
+    keys = {name: "datasets" if name in experiment.datasets else "tests" for name in datasets}
+    return {
+        name: reason
+        for name, dataset in datasets.items()
+        if (reason := explain_missing(name, dataset, experiment.mirror, source, key=keys[name]))
+    }
 
 
 def check_length(name: str, *, source: str, cure: str) -> None:

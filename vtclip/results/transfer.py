@@ -266,7 +266,8 @@ def plot_tests(table: str | Path, destination: str | Path, titles: Mapping[str, 
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
     longest = max(group["tested"].n_unique() for group in groups)
-    with drawing(destination, 1 + 3.4 * columns, rows * (1.2 + 0.35 * longest)) as figure:
+    width = 1 + 3.4 * columns  # inches, of which a method's name takes less than two
+    with drawing(destination, width, rows * (1.2 + 0.35 * longest)) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for panel, group in zip(panels, groups, strict=False):
             _draw_tests(panel, group, methods, titles)
@@ -275,7 +276,7 @@ def plot_tests(table: str | Path, destination: str | Path, titles: Mapping[str, 
         for panel in panels[len(groups) :]:
             panel.set_visible(False)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=int(width / 2))
 
 
 def _draw_tests(
