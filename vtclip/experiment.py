@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from vtclip.files import write_text
+from vtclip.hub import FOLDER, HUB, OWN, WEIGHTS, find_folder
 from vtclip.paths import SHARED
 from vtclip.settings import LARGEST, PathText, Settings, check
 from vtclip.yaml_text import to_yaml
@@ -33,13 +34,15 @@ class Backbone(Settings):
     """A frozen CLIP."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$",
-        description="a model name of open_clip, or a name of your own with `architecture`",
+        pattern=rf"^({HUB}|{FOLDER}[./]*)?[A-Za-z0-9][A-Za-z0-9._/-]{{0,199}}$",
+        description="a model name of open_clip; where a model lies in the form of Hugging Face's "
+        f"hub, {HUB}organisation/model or {FOLDER}path/to/folder; or a name of your own with "
+        "`architecture`",
         examples=["RN50-quickgelu"],
     )
     pretrained: PathText = Field(
-        description="open_clip's tag for the weights, a file of weights, or glyphs: weights that "
-        "the workflow trains itself on rendered glyphs",
+        description="open_clip's tag for the weights, a file of weights, own: those of a model in "
+        "the hub's form, or glyphs: weights that the workflow trains itself on rendered glyphs",
         examples=["openai"],
     )
     architecture: PathText | None = Field(
@@ -62,14 +65,20 @@ class Backbone(Settings):
 
     @property
     def weights_file(self) -> str | None:
-        """The file of weights; None for a tag of open_clip's, or for glyphs."""
+        """The file of weights; None for a tag of open_clip's, for the hub's, or for glyphs."""
+        folder = find_folder(self.name)
+        if folder is not None and self.pretrained == OWN:
+            files = [folder / file for file in WEIGHTS]
+            return str(next((file for file in files if file.is_file()), files[0]))
         is_file = "/" in self.pretrained or Path(self.pretrained).suffix in WEIGHT_SUFFIXES
         return self.pretrained if is_file else None
 
     @property
     def weights(self) -> str:
         """Name and weights in words, one part of a path: `RN50-quickgelu-openai`."""
-        words = self.pretrained if self.weights_file is None else Path(self.weights_file).stem
+        words = self.pretrained
+        if self.weights_file is not None and words != OWN:
+            words = Path(self.weights_file).stem
         return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.name}-{words}")
 
     @property
@@ -202,8 +211,10 @@ class Experiment(Settings):
         "of all the addresses of the dataset files",
         examples=["/data/archives"],
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto, cpu or cuda", examples=["auto"]
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto",
+        description="auto, cpu, cuda, or mps (Apple's GPU, which auto does not take)",
+        examples=["auto"],
     )
     slots_per_gpu: int = Field(
         default=1,
