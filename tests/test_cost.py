@@ -40,8 +40,8 @@ def text_tower(width, layers=12, tokens=12):
     }
 
 
-RN50 = Shape(50, 1024, 1024, **text_tower(512))
-VIT_L_14 = Shape(257, 768, 768, **text_tower(768))
+RN50 = Shape(50, 1024, 1024, **text_tower(512), image_flops=12.2e9, image_weights=38_300_000)
+VIT_L_14 = Shape(257, 768, 768, **text_tower(768), image_flops=162e9, image_weights=303_600_000)
 IMAGENET = Size(RN50, classes=1000, shots=16, images=16_000, views=5)
 CALTECH = Size(RN50, classes=100, shots=16, images=1600, views=5)
 DIGITS = Size(RN50, classes=10, shots=16, images=160, views=5)
@@ -67,7 +67,8 @@ def test_more_classes_images_and_steps_ask_for_more(method):
         assert asked[0] <= asked[1]
     assert training_memory(CALTECH, few) <= training_memory(IMAGENET, many)
     assert prediction_memory(CALTECH, few, 15) <= prediction_memory(IMAGENET, many, 15)
-    assert extraction_minutes(1000) < extraction_minutes(50_000)
+    asked = [extraction_minutes(RN50, views, on_gpu=True) for views in (1000, 50_000)]
+    assert asked[0] < asked[1]
 
 
 def test_vt_clip_and_the_linear_probe_grow_with_what_they_are_given():
@@ -139,7 +140,22 @@ def test_a_larger_backbone_asks_for_more_memory_and_time_for_its_texts():
     assert extraction_memory(RN50, 1) < extraction_memory(VIT_L_14, 1)
     assert text_minutes(RN50, 7000) < text_minutes(VIT_L_14, 7000)
     # Both towers of ViT-L-14 hold 428 M weights of 4 bytes, and a process takes its own.
-    assert backbone_memory(VIT_L_14) > PROCESS + 2 * 4 * 428
+    assert backbone_memory(VIT_L_14) == pytest.approx(PROCESS + 2 * 4 * 428, rel=0.01)
+
+
+def test_images_take_what_the_tower_takes_on_a_gpu_and_on_the_cores_that_there_are():
+    def minutes(shape, threads=1, *, on_gpu):
+        return extraction_minutes(shape, 10_000, threads, on_gpu=on_gpu) - RESERVE
+
+    # A GPU waits for the images that are read, but for those of a tower of 2 TFLOP an image.
+    giant = RN50._replace(image_flops=2e12)
+    assert minutes(RN50, on_gpu=True) == minutes(VIT_L_14, on_gpu=True) == 7
+    assert minutes(giant, on_gpu=True) == 34
+    assert minutes(RN50, 1, on_gpu=False) == 41
+    assert minutes(RN50, 8, on_gpu=False) == 7
+    assert minutes(VIT_L_14, 8, on_gpu=False) == pytest.approx(
+        minutes(VIT_L_14, on_gpu=False) / 8, abs=1
+    )
 
 
 def test_fifteen_short_trainings_ask_for_little_more_than_half_an_hour():

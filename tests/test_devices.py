@@ -85,6 +85,49 @@ def test_cuda_without_a_gpu_is_an_error_with_the_reason_and_the_cure(
         pass
 
 
+def see_apples(monkeypatch, *, available, built=True):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: available)
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: built)
+
+
+def test_apples_gpu_is_leased_where_it_is_asked_for_and_cudas_devices_stay_as_they_are(
+    monkeypatch, tmp_path
+):
+    see(monkeypatch, "0,1")
+    see_apples(monkeypatch, available=True)
+    with lease_device("mps", slots=2, folder=tmp_path) as device:
+        assert device == torch.device("mps")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+        (lock,) = tmp_path.glob("*/*.lock")
+        assert lock.name == "gpu-mps-slot0.lock"
+        monkeypatch.setattr("vtclip.devices.available_memory", lambda: 1000)
+        assert free_memory(device) == 500, "two jobs may share it"
+    assert list_devices("mps") == [Device("mps", "mps")]
+
+
+@NO_GPU
+def test_apples_gpu_is_not_taken_by_itself(monkeypatch):
+    see(monkeypatch, "")
+    see_apples(monkeypatch, available=True)
+    with lease_device("auto") as device:
+        assert device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("built", "reason"), [(False, "was built without it"), (True, "Apple silicon")]
+)
+def test_apples_gpu_where_there_is_none_is_an_error_with_the_reason_and_the_cure(
+    monkeypatch, tmp_path, built, reason
+):
+    see(monkeypatch, "0")
+    see_apples(monkeypatch, available=False, built=built)
+    with (
+        pytest.raises(NoDeviceError, match=f"device: mps.*{reason}.*device: auto"),
+        lease_device("mps", folder=tmp_path),
+    ):
+        pass
+
+
 def test_a_second_slot_is_taken_only_when_every_device_has_a_job(tmp_path):
     found, holders = [], []
     for _ in range(4):

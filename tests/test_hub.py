@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from vtclip.architecture import check_weights, read_shape
+from vtclip.architecture import read_shape
 from vtclip.experiment import Backbone, read_experiment
 from vtclip.hub import find_weights, read_configuration
+from vtclip.pretrained import check_weights
 from vtclip.settings import ConfigError
 
 CONFIG = {

@@ -14,8 +14,9 @@ PROCESS = 2000  # MB of a process with PyTorch, and what CUDA adds to it in main
 DECODER = 400  # MB of a process that decodes images
 VIEWS_A_DECODER = 5000  # that are worth starting one
 DECODERS = 8  # at most: more would wait for the GPU
-IMAGES_A_SECOND = 25  # that one GPU or eight cores encode, at the least
+IMAGES_A_SECOND = 25  # that are read, decoded and written, at the least
 CORE_FLOPS = 2e10  # that one core does in a second
+ENCODING_FLOPS = 5e10  # the same in an image tower, whose products are large
 FLOPS = 1e13  # that a GPU of some years ago does in a second
 CORES = 4  # at most, of a training that has parts for them
 SHORT = 10  # minutes; trainings that may compute for longer are not grouped, and may get more cores
@@ -36,9 +37,13 @@ class Shape(NamedTuple):
     prompt_flops: float = 0.0
     """of one prompt through the text tower, forward and back to its words"""
     text_weights: int = 0
-    """of the text tower"""
+    """of the text tower, and of what writes captions beside it"""
     context_length: int = 77
     """tokens that the text tower reads, start and end among them"""
+    image_flops: float = 0.0
+    """of one image through the image tower"""
+    image_weights: int = 0
+    """of the image tower"""
 
 
 class Size(NamedTuple):
@@ -97,8 +102,7 @@ def features_bytes(shape: Shape, rows: int) -> int:
 
 def backbone_memory(shape: Shape) -> int:
     """MB of a job that holds the backbone: its weights, and once more while they are read."""
-    towers = 4 * shape.text_weights  # the image tower has up to three times as many
-    return PROCESS + 2 * _mb(towers * SINGLE)
+    return PROCESS + 2 * _mb((shape.image_weights + shape.text_weights) * SINGLE)
 
 
 def text_minutes(shape: Shape, prompts: int) -> int:
@@ -117,9 +121,10 @@ def extraction_memory(shape: Shape, workers: int) -> int:
     return backbone_memory(shape) + batches + workers * DECODER
 
 
-def extraction_minutes(views: int) -> int:
-    """Minutes of a job that extracts the features of some views."""
-    return RESERVE + math.ceil(views / IMAGES_A_SECOND / 60)
+def extraction_minutes(shape: Shape, views: int, threads: int = 1, *, on_gpu: bool) -> int:
+    """Minutes of a job that extracts the features of some views, on a GPU or on its cores."""
+    encoded = (FLOPS if on_gpu else threads * ENCODING_FLOPS) / (shape.image_flops or 1)
+    return RESERVE + math.ceil(views / min(IMAGES_A_SECOND, encoded) / 60)
 
 
 def training_memory(size: Size, work: Work, threads: int = 1) -> int:

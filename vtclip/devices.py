@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+APPLE = "mps"  # what PyTorch calls Apple's GPU
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # What Slurm gave to a step or a job, as the node counts its GPUs, whatever a step sees of them.
 ASSIGNED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
@@ -69,43 +70,43 @@ def lease_device(
     device has a job. Must be entered before anything asks CUDA for something.
 
     Args:
-        wanted: "auto" for a GPU where there is one, "cpu", or "cuda".
+        wanted: "auto" for a GPU of CUDA's where there is one, "cpu", "cuda", or "mps" for Apple's.
         slots: how many jobs may share a GPU, 1 or more.
         folder: of the locks; left out, one for this user in the machine's temporary folder, or
             what VTCLIP_LEASES names.
 
     Yields:
-        The device: "cuda", or "cpu" where there is no GPU.
+        The device: "cuda" or "mps", or "cpu" where there is no GPU.
 
     Raises:
-        NoDeviceError: "cuda" where there is no GPU, or a folder that cannot hold locks safely.
+        NoDeviceError: "cuda" or "mps" where there is no such GPU, or a folder that cannot hold
+            locks safely.
     """
-    devices = [] if wanted == "cpu" else list_devices()
+    devices = list_devices(wanted)
     if not devices:
         yield _without_gpu(wanted)
         return
     with _hold(_open_slots(devices, slots, _lock_folder(folder))) as slot, _sharing(slots):
-        before = os.environ.get(VISIBLE)
-        os.environ[VISIBLE] = slot.device.visible
         logger.info("GPU %s, slot %d: taken.", slot.device.name, slot.number)
         try:
-            import torch
-
-            found = torch.cuda.is_available()
-            yield torch.device("cuda") if found else _without_gpu(wanted)
+            with _seeing(slot.device):
+                yield _find_gpu(wanted)
         finally:
             logger.info("GPU %s, slot %d: given back.", slot.device.name, slot.number)
-            os.environ.pop(VISIBLE)
-            if before is not None:
-                os.environ[VISIBLE] = before
 
 
-def list_devices() -> list[Device]:
+def list_devices(wanted: str = "auto") -> list[Device]:
     """The GPUs that this process may use, without asking CUDA, which would settle on one.
 
     CUDA_VISIBLE_DEVICES counts where it is set, also when it is empty. Under Slurm each is known by
     the node's own number: with control groups two jobs on two GPUs both see "0".
+
+    Args:
+        wanted: as for `lease_device`. Apple's GPU is one wherever it is wanted: whether it is there
+            PyTorch alone knows.
     """
+    if wanted in ("cpu", APPLE):
+        return [Device(APPLE, APPLE)] if wanted == APPLE else []
     visible = os.environ.get(VISIBLE)
     if visible is None:
         numbers = sorted(
@@ -134,7 +135,8 @@ def free_memory(device: torch.device) -> int:
         # What PyTorch has reserved and does not use is free for it as well, and for nobody else.
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] // _slots + idle
-    return available_memory() // _jobs_on_cpu()
+    # Apple's GPU has no memory of its own.
+    return available_memory() // (_slots if device.type == APPLE else _jobs_on_cpu())
 
 
 def half_precision(device: torch.device) -> torch.autocast:
@@ -157,6 +159,22 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 @contextmanager
+def _seeing(device: Device) -> Iterator[None]:
+    """Let CUDA see one device alone; Apple's GPU is always the one that there is."""
+    if device.visible == APPLE:
+        yield
+        return
+    before = os.environ.get(VISIBLE)
+    os.environ[VISIBLE] = device.visible
+    try:
+        yield
+    finally:
+        os.environ.pop(VISIBLE)
+        if before is not None:
+            os.environ[VISIBLE] = before
+
+
+@contextmanager
 def _sharing(slots: int) -> Iterator[None]:
     """Remember how many jobs may be on the GPU, while this one holds a slot of it."""
     global _slots
@@ -176,13 +194,23 @@ def _jobs_on_cpu() -> int:
     return max(1, cores // torch.get_num_threads())
 
 
+def _find_gpu(wanted: str) -> torch.device:
+    """The GPU that PyTorch finds."""
+    import torch
+
+    kind = APPLE if wanted == APPLE else "cuda"
+    found = torch.backends.mps.is_available() if kind == APPLE else torch.cuda.is_available()
+    return torch.device(kind) if found else _without_gpu(wanted)
+
+
 def _without_gpu(wanted: str) -> torch.device:
     import torch
 
-    if wanted == "cuda":
+    if wanted in ("cuda", APPLE):
+        reason = _explain_no_apple() if wanted == APPLE else _explain_none()
         raise NoDeviceError(
-            f"The configuration says `device: cuda`, but there is no GPU here: {_explain_none()}. "
-            "Write `device: auto` to go on with the CPU."
+            f"The configuration says `device: {wanted}`, but there is no such GPU here: {reason}. "
+            "Write `device: auto` to go on with a GPU of CUDA's, or with the CPU."
         )
     if wanted == "auto":
         logger.info("No GPU (%s): computing on the CPU.", _explain_none())
@@ -198,6 +226,15 @@ def _explain_none() -> str:
     return (
         f"no /dev/nvidia<number>; if `torch.cuda.is_available()` all the same, export {VISIBLE}=0"
     )
+
+
+def _explain_no_apple() -> str:
+    """Why this process has no GPU of Apple's."""
+    import torch
+
+    if not torch.backends.mps.is_built():
+        return f"PyTorch {torch.__version__} was built without it"
+    return "it takes a Mac with Apple silicon and macOS 12.3 or newer"
 
 
 def _lock_folder(folder: str | Path | None) -> Path:

@@ -239,8 +239,10 @@ class Experiment(Settings):
         "of all the addresses of the dataset files",
         examples=["/data/archives"],
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto, cpu or cuda", examples=["auto"]
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto",
+        description="auto, cpu, cuda, or mps (Apple's GPU, which auto does not take)",
+        examples=["auto"],
     )
     slots_per_gpu: int = Field(
         default=1,

@@ -1,20 +1,23 @@
 """What is refused before any job: settings that do not go with their backbone or their files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vtclip.architecture import check_weights, read_architecture, read_shape
+from vtclip.architecture import check_packages, read_architecture, read_shape
 from vtclip.data.folders import check_folder
 from vtclip.data.inventory import explain_missing
 from vtclip.data.rows import ManifestError
 from vtclip.dataset import MEAN, Dataset, list_datasets, read_dataset
+from vtclip.devices import APPLE
 from vtclip.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
 from vtclip.halves import split_half
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import PROJECT
+from vtclip.pretrained import check_weights
 from vtclip.settings import ConfigError, Settings, unknown
 from vtclip.yaml_text import read_yaml, shorten
 
@@ -35,10 +38,13 @@ def read_checked(
     check_place(PROJECT)
     _read_again(source)
     experiment = read_experiment(config, source=source)
+    with _named(source):
+        check_device(experiment.device)
     settings = check_methods(experiment.methods, source=source)
     for backbone in experiment.all_backbones:
         with _named(source):
             _check_backbone(backbone)
+            check_kinds(backbone, settings)
         for name, chosen in settings.items():
             check_method(name, chosen, backbone, source=f"{source}: methods.{name}")
     return experiment, settings
@@ -57,17 +63,56 @@ def check_place(project: Path) -> None:
         )
 
 
+def check_device(device: str) -> None:
+    """Refuse Apple's GPU on another machine: a job could not have it.
+
+    Raises:
+        ConfigError: with what the machine is, and what may be named.
+    """
+    if device == APPLE and sys.platform != "darwin":
+        raise ConfigError(
+            "device: Apple's GPU is in Macs alone.\n"
+            f"  found:    device: {device}, on {sys.platform}\n"
+            "  expected: auto, cpu or cuda\n  write:\n    device: auto"
+        )
+
+
 def check_method(name: str, settings: Settings, backbone: Backbone, *, source: str) -> None:
     """Refuse settings of a method that do not go with a backbone.
 
     Raises:
         ConfigError: with what is wrong and the lines to write.
     """
+    with _named(source):
+        check_kinds(backbone, [name])
     check_spatial(name, backbone.spatial, source=source)
     _check_epochs_of(settings, source)
     shape = read_shape(backbone)
     with _named(source):
         METHODS[name](settings).check(shape)
+
+
+def check_kinds(backbone: Backbone, methods: Iterable[str]) -> None:
+    """Refuse a kind of spatial features that an image tower does not give.
+
+    Args:
+        backbone: one of the experiment's.
+        methods: the names of those that are run with it.
+
+    Raises:
+        ConfigError: with the kind that can be had, and the methods that cannot.
+    """
+    kinds = read_architecture(backbone).image_tower.kinds
+    left_out = [name for name in methods if METHODS[name].needs_projected]
+    if backbone.spatial in kinds and not (left_out and "projected" not in kinds):
+        return
+    without = f", and `methods:` without {', '.join(left_out)}" if left_out else ""
+    raise ConfigError(
+        f"backbone.spatial: the image tower of '{backbone.name}' pools in a way that has no "
+        "meaning for one place of an image: none of its features are projected.\n"
+        f"  found:    spatial: {backbone.spatial}\n  expected: raw{without}\n  write:\n"
+        "    spatial: raw"
+    )
 
 
 def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[str, Dataset]:
@@ -170,6 +215,7 @@ def _check_backbone(backbone: Backbone) -> None:
         cure="give one of them a shorter name",
     )
     size = read_architecture(backbone).vision_cfg.image_size
+    check_packages(backbone)
     check_weights(backbone)
     if backbone.pretrained == GLYPHS and (size != GLYPH_SIZE or backbone.architecture is None):
         raise ConfigError(

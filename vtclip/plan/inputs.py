@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from vtclip import paths
 from vtclip.data.fetch import mirror_addresses
+from vtclip.hub import find_folder
 from vtclip.paths import receipt_of
 from vtclip.plan.materials import Materials, architecture_file
 from vtclip.settings import ConfigError
@@ -51,6 +52,8 @@ def _list_inputs(plan: Materials, source: str) -> Iterator[Input]:
     for backbone in plan.experiment.all_backbones:
         if backbone.weights_file is not None:
             yield Input(f"{source}: backbone.pretrained", backbone.weights_file)
+        if (folder := find_folder(backbone.name)) is not None:
+            yield Input(f"{source}: backbone.name", str(folder))
         if (described := architecture_file(backbone)) is not None:
             yield Input(f"{source}: backbone.architecture", described)
     for name, dataset in plan.datasets.items():

@@ -160,7 +160,8 @@ class Extract(BackboneJob):
 
     def minutes(self, threads: int) -> int:
         """Minutes."""
-        return cost.extraction_minutes(self.number)
+        on_gpu = self.plan.gpus > 0
+        return cost.extraction_minutes(self.shape, self.number, threads, on_gpu=on_gpu)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from vtclip.data.inventory import (
 )
 from vtclip.dataset import ArchiveFile, Dataset
 from vtclip.experiment import GLYPHS, Backbone, Experiment
+from vtclip.hub import is_shared
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant
 from vtclip.settings import Settings
@@ -175,5 +176,6 @@ def architecture_file(backbone: Backbone) -> str | None:
 
 
 def architecture_content(backbone: Backbone) -> dict[str, Any] | None:
-    """The content of that file."""
-    return None if backbone.architecture is None else read_content(backbone)
+    """The content of that file, or of a configuration in the hub's form."""
+    own = backbone.architecture is not None or is_shared(backbone.name)
+    return read_content(backbone) if own else None

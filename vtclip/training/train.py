@@ -208,9 +208,10 @@ def _describe_features(path: str | Path) -> dict[str, Any]:
 def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
-    gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    is_cuda = device.type == "cuda"  # of another GPU PyTorch tells neither
+    gpu = torch.cuda.max_memory_allocated(device) if is_cuda else 0
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
         "device_kind": device.type,
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 3),

@@ -53,9 +53,9 @@ FIGURES = f"{PATHS.folder}/figures"
 if "downloads" not in workflow.global_resources:
     workflow.global_resources["downloads"] = 3
 # Here, not on a cluster (`jobs:`), as many GPU jobs as there are slots: more would hold a core each.
-if workflow.nodes is None and "gpu" not in workflow.global_resources and list_devices():
-    slots = PLAN.experiment.slots_per_gpu
-    workflow.global_resources["gpu"] = len(list_devices()) * slots
+devices = list_devices(PLAN.experiment.device)
+if workflow.nodes is None and "gpu" not in workflow.global_resources and devices:
+    workflow.global_resources["gpu"] = len(devices) * PLAN.experiment.slots_per_gpu
 # Trainings that share a submission take turns in it, as the profile plans, and share its GPU.
 if workflow.remote_exec:
     workflow.global_resources["turn"] = 1

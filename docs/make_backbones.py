@@ -1,0 +1,121 @@
+"""Write docs/backbones.md from what the plan knows: `python docs/make_backbones.py`."""
+
+from pathlib import Path
+
+from vtclip import cost
+from vtclip.architecture import Architecture, list_names, read_architecture, read_shape
+from vtclip.experiment import Backbone
+from vtclip.files import write_text
+from vtclip.methods import METHODS
+from vtclip.pretrained import list_tags
+from vtclip.settings import ConfigError
+
+PAGE = Path(__file__).with_name("backbones.md")
+
+INTRODUCTION = """\
+# Backbones
+
+<!-- Written by docs/make_backbones.py. Run it again where open_clip has other configurations. -->
+
+Any model of open_clip can be a backbone: name one of its configurations, and a tag of its weights.
+
+```yaml
+backbone: {name: ViT-B-16-quickgelu, pretrained: openai}
+```
+
+The weights may also be a file of your own, and so may the configuration (`architecture:`, in
+open_clip's JSON form, with a tower of open_clip's or of timm's). A model in the form of Hugging
+Face's hub is called `hf-hub:organisation/model`, or `local-dir:path/to/folder` where it lies on
+this machine; `pretrained: own` takes the weights that lie there.
+
+## Spatial features
+
+Every image tower gives `spatial: raw`, the map before pooling. What `spatial: projected` is, in the
+joint space of images and texts, follows from how the tower pools:
+
+- **resnet**: the attention pool with every token as its query. N is the places and one more: the
+  first token is the pooled feature.
+- **vit**: each token after the final norm and the projection. N is the places and one more: the
+  first token, the class token, is the pooled feature.
+- **average**: each place as if it were the only one that is averaged. N is the places. Where just
+  a projection follows the average, their mean is the pooled feature.
+- **attention_pool**: each place as if it were the only one that the learned query sees. N is the
+  places.
+
+A tower that pools in another way has no projected features: before the first job the plan says so,
+and names `spatial: raw`. None of open_clip's own configurations does.
+
+## What the columns say
+
+- **D** is the width of the joint space, **pixels** the side of an image, **places** the number of
+  spatial tokens of the map before pooling, and **width** that of each of them.
+- **GFLOPs**: of encoding one image; a multiplication and its addition are two.
+- **GB**: main memory that a job asks for which encodes images. It holds the weights of both towers
+  twice, for as long as they are read.
+- **methods**: those that can use it; in brackets, the largest setting that its text tower takes.
+- **weights**: open_clip's tags. A name with a `*` has a tokenizer or text tower of Hugging Face's,
+  which takes `python -m pip install --editable '.[transformers]'`.
+"""
+
+HEAD = """\
+| name | kind | spatial | D | pixels | places | width | GFLOPs | GB | methods | weights |
+|---|---|---|---:|---:|---:|---:|---:|---:|---|---|"""
+
+
+def render_page() -> str:
+    """The page, with a row for each configuration of open_clip."""
+    rows = [render_row(name) for name in sorted(list_names(), key=str.casefold)]
+    return "\n".join([INTRODUCTION, "## The configurations", "", HEAD, *rows, ""])
+
+
+def render_row(name: str) -> str:
+    """What is known of one configuration."""
+    backbone = Backbone(name=name, pretrained="none")
+    found = read_architecture(backbone)
+    tower = found.image_tower
+    cells = [
+        f"`{name}`{'*' if found.text_cfg.foreign else ''}",
+        tower.kind,
+        ", ".join(tower.kinds),
+        f"{found.embed_dim:,}",
+        str(found.vision_cfg.image_size),
+        f"{tower.places:,}",
+        f"{tower.width:,}",
+        render_number(tower.flops / 1e9),
+        render_number(cost.extraction_memory(read_shape(backbone), workers=0) / 1000),
+        render_methods(backbone, found),
+        render_tags(name, found),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def render_number(number: float) -> str:
+    """One digit behind the point, and none from a hundred on."""
+    return f"{number:,.1f}" if number < 99.95 else f"{number:,.0f}"
+
+
+def render_methods(backbone: Backbone, found: Architecture) -> str:
+    """The methods that can use a backbone; beside one, a setting that it then needs."""
+    usable, shape = {}, read_shape(backbone)
+    for name, method in METHODS.items():
+        if method.needs_projected and "projected" not in found.image_tower.kinds:
+            continue
+        try:
+            method(method.settings_type()).check(shape)
+            usable[name] = ""
+        except ConfigError as error:
+            usable[name] = f" ({str(error).splitlines()[-1].strip()})"
+    told = [name + setting for name, setting in usable.items() if setting]
+    if len(usable) < len(METHODS):
+        return ", ".join(name + setting for name, setting in usable.items())
+    return ", ".join(["all", *told])
+
+
+def render_tags(name: str, found: Architecture) -> str:
+    """The tags of weights that go with a configuration."""
+    tags = [tag for tag, quick in list_tags(name).items() if found.quick_gelu or not quick]
+    return ", ".join(tags) or "none"
+
+
+if __name__ == "__main__":
+    write_text(PAGE, render_page())

@@ -1,0 +1,50 @@
+"""docs/backbones.md and the README's choice say what the plan knows now."""
+
+import re
+import runpy
+from pathlib import Path
+
+from vtclip.architecture import list_names
+from vtclip.experiment import Backbone
+from vtclip.pretrained import check_weights
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "backbones.md"
+
+
+def read_rows() -> dict[str, dict[str, str]]:
+    """The page's table: name -> column -> cell."""
+    head, _, *rows = PAGE.read_text().rpartition("\n| name ")[2].splitlines()
+    columns = ["name", *re.findall(r"\w+", head)]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {
+        re.search(r"`(.+)`", row[0]).group(1): dict(zip(columns, row, strict=True)) for row in cells
+    }
+
+
+def test_the_page_of_the_backbones_is_what_the_plan_knows_now():
+    script = runpy.run_path(str(ROOT / "docs" / "make_backbones.py"))
+    assert PAGE.read_text() == script["render_page"](), "run: python docs/make_backbones.py"
+
+
+def test_the_page_has_every_configuration_and_what_can_be_done_with_it():
+    rows = read_rows()
+    assert sorted(rows) == list_names()
+    assert {row["spatial"] for row in rows.values()} == {"projected, raw"}
+    assert rows["RN50-quickgelu"] | {"GFLOPs": "", "GB": ""} == {
+        "name": "`RN50-quickgelu`", "kind": "resnet", "spatial": "projected, raw", "D": "1,024",
+        "pixels": "224", "places": "49", "width": "2,048", "GFLOPs": "", "GB": "",
+        "methods": "all", "weights": "openai, yfcc15m, cc12m",
+    }  # fmt: skip
+    assert rows["ViT-SO400M-14-SigLIP"]["methods"] == "all, coop (context: 12)"
+    assert "openai" not in rows["RN50"]["weights"], "they were trained with QuickGELU"
+
+
+def test_the_readmes_choice_agrees_with_the_page_and_can_be_had():
+    rows, table = read_rows(), (ROOT / "README.md").read_text()
+    choice = re.findall(r"\n\| `(\S+)` \| `(\S+)` \| (\S+) \| (\S+) \| (.+) \|", table)
+    assert len(choice) == 5
+    for name, tag, gflops, memory, _ in choice:
+        assert (gflops, memory) == (rows[name]["GFLOPs"], rows[name]["GB"]), name
+        check_weights(Backbone(name=name, pretrained=tag))
+    assert float(choice[-1][3]) < 16
