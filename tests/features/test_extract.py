@@ -14,6 +14,7 @@ from torchvision.transforms import (
     RandomResizedCrop,
 )
 
+from vtclip.clip import PreprocessCfg, image_transform_v2
 from vtclip.features import loading
 from vtclip.features.extract import (
     ExtractionError,
@@ -167,6 +168,16 @@ def test_shards_together_are_the_whole_test_set_once(backbone, manifest_file, im
     assert FeatureSet(paths).rows.equals(whole.rows)
     parts = torch.cat([read_features(path).pooled for path in paths])
     torch.testing.assert_close(parts, whole.pooled, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_random_view_of_a_whole_square_picture_is_its_test_view(mode, interpolation):
+    config = PreprocessCfg(size=32, resize_mode=mode, interpolation=interpolation, mean=(0.5,) * 3)
+    preprocess = image_transform_v2(config, is_train=False)
+    look = Views(preprocess, 32, scale=(1.0, 1.0), flip=False, seed=1)
+    picture = Image.effect_noise((90, 90), 50).convert("RGB")
+    assert torch.equal(look(picture, "a.png", 1), look(picture, "a.png", 0))
 
 
 def test_a_batch_that_does_not_fit_is_encoded_in_halves(backbone, caplog):
