@@ -121,7 +121,7 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
         if weights.keys() >= set(OPENAI):
             check_activation(blueprint.name, blueprint.config, blueprint.weights)
         load_weights(model, weights, source=blueprint.weights)
-    # Of random weights open_clip leaves some as the memory was: those of a decoder that nobody asks.
+    # open_clip leaves random weights of a decoder that nobody asks as the memory was.
     if blueprint.tag or blueprint.weights is not None:
         check_finite(model.state_dict(), source=blueprint.weights or blueprint.name)
     return model

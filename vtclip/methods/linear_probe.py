@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Work
-from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
+from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,15 +61,12 @@ class LinearProbe(Method):
         from threadpoolctl import threadpool_limits
 
         assert task.train is not None
-        assert task.val is not None
         assert isinstance(self.settings, LinearProbeSettings)
         strengths = sorted(self.settings.inverse_regularisation)
-        labels, val_labels = (part.labels.cpu().numpy() for part in (task.train, task.val))
+        labels, classes = task.train.labels.cpu().numpy(), len(task.texts.features)
         threads = torch.get_num_threads()  # the limit below holds for PyTorch's own as well
         with threadpool_limits(1):
-            images, val_images = (
-                unit(part.pooled[:, 0].cpu().double()) for part in (task.train, task.val)
-            )
+            images = unit(task.train.pooled[:, 0].cpu().double())
             # Centred, and long beside the intercept's column of ones, images take L-BFGS to the
             # same optimum, for the intercept is not regularised, in fewer iterations. In single
             # precision its line search is lost in rounding before the gradient is small.
@@ -80,22 +77,18 @@ class LinearProbe(Method):
                 ((images - mean) * scale).numpy(), labels,
                 [strength / scale**2 for strength in strengths], self.settings.iterations, threads,
             )  # fmt: skip
-            prepared = ((val_images - mean) * scale).numpy()
-            scores = [probe.score(prepared, val_labels) for probe in probes]
-            chosen = scores.index(max(scores))
-            best = probes[chosen]
-            weight = torch.from_numpy(best.coef_) * scale
-            bias = torch.from_numpy(best.intercept_) - weight @ mean
-        if len(weight) == 1:  # of two classes scikit-learn tells the second alone
-            weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-        classes, dim = task.texts.features.shape
-        rows = torch.from_numpy(best.classes_)
-        return {
-            "weight": torch.zeros(classes, dim).index_copy(0, rows, weight.float()),
-            # A class without a shot is never predicted.
-            "bias": torch.full((classes,), NEVER).index_copy(0, rows, bias.float()),
-            "inverse_regularisation": torch.tensor(strengths[chosen]),
-        }
+            heads = [
+                _as_head(probe, strength, mean, scale, classes)
+                for probe, strength in zip(probes, strengths, strict=True)
+            ]
+            return choose(heads, self._try(heads, task), task.val)
+
+    def _try(self, heads: list[Head], task: Task) -> Iterator[Tensor]:
+        """The logits of the validation shots with each head."""
+        assert task.val is not None
+        images = Images(task.val.pooled[:, 0].cpu(), None)
+        for head in heads:
+            yield self.classifier(head, task.texts)(images)
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """The fitted hyperplanes."""
@@ -121,6 +114,25 @@ class LinearProbe(Method):
             part_bytes=numbers * DOUBLE,
             head_bytes=weights * SINGLE,
         )
+
+
+def _as_head(
+    probe: LogisticRegression, strength: float, mean: Tensor, scale: float, classes: int
+) -> Head:
+    """A fit to (images - mean) * scale, as hyperplanes of the images themselves."""
+    import torch
+
+    weight = torch.from_numpy(probe.coef_) * scale
+    bias = torch.from_numpy(probe.intercept_) - weight @ mean
+    if len(weight) == 1:  # of two classes scikit-learn tells the second alone
+        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    rows = torch.from_numpy(probe.classes_)
+    return {
+        "weight": torch.zeros(classes, len(mean)).index_copy(0, rows, weight.float()),
+        # A class without a shot is never predicted.
+        "bias": torch.full((classes,), NEVER).index_copy(0, rows, bias.float()),
+        "inverse_regularisation": torch.tensor(strength),
+    }
 
 
 def _fit(
