@@ -232,12 +232,11 @@ def _lay_out(table: pl.DataFrame, titles: Mapping[str, str], cell: Any) -> str:
         key = group.row(0, named=True)
         named = [_name(key["dataset"], titles), *([key["backbone"]] if several else [])]
         named.append(titles.get(key["method"], key["method"]))
-        empty = dict.fromkeys(group.filter(pl.col("reason").is_not_null())["tested"], "–")
         for shots in group["shots"].drop_nulls().unique(maintain_order=True).to_list() or [None]:
             found = [] if shots is None else group.filter(shots=shots).to_dicts()
-            cells = empty | {row["tested"]: cell(row) for row in found}
+            cells = {row["tested"]: cell(row) for row in found}
             number = "" if shots is None else str(shots)
-            rows.append([*named, number, *(cells.get(name, "") for name in tested)])
+            rows.append([*named, number, *(cells.get(name, "–") for name in tested)])
     return align(rows)
 
 
