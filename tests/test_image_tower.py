@@ -70,7 +70,7 @@ def timm(name, size, **keys) -> Vision:
         (timm("fastvit_mci0", 256), "average", 64, 1024),
         (timm("eva_giant_patch14_224", 224, timm_pool="token"), "vit", 256, 1408),
         (timm("test_vit.r160_in1k", 32, timm_pool=""), "vit", 4, 64),
-        (timm("test_resnet", 32, timm_pool="rot_attn"), "other", 1, 96),
+        (timm("test_resnet", 32, timm_pool="max"), "other", 1, 96),
         (timm("resnet50", 224, timm_pool=""), "other", 256, 1024),  # not in the table
         (timm("resnet50", 224, timm_pool="avg"), "average", 256, 1024),
     ],

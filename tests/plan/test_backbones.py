@@ -161,7 +161,7 @@ def test_a_text_tower_that_gives_no_feature_of_a_text(demo, here, weights):
 
 
 def test_projected_features_of_a_tower_that_has_none_are_refused_with_raw(demo, own):
-    backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="rot_attn")
+    backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="max")
     message = refused(demo, backbone=backbone, methods={"zero_shot": None})
     assert_tells(
         message,
@@ -177,14 +177,14 @@ def test_projected_features_of_a_tower_that_has_none_are_refused_with_raw(demo, 
 def test_methods_that_need_projected_features_are_named_with_a_tower_that_has_none(
     demo, own, spatial
 ):
-    backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="rot_attn")
+    backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="max")
     methods = {"zero_shot": None, "calip": None}
     message = refused(demo, backbone=backbone | {"spatial": spatial}, methods=methods)
     assert_tells(message, f"found:    spatial: {spatial}", "raw, and `methods:` without calip")
 
 
 def test_a_variant_with_projected_features_of_a_tower_that_has_none(demo, own):
-    backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="rot_attn")
+    backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="max")
     ablation = {"one_at_a_time": {"spatial": ["projected"]}}
     message = refused(demo, backbone=backbone | {"spatial": "raw"}, ablation=ablation)
     assert_tells(message, "mine.yaml: ablation.one_at_a_time: backbone.spatial", "expected: raw")
