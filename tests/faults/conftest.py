@@ -99,7 +99,10 @@ def _run(source: Path, folder: Path) -> None:
     """Run the small experiment, with the weights of a finished run."""
     shutil.copytree(
         source, folder, symlinks=True,
-        ignore=lambda path, names: {"results", "images", "logs", ".snakemake"} & set(names),
+        ignore=lambda path, names: (
+            {"results", "images", "logs", ".snakemake"} & set(names)
+            if Path(path) in (source, source / "resources") else set()
+        ),
     )  # fmt: skip
     _write_archive(folder / "mirror" / "shapes")
     dataset = {

@@ -29,6 +29,7 @@ TABLES = {
     "Measuring macro F1, calibration and accuracy by class",
     "Drawing accuracy against shots",
     "Drawing accuracy against what training costs",
+    "Writing the report",
 }
 SAVED = {"Saving the configuration"}
 
@@ -140,7 +141,7 @@ def test_changed_training_code_plans_training_and_what_follows_and_no_features(c
 
 
 def test_one_methods_changed_code_plans_that_method_alone(changed):
-    changed.edit("vtclip/methods/linear_probe.py", "max(probes", "max(reversed(probes)")
+    changed.edit("vtclip/methods/linear_probe.py", "ITERATIONS = 150", "ITERATIONS = 151")
     assert changed.plan() == all_of(["linear_probe"]) | TABLES
 
 
