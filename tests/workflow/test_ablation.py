@@ -32,4 +32,4 @@ def test_an_ablation_adds_its_variants_its_table_and_its_figure(changed):
     assert set(table["images"]) == {"validation", "test"}
     assert (changed.folder / "results/demo/figures/ablation.png").stat().st_size > 0
     assert changed.plan(*configs) == set()
-    assert changed.plan() == {"Saving the configuration"}
+    assert changed.plan() == {"Saving the configuration", "Writing the report"}

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.workflow
 # What is wrong: the text that is replaced, by what, and what the error must say.
 WRONG = {
     "a misspelt key": ("seeds: [1, 2, 3]", "seed: [1]", ["seed: there is no such key", "seeds:"]),
-    "a wrong type": ("shots: [1, 2, 4, 8, 16]", "shots: all", ["found:    shots: all", "write:"]),
+    "a wrong type": ("shots: [1, 2, 4, 8, 16]", "shots: many", ["found:    shots: many", "write:"]),
     "an unknown dataset": ("letters]", "letter]", ["Unknown dataset 'letter'", "'letters'?"]),
     "an unknown method": ("  vt_clip:", "  vtclip:", ["Unknown method 'vtclip'", "vt_clip"]),
     "a bad setting": ("weight_decay: 3.0", "heads: 0", ["methods.vt_clip: heads"]),
