@@ -20,21 +20,29 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads, float32"
 
 
-def time_in_turn(steps: dict[str, Step], rounds: int, *, warm: bool = False) -> dict[str, float]:
+def time_in_turn(
+    steps: dict[str, Step],
+    rounds: int,
+    *,
+    warm: bool = False,
+    clock: Callable[[], float] | None = None,
+) -> dict[str, float]:
     """Median seconds of each, taken in turn so that a slow moment hits all alike.
 
     Args:
         steps: what is measured, by name.
         rounds: that count.
         warm: whether all have been run already; if not, a round before the others warms up.
+        clock: gives seconds; without one the clock on the wall, once a GPU has done its work.
     """
+    now = clock or _now
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + (not warm)):
         for name, step in steps.items():
-            started = _now()
+            started = now()
             step()
             if warm or number:
-                seconds[name].append(_now() - started)
+                seconds[name].append(now() - started)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 

@@ -64,11 +64,16 @@ class Views:
         """
         if view == 0:
             return self.test(picture)
-        key = hashlib.sha256(f"{image}\0{view}\0{self.seed}".encode()).digest()
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
             # `torch.manual_seed` would note the call for GPUs as well, with its whole stack.
-            torch.default_generator.manual_seed(int.from_bytes(key[:8], "little") >> 1)
+            torch.default_generator.manual_seed(seed_of(image, view, self.seed))
             return self.random(picture)
+
+
+def seed_of(image: str, view: int, seed: int) -> int:
+    """The seed of PyTorch's generator for one random view."""
+    key = hashlib.sha256(f"{image}\0{view}\0{seed}".encode()).digest()
+    return int.from_bytes(key[:8], "little") >> 1
 
 
 def _in_place(step: Transform) -> Transform:

@@ -1,0 +1,139 @@
+"""Fitting a linear probe, against fits of scikit-learn's each from zero.
+
+The way before fits every C alone, on images as they are in single precision. Both ways run in turn
+in one process, on one core, and what counts are its seconds at work. Features are random ones that
+lie about a common direction as CLIP's do, and those of a file: a safetensors file with `train`,
+`val` and `test` of (M, D), and `train_labels`, `val_labels` and `test_labels` of (M,).
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from measuring import time_in_turn
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from vtclip.methods.linear_probe import LinearProbe, LinearProbeSettings
+from vtclip.task import Images, Shots, Task, Texts
+
+COMMON = 0.7  # share of a random feature's squared length that all images have in common
+WITHIN = 2.5  # spread within a class, in the spread of the classes
+TEST = 25  # random test images a class
+
+PROBE = LinearProbe(LinearProbeSettings())
+
+
+class Found(NamedTuple):
+    """What a way chooses."""
+
+    strength: float
+    accuracy: float
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(1)
+    parts = {"random": draw(arguments.classes, arguments.shots, arguments.dim)}
+    for path in arguments.features:
+        parts[path.stem] = read(path)
+    print("One core\n")
+    print("| features | images | D | way | core-seconds | share | chosen C | accuracy |")
+    print("|---|---:|---:|---|---:|---:|---:|---:|")
+    for name, data in parts.items():
+        report(name, data, arguments.rounds)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--features", type=Path, nargs="*", default=[], help="safetensors files")
+    parser.add_argument("--rounds", type=int, default=1)
+    return parser.parse_args()
+
+
+def draw(classes: int, shots: int, dim: int) -> dict[str, Tensor]:
+    """Features whose directions differ in variance, about one that all have in common."""
+    generator = torch.Generator().manual_seed(0)
+    spread = F.normalize(torch.arange(1, dim + 1) ** -0.5, dim=0)
+    common = F.normalize(torch.randn(dim, generator=generator), dim=0)
+    centres = spread * torch.randn(classes, dim, generator=generator)
+    data = {}
+    for part, number in {"train": shots, "val": min(shots, 4), "test": TEST}.items():
+        labels = torch.arange(classes).repeat_interleave(number)
+        own = centres[labels] + WITHIN * spread * torch.randn(len(labels), dim, generator=generator)
+        own = F.normalize(own, dim=1)
+        data[part] = COMMON**0.5 * common + (1 - COMMON) ** 0.5 * own
+        data[f"{part}_labels"] = labels
+    return data
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    return {
+        name: tensor if name.endswith("_labels") else tensor.float()
+        for name, tensor in load_file(path).items()
+    }
+
+
+def report(name: str, data: dict[str, Tensor], rounds: int) -> None:
+    ways = {"each C alone": fit_alone, "ours": fit_ours}
+    found: dict[str, Found] = {}
+    steps: dict[str, Callable[[], object]] = {
+        way: partial(keep, found, way, fit, data) for way, fit in ways.items()
+    }
+    seconds = time_in_turn(steps, rounds, warm=True, clock=time.process_time)
+    images, dim = data["train"].shape
+    for way, taken in seconds.items():
+        print(
+            f"| {name} | {images} | {dim} | {way} | {taken:.2f} "
+            f"| {taken / seconds['each C alone']:.2f} | {found[way].strength:g} "
+            f"| {found[way].accuracy:.2f} |",
+            flush=True,
+        )
+
+
+def keep(
+    found: dict[str, Found],
+    way: str,
+    fit: Callable[[dict[str, Tensor]], Found],
+    data: dict[str, Tensor],
+) -> None:
+    found[way] = fit(data)
+
+
+def fit_ours(data: dict[str, Tensor]) -> Found:
+    train, val = (
+        Shots(data[part][:, None], None, data[f"{part}_labels"]) for part in ("train", "val")
+    )
+    classes = int(data["train_labels"].max()) + 1
+    texts = Texts(torch.zeros(classes, data["train"].shape[1]), 100.0)
+    head = PROBE.start(Task(texts, train, val, seed=0))
+    logits = PROBE.classifier(head, texts)(Images(data["test"], None))
+    hits = logits.argmax(dim=1) == data["test_labels"]
+    return Found(head["inverse_regularisation"].item(), 100 * hits.float().mean().item())
+
+
+def fit_alone(data: dict[str, Tensor]) -> Found:
+    settings = PROBE.settings
+    assert isinstance(settings, LinearProbeSettings)
+    train, val, test = (
+        (F.normalize(data[part], dim=1).numpy(), data[f"{part}_labels"].numpy())
+        for part in ("train", "val", "test")
+    )
+    options = {"max_iter": settings.iterations, "tol": 1e-4 / len(train[0])}
+    strengths = sorted(settings.inverse_regularisation)
+    probes = [LogisticRegression(C=strength, **options).fit(*train) for strength in strengths]
+    best = max(probes, key=lambda probe: probe.score(*val))
+    return Found(best.C, 100 * best.score(*test))
+
+
+if __name__ == "__main__":
+    main()
