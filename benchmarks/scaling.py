@@ -88,13 +88,13 @@ def report_parts(jobs: dict[str, list[float]], probes: list[TrainHead], core: fl
     unlucky = max(probe.work.longest for probe in probes) / core / 60
     print(
         f"| linear_probe, on cores | {len(probes):,} | {hours:.1f} core-hours | {longest:.1f} |\n\n"
-        f"A core of this machine fits at {core / 1e9:.0f} GFLOP/s. A single fit that takes all its "
-        f"iterations may take {unlucky:.1f} minutes.\n"
+        f"A core of this machine fits at {core / 1e9:.0f} GFLOP/s. Fits that follow one another "
+        f"may take {unlucky:.1f} minutes, with bad luck.\n"
     )
 
 
 def seconds_of(probe: TrainHead, core: float) -> float:
-    """Seconds of a linear probe on its cores, if all its fits take as long."""
+    """Seconds of a linear probe on its cores, if all its chains of fits take as long."""
     return probe.work.flops / probe.threads / core
 
 
@@ -125,7 +125,7 @@ def measure_core() -> float:
     """Flop/s of a logistic regression of ImageNet's classes at 4 shots, on one core."""
     classes, dim = 1000, 1024
     labels = np.tile(np.arange(classes), 4)
-    images = np.random.default_rng(0).standard_normal((len(labels), dim), np.float32)
+    images = np.random.default_rng(0).standard_normal((len(labels), dim))
     probe = LogisticRegression(max_iter=10, tol=0.0)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -106,7 +106,7 @@ def test_coop_on_imagenet_gets_hours_and_holds_the_text_tower():
 
 def test_a_linear_probe_on_imagenet_gets_more_time_than_on_digits():
     assert training_minutes(work("linear_probe", DIGITS), on_gpu=False) <= 11
-    assert training_minutes(work("linear_probe", IMAGENET), on_gpu=False) > 60
+    assert training_minutes(work("linear_probe", IMAGENET), on_gpu=False) > 30
 
 
 def test_a_long_linear_probe_gets_four_cores_and_what_its_fits_take_and_others_one():

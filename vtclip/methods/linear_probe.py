@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 NEVER = -1e4  # a bias that no image makes up for
 LENGTH = 3.0  # of the centred images, as root mean square, while they are fitted
 CHAIN = 2  # strengths that one core fits in turn
-ITERATIONS = 150  # of L-BFGS in a fit, at the most in the mean over all strengths
-LONGEST = 300  # the same in the mean over the longest chain
+ITERATIONS = 100  # of L-BFGS in a fit, at the most in the mean over all strengths
+LONGEST = 200  # the same in the mean over the longest chain
 
 
 class LinearProbeSettings(Settings):
