@@ -49,6 +49,11 @@ def time_in_turn(
 def added_memory(step: Step, device: torch.device) -> int:
     """Bytes that a step takes beside the parameters and the optimiser's state."""
     step()  # makes the optimiser's state
+    return peak_memory(step, device)
+
+
+def peak_memory(step: Step, device: torch.device) -> int:
+    """Bytes that a step takes at the most, beside what is held before it."""
     if device.type == "cuda":
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

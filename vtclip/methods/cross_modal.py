@@ -121,7 +121,7 @@ class CrossModal(Method):
         return plain._replace(
             flops=variants * weights * (training + len(batches) * looks * 2 * size.val_images),
             # Weights, gradients, AdamW's two moments; the best so far, and those looked at.
-            part_bytes=(6 * variants * weights + 2 * rows) * SINGLE
+            part_bytes=(6 * variants * weights + 3 * rows) * SINGLE
             + 3 * variants * max(batches) * size.classes * SINGLE,
             predict_flops=2 * weights,
             head_bytes=weights * SINGLE,

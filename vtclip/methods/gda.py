@@ -98,7 +98,7 @@ class GDA(Method):
         plain = super().work(size)
         return plain._replace(
             flops=2 * rows * dim**2 + dim**3 / 3 + 2 * classes * dim**2,
-            part_bytes=(3 * dim**2 + 3 * min(rows, ROWS) * dim + 4 * weights) * DOUBLE,
+            part_bytes=(3 * dim**2 + 4 * min(rows, ROWS) * dim + 4 * weights) * DOUBLE,
             predict_flops=4 * classes * dim,
             head_bytes=weights * SINGLE,
         )

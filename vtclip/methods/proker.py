@@ -97,7 +97,7 @@ class ProKeR(Method):
                 f"is made for {MOST_IMAGES}: ask for fewer `shots`."
             )
         if self._count_rows(images, views) == images:
-            return unit(shots.pooled.double().mean(dim=1)), shots.labels
+            return unit(shots.pooled.mean(dim=1).double()), shots.labels
         return unit(shots.pooled.double().flatten(0, 1)), shots.labels.repeat_interleave(views)
 
     def _count_rows(self, images: int, views: int) -> int:
@@ -150,7 +150,7 @@ class ProKeR(Method):
             + (len(self.settings.beta) + 1) * comparing
             + pairs * 2 * val * rows * classes,
             # The kernel, the system, its factor; rows, residuals, answers; what is asked.
-            part_bytes=(3 * rows**2 + rows * (dim + 3 * classes) + 2 * val * rows) * DOUBLE,
+            part_bytes=(3 * rows**2 + rows * (2 * dim + 4 * classes) + 2 * val * rows) * DOUBLE,
             predict_flops=2 * rows * (dim + classes) + 2 * classes * dim,
             head_bytes=rows * (dim + classes) * SINGLE,
             batch_bytes=2 * BATCH * rows * SINGLE,
@@ -159,7 +159,7 @@ class ProKeR(Method):
 
 def compare(left: Tensor, right: Tensor, beta: Tensor | float) -> Tensor:
     """The kernel exp(-beta (1 - a . b)) of features of unit length, (B, D) and (N, D): (B, N)."""
-    return (-beta * (1 - left @ right.T)).exp()
+    return (left @ right.T).sub_(1).mul_(beta).exp_()  # in place: it is the largest there is
 
 
 def residuals(keys: Tensor, labels: Tensor, texts: Texts) -> Tensor:

@@ -1,0 +1,137 @@
+"""Seconds and memory that one head of each method takes to fit, at 16 shots of 100 classes.
+
+On invented features of RN50's shapes (D = 1,024, 50 tokens, five views), at the methods' default
+settings, each in a process of its own on one core. Seconds are the processor's, so that a busy
+machine counts no less. A training by gradient takes a few steps and is scaled up to all of them.
+Memory is what fitting takes beside the process and the features.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from measuring import peak_memory
+from torch import Tensor
+
+from vtclip.clip import open_clip
+from vtclip.features.backbone import load_backbone
+from vtclip.features.prompts import TextTower
+from vtclip.methods import METHODS
+from vtclip.methods.base import Method, Recipe
+from vtclip.nn.learner import Learner
+from vtclip.task import Prompts, Shots, Task, Texts
+from vtclip.training.optimise import measure_accuracy, optimise
+
+CLASSES, SHOTS, VIEWS, TOKENS, DIM = 100, 16, 5, 50, 1024
+BACKBONE = "RN50-quickgelu"
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(1)
+    if arguments.alone:
+        print(report(arguments.alone, arguments.steps))
+        return
+    print(f"One head at {SHOTS} shots of {CLASSES} classes, D = {DIM}, on one core\n")
+    print("| method | seconds | memory, MB |")
+    print("|---|---:|---:|")
+    for name in arguments.methods:
+        command = [sys.executable, sys.argv[0], "--alone", name, "--steps", str(arguments.steps)]
+        done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
+        print(done.stdout.splitlines()[-1], flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS], default=[*METHODS])
+    parser.add_argument("--steps", type=int, default=4, help="of a training that are really taken")
+    parser.add_argument("--alone", choices=[*METHODS], help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def report(name: str, steps: int) -> str:
+    """A row of the table."""
+    method = METHODS[name](METHODS[name].settings_type())
+    if not method.few_shot:
+        return f"| `{name}` | 0 | 0 |"
+    task = make_task(method, steps)
+    seconds = 0.0
+
+    def fit() -> None:
+        nonlocal seconds
+        seconds = time_fit(method, task, steps)
+
+    memory = peak_memory(fit, CPU)
+    return f"| `{name}` | {seconds:,.{int(seconds < 100)}f} | {memory / 1e6:,.0f} |"
+
+
+def time_fit(method: Method, task: Task, steps: int) -> float:
+    """Seconds of a whole fit; of a training by gradient all but some steps are reckoned."""
+    started = time.process_time()
+    head = method.start(task)
+    learner = method.learner(head, task)
+    if learner is None:
+        return time.process_time() - started
+    seconds = time.process_time() - started + time_training(learner, method, task, steps)
+    started = time.process_time()
+    method.finish(learner, task)
+    return seconds + time.process_time() - started
+
+
+def time_training(learner: Learner, method: Method, task: Task, steps: int) -> float:
+    """Seconds of the steps of a training, and of measuring the validation shots in each epoch."""
+    recipe = method.settings
+    assert isinstance(recipe, Recipe)
+    epochs, images = recipe.epochs_at(SHOTS), CLASSES * SHOTS
+    few = first(task.train, min(images, steps * recipe.batch_size))
+    some = first(task.val, recipe.batch_size)
+    once = recipe.model_copy(update={"epochs": 1, "select": "last"})
+    started = time.process_time()
+    optimise(learner, replace(task, train=few, val=None), once)
+    trained = time.process_time()
+    measure_accuracy(learner, some)
+    measured = time.process_time()
+    training = (trained - started) * images / len(few.labels)
+    measuring = (measured - trained) * CLASSES * 4 / len(some.labels)
+    return epochs * (training + measuring)
+
+
+def first(shots: Shots, number: int) -> Shots:
+    """The first of some images."""
+    return Shots(*(None if part is None else part[:number] for part in vars(shots).values()))
+
+
+def make_task(method: Method, steps: int) -> Task:
+    """Images about their class's centre; spatial features of as many as some steps take."""
+    generator = torch.Generator().manual_seed(0)
+
+    def near(centres: Tensor, *shape: int) -> Tensor:
+        return centres + 1.5 / DIM**0.5 * torch.randn(*shape, DIM, generator=generator)
+
+    centres = F.normalize(torch.randn(CLASSES, DIM, generator=generator), dim=1)
+
+    def sample(shots: int, views: int) -> Shots:
+        labels = torch.arange(CLASSES).repeat(shots)  # so that a part of them has all classes
+        pooled = near(near(centres[labels], len(labels))[:, None], len(labels), views)
+        spatial = None
+        if method.reads_spatial:
+            held = min(len(labels), steps * method.settings.batch_size)
+            spatial = torch.randn(held, views, TOKENS, DIM, generator=generator).half()
+        return Shots(pooled, spatial, labels)
+
+    prompts = None
+    if method.reads_text_tower:
+        tower = TextTower(load_backbone(BACKBONE, pretrained=None, device=CPU))
+        prompts = Prompts(open_clip.IMAGENET_CLASSNAMES[:CLASSES], tower)
+    texts = Texts(F.normalize(near(centres, CLASSES), dim=1), 100.0)
+    views = VIEWS if method.reads_views else 1
+    return Task(texts, sample(SHOTS, views), sample(4, 1), seed=1, prompts=prompts)
+
+
+if __name__ == "__main__":
+    main()

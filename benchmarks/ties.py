@@ -1,0 +1,134 @@
+"""Test accuracy of the methods that choose on validation shots: by hits alone, and with likelihood.
+
+By hits alone the smallest of the settings with equally many hits is taken; with the likelihood the
+one that finds the validation shots' labels likeliest. Without `--tasks` the features are random:
+classes about a centre each, on which zero-shot is right for half of the images.
+
+A file of `--tasks` is in safetensors, with unit texts (K, D), train (M, V, D), val and test (., D),
+and train_labels, val_labels and test_labels (int64). Files of equally many shots are averaged.
+"""
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import mean
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vtclip.methods import METHODS, method_module
+from vtclip.methods.base import Method
+from vtclip.task import Images, Shots, Task, Texts
+from vtclip.training.optimise import measure_accuracy, optimise
+
+SHOTS, DRAWS = (1, 4, 16), 3
+CLASSES, DIM, VIEWS, TEST, SPREAD = 40, 128, 3, 20, 2.0  # of the random features
+RULES = ("hits", "likelihood")
+CHOOSING = [
+    name
+    for name, kind in METHODS.items()
+    if not kind.reads_spatial
+    and (kind.tunes or getattr(kind.settings_type(), "select", None) == "val")
+]
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    torch.set_num_threads(1)
+    tasks = [read_task(path) for path in arguments.tasks] or list(invent_tasks())
+    found: dict[tuple[str, int, str], list[float]] = defaultdict(list)
+    for task, test in tasks:
+        shots = int(task.train.labels.bincount().max())
+        for method in ["zero_shot", *arguments.methods]:
+            for rule in RULES:
+                with choosing_by(rule, method):
+                    accuracy = 100 * measure(method, task, test)
+                found[method, shots, rule].append(accuracy)
+    columns = sorted({shots for _, shots, _ in found})
+    print(f"| method | {' | '.join(f'{shots}-shot' for shots in columns)} |")
+    print(f"|---|{'---:|' * len(columns)}")
+    for method in ["zero_shot", *arguments.methods]:
+        cells = [
+            " -> ".join(
+                f"{mean(found[method, shots, rule]):.1f}" for rule in ("hits", "likelihood")
+            )
+            for shots in columns
+        ]
+        print(f"| {METHODS[method].title} | {' | '.join(cells)} |")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tasks", type=Path, nargs="+", default=[], help="files of features")
+    parser.add_argument("--methods", nargs="+", choices=CHOOSING, default=CHOOSING)
+    return parser.parse_args()
+
+
+def read_task(path: Path) -> tuple[Task, Shots]:
+    """A task, and its test images."""
+    file = load_file(path)
+    train, val, test = (
+        Shots(file[key] if key == "train" else file[key][:, None], None, file[f"{key}_labels"])
+        for key in ("train", "val", "test")
+    )
+    return Task(Texts(file["texts"], 100.0), train, val, seed=1), test
+
+
+def invent_tasks() -> Iterator[tuple[Task, Shots]]:
+    """Random tasks: a few for each number of shots."""
+    for draw in range(DRAWS):
+        torch.manual_seed(draw)
+        centres = F.normalize(torch.randn(CLASSES, DIM), dim=1)
+        texts = Texts(F.normalize(near(centres, SPREAD), dim=1), 100.0)
+        for shots in SHOTS:
+            train, val = sample(centres, shots, VIEWS), sample(centres, min(shots, 4), 1)
+            yield Task(texts, train, val, seed=draw), sample(centres, TEST, 1)
+
+
+def sample(centres: Tensor, number: int, views: int) -> Shots:
+    """So many images of each class about its centre, in views about the image."""
+    labels = torch.arange(len(centres)).repeat_interleave(number)
+    images = near(centres[labels], SPREAD)[:, None].repeat(1, views, 1)
+    return Shots(near(images, SPREAD / 4), None, labels)
+
+
+def near(points: Tensor, spread: float) -> Tensor:
+    """Points (..., D) about others, at `spread` times their length."""
+    return points + spread / DIM**0.5 * torch.randn_like(points)
+
+
+@contextmanager
+def choosing_by(rule: str, method: str) -> Iterator[None]:
+    """With `hits`, all that compares scores compares hits alone."""
+
+    def by_hits(logits: Tensor, labels: Tensor) -> tuple[int, float]:
+        return int((logits.argmax(dim=1) == labels).sum()), 0.0
+
+    modules = ["vtclip.methods.base", "vtclip.training.optimise", method_module(method)]
+    with ExitStack() as stack:
+        for module in modules if rule == "hits" else []:
+            if hasattr(sys.modules[module], "score"):
+                stack.enter_context(patch.object(sys.modules[module], "score", by_hits))
+        yield
+
+
+def measure(name: str, task: Task, test: Shots) -> float:
+    """Share of the test images that a method's head, at its defaults, classifies rightly."""
+    method: Method = METHODS[name](METHODS[name].settings_type())
+    head = method.start(task)
+    learner = method.learner(head, task)
+    if learner is not None:
+        optimise(learner, task, method.settings)
+        head = method.finish(learner.eval(), task)
+    classifier = method.classifier(head, task.texts)
+    return measure_accuracy(lambda images: classifier(Images(images.pooled, None)), test)
+
+
+if __name__ == "__main__":
+    main()
