@@ -20,7 +20,7 @@ from vtclip.features.backbone import Backbone, load_backbone
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--classes", type=int, default=50, help="of ImageNet's; 1000 are all")
+    parser.add_argument("--classes", type=int, default=30, help="of ImageNet's; 1000 are all")
     parser.add_argument("--backbone", default="RN50-quickgelu")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
