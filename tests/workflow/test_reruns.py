@@ -141,7 +141,7 @@ def test_changed_training_code_plans_training_and_what_follows_and_no_features(c
 
 
 def test_one_methods_changed_code_plans_that_method_alone(changed):
-    changed.edit("vtclip/methods/linear_probe.py", "ITERATIONS = 150", "ITERATIONS = 151")
+    changed.edit("vtclip/methods/linear_probe.py", "ITERATIONS = 100", "ITERATIONS = 101")
     assert changed.plan() == all_of(["linear_probe"]) | TABLES
 
 
