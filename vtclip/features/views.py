@@ -1,8 +1,9 @@
 """The cached views of an image: the test transform, and random crops."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from PIL import Image
 from torchvision.transforms import (
@@ -12,6 +13,7 @@ from torchvision.transforms import (
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
+    ToTensor,
 )
 
 from vtclip.clip import CenterCropOrPad, ResizeKeepRatio
@@ -42,7 +44,7 @@ class Views:
         seed: int,
     ) -> None:
         self.image_size = image_size
-        steps = [_in_place(step) for step in preprocess.transforms]
+        steps = _join_last(preprocess.transforms)
         self.test = Compose(steps)
         # Random views differ from the test view in where they look, not in what is done with it.
         resize, *_ = preprocess.transforms
@@ -76,8 +78,23 @@ def seed_of(image: str, view: int, seed: int) -> int:
     return int.from_bytes(key[:8], "little") >> 1
 
 
-def _in_place(step: Transform) -> Transform:
-    """A step of a transform; normalising overwrites what the step before it has made."""
-    if isinstance(step, Normalize):
-        return Normalize(step.mean, step.std, inplace=True)
-    return step
+def _join_last(steps: list[Transform]) -> list[Transform]:
+    """The same steps, the last two joined where they are torchvision's usual ones."""
+    if len(steps) >= 2 and isinstance(steps[-2], ToTensor) and isinstance(steps[-1], Normalize):
+        return [*steps[:-2], _Normalise(steps[-1].mean, steps[-1].std)]
+    return steps
+
+
+class _Normalise:
+    """torchvision's `ToTensor` and `Normalize` of a picture in RGB, to the same bits.
+
+    Each of their five operations makes an array of its own; here all go on in one.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = (torch.tensor(part)[:, None, None] for part in (mean, std))
+
+    def __call__(self, picture: Image.Image) -> torch.Tensor:
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+        return pixels.div_(255).sub_(self.mean).div_(self.std)
