@@ -101,6 +101,19 @@ def test_of_epochs_with_equal_hits_the_likeliest_is_kept(task):
     assert torch.allclose(trained["val"].weight, trained["last"].weight, atol=0.01)
 
 
+def test_a_training_ends_after_the_epoch_whose_loss_is_low_enough(task):
+    histories = []
+    for limit in (None, 10.0):
+        recipe = VTClipSettings(epochs=60, learning_rate=1e-3, stop_at_loss=limit)
+        method = VTClip(recipe)
+        histories.append(optimise(method.learner(method.start(task), task), task, recipe))
+    whole, stopped = (history["loss"] for history in histories)
+    assert whole.len() == 60 > stopped.len()
+    assert (stopped[:-1] > 10).all()
+    assert stopped[-1] <= 10
+    assert stopped.equals(whole[: stopped.len()])  # up to there it is the same training
+
+
 def test_a_loss_that_is_no_number_stops_with_step_loss_and_learning_rate(task):
     class Breaks(torch.nn.Linear):
         steps = 0

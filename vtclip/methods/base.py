@@ -195,7 +195,7 @@ class Recipe(Settings):
         default=None,
         gt=0,
         description="the largest learning rate, above 0; left out, the method's own",
-        examples=[0.001],
+        examples=[0.0003],
     )
     optimiser: Literal["adamw", "adam", "sgd"] = Field(
         default="adamw",
@@ -241,6 +241,13 @@ class Recipe(Settings):
         "only where `epochs` is left out too",
         examples=[{"imagenet": 50}],
     )
+    stop_at_loss: float | None = Field(
+        default=None,
+        gt=0,
+        description="the mean loss of an epoch at which training ends early, above 0; null for "
+        "never",
+        examples=[0.0003],
+    )
     compile: bool = Field(
         default=False,
         description="whether torch.compile fuses a step's operations: a minute at the start of "
@@ -273,7 +280,7 @@ class Recipe(Settings):
         return self.epochs_at(shots) // self.measured_every(shots)
 
     def steps(self, size: Size) -> int:
-        """Steps of a training."""
+        """Steps of a training, if it does not end early."""
         return self.epochs_at(size.shots) * math.ceil(size.images / self.batch_size)
 
     def batch(self, size: Size) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vtclip.nn.visual_guided import VisualGuidedHead
 
 
-class VTClipSettings(Recipe):
+class VTClipSettings(Recipe, defaults={"stop_at_loss": 0.0003}):
     """Settings of VT-CLIP. The paper leaves them untold: `docs/method.md` gives the reasons."""
 
     blocks: int = Field(default=1, ge=1, description="blocks, 1 or more", examples=[1])

@@ -34,6 +34,7 @@ class TrainingError(RuntimeError):
 def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     """Train by gradient with warm-up and cosine; the last epoch's weights stay, or the best's.
 
+    A training that ends early, at the recipe's `stop_at_loss`, leaves the rest of the cosine out.
     In each epoch each image comes once, in one of its views.
 
     Args:
@@ -76,14 +77,17 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
             for step, batch in enumerate(batches, start=before)
         ]
         loss, hits = _sum_up(steps_taken, before)
+        ends_early = recipe.stop_at_loss is not None and loss / number <= recipe.stop_at_loss
         found, accuracy = None, None
-        if task.val is not None and epoch % measured_every == 0:
+        if task.val is not None and (epoch % measured_every == 0 or ends_early):
             found = _score(classifier, task.val)
             accuracy = _share(found[0], len(task.val.labels))
         if recipe.select == "val" and found is not None and (best is None or found > best[0]):
             best = found, copy.deepcopy(classifier.state_dict())
         seconds = time.perf_counter() - started
         rows.append((epoch, loss / number, hits / number, accuracy, rate(after), seconds))
+        if ends_early:
+            break
     if best is not None:
         classifier.load_state_dict(best[1])
     return pl.DataFrame(rows, schema=HISTORY, orient="row")
