@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Step = Callable[[], object]
 
@@ -44,6 +45,30 @@ def time_in_turn(
             if warm or number:
                 seconds[name].append(now() - started)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def count_launches(step: Step) -> int:
+    """Operations that a step gives its device: on a GPU each is a kernel to launch, or a few.
+
+    What looks at the same numbers in another shape, or takes memory without writing to it, is none.
+    """
+    with _Counting() as counting:
+        step()
+    return counting.number
+
+
+class _Counting(TorchDispatchMode):
+    """Counts what comes through PyTorch's dispatcher, backward passes included."""
+
+    IDLE = ("aten._unsafe_view", "aten.detach", "aten.empty", "aten.new_empty")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += not (function.is_view or str(function).startswith(self.IDLE))
+        return function(*args, **(kwargs or {}))
 
 
 def added_memory(step: Step, device: torch.device) -> int:
