@@ -195,7 +195,7 @@ class Recipe(Settings):
         default=None,
         gt=0,
         description="the largest learning rate, above 0; left out, the method's own",
-        examples=[0.0003],
+        examples=[0.001],
     )
     optimiser: Literal["adamw", "adam", "sgd"] = Field(
         default="adamw",
