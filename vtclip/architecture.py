@@ -17,7 +17,6 @@ from vtclip.settings import ConfigError, check, unknown
 from vtclip.text_tower import Decoder, Text
 
 PLAIN = "ViT-B-32-quickgelu, MobileCLIP2-S0 or PE-Core-B-16"
-INSTALL = "python -m pip install --editable '.[transformers]'"
 
 
 class Architecture(Part):
@@ -109,7 +108,7 @@ def check_packages(backbone: Backbone) -> None:
     other = f"; or a backbone that needs none, such as {PLAIN}"
     raise ConfigError(
         f"backbone.{_key(backbone)}: the {foreign} of '{backbone.name}' needs Hugging Face's "
-        f"library.\n  found:    no package transformers\n  expected: it, from `{INSTALL}`"
+        f"library.\n  found:    no package transformers\n  expected: it, from `{hub.INSTALL}`"
         + ("" if backbone.architecture else other)  # whose name is one's own, has no other
     )
 

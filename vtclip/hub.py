@@ -15,6 +15,7 @@ from vtclip.settings import ConfigError
 HUB, FOLDER = "hf-hub:", "local-dir:"
 OWN = "own"  # weights: those that lie beside the configuration
 CONFIGURATION = "open_clip_config.json"
+INSTALL = "python -m pip install --editable '.[transformers]'"  # what some of them need
 
 # The first of these that is there holds the weights; open_clip's own order.
 WEIGHTS = (

@@ -113,6 +113,13 @@ def test_two_backbones_have_rows_of_their_own(demo, paper):
     assert len([target for target in plan.targets() if "/attention/" in target]) == 2 * 2 * 2
 
 
+def test_weights_are_fetched_with_the_memory_that_reading_them_takes(paper):
+    plan = planned(paper, backbones=[{"name": "ViT-H-14-quickgelu", "pretrained": "dfn5b"}])
+    weights = {words: plan.fetching_memory(words) for words in plan.fetched_weights}
+    assert weights["ViT-H-14-quickgelu-dfn5b"] > 2 * 4 * 986  # MB of its 986 million, read twice
+    assert weights[RN50] < 4000
+
+
 def test_a_backbone_that_is_named_twice_is_planned_once(demo):
     plan = planned(demo, backbones=[demo["backbone"], demo["backbone"]])
     assert len(plan.trainings()) == 92

@@ -24,6 +24,7 @@ from vtclip.features.checkpoints import (
 )
 from vtclip.hub import (
     CONFIGURATION,
+    INSTALL,
     OWN,
     find_configuration,
     find_folder,
@@ -31,8 +32,6 @@ from vtclip.hub import (
     is_shared,
     read_configuration,
 )
-
-INSTALL = "python -m pip install --editable '.[transformers]'"
 
 
 @dataclass(frozen=True)

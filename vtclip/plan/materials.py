@@ -161,6 +161,10 @@ class Materials:
         """A backbone by the words for its weights."""
         return next(found for found in self.backbones.values() if found.weights == weights)
 
+    def fetching_memory(self, weights: str) -> int:
+        """MB of the job that fetches a backbone's weights: it reads them to write them anew."""
+        return cost.backbone_memory(self.shapes[self.backbone_of(weights).folder])
+
     def architecture_file(self, weights: str) -> str | None:
         """The file of a backbone's architecture; None for one of open_clip's."""
         return architecture_file(self.backbone_of(weights))

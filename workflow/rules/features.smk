@@ -22,7 +22,7 @@ rule fetch_backbone:
         "../../environment.yml"
     resources:
         downloads=1,
-        mem_mb=4000,
+        mem_mb=lambda wildcards, attempt: attempt * PLAN.fetching_memory(**wildcards),
         runtime=120,
     params:
         name=lambda wildcards: PLAN.backbone_of(**wildcards).name,
