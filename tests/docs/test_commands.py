@@ -10,16 +10,16 @@ import pytest
 from tests.cli.conftest import here, made  # noqa: F401  (fixtures)
 from tests.project import ROOT
 from vtclip.__main__ import make_parser
+from vtclip.cli.status import read_plan
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OWN_IMAGES = ROOT / "docs/your-own-images.md"
 
 
 def commands(page: Path) -> list[str]:
-    """The lines of a page's blocks of commands."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    blocks = [block for language, block in fenced if language in ("", "sh")]
-    return [line for block in blocks for line in block.splitlines() if line.strip()]
+    """The commands of a page; one that goes on in the next line is one."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", "").splitlines() if line]
 
 
 VTCLIP = [
@@ -33,6 +33,42 @@ VTCLIP = [
 @pytest.mark.parametrize("command", VTCLIP)
 def test_every_vtclip_command_of_the_pages_can_be_parsed(command):
     make_parser().parse_args(shlex.split(command))
+
+
+SNAKEMAKE = {
+    line: re.findall(r"config/[\w-]+\.yaml", line)
+    for page in PAGES
+    for line in commands(page)
+    if "snakemake " in line
+}
+TO_COME = {"config/birds.yaml"}  # `vtclip new` writes it: tests/cli/test_new.py
+# What else the pages tell to type, and why no test types it.
+OTHERS = {
+    ".venv/bin/python -m pytest tests/methods": "a part of `make test`",
+    ".venv/bin/python -m pytest -m 'not workflow and not slurm and not faults'": "likewise",
+    "pip install snakemake-executor-plugin-slurm": "takes the internet; `make test-slurm` does it",
+    "find config results resources -newermt now -exec touch {} +": "of files from the future",
+}
+
+
+@pytest.mark.parametrize("command", SNAKEMAKE)
+def test_every_experiment_that_the_pages_run_is_planned(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    configs = SNAKEMAKE[command] or ["config/config.yaml"]
+    if not TO_COME & set(configs):
+        assert read_plan(configs).targets()
+
+
+def test_every_command_of_the_pages_is_of_a_kind_that_is_tested():
+    known = ("make ", ".venv/bin/vtclip ", ".venv/bin/snakemake ", "snakemake ")
+    found = {line for page in PAGES for line in commands(page) if not line.startswith(known)}
+    assert found - set(SNAKEMAKE) == set(OTHERS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_says_what_it_is(page):
+    opened = re.findall(r"^```(\w*)$", page.read_text(), re.MULTILINE)[::2]
+    assert set(opened) <= {"sh", "python", "yaml", "text"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
