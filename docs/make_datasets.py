@@ -54,7 +54,8 @@ The content of a file decides how it is decoded, not its suffix. The result is 8
 - Floats, 32-bit integers and signed integers are scaled from their smallest pixel to their largest.
 
 A file that is truncated or empty, is not an image, or contains NaN or infinity stops the extraction
-with an error that lists all such files. To continue without them, list them in the dataset's file. The metadata of its manifest then record this:
+with an error that lists all such files. To continue without them, list them in the dataset's file.
+The metadata of its manifest then record this:
 
 ```yaml
 leave_out: [images/beagle_116.jpg]
