@@ -1,12 +1,12 @@
 # make demo   the embedded experiment: no download, no GPU, no account
 # make install   .venv with the commands snakemake and vtclip
 # make test   every check and every test
-# make format   the layout of all code, as `make test` wants it
-# make test-slurm   the embedded experiment on a Slurm of its own; takes root and Slurm's packages
+# make format   formats all code as `make test` requires it
+# make test-slurm   the embedded experiment on its own Slurm; requires root and Slurm's packages
 # make test-backbones   builds the smallest backbone of each kind: half an hour
-# make test-faults   the long campaign of faults: hours
-# make constraints   takes the newest versions into constraints.txt; then `make test` tries them
-# All make .venv first. Another Python: make demo PYTHON=python3.12
+# make test-faults   the long campaign of faults: takes hours
+# make constraints   writes the newest versions into constraints.txt; then `make test` tries them
+# All create .venv first. With another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin

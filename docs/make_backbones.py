@@ -17,44 +17,47 @@ INTRODUCTION = """\
 
 <!-- Written by docs/make_backbones.py. Run it again where open_clip has other configurations. -->
 
-Any model of open_clip can be a backbone: name one of its configurations, and a tag of its weights.
+Any model of open_clip can be a backbone. Name one of its configurations and a tag of its weights:
 
 ```yaml
 backbone: {name: ViT-B-16-quickgelu, pretrained: openai}
 ```
 
-The weights may also be a file of your own, and so may the configuration (`architecture:`, in
-open_clip's JSON form, with a tower of open_clip's or of timm's). A model in the form of Hugging
-Face's hub is called `hf-hub:organisation/model`, or `local-dir:path/to/folder` where it lies on
-this machine; `pretrained: own` takes the weights that lie there.
+The weights may also be your own file, and so may the configuration (`architecture:`, in open_clip's
+JSON format, with a tower of open_clip's or of timm's). A model in the format of the Hugging Face
+hub is called `hf-hub:organisation/model`, or `local-dir:path/to/folder` if it is on this machine.
+`pretrained: own` uses the weights that are stored there.
 
 ## Spatial features
 
-Every image tower gives `spatial: raw`, the map before pooling. What `spatial: projected` is, in the
-joint space of images and texts, follows from how the tower pools:
+Every image tower has `spatial: raw`, the map before pooling. `spatial: projected` is in the joint
+space of images and texts. What it contains depends on how the tower pools:
 
-- **resnet**: the attention pool with every token as its query. N is the places and one more: the
-  first token is the pooled feature.
-- **vit**: each token after the final norm and the projection. N is the places and one more: the
-  first token, the class token, is the pooled feature.
-- **average**: each place as if it were the only one that is averaged. N is the places. Where just
-  a projection follows the average, their mean is the pooled feature.
+- **resnet**: the attention pool with every token as its query. N is the number of places plus one:
+  the first token is the pooled feature.
+- **vit**: each token after the final norm and the projection. N is the number of places plus one:
+  the first token, the class token, is the pooled feature.
+- **average**: each place as if it were the only one in the average. N is the number of places. If
+  only a projection follows the average, their mean is the pooled feature.
 - **attention_pool**: each place as if it were the only one that the learned query sees. N is the
-  places.
+  number of places.
 
-A tower that pools in another way has no projected features: before the first job the plan says so,
-and names `spatial: raw`. None of open_clip's own configurations does.
+A tower that pools in another way has no projected features. The plan then stops before the first
+job and suggests `spatial: raw`. None of open_clip's own configurations is such a tower.
 
 ## What the columns say
 
-- **D** is the width of the joint space, **pixels** the side of an image, **places** the number of
-  spatial tokens of the map before pooling, and **width** that of each of them.
-- **GFLOPs**: of encoding one image; a multiplication and its addition are two.
-- **GB**: main memory that a job asks for which encodes images. It holds the weights of both towers
-  twice, for as long as they are read.
-- **methods**: those that can use it; in brackets, the largest setting that its text tower takes.
-- **weights**: open_clip's tags. A name with a `*` has a tokenizer or text tower of Hugging Face's,
-  which takes `python -m pip install --editable '.[transformers]'`.
+- **D** is the width of the joint space.
+- **pixels** is the side of an image.
+- **places** is the number of spatial tokens of the map before pooling, and **width** is the width
+  of each of them.
+- **GFLOPs** are those of encoding one image. A multiplication and its addition count as two.
+- **GB** is the main memory that a job asks for to encode images. The job holds the weights of both
+  towers twice while it reads them.
+- **methods** are those that can use the configuration. In brackets is the largest setting that its
+  text tower allows.
+- **weights** are open_clip's tags. A name with a `*` has a tokenizer or text tower from Hugging
+  Face, which requires `python -m pip install --editable '.[transformers]'`.
 """
 
 HEAD = """\

@@ -13,62 +13,72 @@ INTRODUCTION = """\
 
 <!-- Written by docs/make_datasets.py from config/datasets/. Change those, and run it again. -->
 
-The splits are CoOp's, and so are the sampled shots, order included; ImageNet's and
-FGVC Aircraft's own lists are used for these two. Sizes are of the downloads. The images and their
-marks belong to their owners: read a licence before you use a dataset.
+The splits and the sampled shots are CoOp's, including their order. ImageNet and FGVC Aircraft use
+their own lists. Sizes are of the downloads. The images and trademarks belong to their owners: read
+the licence before you use a dataset.
 """
 
 NOTES = """\
-## How they are fetched
+## How they are downloaded
 
-`snakemake fetch --cores 4` downloads every archive and the backbone's weights, and nothing else;
-all that follows needs no internet. A download that breaks off goes on where it stopped: what has
-come from an address waits in a `.part` file of that address alone. Length and checksum are verified
-before a file gets its name, and a receipt (`<file>.json`) tells where it came from. When no address
-works, the error lists each with its reason. Put the file into `resources/archives/<dataset>/` by
-hand then, and it is verified and used; or run the same command again. Where every address has said
-that it does not have the file (gone, forbidden, a web page, other bytes), the dataset is then left
-out and marked as missing in the table; to try its addresses once more, delete the
-`<file>.unavailable` beside it. Where a connection failed or a server was busy, which tells nothing
-about the file, they are tried again.
+`snakemake fetch --cores 4` downloads every archive and the backbone's weights, and nothing else.
+Everything after that needs no internet.
 
-`mirror: /a/folder` or `mirror: https://a.server/path` in the configuration stands for all
-addresses; it holds `<dataset>/<file>`.
+An interrupted download continues where it stopped. The data received from an address waits in a
+`.part` file for that address alone. Length and checksum are verified before a file gets its
+name, and a receipt (`<file>.json`) records where it came from. If no address works, the error lists
+each with its reason. You can then put the file into `resources/archives/<dataset>/` by hand, where
+it is verified and used, or run the same command again.
 
-Archives are unpacked beside the place of the images, and the folder gets its name when it is whole.
-Only images that the split names are unpacked: of SUN397, 39,700 of 108,754. The receipt
+- If every address has answered that it does not have the file (gone, forbidden, a web page, other
+  bytes), the dataset is left out and marked as missing in the table. To try its addresses again,
+  delete the `<file>.unavailable` beside it.
+- If a connection failed or a server was busy, which says nothing about the file, the next run tries
+  the addresses again.
+
+`mirror: /a/folder` or `mirror: https://a.server/path` in the configuration replaces all
+addresses. The mirror holds `<dataset>/<file>`.
+
+Archives are unpacked into a temporary folder, which gets its name when it is complete. Only images
+that the split names are unpacked: of SUN397, 39,700 of 108,754. The receipt
 (`resources/images/<dataset>.json`) comes last, with the number of files and their joint checksum.
-Projects may share `resources/`: who comes second waits, and takes what the first has unpacked.
+Several projects may share `resources/`: the second one waits, and uses what the first has unpacked.
 
 ## Images
 
-They are decoded by content, whatever their suffix says, to 8-bit RGB: grey and CMYK are
-converted, 16 bits are scaled to 8, transparency is dropped, of an animation the first frame is
-taken, and an EXIF rotation is ignored, as CLIP's transform ignores it. Floats, integers of 32 bits
-and signed ones are scaled from their smallest pixel to their largest. An image that is cut off,
-empty, no image, or that holds NaN or infinity stops the extraction, which names all such images at
-once. To go on without them, name them in the dataset's file; that is recorded in the metadata of
-its manifest:
+The content of a file decides how it is decoded, not its suffix. The result is 8-bit RGB:
+
+- Grey and CMYK images are converted, and 16 bits are scaled to 8.
+- Transparency is dropped, and the first frame of an animation is used.
+- An EXIF rotation is ignored, as CLIP's transform ignores it.
+- Floats, 32-bit integers and signed integers are scaled from their smallest pixel to their largest.
+
+A file that is truncated or empty, is not an image, or contains NaN or infinity stops the extraction
+with an error that lists all such files. To continue without them, list them in the dataset's file.
+The metadata of its manifest then record this:
 
 ```yaml
 leave_out: [images/beagle_116.jpg]
 ```
 
-An image that comes twice in a split, under one label or two, is refused, and so is one outside the
-dataset's folder. Two classes may have one name. The manifest's metadata hold a checksum of all the
-images: other images under the same names are another manifest, and all that follows is made anew.
+An image that appears twice in a split, under one label or two, is refused, and so is an image
+outside the dataset's folder. Two classes may have the same name. The metadata of the manifest
+contain a checksum of all the images. If you replace images under the same names, the manifest
+changes, and everything that depends on it is made again.
 
 ## ImageNet
 
-It takes an account at https://image-net.org, so it has no address here. Until its three archives
-lie in `resources/archives/imagenet/`, every run says so in three lines and goes on without it. The
-official validation images are the test images. CoOp takes them for validation as well, which would
-choose on the test set: here ImageNet's validation shots are training images that were not picked.
-CoOp samples from an unsorted folder listing, so its own picks cannot be had again; here the files
-are sorted.
+ImageNet requires an account at https://image-net.org, so no address is given here. Until its three
+archives are in `resources/archives/imagenet/`, every run says so in three lines and continues
+without it.
 
-ImageNetV2, -Sketch, -A and -R are test sets of its classes, which take no account. They are named
-under `tests:` ([settings.md](settings.md)).
+The official validation images are the test images. CoOp also uses them for validation, which would
+mean choosing on the test set. Here ImageNet's validation shots are training images that were not
+sampled. CoOp samples from an unsorted folder listing, so its own samples cannot be reproduced; here
+the files are sorted.
+
+ImageNetV2, -Sketch, -A and -R are test sets of ImageNet's classes and require no account. They are
+named under `tests:` ([settings.md](settings.md)).
 
 ## A folder of your own
 
@@ -80,32 +90,35 @@ class_names: {n02123045: tabby cat}
 templates: ["a photo of a {}."]
 ```
 
-Put this into `config/datasets/mine.yaml` and `mine` under `datasets:`. The folder holds a folder
-for each class, or split folders that do: `train` (or `training`), `test` (or `testing`) and perhaps
-`val` (or `valid`, `validation`, `dev`), in upper or lower case. Without split folders each class is
-split by `fractions` (0.5 to train, 0.2 to validate, the rest to test), shuffled by its `seed`.
-With split folders and none for validation, training images that were not picked validate. Class
-names and templates may be left out; a class name for a folder that is not there is refused.
+Save this as `config/datasets/mine.yaml` and add `mine` under `datasets:` in a configuration.
+`class_names` and `templates` are optional. A class name for a folder that does not exist is
+refused.
 
-`shots: all` trains on every training image, however many each class has. It comes last in tables,
-one doubling to the right of the largest number in figures, and is 2147483647 in Parquet and JSON
-files. Without a validation folder no image is left to choose on: with methods that choose something
-it then takes `choose: none`.
+The folder contains either one folder per class, or split folders that contain class folders:
+`train` (or `training`), `test` (or `testing`) and optionally `val` (or `valid`, `validation`,
+`dev`), in upper or lower case. Without split folders, each class is split by `fractions` (0.5 to
+train, 0.2 to validate, the rest to test), shuffled with its `seed`. With split folders but none
+for validation, training images that were not sampled are used for validation.
 
-What could be read in two ways is refused, before the first job where names alone show it: two
-folders for one split, split folders beside other folders of images, training without test images,
-classes that hold split folders, a class that has no image to train or to test with.
+`shots: all` trains on every training image, however many each class has. In tables it comes last,
+in figures one doubling to the right of the largest number, and in Parquet and JSON files it is
+2147483647. Without a validation folder, no image is then left to choose on, so methods that
+choose something require `choose: none`.
 
-Links are followed. Hidden files and folders, and those that systems leave behind (`.DS_Store`,
-`._1.jpg`, `.ipynb_checkpoints`, `Thumbs.db`, `__MACOSX`), are skipped. An image is a file with the
-suffix of a format that Pillow decodes, or one whose content Pillow knows. Other files, links that
-lead nowhere and names that are not UTF-8 are passed over: the terminal tells how many, and the log
-of `prepare_manifest` names them all. It also tells of images with the same content in several
-splits or classes, which are tested on what they were trained with; the manifest's metadata keep
-their number.
+A folder that could be read in two ways is refused, before the first job if names alone show
+it: two folders for one split, split folders beside other folders of images, training images without
+test images, classes that contain split folders, a class without images for training or testing.
 
-A picture that is added, changed or taken away reruns the dataset. Changes are seen by name, size
-and time: a picture of the same size and time in the place of another is taken for the old one.
+Links are followed. Hidden files and folders are skipped, and so are those that systems leave behind
+(`.DS_Store`, `._1.jpg`, `.ipynb_checkpoints`, `Thumbs.db`, `__MACOSX`). An image is a file with the
+suffix of a format that Pillow decodes, or one whose content Pillow recognises. Other files, broken
+links and names that are not UTF-8 are skipped too: the terminal shows how many, and the log
+of `prepare_manifest` lists them all. The terminal also warns of images with the same content in
+several splits or classes, because these are tested on what they were trained with. The manifest's
+metadata record their number.
+
+If you add, change or remove an image, the dataset is processed again. Changes are detected by name,
+size and time, so an image with the same size and time as the one that it replaces is not noticed.
 """
 
 

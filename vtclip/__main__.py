@@ -11,13 +11,13 @@ from vtclip.cli import classify, export, new, status
 COMMANDS = (new, status, classify, export)
 
 DESCRIPTION = """\
-Begin an experiment, see how far it is, and use the heads that it has trained.
+Start an experiment, see its progress, and use the heads that it has trained.
 
-The experiment itself is run by Snakemake:
+Snakemake runs the experiment itself:
   snakemake --cores 8 --configfile config/demo.yaml
 """
 
-EPILOG = "`vtclip COMMAND --help` tells what a command takes, with examples."
+EPILOG = "`vtclip COMMAND --help` describes a command, with examples."
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -29,9 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"vtclip {__version__}")
-    parser.add_argument(
-        "--traceback", action="store_true", help="with an error, show where it comes from"
-    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         name = command.__name__.rpartition(".")[2]

@@ -49,9 +49,9 @@ def test_damaged_images_are_left_out_and_equal_ones_and_odd_files_told(photograp
     (photographs / "<script>" / "twin.png").write_bytes(content)
     assert new(photographs) == 0
     said = capsys.readouterr().out
-    assert "1 images cannot be read, and are left out" in said
-    assert "1 groups of equal images, 1 of them in several splits or classes" in said
-    assert "1 passed over: a & b/notes.txt" in caplog.text
+    assert "1 images cannot be read and are left out" in said
+    assert "1 groups of identical images, 1 of them in several splits or classes" in said
+    assert "1 skipped: a & b/notes.txt" in caplog.text
     described = yaml.safe_load(Path("config/datasets/mine.yaml").read_text())
     assert described["leave_out"] == ["a & b/cut.png"]
 
@@ -73,4 +73,4 @@ def test_what_is_no_folder_of_classes_is_refused_and_nothing_written(photographs
 def test_a_second_time_nothing_is_written_over(photographs, capsys):
     assert new(photographs) == 0
     assert new(photographs) == 2
-    assert "config/datasets/mine.yaml is there already" in capsys.readouterr().err
+    assert "config/datasets/mine.yaml already exists" in capsys.readouterr().err

@@ -133,10 +133,10 @@ def test_pictures_of_any_suffix_are_taken_and_the_rest_is_counted_and_named(root
     taken = ["cat/1.png", "cat/2.jfif", "cat/3.JPE", "cat/4", "cat/5.jpg_large", "dog/1.png"]
     assert images(root) == taken
     said = caplog.messages[0]
-    assert "4 passed over" in said
+    assert "4 skipped" in said
     for told in (
         "loose.png (in no class folder)",
-        "cat/notes.txt (no picture that Pillow knows)",
+        "cat/notes.txt (no image that Pillow knows)",
         "dog/2.png (a link that leads nowhere)",
         "dog/\\xe9.png (its name is not UTF-8)",
     ):

@@ -74,4 +74,4 @@ def test_what_is_at_work_in_another_folder_stops_nothing(calls, start, tmp_path,
     what(start, other, other)
     assert demo.run_demo([]) == 0
     assert ["--unlock" in call for call in calls] == [True, False]
-    assert "going on where it stopped" in capsys.readouterr().out
+    assert "continuing where it stopped" in capsys.readouterr().out

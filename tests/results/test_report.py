@@ -145,11 +145,11 @@ def test_every_section_is_there_and_says_what_was_found(content):
         "Results", "Differences", "Mistakes of VT-CLIP", "Calibration", "Cost",
         "What was chosen on what", "Configuration", "Provenance",
         "66.7 ± 0.0",  # the accuracy
-        "50.0 %",  # of the images of class 0 are taken for class 1
+        "50.0 %",  # of the images of class 0 are predicted as class 1
         "Nothing: the last epoch is kept.", "c0ffee", "2.6.0", "2.5",
     ):  # fmt: skip
         assert found in texts, found
-    assert any(text.startswith(f"{AND}, taken for cow (51 %)") for text in texts)
+    assert any(text.startswith(f"{AND}, predicted as cow (51 %)") for text in texts)
 
 
 def test_tables_can_be_sorted_and_whatever_belongs_to_one_dataset_can_be_hidden(content):
@@ -167,7 +167,7 @@ def test_images_that_are_gone_are_named_and_the_page_is_written_all_the_same(tmp
 
 
 def test_without_a_mistake_the_page_says_so(tmp_path):
-    assert "every test image is classified rightly" in write(tmp_path, wrong=0)
+    assert "every test image is classified correctly" in write(tmp_path, wrong=0)
 
 
 def test_eleven_datasets_of_large_photographs_stay_below_five_megabytes(tmp_path):

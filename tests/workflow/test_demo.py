@@ -129,7 +129,7 @@ def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(chang
     assert any((changed.folder / ".snakemake" / "locks").iterdir())
     again = demo()
     assert again.returncode == 0, again.stdout[-5000:]
-    assert "going on where it stopped" in again.stdout
+    assert "continuing where it stopped" in again.stdout
     assert 1 <= len(re.findall(r"\d+/\d+ +Training", again.stdout)) <= 3
     table = "results/demo/tables/results.csv"
     assert (changed.folder / table).read_text() == (finished.folder / table).read_text()

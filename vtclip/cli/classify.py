@@ -1,9 +1,9 @@
 """Classify images with a trained head, and print the most probable classes.
 
 HEAD is a run's folder, a file of `vtclip export`, or the name of a run below results/:
-experiment/dataset/method/run. IMAGE is a file, a folder (all pictures in it), or a pattern.
+experiment/dataset/method/run. IMAGE is a file, a folder (all images in it), or a pattern.
 
-An image that cannot be read is reported, the others go on, and the exit status is 1.
+An image that cannot be read is reported and skipped; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("head", metavar="HEAD", help="the trained head")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
     parser.add_argument(
-        "--top", type=_positive, default=5, metavar="N", help="classes an image (default: 5)"
+        "--top", type=_positive, default=5, metavar="N", help="classes per image (default: 5)"
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--csv", action="store_true", help="print CSV: a line an image and class")
+    form.add_argument("--csv", action="store_true", help="print CSV: one line per image and class")
     parser.add_argument(
-        "--attention", metavar="DIR", help="also draw there what the two best classes look at"
+        "--attention",
+        metavar="DIR",
+        help="also draw what the two most probable classes attend to, into this folder",
     )
     add_backbone_arguments(parser)
 
@@ -49,13 +51,13 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
         metavar="FILE",
-        help="the backbone's weights; left out, those in HEAD or in resources/backbones/",
+        help="the backbone's weights (default: those in HEAD or in resources/backbones/)",
     )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="where to compute (default: a GPU where there is one)",
+        help="where to compute (default: a GPU if there is one)",
     )
 
 
@@ -99,13 +101,13 @@ def find_images(given: Sequence[str]) -> Iterator[str]:
             files = [Path(name, entry.path) for entry in walk(name) if entry.kind == "file"]
             pictures = [str(file) for file in files if is_picture(file)]
             if not pictures:
-                raise ValueError(f"{name}: there is no picture in this folder.")
+                raise ValueError(f"{name}: this folder contains no image.")
             yield from pictures
         elif not Path(name).exists() and set("*?[") & set(name):
             # A pattern may be absolute, and so has no folder that it starts from.
             matching = sorted(glob(name, recursive=True))  # noqa: PTH207
             if not matching:
-                raise ValueError(f"{name}: no file is called so.")
+                raise ValueError(f"{name}: no file matches this pattern.")
             yield from matching
         else:
             yield name

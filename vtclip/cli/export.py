@@ -1,7 +1,7 @@
-"""Write a trained head into one file, to classify anywhere.
+"""Write a trained head into one file that works anywhere.
 
-The safetensors file holds the head, the class names and their texts, and the settings: all that
-`vtclip classify` needs but the backbone's weights, which --with-backbone adds.
+The safetensors file contains the head, the class names, their texts and the settings: everything
+that `vtclip classify` needs except the backbone's weights. --with-backbone adds these.
 """
 
 from __future__ import annotations
@@ -20,21 +20,19 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("head", metavar="HEAD", help="as of `vtclip classify`")
+    parser.add_argument("head", metavar="HEAD", help="the trained head, as for `vtclip classify`")
     parser.add_argument("file", metavar="FILE", help="the file to write")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "--with-backbone", action="store_true", help="the backbone's weights go in too"
-    )
+    form.add_argument("--with-backbone", action="store_true", help="include the backbone's weights")
     form.add_argument(
         "--onnx",
         action="store_true",
-        help="write an ONNX graph from pixels to logits, the backbone in it",
+        help="write an ONNX graph from pixels to logits, including the backbone",
     )
     parser.add_argument(
         "--backbone",
         metavar="FILE",
-        help="the backbone's weights; left out, those in HEAD or in resources/backbones/",
+        help="the backbone's weights (default: those in HEAD or in resources/backbones/)",
     )
 
 

@@ -1,7 +1,7 @@
-"""Look at a folder of class folders, and write what an experiment on it needs.
+"""Inspect a folder of class folders, and write the files for an experiment on it.
 
-FOLDER holds a folder of images for each class, or train, val and test folders that hold these.
-The files written are config/datasets/DATASET.yaml and the experiment config/DATASET.yaml.
+FOLDER contains a folder of images for each class, or train, val and test folders with these inside.
+The files are config/datasets/DATASET.yaml and the experiment config/DATASET.yaml.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vtclip.yaml_text import read_yaml, to_yaml
 if TYPE_CHECKING:
     from vtclip.data.survey import Survey
 
-HELP = "begin an experiment on a folder of your own images"
+HELP = "start an experiment on your own images"
 EXAMPLES = """examples:
   vtclip new birds ~/photographs/birds
   vtclip new birds ~/photographs/birds --template 'a photo of a {}, a type of bird.'
@@ -35,13 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--template",
         default="a photo of a {}.",
-        help="the sentence around a class's name, which stands for {} (default: %(default)s)",
+        help="the sentence that CLIP reads, with {} for the class name (default: %(default)s)",
     )
     parser.add_argument(
         "--like",
         metavar="CONFIG",
         default=LIKE,
-        help="the experiment whose backbone, methods, shots and seeds are taken "
+        help="the experiment to copy the backbone, methods, shots and seeds from "
         "(default: %(default)s)",
     )
 
@@ -74,10 +74,10 @@ def run(given: argparse.Namespace) -> int:
         raise
     print("\n".join(describe_survey(survey)))
     print(
-        f"\nWritten: {dataset_file} and {experiment_file}: {len(plan.trainings())} runs, shots "
+        f"\nWrote {dataset_file} and {experiment_file}: {len(plan.trainings())} runs, shots "
         f"{', '.join(map(str, experiment['shots']))}.\n"
-        "Give classes better names in the prompts under `class_names:`, if their folders' are no "
-        f"words.\nNext: snakemake --cores all --configfile {experiment_file}"
+        "If the folders' names are not words, name the classes under `class_names:` in "
+        f"{dataset_file}.\nNext: snakemake --cores all --configfile {experiment_file}"
     )
     return 0
 
@@ -101,8 +101,8 @@ def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str
     if not shots:
         smallest = counts.sort("train")["class_name"][0]
         raise ConfigError(
-            f"class '{smallest}' has too few images: {most} to train on at most, and the fewest "
-            f"shots are {min(like.get('shots', [1]))}. Put more images into its folder."
+            f"class '{smallest}' has too few images: at most {most} to train on, and the smallest "
+            f"number of shots is {min(like.get('shots', [1]))}. Put more images into its folder."
         )
     kept = {key: value for key, value in like.items() if key not in ("name", "ablation")}
     return kept | {"datasets": [name], "shots": shots}
@@ -121,13 +121,13 @@ def describe_survey(survey: Survey) -> list[str]:
     for _, name, *numbers in counts.iter_rows():
         lines.append(f"  {name:{min(widest, 40)}}  " + " ".join(f"{n:>6}" for n in numbers))
     if survey.damaged:
-        lines.append(f"{len(survey.damaged)} images cannot be read, and are left out:")
+        lines.append(f"{len(survey.damaged)} images cannot be read and are left out:")
         lines += _shorten([f"{image}: {why}" for image, why in survey.damaged.items()])
     if survey.equal:
         mixed = survey.mixed()
         lines.append(
-            f"{len(survey.equal)} groups of equal images, {len(mixed)} of them in several splits "
-            "or classes" + (": take these out of all but one." if mixed else ".")
+            f"{len(survey.equal)} groups of identical images, {len(mixed)} of them in several "
+            "splits or classes" + (": keep each of these in one place only." if mixed else ".")
         )
         lines += _shorten([" = ".join(group) for group in mixed or survey.equal])
     return lines
@@ -149,11 +149,11 @@ def _check_name(name: str) -> tuple[str, str]:
         "mean",
     ):
         raise ConfigError(
-            f"a dataset cannot be called so.\n  found:    {name}\n  expected: letters, digits, "
-            "'.', '_' and '-', beginning with a letter or digit"
+            f"this is not a valid name for a dataset.\n  found:    {name}\n  expected: letters, "
+            "digits, '.', '_' and '-', beginning with a letter or digit"
         )
     files = f"{paths.DATASETS}/{name}.yaml", f"config/{name}.yaml"
     for file in files:
         if Path(paths.find_own(file)).exists():
-            raise ConfigError(f"{file} is there already: choose another name, or delete the file.")
+            raise ConfigError(f"{file} already exists: choose another name, or delete the file.")
     return files

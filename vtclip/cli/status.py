@@ -1,7 +1,7 @@
-"""Tell how far an experiment is: its runs, the logs of failed ones, and the disk.
+"""Show the progress of an experiment: its runs, the logs of failed jobs, and disk space.
 
-A run is done when its head and its record are there; `snakemake -n` tells which of the done ones
-would be made again. The exit status is 1 if a run has failed.
+A run is done when its head and its record exist. `snakemake -n` shows which of these would be made
+again. The exit status is 1 if a job has failed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vtclip.plan import Plan
     from vtclip.plan.heads import TrainHead
 
-HELP = "tell how far an experiment is"
+HELP = "show the progress of an experiment"
 EXAMPLES = """examples:
   vtclip status config/demo.yaml
   vtclip status config/demo.yaml config/all-methods.yaml
@@ -164,7 +164,7 @@ def _describe_disk(plan: Plan) -> str:
 
     places = {
         plan.paths.folder: [plan.paths.folder],
-        "what experiments share in results/": [f"results/{name}" for name in paths.SHARED],
+        "shared files in results/": [f"results/{name}" for name in paths.SHARED],
         "resources/": ["resources"],
     }
     used = ", ".join(
@@ -175,9 +175,9 @@ def _describe_disk(plan: Plan) -> str:
     free = shutil.disk_usage(".").free
     return (
         f"Disk: {used}.\n"
-        f"Still to be written, estimated: {_show(sum(needed.values()))}"
+        f"Still to be written (estimated): {_show(sum(needed.values()))}"
         + (f" ({parts})" if parts else "")
-        + f"; {_show(free)} are free."
+        + f"; {_show(free)} free."
     )
 
 

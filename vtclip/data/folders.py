@@ -102,7 +102,7 @@ def check_folder(root: str | Path, class_names: Collection[str]) -> None:
 def list_images(root: str | Path, class_names: Mapping[str, str]) -> list[Row]:
     """The images of a folder of one's own; their split is "" where there are no split folders.
 
-    What is passed over is counted on the terminal, and named in the log.
+    What is skipped is counted on the terminal, and named in the log.
 
     Args:
         root: the folder.
@@ -154,12 +154,12 @@ def _collect(
         elif place not in places:
             unused.append(f"{entry.path} (in no class folder)")
         elif not is_picture(root / entry.path):
-            unused.append(f"{entry.path} (no picture that Pillow knows)")
+            unused.append(f"{entry.path} (no image that Pillow knows)")
         else:
             images[place].append(entry.path)
     if unused:
-        tell(f"{root}: {len(unused)} passed over: {_short(unused)}.")
-        logger.info("Passed over:\n  %s", "\n  ".join(unused))
+        tell(f"{root}: {len(unused)} skipped: {_short(unused)}.")
+        logger.info("Skipped:\n  %s", "\n  ".join(unused))
     return images, folders
 
 

@@ -49,7 +49,7 @@ class Survey:
 def survey_folder(dataset: Mapping[str, Any], folder: str | Path) -> Survey:
     """Look at all images of a folder of class folders; each is decoded once.
 
-    What is passed over is told on the terminal.
+    What is skipped is named on the terminal.
 
     Args:
         dataset: the dataset's file, as plain values.

@@ -30,12 +30,12 @@ def run_demo(arguments: list[str]) -> int:
     if at_work:
         pids = " ".join(str(process.pid) for process in at_work)
         print(
-            f"Something is still at work in this folder: process {pids}.\n"
-            f"Wait until it has ended, or end it with `kill {pids}`. Then run this again."
+            f"Something is still running in this folder: process {pids}.\n"
+            f"Wait until it ends, or end it with `kill {pids}`. Then run this command again."
         )
         return 1
     if any(Path(".snakemake/locks").glob("*")):
-        print("A run was killed here; going on where it stopped.", flush=True)
+        print("A run was killed here; continuing where it stopped.", flush=True)
         subprocess.run([*SNAKEMAKE, "--unlock", "--quiet"], check=True)
     # Without hooks: Snakemake's own prints the table only where there was something to do.
     cores = ("--cores", str(os.cpu_count()), "--no-hooks")
