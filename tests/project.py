@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DEMO = ("config/demo.yaml",)
-SHOTS, SEEDS = (1, 2, 16), (1, 2)  # of the embedded experiment as tests run it
+SHOTS, SEEDS = (1, 16), (1, 2)  # of the embedded experiment as tests run it
 # The rules that only name what is asked for.
 GOALS = {"Everything that the configuration asks for", "Everything that has to be fetched"}
 PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")

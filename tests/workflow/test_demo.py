@@ -58,10 +58,9 @@ def test_vt_clip_has_at_most_half_of_zero_shots_error_at_16_shots_on_digits(resu
     assert 100 - accuracy(results, "digits", "vt_clip", 16) <= (100 - zero_shot) / 2
 
 
-@pytest.mark.parametrize("shots", [1, 2])
-def test_vt_clip_is_over_the_linear_probe_at_few_shots_on_digits(results, shots):
-    probe = accuracy(results, "digits", "linear_probe", shots)
-    assert accuracy(results, "digits", "vt_clip", shots) > probe
+def test_vt_clip_is_over_the_linear_probe_at_one_shot_on_digits(results):
+    probe = accuracy(results, "digits", "linear_probe", 1)
+    assert accuracy(results, "digits", "vt_clip", 1) > probe
 
 
 def test_figures_and_tables_stand_where_the_readme_says(finished):
@@ -156,7 +155,7 @@ def test_swapped_test_labels_change_no_head_and_no_setting(changed):
     pq.write_table(swapped, features, compression="none")
     write_receipt(features)
     runs = changed.folder / f"results/demo/heads/{CLIP}/digits"
-    heads = [runs / method / "2shot-seed1" / "head.safetensors" for method in FEW_SHOT]
+    heads = [runs / method / "1shot-seed1" / "head.safetensors" for method in FEW_SHOT]
     before = {head: load_file(head) for head in heads}
     for head in heads:
         head.unlink()

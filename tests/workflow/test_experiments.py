@@ -46,7 +46,7 @@ def test_a_second_experiment_shares_what_it_can_and_leaves_the_first_as_it_is(ch
 
 
 def test_what_a_run_prints_at_its_end_is_its_own_table_or_nothing(changed):
-    said = changed.run("results/shots/digits/2shot-seed1.parquet", "--force")
+    said = changed.run("results/shots/digits/1shot-seed1.parquet", "--force")
     assert "Accuracy on the test images" not in said
 
 

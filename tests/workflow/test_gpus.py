@@ -33,7 +33,9 @@ def test_both_gpus_get_jobs_none_waits_and_neither_has_two_at_once(changed):
     shutil.rmtree(
         changed.folder / "results/demo/heads/glyph-clip-glyphs/digits/vt_clip"
     )  # long enough to meet
-    changed.run("--cores", "4")
+    changed.run(
+        "results/demo/predictions/glyph-clip-glyphs/digits/vt_clip/digits.parquet", "--cores", "4"
+    )
     held = changed.leases()
     assert set(held) == {"0", "1"}
     assert sum(map(len, held.values())) == len(SHOTS) * len(SEEDS) + 1  # and the prediction
