@@ -27,7 +27,7 @@ from vtclip.task import Images, Shots, Task, Texts
 
 COMMON = 0.7  # share of a random feature's squared length that all images have in common
 WITHIN = 2.5  # spread within a class, in the spread of the classes
-TEST = 25  # random test images a class
+TEST = 25  # random test images per class
 
 BEFORE = "each C alone"
 PROBE = LinearProbe(LinearProbeSettings())

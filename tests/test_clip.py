@@ -1,4 +1,4 @@
-"""open_clip comes without torch.compile and timm, and both can still be had."""
+"""open_clip comes without torch.compile and timm, and both are still found."""
 
 import subprocess
 import sys

@@ -3,7 +3,7 @@
 open_clip imports timm, for image towers of timm's, transformers, for text towers of Hugging Face's,
 and torchvision, whose `roi_align` asks torch.compile one question. Each brings the compiler along,
 two seconds or more of every job with a backbone. While open_clip is imported, the two libraries are
-therefore not to be had, which open_clip provides for, and another module answers torchvision's
+therefore missing, which open_clip provides for, and another module answers torchvision's
 question with no. `load_timm` and `load_transformers` give open_clip what a backbone does need.
 """
 

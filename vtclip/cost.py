@@ -53,7 +53,7 @@ class Size(NamedTuple):
     classes: int
     """K"""
     shots: int
-    """images a class; 0 for a method that learns from none"""
+    """images per class; 0 for a method that learns from none"""
     images: int
     """to learn from; fewer than classes * shots where a class has not as many"""
     views: int

@@ -191,7 +191,7 @@ class Experiment(Settings):
     )
     shots: Annotated[list[Shots], BeforeValidator(_list_all), Distinct] = Field(
         min_length=1,
-        description="numbers of labelled images a class, 1 or more, or `all` of each class, each "
+        description="numbers of labelled images per class, 1 or more, or `all` of each class, each "
         "once",
         examples=[[1, 2, 4, 8, 16]],
     )

@@ -113,7 +113,7 @@ def _download_first(name: str, files: Sequence[str]) -> list[Path]:
             reason = error
         told = (str(reason).strip() or type(reason).__name__).splitlines()[0]
         raise ConfigError(
-            f"backbone.name: {name}: {file} cannot be had from the hub: {told}\n"
+            f"backbone.name: {name}: {file} cannot be downloaded from the hub: {told}\n"
             "  expected: the name of a model on huggingface.co, and the internet the first time"
         )
     return []

@@ -115,7 +115,7 @@ class Task:
     Attributes:
         texts: the classes.
         train: the shots to learn from; None for a method that needs none.
-        val: min(shots, 4) images a class to tune on, in the test view; None where there are none,
+        val: min(shots, 4) images per class to tune on, in the test view; None where there are none,
             or nothing may be chosen.
         seed: of everything that is drawn at random.
         prompts: what prompts are made of; None for a method that makes none.

@@ -29,7 +29,7 @@ def explain(*archives, mirror=None):
 
 def test_an_archive_without_an_address_is_told_in_three_lines_what_where_and_how_to_go_on():
     what, where, how = explain(CLOSED, OPEN).splitlines()
-    assert "big is left out: train.tar can only be had with an account" in what
+    assert "big is left out: train.tar requires an account" in what
     assert "get it from big.org and put it into resources/archives/big/" in where
     assert "take 'big' from `datasets:` in config/config.yaml" in how
 
@@ -53,7 +53,7 @@ def test_a_mirror_is_asked_for_what_has_no_address():
 def test_an_archive_that_could_not_be_had_is_told_with_the_way_to_try_again(at):
     marker = at / "resources/archives/big/split.json.unavailable"
     marker.touch()
-    assert "split.json could not be had on an earlier run" in explain(OPEN)
+    assert "split.json could not be downloaded on an earlier run" in explain(OPEN)
     assert "delete resources/archives/big/split.json.unavailable to try again" in explain(OPEN)
     marker.with_name("split.json").touch()
     assert explain(OPEN) is None

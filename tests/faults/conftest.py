@@ -19,7 +19,7 @@ CONFIG = "config/broken.yaml"
 CLIP = "glyph-clip-glyphs"
 WEIGHTS = f"resources/backbones/{CLIP}"
 CLASSES = ("circle", "cross", "square")
-EACH = {"train": 6, "val": 4, "test": 10}  # images a class
+EACH = {"train": 6, "val": 4, "test": 10}  # images per class
 # All that the experiment makes, but for the weights.
 MADE = (
     "resources/archives/shapes", "resources/images/shapes", "resources/images/shapes.json",

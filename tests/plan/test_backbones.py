@@ -1,4 +1,4 @@
-"""Every backbone is planned, and what cannot be had with one is refused before the first job."""
+"""Every backbone is planned, and what it does not give is refused before the first job."""
 
 import json
 
@@ -113,7 +113,7 @@ def test_a_folder_in_the_hubs_form_must_not_lie_where_the_workflow_writes(demo, 
     assert_tells(refused(demo, backbone=backbone), "backbone.", "the workflow itself writes there")
 
 
-# What cannot be had.
+# What a backbone does not give.
 
 
 NEEDY = [

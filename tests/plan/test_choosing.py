@@ -79,7 +79,7 @@ def test_a_method_without_constants_is_left_out_by_name(demo):
 def test_the_footnote_tells_what_each_method_has_chosen_and_on_how_many_images(demo):
     settings = METHODS_HERE | {"vt_clip": {"select": "val"}}
     assert planned(demo, methods=settings).notes == [
-        "Chosen on the validation shots, min(shots, 4) images a class: Zero-shot CLIP, TaskRes: "
+        "Chosen on the validation shots, min(shots, 4) images per class: Zero-shot CLIP, TaskRes: "
         "nothing; Weighted: sum weight; Linear probe: inverse regularisation; VT-CLIP: when to "
         "stop."
     ]

@@ -27,7 +27,7 @@ def project(fresh, tmp_path):
 def test_the_papers_plan_leaves_imagenet_out_in_three_lines_until_its_archives_are_there(project):
     said = project.run("--dry-run", config=PAPER)
     first = said[said.index("imagenet is left out") :].splitlines()[:3]
-    assert "can only be had with an account" in first[0]
+    assert "requires an account" in first[0]
     assert "put it into resources/archives/imagenet/" in first[1]
     assert f"take 'imagenet' from `datasets:` in {PAPER[0]}" in first[2]
     assert said.count("Sampling ") == 10 * 5 * 3
@@ -46,7 +46,7 @@ def test_a_dataset_that_could_not_be_had_is_left_out_of_the_next_plan(project):
     marker.parent.mkdir(parents=True)
     marker.touch()
     said = project.run("--dry-run", config=PAPER)
-    assert "dtd is left out: dtd-r1.0.1.tar.gz could not be had" in said
+    assert "dtd is left out: dtd-r1.0.1.tar.gz could not be downloaded" in said
     assert said.count("Sampling ") == 9 * 5 * 3
 
 

@@ -61,7 +61,7 @@ def all_of(methods, datasets=DATASETS, runs=RUNS):
 
 def sampled(runs, datasets=DATASETS):
     return {
-        f"Sampling {shots} images a class of {dataset}, seed {seed}"
+        f"Sampling {shots} images per class of {dataset}, seed {seed}"
         for dataset in datasets
         for shots, seed in runs
     }

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class FetchError(RuntimeError):
-    """A file that could not be had from any address."""
+    """A file that could not be downloaded from any address."""
 
 
 def fetch_archive(
@@ -76,7 +76,7 @@ def fetch_archive(
 
 
 def marker_of(archive: str | Path) -> Path:
-    """The file that says that an archive could not be had, and why."""
+    """The file that says that an archive could not be downloaded, and why."""
     archive = Path(archive)
     return archive.with_name(f"{archive.name}.unavailable")
 
@@ -135,7 +135,7 @@ def _try_addresses(
             return address
     told = "\n".join(reasons) or "  no address is known: it takes an account"
     message = (
-        f"{destination.name} could not be had:\n{told}\n"
+        f"{destination.name} could not be downloaded:\n{told}\n"
         f"Put the file at {destination} by hand, and run again."
     )
     if verdicts == len(addresses):

@@ -1,4 +1,4 @@
-"""What stands on disk: where a dataset's files are, and which of them cannot be had."""
+"""What stands on disk: where a dataset's files are, and which of them are missing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def explain_missing(
     folder = archive_path(name, "").as_posix()
     failed = [a.file for a in files if marker_of(archive_path(name, a.file)).is_file()]
     if failed:
-        what = f"{_join(failed)} could not be had on an earlier run"
+        what = f"{_join(failed)} could not be downloaded on an earlier run"
         where = (
             f"put it into {folder}/ by hand, or delete "
             f"{marker_of(archive_path(name, failed[0]))} to try again"
@@ -88,7 +88,7 @@ def explain_missing(
         closed = [a.file for a in files if not a.urls and mirror is None]
         if not closed:
             return None
-        what = f"{_join(closed)} can only be had with an account"
+        what = f"{_join(closed)} require{'s' if len(closed) == 1 else ''} an account"
         where = f"get it from {dataset.source} and put it into {folder}/"
     return (
         f"{name} is left out: {what}.\n  To have it: {where}.\n"

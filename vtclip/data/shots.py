@@ -7,7 +7,7 @@ import polars as pl
 
 from vtclip.parquet import opening, read_parquet, write_parquet
 
-VAL_SHOTS = 4  # CoOp never takes more than four validation images a class.
+VAL_SHOTS = 4  # CoOp never takes more than four validation images per class.
 IMAGES = b"images_sha256"  # in a file's metadata, the checksum of the images behind it
 
 
@@ -32,7 +32,7 @@ def write_shots(
 
 
 def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFrame:
-    """Pick `shots` training images and min(shots, 4) validation images a class.
+    """Pick `shots` training images and min(shots, 4) validation images per class.
 
     CoOp's procedure, with its use of the random generator: group the train rows by label in
     file order, take `random.sample` of each group, then go on with the same generator over the
@@ -43,7 +43,7 @@ def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFra
 
     Args:
         manifest: image, label, class_name, split.
-        shots: labelled training images a class, 1 or more; `vtclip.paths.ALL` for all of them.
+        shots: labelled training images per class, 1 or more; `vtclip.paths.ALL` for all of them.
         seed: seed of the generator.
 
     Returns:

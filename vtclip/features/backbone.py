@@ -75,7 +75,7 @@ class Backbone:
         """open_clip's, texts -> (T, context) int64; read when the first text is to be encoded.
 
         Raises:
-            BackboneError: one of Hugging Face's that cannot be had, or without their library.
+            BackboneError: one of Hugging Face's that is missing, or without their library.
         """
         return self._read_tokenizer()
 

@@ -30,7 +30,7 @@ class ExtractionError(RuntimeError):
 
 
 class Pictures(Dataset[Decoded]):
-    """The pixels of each row's view, or why they cannot be had.
+    """The pixels of each row's view, or why there are none.
 
     The views of an image stand together: it is decoded for the first and held for the others.
     """

@@ -130,7 +130,7 @@ def load_tokenizer(blueprint: Blueprint) -> Any:
     """open_clip's tokenizer of a model: texts -> (T, context) int64.
 
     Raises:
-        BackboneError: one of Hugging Face's that cannot be had, or without their library.
+        BackboneError: one of Hugging Face's that is missing, or without their library.
     """
     with hub_folder(blueprint, text=bool(blueprint.text.get("hf_tokenizer_name"))) as folder:
         return open_clip.get_tokenizer(f"local-dir:{folder}")
@@ -146,7 +146,7 @@ def hub_folder(blueprint: Blueprint, *, text: bool) -> Iterator[Path]:
             that are packed into the weights, or else the hub's.
 
     Raises:
-        BackboneError: the files cannot be had, or Hugging Face's library is not there.
+        BackboneError: the files cannot be downloaded, or Hugging Face's library is not there.
     """
     with TemporaryDirectory(prefix="vtclip-") as made:
         folder, config = Path(made), deepcopy(blueprint.config)
@@ -254,7 +254,7 @@ def _save_text_files(blueprint: Blueprint, folder: Path) -> None:
             reader.from_pretrained(source).save_pretrained(str(folder))
         except (OSError, ValueError) as error:  # of a name that is wrong, or of the network
             raise BackboneError(
-                f"{blueprint.name}: the files of '{source}' cannot be had from the hub: "
+                f"{blueprint.name}: the files of '{source}' cannot be downloaded from the hub: "
                 f"{(str(error).strip() or type(error).__name__).splitlines()[0]}\n  expected: a "
                 "name on huggingface.co or a folder, and the internet when they are fetched"
             ) from None

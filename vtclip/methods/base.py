@@ -110,7 +110,7 @@ class Method:
         None where the method has no such constants.
 
         Args:
-            shots: images a class.
+            shots: images per class.
         """
         return None if self.tunes else self.settings
 
@@ -166,7 +166,7 @@ def choose(settings: Sequence[Choice], logits: Iterable[Tensor], val: Shots | No
 def score(logits: Tensor, labels: Tensor) -> tuple[int, float]:
     """How well images are classified, as a pair to compare: the larger the better.
 
-    On a few images a class many settings make equally many hits. The likelihood tells them apart.
+    On a few images per class many settings make equally many hits. The likelihood tells them apart.
 
     Args:
         logits: (M, K).

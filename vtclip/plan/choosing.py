@@ -12,7 +12,7 @@ from vtclip.plan.ablation import Variant
 from vtclip.plan.materials import Materials
 from vtclip.settings import ConfigError, Settings
 
-WHERE = "the validation shots, min(shots, 4) images a class"
+WHERE = "the validation shots, min(shots, 4) images per class"
 
 
 def settle(method: Method, shots: int) -> Settings | None:

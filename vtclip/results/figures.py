@@ -102,7 +102,7 @@ def _set_shots(panel: Axes, shots: Sequence[int]) -> None:
         panel.set_xscale("log", base=2)
         panel.set_xticks([_place(k, shots) for k in shots], [str(spell_shots(k)) for k in shots])
         panel.minorticks_off()
-    panel.set_xlabel("labelled images a class")
+    panel.set_xlabel("labelled images per class")
 
 
 def _place(shots: int, known: Sequence[int]) -> int:

@@ -11,8 +11,8 @@ SCHEMA = {
 }  # fmt: skip
 CHOSEN_ON = {
     "nothing": "no image",
-    "min(k, 4)": "min(shots, 4) validation images a class",
-    "k a class": "as many validation images a class as shots",
+    "min(k, 4)": "min(shots, 4) validation images per class",
+    "k a class": "as many validation images per class as shots",
     "validation split": "the whole validation split",
     "test set": "the test images",
     "not told": "images that its authors do not tell",

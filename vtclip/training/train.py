@@ -54,7 +54,7 @@ def train_head(
         texts: the dataset's text features.
         features: the features of this run's images; None for a method that needs none.
         destination: the folder to write to.
-        shots: labelled images a class, for the record; 0 for a method that needs none.
+        shots: labelled images per class, for the record; 0 for a method that needs none.
         seed: of the initial weights and of the batches.
         device: where to train.
         tower: the frozen text tower, for a method that reads it.

@@ -109,6 +109,6 @@ rule sample_shots:
     params:
         code=code_of("sample_shots"),
     message:
-        "Sampling {wildcards.shots} images a class of {wildcards.dataset}, seed {wildcards.seed}"
+        "Sampling {wildcards.shots} images per class of {wildcards.dataset}, seed {wildcards.seed}"
     script:
         "../scripts/sample_shots.py"
