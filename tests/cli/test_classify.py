@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 
 import polars as pl
 import pytest
@@ -138,6 +139,12 @@ def test_what_is_no_head_is_refused_with_what_was_expected(here, capsys, head, w
     assert (status, out) == (2, "")
     assert head in error
     assert words in error
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Macs have it")
+def test_apples_gpu_is_refused_on_another_machine(here, capsys):
+    assert main(["classify", "mine/pets/zero_shot/0shot-seed0", "0.png", "--device", "mps"]) != 0
+    assert "only Macs have an Apple GPU" in capsys.readouterr().err
 
 
 def test_a_head_of_another_backbone_is_refused(here, capsys):

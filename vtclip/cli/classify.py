@@ -55,7 +55,7 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device",
-        choices=("auto", "cpu", "cuda"),
+        choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
         help="where to compute (default: a GPU if there is one)",
     )
@@ -65,8 +65,10 @@ def run(given: argparse.Namespace) -> int:
     """Classify; 1 if an image could not be."""
     from vtclip.devices import lease_device
     from vtclip.logs import progress
+    from vtclip.plan.checks import check_device
     from vtclip.show.classifier import load_classifier
 
+    check_device(given.device)
     images = list(find_images(given.images))
     with lease_device(given.device) as device:
         classifier = load_classifier(given.head, backbone=given.backbone, device=device)

@@ -71,7 +71,7 @@ def check_device(device: str) -> None:
     """
     if device == APPLE and sys.platform != "darwin":
         raise ConfigError(
-            "device: Apple's GPU is in Macs alone.\n"
+            "device: only Macs have an Apple GPU.\n"
             f"  found:    device: {device}, on {sys.platform}\n"
             "  expected: auto, cpu or cuda\n  write:\n    device: auto"
         )
