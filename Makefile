@@ -4,6 +4,7 @@
 # make format   formats all code as `make test` requires it
 # make test-slurm   the embedded experiment on its own Slurm; requires root and Slurm's packages
 # make test-backbones   builds the smallest backbone of each kind: half an hour
+# make test-commands   types the commands of README and docs in a fresh clone: an hour
 # make test-faults   the long campaign of faults: takes hours
 # make constraints   writes the newest versions into constraints.txt; then `make test` tries them
 # All create .venv first. With another Python: make demo PYTHON=python3.12
@@ -12,7 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo install test test-slurm test-backbones test-faults check format constraints clean
+.PHONY: demo install test test-slurm test-backbones test-commands test-faults check format constraints clean
 
 demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
@@ -27,6 +28,9 @@ test-slurm: .venv/installed-for-slurm
 
 test-backbones: .venv/installed-for-tests
 	$(BIN)/python -m pytest -m backbones tests/features
+
+test-commands: .venv/installed-for-tests
+	$(BIN)/python -m pytest -m commands tests/docs
 
 test-faults: .venv/installed-for-tests
 	$(BIN)/python -m pytest -m faults

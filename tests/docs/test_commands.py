@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import here, made  # noqa: F401  (fixtures)
+from tests.docs.pages import PAGES, commands, not_run
 from tests.project import ROOT
 from vtclip.__main__ import make_parser
 from vtclip.cli.status import read_plan
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OWN_IMAGES = ROOT / "docs/your-own-images.md"
-
-
-def commands(page: Path) -> list[str]:
-    """The commands of a page; one that goes on in the next line is one."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [line for block in blocks for line in block.replace("\\\n", "").splitlines() if line]
 
 
 VTCLIP = [
@@ -42,13 +36,6 @@ SNAKEMAKE = {
     if "snakemake " in line
 }
 TO_COME = {"config/birds.yaml"}  # `vtclip new` writes it: tests/cli/test_new.py
-# What else the pages tell to type, and why no test types it.
-OTHERS = {
-    ".venv/bin/python -m pytest tests/methods": "a part of `make test`",
-    ".venv/bin/python -m pytest -m 'not workflow and not slurm and not faults'": "likewise",
-    "pip install snakemake-executor-plugin-slurm": "takes the internet; `make test-slurm` does it",
-    "find config results resources -newermt now -exec touch {} +": "of files from the future",
-}
 
 
 @pytest.mark.parametrize("command", SNAKEMAKE)
@@ -59,10 +46,8 @@ def test_every_experiment_that_the_pages_run_is_planned(command, monkeypatch):
         assert read_plan(configs).targets()
 
 
-def test_every_command_of_the_pages_is_of_a_kind_that_is_tested():
-    known = ("make ", ".venv/bin/vtclip ", ".venv/bin/snakemake ", "snakemake ")
-    found = {line for page in PAGES for line in commands(page) if not line.startswith(known)}
-    assert found - set(SNAKEMAKE) == set(OTHERS)
+def test_the_commands_that_no_test_runs_stand_in_the_pages():
+    assert set(not_run()) <= {command for page in PAGES for command in commands(page)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
