@@ -17,6 +17,18 @@ def test_all_that_the_report_reads_is_made_by_the_experiment_or_comes_with_the_p
     assert len(job.told["shown"]) == len(job.predictions) == len(job.texts) == 2
 
 
+def test_of_a_half_of_the_classes_the_images_are_shown_and_no_attention(demo):
+    plan = planned(demo, classes="base")
+    shown = [key.dataset for key in plan.report.shown]
+    assert shown == ["digits@base", "letters@base"]
+    assert plan.report.inputs["images"] == [
+        plan.images_receipt(name) for name in ("digits", "letters")
+    ]
+    assert all("@" not in file for file in plan.report.texts)
+    assert plan.report.inputs["attention"] == []
+    assert set(shown) <= set(plan.report.told["titles"])
+
+
 def test_without_vt_clip_another_method_is_shown_and_no_attention(demo):
     plan = planned(demo, methods={"zero_shot": None, "linear_probe": None})
     assert {key.method for key in plan.report.shown} == {"linear_probe"}

@@ -87,6 +87,11 @@ def test_the_workflow_runs_in_another_directory(finished, tmp_path):
     assert (elsewhere / small[0]).is_file()
 
 
+def test_heads_of_half_the_classes_are_planned_with_their_report(fresh):
+    planned = fresh.plan("config/demo-base-to-new.yaml")
+    assert "Writing the report" in planned
+
+
 def test_a_configuration_in_another_folder_names_the_experiment(fresh, tmp_path):
     shutil.copy(ROOT / "config/demo.yaml", tmp_path / "elsewhere.yaml")
     said = fresh.run("--dry-run", config=[str(tmp_path / "elsewhere.yaml")])

@@ -104,7 +104,7 @@ class Plan(Materials):
             *self.paths.table("classes", "parquet", "csv"),
         ]
         names = ["accuracy", "cost"]
-        names += [f"attention/{key.backbone}/{key.dataset}" for key in self._drawn_attention()]
+        names += [f"attention/{key.backbone}/{key.dataset}" for key in self.drawn_attention()]
         if self.experiment.ablation is not None:
             tables += self.paths.table("ablation", "parquet", "csv", "md")
             names.append("ablation")
@@ -222,7 +222,7 @@ class Plan(Materials):
         """The job that writes the report."""
         return Report(self)
 
-    def _drawn_attention(self) -> list[Key]:
+    def drawn_attention(self) -> list[Key]:
         """The rows that get pictures of attention: VT-CLIP's, trained on all classes."""
         found = [key for key in self.keys if key.method == "vt_clip"]
         return [key for key in found if key.dataset in self.datasets]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vtclip import paths
+from vtclip.halves import whole_of
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
 from vtclip.settings import Settings
@@ -31,7 +32,7 @@ class Report:
         """Small files that are read."""
         plan = self.plan
         names = ["accuracy", "cost", *(["ablation"] if plan.experiment.ablation else [])]
-        receipts = (plan.images_receipt(key.dataset) for key in self.shown)
+        receipts = (plan.images_receipt(whole_of(key.dataset)) for key in self.shown)
         return {
             **{name: plan.paths.table(name, "parquet")[0] for name in _TABLES},
             "config": plan.paths.config,
@@ -56,7 +57,8 @@ class Report:
     def texts(self) -> list[str]:
         """The text features, for the class names."""
         return [
-            paths.TEXTS.format(backbone=key.backbone, dataset=key.dataset) for key in self.shown
+            paths.TEXTS.format(backbone=key.backbone, dataset=whole_of(key.dataset))
+            for key in self.shown
         ]
 
     @property
@@ -73,15 +75,20 @@ class Report:
             },
             "missing": dict(plan.missing),
             "shown": [
-                (key.backbone, key.dataset, plan.images_of(key.dataset), self._attention(key))
+                (
+                    key.backbone,
+                    key.dataset,
+                    plan.images_of(whole_of(key.dataset)),
+                    self._attention(key),
+                )
                 for key in self.shown
             ],
             "keys_of_records": plan.keys_of_records,
         }
 
     def _attention(self, key: Key) -> str | None:
-        """The picture of attention; None for a method that has none."""
-        if key.method != "vt_clip":
+        """The picture of attention; None for a row that has none."""
+        if key not in self.plan.drawn_attention():
             return None
         return self.plan.paths.figure(f"attention/{key.backbone}/{key.dataset}")[1]
 
