@@ -224,7 +224,7 @@ class PredictTest(MethodJob):
         }
 
     def size(self, shots: int) -> Size:
-        """The same, for the classes that are told apart."""
+        """The same, for the classes that are tested."""
         own = super().size(shots)
         tested = self.plan.datasets[whole_of(self.tested)].counts or GUESS
         classes = len(labels_of(self.tested, tested.classes))

@@ -25,8 +25,8 @@ ELEVEN = {
     "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101",
 }  # fmt: skip
 NOTE = (
-    "mean ± standard deviation over seeds. Images are told apart among the classes of their test "
-    "set alone, or of the half. No image of another test set was used for anything else."
+    "mean ± standard deviation over seeds. An image is classified among the classes of its test "
+    "set only, or of its half of them. Test images were used for nothing else."
 )
 
 

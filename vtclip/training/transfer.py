@@ -40,7 +40,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Tested:
-    """What is to be told apart.
+    """The classes that are tested.
 
     Attributes:
         labels: those of the test set, or of the half that is tested.
