@@ -1,6 +1,7 @@
 """The command `vtclip`."""
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -56,7 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = make_parser().parse_args(arguments)
     try:
-        return given.run(given)
+        status = given.run(given)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # what reads the output, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError, RuntimeError) as error:  # all that this package raises
         if given.traceback:
             traceback.print_exc()

@@ -1,7 +1,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import polars as pl
@@ -11,6 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.cli.conftest import NAMES, WEIGHTS, save_weights
+from tests.project import ROOT
 from vtclip.__main__ import main
 from vtclip.data.rows import SPLITS
 from vtclip.features.extract import extract_test
@@ -109,7 +112,7 @@ def test_bad_images_are_reported_and_counted_and_the_others_go_on(here, capsys):
     assert status == 1
     assert [entry["image"] for entry in found if "top" in entry] == ["0.png", "1.png"]
     assert "empty.png: the file is empty" in error
-    assert "text.jpg: it is no image that Pillow knows" in error
+    assert "text.jpg: Pillow cannot read it as an image" in error
     assert "none.png: there is no such file" in error
     assert "3 of 5 images could not be classified" in error
 
@@ -139,6 +142,17 @@ def test_what_is_no_head_is_refused_with_what_was_expected(here, capsys, head, w
     assert (status, out) == (2, "")
     assert head in error
     assert words in error
+
+
+def test_an_output_that_is_read_in_part_is_no_error(here):
+    command = [sys.executable, "-m", "vtclip", "classify", RUN, "0.png", "--device", "cpu"]
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    run.stdout.close()  # as `head` does
+    assert "Broken pipe" not in run.stderr.read()
+    assert run.wait() == 1
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Macs have it")

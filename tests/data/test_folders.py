@@ -136,7 +136,7 @@ def test_pictures_of_any_suffix_are_taken_and_the_rest_is_counted_and_named(root
     assert "4 skipped" in said
     for told in (
         "loose.png (in no class folder)",
-        "cat/notes.txt (no image that Pillow knows)",
+        "cat/notes.txt (Pillow cannot read it as an image)",
         "dog/2.png (a link that leads nowhere)",
         "dog/\\xe9.png (its name is not UTF-8)",
     ):

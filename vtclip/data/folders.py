@@ -154,7 +154,7 @@ def _collect(
         elif place not in places:
             unused.append(f"{entry.path} (in no class folder)")
         elif not is_picture(root / entry.path):
-            unused.append(f"{entry.path} (no image that Pillow knows)")
+            unused.append(f"{entry.path} (Pillow cannot read it as an image)")
         else:
             images[place].append(entry.path)
     if unused:

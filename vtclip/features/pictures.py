@@ -44,7 +44,7 @@ def open_picture(path: str | Path) -> Image.Image:
     except UnidentifiedImageError:
         empty = Path(path).stat().st_size == 0
         raise PictureError(
-            "the file is empty" if empty else "it is no image that Pillow knows"
+            "the file is empty" if empty else "Pillow cannot read it as an image"
         ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PictureError(str(error) or type(error).__name__) from None
