@@ -135,15 +135,10 @@ def find_configuration(backbone: Backbone) -> Path:
     if hub.is_shared(backbone.name):
         return hub.find_configuration(backbone.name)
     known = _known_configurations()
-    name = clean_name(backbone.name)
+    name = hub.name_model(backbone.name)
     if name not in known:
         raise unknown("backbone", backbone.name, known, source="backbone.name")
     return known[name]
-
-
-def clean_name(name: str) -> str:
-    """A model's name as open_clip's files have it: `ViT-B-32` of `ViT-B/32`."""
-    return name.replace("/", "-")
 
 
 def list_names() -> list[str]:

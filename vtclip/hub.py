@@ -30,6 +30,18 @@ WEIGHTS = (
 )
 
 
+def name_model(name: str, architecture: str | Path | None = None) -> str:
+    """What features and weights record as their backbone.
+
+    Args:
+        name: the backbone's name, as a configuration has it.
+        architecture: the file of an architecture of one's own: the model is called as the file is.
+    """
+    if architecture is not None:
+        return Path(architecture).stem
+    return name if is_shared(name) else name.replace("/", "-")
+
+
 def is_shared(name: str) -> bool:
     """Whether a backbone's name says where a model in the hub's form lies."""
     return name.startswith((HUB, FOLDER))

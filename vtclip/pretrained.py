@@ -5,9 +5,9 @@ import difflib
 from functools import cache
 from pathlib import Path
 
-from vtclip.architecture import clean_name, open_clip_folder, read_architecture
+from vtclip.architecture import open_clip_folder, read_architecture
 from vtclip.experiment import GLYPHS, Backbone
-from vtclip.hub import OWN, is_shared
+from vtclip.hub import OWN, is_shared, name_model
 from vtclip.settings import ConfigError
 
 
@@ -52,7 +52,7 @@ def list_tags(name: str) -> dict[str, bool]:
 
     From the source of open_clip's table: importing it takes two seconds, each time that one plans.
     """
-    tables, name = _parse_tables(), clean_name(name)
+    tables, name = _parse_tables(), name_model(name)
     models = tables["_PRETRAINED"]
     assert isinstance(models, ast.Dict)
     for key, value in zip(models.keys, models.values, strict=True):

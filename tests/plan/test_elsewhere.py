@@ -1,11 +1,12 @@
 """Heads on other test sets than their own, and on halves of the classes: what is asked of whom."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.plan.conftest import CONFIG, GLYPHS, planned
+from tests.plan.conftest import ARCHITECTURE, CONFIG, GLYPHS, planned
 from tests.plan.test_jobs import files
 from vtclip.data.fetch import marker_of
 from vtclip.data.inventory import archive_path
@@ -232,6 +233,30 @@ RECORD = {
     "method": "vt_clip", "dataset": "digits", "classes": 10, "shots": 4, "seed": 2,
     "features": {"backbone": "glyph-clip", "spatial": "projected", "precision": "float32"},
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "recorded"),
+    [
+        ({"architecture": "mine.json"}, "mine"),  # the model is called as its file is
+        ({"name": "ViT-B/32-quickgelu", "pretrained": "openai"}, "ViT-B-32-quickgelu"),
+    ],
+)
+def test_a_head_is_known_by_the_name_that_its_features_record(demo, here, changes, recorded):
+    shutil.copy(ARCHITECTURE, here / "mine.json")
+    backbone = {**demo["backbone"], **changes}
+    if "architecture" not in changes:
+        del backbone["architecture"]
+    plan = planned(demo, backbone=backbone)
+    (folder,) = plan.backbones
+    record = Path(plan.train_head(folder, "digits", "vt_clip", 4, 2).head).with_name("run.json")
+    record.parent.mkdir(parents=True)
+    features = {**RECORD["features"], "backbone": recorded}
+    write_record(record, RECORD | {"features": features})
+    check_heads(plan)
+    write_record(record, RECORD | {"features": {**features, "backbone": "RN50"}})
+    with pytest.raises(ConfigError, match=f"expected: backbone {recorded}"):
+        check_heads(plan)
 
 
 @pytest.mark.parametrize(

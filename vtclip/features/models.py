@@ -30,6 +30,7 @@ from vtclip.hub import (
     find_folder,
     find_weights,
     is_shared,
+    name_model,
     read_configuration,
 )
 
@@ -74,9 +75,7 @@ def find_blueprint(
         BackboneError: an unknown name, weights that are nowhere, or weights of another backbone.
         ConfigError: a model in the hub's form that is not there.
     """
-    known = name if is_shared(name) else name.replace("/", "-")
-    if architecture is not None:
-        known = Path(architecture).stem
+    known = name_model(name, architecture)
     tag, weights = {}, pretrained
     if pretrained == OWN and is_shared(name):
         find_configuration(name)  # a folder without one is no such model

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vtclip import paths
 from vtclip.files import DamagedError, read_record
 from vtclip.halves import labels_of
+from vtclip.hub import name_model
 from vtclip.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -43,12 +44,13 @@ def _compare(job: TrainHead) -> Iterator[tuple[str, Any, Any]]:
     except DamagedError:
         return
     backbone, features = job.named, told.get("features") or {}
+    model = name_model(backbone.name, backbone.architecture)
     pairs = [
         ("dataset", job.dataset, told.get("dataset") or None),
         ("method", job.base, told.get("method")),
         ("shots", job.shots, told.get("shots")),
         ("seed", job.seed, told.get("seed")),
-        ("backbone", backbone.name, features.get("backbone")),
+        ("backbone", model, features.get("backbone")),
         ("spatial features", backbone.spatial, features.get("spatial")),
         ("precision of features", backbone.precision, features.get("precision")),
     ]
