@@ -225,6 +225,6 @@ def test_apples_gpu_is_refused_on_another_machine(demo, monkeypatch, platform, i
         return
     message = refused(demo, device="mps")
     assert_tells(
-        message, "mine.yaml: device: Apple's GPU", f"found:    device: mps, on {platform}",
+        message, "mine.yaml: device: only Macs", f"found:    device: mps, on {platform}",
         "write:\n    device: auto",
     )  # fmt: skip
