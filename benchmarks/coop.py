@@ -28,8 +28,8 @@ BATCH = 32
 class WholePrompts(TextTower):
     """The text tower that takes every token of every prompt."""
 
-    def _reader(self, tokens: Tensor, words: int) -> Callable[[Tensor], Tensor]:
-        return self._whole_reader(tokens, words)
+    def _reader(self, tokens: Tensor, first: int, words: int) -> Callable[[Tensor], Tensor]:
+        return self._whole_reader(tokens, first, words)
 
 
 TOWERS = {"whole prompts": WholePrompts, "ours": TextTower}
