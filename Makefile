@@ -1,8 +1,8 @@
-# make demo   the embedded experiment: no download, no GPU, no account
+# make demo   the demo experiment: no download, no GPU, no account
 # make install   .venv with the commands snakemake and vtclip
 # make test   every check and every test
 # make format   formats all code as `make test` requires it
-# make test-slurm   the embedded experiment on its own Slurm; requires root and Slurm's packages
+# make test-slurm   the demo experiment on its own Slurm; requires root and Slurm's packages
 # make test-backbones   builds the smallest backbone of each kind: half an hour
 # make test-commands   types the commands of README and docs in a fresh clone: an hour
 # make test-faults   the long campaign of faults: takes hours

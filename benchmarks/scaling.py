@@ -59,6 +59,7 @@ def main() -> None:
     jobs = time_jobs(plan, arguments)
     probes = [training for training in plan.trainings() if not training.on_gpu]
     core = measure_core()
+    print(f"Features are those of {count_views(plan):,} views.\n")
     report_parts(jobs, probes, core)
     report_gpus(jobs, probes, core, arguments)
 
@@ -79,6 +80,11 @@ def time_jobs(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[Job]]
         kind: [Job(arithmetic, OVERHEADS[kind]) for arithmetic in their]
         for kind, their in seconds.items()
     }
+
+
+def count_views(plan: Plan) -> int:
+    """Views of all images, as the plan estimates them."""
+    return sum(job.number for job in list_extractions(plan))
 
 
 def share_of_steps(training: TrainHead) -> float:

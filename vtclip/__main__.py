@@ -53,13 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: left out, those of the process.
 
     Returns:
-        The exit status: 0, 1 where some of the images could not be classified, 2 after an error.
+        The exit status: 0; 1 where some of the images could not be classified, where a job of the
+        experiment has failed, or where the output is no longer read; 2 after an error.
     """
     given = make_parser().parse_args(arguments)
     try:
-        status = given.run(given)
+        code = given.run(given)
         sys.stdout.flush()
-        return status
+        return code
     except BrokenPipeError:  # what reads the output, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -152,7 +152,7 @@ def test_all_unreadable_images_are_named_at_once_and_nothing_is_written(
     with pytest.raises(ExtractionError, match="2 images cannot be read") as error:
         extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=2, workers=0)
     for image in bad:
-        assert f"{images / image}: it is no image" in str(error.value)
+        assert f"{images / image}: Pillow cannot read it as an image" in str(error.value)
     assert "leave_out:" in str(error.value)
     assert not (tmp_path / "t").exists()
 

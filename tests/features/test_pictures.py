@@ -43,7 +43,7 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_a_file_that_is_no_image_is_refused(tmp_path):
     (tmp_path / "a.jpg").write_text("<html>")
-    with pytest.raises(PictureError, match="it is no image"):
+    with pytest.raises(PictureError, match="cannot read it as an image"):
         open_picture(tmp_path / "a.jpg")
 
 

@@ -25,7 +25,7 @@ def test_what_is_unpacked_does_not_depend_on(paper, own_dataset, key):
     changed = {"urls": [], "bytes": None, "sha256": None, "md5": None}
     other = {"archives": [a | {key: changed.get(key)} for a in archives]}
     own_dataset("mine", "oxford_pets", **(other if key in changed else {key: UNPACKED_SAME[key]}))
-    # Without addresses it can only be placed by hand, or from a mirror.
+    # Without addresses it must be put there by hand or come from a mirror.
     mine = planned(paper, datasets=["mine"], mirror="/data")
     assert mine.unpacking("mine") == plan.unpacking("oxford_pets")
     same = key not in ("leave_out", "counts")

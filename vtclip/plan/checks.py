@@ -100,7 +100,7 @@ def check_kinds(backbone: Backbone, methods: Iterable[str]) -> None:
         methods: the names of those that are run with it.
 
     Raises:
-        ConfigError: with the kind that exists, and the methods that cannot.
+        ConfigError: with the kinds that the tower gives, and the methods that cannot use them.
     """
     kinds = read_architecture(backbone).image_tower.kinds
     left_out = [name for name in methods if METHODS[name].needs_projected]

@@ -26,7 +26,7 @@ ELEVEN = {
 }  # fmt: skip
 NOTE = (
     "mean ± standard deviation over seeds. An image is classified among the classes of its test "
-    "set only, or of its half of them. Test images were used for nothing else."
+    "set only, or of the tested half. Test images were used for nothing else."
 )
 
 
