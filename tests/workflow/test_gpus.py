@@ -3,6 +3,7 @@
 import re
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -30,12 +31,10 @@ def test_as_many_gpu_jobs_run_at_a_time_as_there_are_slots_or_as_the_command_lin
 
 def test_both_gpus_get_jobs_none_waits_and_neither_has_two_at_once(changed):
     shutil.rmtree(changed.folder / "logs")
-    shutil.rmtree(
-        changed.folder / "results/demo/heads/glyph-clip-glyphs/digits/vt_clip"
-    )  # long enough to meet
-    changed.run(
-        "results/demo/predictions/glyph-clip-glyphs/digits/vt_clip/digits.parquet", "--cores", "4"
-    )
+    demo, key = Path("results/demo"), "glyph-clip-glyphs/digits/vt_clip"  # long enough to meet
+    for made in ("heads", "predictions"):
+        shutil.rmtree(changed.folder / demo / made / key)
+    changed.run(str(demo / "predictions" / key / "digits.parquet"), "--cores", "4")
     held = changed.leases()
     assert set(held) == {"0", "1"}
     assert sum(map(len, held.values())) == len(SHOTS) * len(SEEDS) + 1  # and the prediction
