@@ -27,7 +27,7 @@ def project(fresh, tmp_path):
 def test_the_papers_plan_leaves_imagenet_out_in_three_lines_until_its_archives_are_there(project):
     said = project.run("--dry-run", config=PAPER)
     first = said[said.index("imagenet is left out") :].splitlines()[:3]
-    assert "requires an account" in first[0]
+    assert "require an account" in first[0]
     assert "put it into resources/archives/imagenet/" in first[1]
     assert f"take 'imagenet' from `datasets:` in {PAPER[0]}" in first[2]
     assert said.count("Sampling ") == 10 * 5 * 3
