@@ -88,7 +88,8 @@ def test_a_hub_that_cannot_be_reached_is_told_with_the_reason(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
-    with pytest.raises(ConfigError, match="downloaded from the hub: the network is away\n"):
+    told = "cannot be downloaded from the hub: the network is away\n"
+    with pytest.raises(ConfigError, match=told):
         read_configuration("hf-hub:org/my-clip")
 
 

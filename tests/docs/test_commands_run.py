@@ -19,8 +19,9 @@ pytestmark = pytest.mark.commands
 
 BASH, GIT = shutil.which("bash"), shutil.which("git")
 
+NOT_RUN = not_run()
 TYPED = dict.fromkeys(
-    command for page in PAGES for command in commands(page) if command not in not_run()
+    command for page in PAGES for command in commands(page) if command not in NOT_RUN
 )
 
 

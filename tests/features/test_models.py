@@ -147,7 +147,8 @@ def test_files_that_the_hub_does_not_give_are_told_with_what_was_sought(folder, 
     content = json.loads((folder / "open_clip_config.json").read_text())
     (tmp_path / "mine.json").write_text(json.dumps(content["model_cfg"]))
     weights = str(folder / "open_clip_model.safetensors")
-    with pytest.raises(BackboneError, match="'nowhere/tokenizer' cannot be downloaded"):
+    told = "'nowhere/tokenizer' cannot be downloaded from the hub"
+    with pytest.raises(BackboneError, match=told):
         fetch_backbone(
             "mine", weights, tmp_path / "fetched.safetensors", architecture=tmp_path / "mine.json"
         )

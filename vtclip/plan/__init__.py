@@ -193,10 +193,7 @@ class Plan(Materials):
 
     def all_texts(self) -> list[str]:
         """The text features behind each row of the tables, in their order."""
-        return [
-            paths.TEXTS.format(backbone=key.backbone, dataset=whole_of(key.dataset))
-            for key in self.keys
-        ]
+        return [self.texts_of(key.backbone, key.dataset) for key in self.keys]
 
     @property
     def notes(self) -> list[str]:

@@ -197,7 +197,7 @@ class PredictTest(MethodJob):
         features = [
             paths.TEST_FEATURES.format(part=part, **folder) for part in self.plan.parts_of(whole)
         ]
-        texts = paths.TEXTS.format(**folder)
+        texts = self.plan.texts_of(self.backbone, whole)
         manifest = paths.MANIFEST.format(dataset=whole)
         read = {"texts": texts, "features": features, "heads": self.heads, "manifest": manifest}
         if self.is_elsewhere:

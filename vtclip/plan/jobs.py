@@ -69,7 +69,7 @@ class Job:
     @property
     def images(self) -> str:
         """The folder that the image paths start from."""
-        return self.plan.images_of(whole_of(self.dataset))
+        return self.plan.images_of(self.dataset)
 
     @property
     def manifest(self) -> str:
@@ -113,7 +113,7 @@ class BackboneJob(Job):
     @property
     def texts(self) -> str:
         """The text features of the dataset."""
-        return paths.TEXTS.format(backbone=self.backbone, dataset=whole_of(self.dataset))
+        return self.plan.texts_of(self.backbone, self.dataset)
 
 
 @dataclass(frozen=True)

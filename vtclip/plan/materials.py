@@ -18,6 +18,7 @@ from vtclip.data.inventory import (
 )
 from vtclip.dataset import ArchiveFile, Dataset
 from vtclip.experiment import GLYPHS, Backbone, Experiment
+from vtclip.halves import whole_of
 from vtclip.hub import is_shared
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant
@@ -104,12 +105,17 @@ class Materials:
         return cost.unpacking_minutes(sum(a.bytes or 0 for a in self.datasets[dataset].archives))
 
     def images_of(self, dataset: str) -> str:
-        """The folder that a dataset's image paths start from."""
-        return str(images_folder(dataset, self.datasets[dataset]))
+        """The folder that the image paths of a dataset, or of a half of one, start from."""
+        whole = whole_of(dataset)
+        return str(images_folder(whole, self.datasets[whole]))
 
     def images_receipt(self, dataset: str) -> str | None:
-        """What says that a dataset's images are all there; None for a folder of one's own."""
-        receipt = images_receipt(dataset, self.datasets[dataset])
+        """What says that all images are there of a dataset, or of the one that a half is of.
+
+        None for a folder of one's own.
+        """
+        whole = whole_of(dataset)
+        receipt = images_receipt(whole, self.datasets[whole])
         return None if receipt is None else str(receipt)
 
     def contents(self, dataset: str) -> str | None:
@@ -133,6 +139,10 @@ class Materials:
 
     def _archive(self, dataset: str, file: str) -> ArchiveFile:
         return next(found for found in self.datasets[dataset].archives if found.file == file)
+
+    def texts_of(self, backbone: str, dataset: str) -> str:
+        """The text features of a dataset, or of the one that a half is of."""
+        return paths.TEXTS.format(backbone=backbone, dataset=whole_of(dataset))
 
     # Backbones.
 

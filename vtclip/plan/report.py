@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vtclip import paths
-from vtclip.halves import whole_of
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
 from vtclip.settings import Settings
@@ -32,7 +31,7 @@ class Report:
         """Small files that are read."""
         plan = self.plan
         names = ["accuracy", "cost", *(["ablation"] if plan.experiment.ablation else [])]
-        receipts = (plan.images_receipt(whole_of(key.dataset)) for key in self.shown)
+        receipts = (plan.images_receipt(key.dataset) for key in self.shown)
         return {
             **{name: plan.paths.table(name, "parquet")[0] for name in _TABLES},
             "config": plan.paths.config,
@@ -56,10 +55,7 @@ class Report:
     @property
     def texts(self) -> list[str]:
         """The text features, for the class names."""
-        return [
-            paths.TEXTS.format(backbone=key.backbone, dataset=whole_of(key.dataset))
-            for key in self.shown
-        ]
+        return [self.plan.texts_of(key.backbone, key.dataset) for key in self.shown]
 
     @property
     def told(self) -> dict[str, Any]:
@@ -75,12 +71,7 @@ class Report:
             },
             "missing": dict(plan.missing),
             "shown": [
-                (
-                    key.backbone,
-                    key.dataset,
-                    plan.images_of(whole_of(key.dataset)),
-                    self._attention(key),
-                )
+                (key.backbone, key.dataset, plan.images_of(key.dataset), self._attention(key))
                 for key in self.shown
             ],
             "keys_of_records": plan.keys_of_records,
