@@ -1,5 +1,6 @@
 """Whatever ends a job, its log and the terminal say why."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -46,7 +47,10 @@ def test_an_error_is_whole_in_the_log_and_short_on_the_terminal(run):
     ],
 )
 def test_all_output_goes_to_the_log(run, output):
-    assert run(output) == (0, "here\n", "")
+    status, log, terminal = run(output)
+    assert (status, log.splitlines()[0], terminal) == (0, "here", "")
+    took = r".* Took \S+ s, \S+ CPU-seconds, \d+ MB of memory at most\."
+    assert re.fullmatch(took, log.splitlines()[1])
 
 
 def test_a_job_that_dies_of_a_signal_says_where(run):

@@ -6,7 +6,6 @@ The log is opened before PyTorch is imported, so that an import that fails is to
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +18,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def job(log: str | Path, *, threads: int | None = None, alone: bool = False) -> Iterator[None]:
+def job(log: str | Path, *, threads: int | None = None) -> Iterator[None]:
     """A job that needs no GPU.
 
     Args:
         log: its log file.
         threads: cores for PyTorch; None for a job without PyTorch.
-        alone: whether nothing else computes on these cores, no worker that decodes images either.
-            Threads that wait then keep their core: for many small steps that halves the time.
     """
     with job_log(log):
-        if alone:  # the rules tell waiting threads to sleep; OpenMP asks once, as PyTorch comes
-            os.environ.pop("OMP_WAIT_POLICY", None)
         if threads is not None:
             _set_threads(threads)
         yield

@@ -4,6 +4,7 @@ import faulthandler
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from tqdm import tqdm
+
+from vtclip.memory import peak_memory
+from vtclip.runtime.launcher import NO_PARENT
 
 TOLD = logging.getLogger(f"{__name__}.told")
 
@@ -37,12 +41,26 @@ def job_log(path: str | Path) -> Iterator[None]:
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+        reason = os.environ.pop(NO_PARENT, "")
+        if reason:
+            logging.getLogger(__name__).info("Not forked from a warm parent: %s.", reason)
+        started = time.perf_counter()
         try:
             yield
         except Exception as error:
             traceback.print_exc()
             _tell(terminal, path, error)
             raise SystemExit(1) from None
+        finally:
+            _log_cost(time.perf_counter() - started)
+
+
+def _log_cost(seconds: float) -> None:
+    """Log what a job took; its memory without that of a warm parent."""
+    logging.getLogger(__name__).info(
+        "Took %.2f s, %.2f CPU-seconds, %.0f MB of memory at most.",
+        seconds, time.process_time(), peak_memory() / 1e6,
+    )  # fmt: skip
 
 
 @contextmanager

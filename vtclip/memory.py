@@ -1,7 +1,9 @@
-"""How much memory this machine, or the container around this process, still has."""
+"""How much memory is left on this machine, or in its container, and how much this process took."""
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -9,7 +11,21 @@ import psutil
 
 GROUPS = "sys/fs/cgroup"
 UNIFIED = ("memory.max", "memory.current", "inactive_file")
+_inherited = 0  # bytes of a forked process that are its parent's
 LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def peak_memory() -> int:
+    """The most bytes of main memory that this process has had, beside those of a warm parent."""
+    # Linux counts ru_maxrss in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - _inherited
+
+
+def leave_out_what_is_resident() -> None:
+    """Let `peak_memory` count from now on: after a fork, what is resident is the parent's."""
+    global _inherited
+    _inherited += peak_memory()
 
 
 def available_memory(root: str | Path = "/") -> int:

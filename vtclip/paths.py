@@ -25,10 +25,11 @@ TEST_FEATURES = "results/features/{backbone}/{dataset}/{part}.parquet"
 SHOT_FEATURES = f"results/features/{{backbone}}/{{dataset}}/{{views}}/{RUN}.parquet"
 
 # Folders of results/ that all experiments share: no experiment may be called so.
-SHARED = ("manifests", "shots", "features", "benchmarks")
+SHARED = ("manifests", "shots", "features", "benchmarks")  # `benchmarks` of earlier versions
 
 DATASETS = "config/datasets"
 HEAD = "head.safetensors"
+TRAINED_GLYPHS = "config/backbones/glyph-clip.safetensors"
 PUBLISHED = "config/published.csv"
 PUBLISHED_TESTS = "config/published-tests.csv"
 TEMPLATE = "vtclip/results/templates/report.html"

@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 
 from vtclip.data.manifest import prepare_manifest
 from vtclip.dataset import read_dataset
+from vtclip.demo import pretrain
 from vtclip.demo.datasets import EACH, SIZES, draw_dataset
 from vtclip.demo.glyphs import HELD_OUT_FONTS, NAMES, PRETRAINING_FONTS, draw_sheet
-from vtclip.demo.pretrain import GlyphBatches, pretrain_backbone
+from vtclip.demo.pretrain import GlyphBatches
 from vtclip.demo.shifts import SHIFTS, shift_images
 from vtclip.features.backbone import load_backbone
 
@@ -65,22 +66,51 @@ def test_a_batch_holds_every_character_once_in_range():
     assert pixels.max() <= 1
 
 
-def test_a_few_steps_of_pre_training_lower_the_loss_and_the_weights_can_be_loaded(tmp_path):
-    architecture = ROOT / "config" / "backbones" / "glyph-clip.json"
-    losses = [
-        pretrain_backbone(
-            architecture, tmp_path / "weights.safetensors", steps=steps, learning_rate=1e-3, seed=0
-        )
-        for steps in (1, 60)
-    ]
+GLYPH_CLIP = ROOT / "config" / "backbones" / "glyph-clip.json"
+TRAINED = GLYPH_CLIP.with_suffix(".safetensors")
+
+
+def test_a_few_steps_of_pre_training_lower_the_loss():
+    losses = []
+    for steps in (1, 60):
+        model = pretrain._initial_model(GLYPH_CLIP, seed=0)
+        losses.append(pretrain.pretrain(model, "glyph-clip", steps, learning_rate=1e-3, seed=0))
     assert losses[1] < losses[0]
-    backbone = load_backbone(
-        "glyph-clip",
-        pretrained=str(tmp_path / "weights.safetensors"),
-        architecture=architecture,
+
+
+def pretrained(architecture, destination, **changed):
+    pretrain.pretrain_backbone(
+        architecture, destination, trained=TRAINED, **pretrain.RECIPE | changed
     )
-    weights = load_file(tmp_path / "weights.safetensors")
+    return load_file(destination)
+
+
+def test_the_demos_clip_has_the_trained_weights_that_the_project_brings(tmp_path):
+    weights = pretrained(GLYPH_CLIP, tmp_path / "weights.safetensors")
+    trained = load_file(TRAINED)
+    assert torch.equal(weights["visual.proj"], trained["visual.proj"])
+    used = trained["captions.tokens"]
+    assert torch.equal(weights["token_embedding.weight"][used], trained["captions.embedding"])
+    backbone = load_backbone(
+        "glyph-clip", pretrained=str(tmp_path / "weights.safetensors"), architecture=GLYPH_CLIP
+    )
     assert torch.equal(backbone.model.state_dict()["logit_scale"], weights["logit_scale"])
+
+
+@pytest.mark.parametrize("changed", [{"steps": 2}, {"steps": 2, "seed": 5}])
+def test_other_settings_train_a_new_clip(tmp_path, changed):
+    weights = pretrained(GLYPH_CLIP, tmp_path / "weights.safetensors", **changed)
+    assert not torch.equal(weights["visual.proj"], load_file(TRAINED)["visual.proj"])
+
+
+def test_another_architecture_trains_a_new_clip(tmp_path):
+    content = json.loads(GLYPH_CLIP.read_text())
+    content["vision_cfg"]["layers"] = 1
+    (tmp_path / "small.json").write_text(json.dumps(content))
+    recipe = pretrain.describe_recipe(tmp_path / "small.json", **pretrain.RECIPE)
+    assert recipe != pretrain.describe_recipe(GLYPH_CLIP, **pretrain.RECIPE)
+    weights = pretrained(tmp_path / "small.json", tmp_path / "weights.safetensors", steps=1)
+    assert "visual.transformer.resblocks.1.attn.in_proj_weight" not in weights
 
 
 def test_no_image_that_digits_are_trained_with_is_among_the_shifted_ones(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -12,53 +13,71 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-WHOM = ("a job", "Snakemake", "all of them")
-LONGEST = 20  # seconds after which a run is killed at the latest
+WHOM = ("a job", "a launcher", "the warm parent", "Snakemake", "all of them")
+LONGEST = 8  # seconds after which a run is killed at the latest
 QUICK, EACH = 5, 5  # kills in `make test`; kills of one run
 CAMPAIGN = 10  # runs of `make test-faults`
 
 
-def jobs_of(folder):
-    """The processes of jobs that are at work in a folder."""
+def at_work(folder):
+    """The launchers, the warm parents and the jobs that they have forked, in a folder."""
     found = []
     for process in psutil.process_iter():
         try:
-            at_work = ".snakemake/scripts/" in " ".join(process.cmdline())
-            if at_work and process.cwd() == str(folder):
+            command = " ".join(process.cmdline()).replace("/", ".")
+            if "vtclip.runtime." in command and process.cwd() == str(folder):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
 
 
+def find(run, folder, whom):
+    """One process of a kind, or none."""
+    launchers, parents, jobs = [], [], []
+    for process in at_work(folder):
+        with suppress(psutil.NoSuchProcess):
+            is_launcher = any(part.endswith("launcher.py") for part in process.cmdline())
+            is_parent = process.ppid() == run.pid
+            (launchers if is_launcher else parents if is_parent else jobs).append(process)
+    return {"a job": jobs, "a launcher": launchers, "the warm parent": parents}[whom][:1]
+
+
 def kill(run, folder, whom, number):
-    """Send a signal to one job, to Snakemake, or to the whole group; whether anyone was hit."""
+    """Send a signal to one process, to Snakemake, or to the whole group; whether anyone was hit."""
     if run.poll() is not None:
         return False
-    if whom == "a job":
-        jobs = jobs_of(folder)
-        for job in jobs[:1]:
-            job.send_signal(number)
-        return bool(jobs)
-    if whom == "Snakemake":
+    if whom == "all of them":
+        os.killpg(run.pid, number)
+    elif whom == "Snakemake":
         run.send_signal(number)
     else:
-        os.killpg(run.pid, number)
+        found = find(run, folder, whom)
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        return bool(found)
     return True
+
+
+def assert_nothing_is_left(folder):
+    deadline = time.monotonic() + 10
+    while left := at_work(folder):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def disturb(broken, draw, kills, tally):
     """Run anew and kill, again and again; then let it end as a user does after the last fault."""
     broken.start_anew()
     for _ in range(kills):
-        # An orphaned job may be at work: what it writes must not harm the next run.
         subprocess.run(broken.command("--unlock", "--quiet"), cwd=broken.folder, check=False,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         run = subprocess.Popen(
             broken.command(), cwd=broken.folder, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(draw.uniform(2, LONGEST))
+        time.sleep(draw.uniform(1, LONGEST))
         whom, number = draw.choice(WHOM), draw.choice(SIGNALS)
         hit = kill(run, broken.folder, whom, number)
         fault = f"{signal.Signals(number).name} to {whom}" if hit else "a kill that came too late"
@@ -66,6 +85,8 @@ def disturb(broken, draw, kills, tally):
             run.wait(timeout=60 if number != signal.SIGKILL else 30)
         except subprocess.TimeoutExpired:
             run.kill()
+            run.wait()
+        assert_nothing_is_left(broken.folder)
         tally[fault, "survived"] += 1
     subprocess.run(broken.command("--unlock", "--quiet"), cwd=broken.folder, check=False,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip

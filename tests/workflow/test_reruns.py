@@ -156,7 +156,7 @@ def test_comments_and_docstrings_plan_nothing(changed):
 
 def test_an_edited_architecture_plans_all_that_was_made_with_it(changed):
     changed.edit("config/backbones/glyph-clip.json", '"layers": 3', '"layers": 2')
-    pretraining = {"Pre-training the small CLIP on rendered glyphs"}
+    pretraining = {"Making the small CLIP that was pre-trained on rendered glyphs"}
     made = pretraining | TEXTS_AND_TESTS | extracted(RUNS) | all_of(METHODS)
     assert changed.plan() == made | TABLES
 
@@ -166,7 +166,7 @@ def test_raw_spatial_features_lie_beside_the_others_and_need_no_other_weights(ch
     raw = text.replace("  pretrained: glyphs", "  spatial: raw\n  pretrained: glyphs")
     (changed.folder / "config/raw.yaml").write_text(raw)
     planned = changed.plan("config/raw.yaml")
-    assert not any("Pre-training" in job for job in planned)
+    assert not any("small CLIP" in job for job in planned)
     assert all("glyph-clip-glyphs-raw" in job for job in planned if "(glyph" in job)
     assert changed.plan() == set()
 

@@ -1,5 +1,11 @@
-"""A small CLIP, pre-trained in about a minute on glyphs and their captions."""
+"""A small CLIP, pre-trained in about a minute on glyphs and their captions.
 
+    python -m vtclip.demo.pretrain
+
+trains it as the embedded experiment has it, and writes what was trained to TRAINED.
+"""
+
+import json
 import logging
 import math
 from pathlib import Path
@@ -8,7 +14,9 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from vtclip.demo.glyphs import NAMES, PRETRAINING_FONTS, distort, draw_sheet
 from vtclip.files import write_receipt, writing
@@ -19,6 +27,14 @@ logger = logging.getLogger(__name__)
 CAPTIONS = ("the {}", "a blurry {}", "a noisy {}", "a bold {}", "a thin {}")
 PLAIN, BLURRY, NOISY, BOLD, THIN = range(len(CAPTIONS))
 LARGEST_SCALE = 100.0  # CLIP's own bound on exp(logit_scale)
+
+ARCHITECTURE = Path("config/backbones/glyph-clip.json")
+TRAINED = ARCHITECTURE.with_suffix(".safetensors")
+RECIPE = {"steps": 1500, "learning_rate": 7e-4, "seed": 0}
+# 49,408 rows of which the captions use 80. The frozen others are drawn again from the seed, which
+# may differ in the last bit on another processor: so the used ones are in the file too.
+EMBEDDING = "token_embedding.weight"
+USED, ROWS = "captions.tokens", "captions.embedding"
 
 
 class GlyphBatches:
@@ -57,28 +73,81 @@ def pretrain_backbone(
     architecture: str | Path,
     destination: str | Path,
     *,
+    trained: str | Path,
     steps: int,
     learning_rate: float,
     seed: int,
-) -> float:
-    """Train a CLIP from scratch with open_clip's contrastive loss, and save its weights.
+) -> None:
+    """Write the weights of a CLIP that was trained from scratch on glyphs.
 
     Args:
         architecture: the model's configuration, in open_clip's JSON form; images of 32 pixels.
         destination: the safetensors file to write.
+        trained: a file of weights that `write_trained` has made. They are taken if architecture,
+            steps, learning rate and seed are the same, and else a new CLIP is trained.
         steps: optimiser steps, each on one batch of every character.
         learning_rate: its largest value; warm-up over a tenth of the steps, then cosine.
         seed: of the initial weights and of the batches.
+    """
+    recipe = describe_recipe(architecture, steps=steps, learning_rate=learning_rate, seed=seed)
+    model = _initial_model(architecture, seed)
+    with safe_open(trained, "pt") as file:
+        is_trained = (file.metadata() or {}).get("recipe") == recipe
+    if is_trained:
+        logger.info("Taking the weights of %s.", trained)
+        weights = _restore(model.state_dict(), load_file(trained))
+    else:
+        pretrain(model, Path(architecture).stem, steps, learning_rate, seed)
+        weights = model.state_dict()
+    with writing(destination) as temporary:
+        save_file(weights, temporary)
+    write_receipt(destination)
+
+
+def write_trained(weights: dict[str, Tensor], model: str, recipe: str, destination: Path) -> None:
+    """Write trained weights without the rows of the token embedding that no caption uses."""
+    used = _tokenise(model).unique()
+    kept = {name: tensor for name, tensor in weights.items() if name != EMBEDDING}
+    kept |= {USED: used, ROWS: weights[EMBEDDING][used]}
+    with writing(destination) as temporary:
+        save_file(kept, temporary, metadata={"recipe": recipe})
+
+
+def describe_recipe(architecture: str | Path, **settings: float) -> str:
+    """Everything that decides the weights, but for the code and the processor, as JSON."""
+    content = json.loads(Path(architecture).read_text(encoding="utf-8"))
+    return json.dumps({"architecture": content, **settings}, sort_keys=True)
+
+
+def _restore(initial: dict[str, Tensor], trained: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The whole state_dict, from an initial one and the content of a file of `write_trained`."""
+    embedding = initial[EMBEDDING].clone()
+    embedding[trained.pop(USED)] = trained.pop(ROWS)
+    return {**trained, EMBEDDING: embedding}
+
+
+def _initial_model(architecture: str | Path, seed: int) -> open_clip.CLIP:
+    """A CLIP with initial weights."""
+    torch.manual_seed(seed)
+    open_clip.add_model_config(Path(architecture))
+    return open_clip.create_model(Path(architecture).stem, load_weights=False)
+
+
+def pretrain(
+    model: open_clip.CLIP, name: str, steps: int, learning_rate: float, seed: int
+) -> float:
+    """Train a CLIP with open_clip's contrastive loss.
+
+    Args:
+        model: the CLIP, trained in place.
+        name: what open_clip calls it, for its tokenizer.
+        steps, learning_rate, seed: as for `pretrain_backbone`.
 
     Returns:
         The mean loss of the last 50 steps, in nats.
     """
-    torch.manual_seed(seed)
-    open_clip.add_model_config(Path(architecture))
-    name = Path(architecture).stem
-    model = open_clip.create_model(name, load_weights=False)
     captions = _tokenise(name)  # (C, styles, context)
-    # 49,408 rows of which 80 are used: near-orthogonal as they are, and cheaper left alone.
+    # The rows that captions use are near-orthogonal as they are, and cheaper left alone.
     model.token_embedding.weight.requires_grad_(False)
     optimiser = torch.optim.AdamW(
         [weight for weight in model.parameters() if weight.requires_grad],
@@ -101,9 +170,6 @@ def pretrain_backbone(
         losses.append(loss.item())
     final = sum(losses[-50:]) / len(losses[-50:])
     logger.info("Loss %.3f at the start, %.3f over the last 50 steps.", losses[0], final)
-    with writing(destination) as temporary:
-        save_file(model.state_dict(), temporary)
-    write_receipt(destination)
     return final
 
 
@@ -128,3 +194,17 @@ def _coarsen(pixels: torch.Tensor, cells: int) -> torch.Tensor:
 
 def _each(choice: torch.Tensor) -> torch.Tensor:
     return choice[:, None, None]
+
+
+def main() -> None:
+    """Train the CLIP of the embedded experiment, and write it to TRAINED."""
+    torch.set_num_threads(2)  # as the weights in the repository were trained
+    seed = int(RECIPE["seed"])
+    model = _initial_model(ARCHITECTURE, seed)
+    pretrain(model, ARCHITECTURE.stem, int(RECIPE["steps"]), RECIPE["learning_rate"], seed)
+    recipe = describe_recipe(ARCHITECTURE, **RECIPE)
+    write_trained(model.state_dict(), ARCHITECTURE.stem, recipe, TRAINED)
+
+
+if __name__ == "__main__":
+    main()

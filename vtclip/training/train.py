@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import logging
-import resource
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from vtclip.features.store import FeatureSet, check_origin, read_metadata
 from vtclip.features.texts import read_class_names, read_classes
 from vtclip.files import measure, write_record, writing
 from vtclip.halves import labels_of
+from vtclip.memory import peak_memory
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import at_rest
@@ -206,8 +205,6 @@ def _describe_features(path: str | Path) -> dict[str, Any]:
 
 
 def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
-    # Linux counts ru_maxrss in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
     is_cuda = device.type == "cuda"  # of another GPU PyTorch tells neither
     gpu = torch.cuda.max_memory_allocated(device) if is_cuda else 0
     return {
@@ -215,7 +212,7 @@ def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
         "device_kind": device.type,
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 3),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "peak_memory_bytes": peak_memory(),
         "peak_gpu_memory_bytes": gpu,
         "versions": {
             name: importlib.metadata.version(name)

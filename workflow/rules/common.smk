@@ -11,8 +11,6 @@ from snakemake.logging import logger
 # The package beside this workflow is the one that runs, here and in every job's process.
 sys.path.insert(0, workflow.basedir)
 os.environ.update(PYTHONPATH=workflow.basedir)
-# Snakemake writes it into commands as it is, where a space would end it.
-sys.executable = shlex.quote(sys.executable)
 # Threads that wait give their core to another job. Snakemake itself limits OpenMP's and BLAS's.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -23,8 +21,15 @@ from vtclip.devices import list_devices
 from vtclip.paths import receipt_of, receipts_of
 from vtclip.plan import Plan, matching, shown
 from vtclip.plan.strays import check_heads
+from vtclip.runtime import warm
 from vtclip.settings import ConfigError
 from vtclip.terminal import show_one_line_per_job
+
+# Snakemake starts scripts with it. It writes it into commands as it is, where a space would end it.
+PYTHON = sys.executable
+sys.executable = shlex.quote(PYTHON)
+if workflow.is_main_process and workflow.nodes is None and warm.is_supported():
+    sys.executable = warm.make_launcher(PYTHON)
 
 STARTED = time.time()
 CONFIG = dict(config)

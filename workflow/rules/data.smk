@@ -21,8 +21,6 @@ rule fetch_archive:
         paths.ARCHIVE_RECEIPT,
     log:
         "logs/fetch_archive/{dataset}/{file}.log",
-    benchmark:
-        "results/benchmarks/fetch_archive/{dataset}/{file}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -47,8 +45,6 @@ rule unpack_archives:
         paths.IMAGES_RECEIPT,
     log:
         "logs/unpack_archives/{dataset}.log",
-    benchmark:
-        "results/benchmarks/unpack_archives/{dataset}.tsv"
     wildcard_constraints:
         dataset=matching(PLAN.unpacked),
     conda:
@@ -74,8 +70,6 @@ rule prepare_manifest:
         receipt=receipt_of(paths.MANIFEST),
     log:
         "logs/prepare_manifest/{dataset}.log",
-    benchmark:
-        "results/benchmarks/prepare_manifest/{dataset}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -98,8 +92,6 @@ rule sample_shots:
         paths.SHOTS,
     log:
         "logs/sample_shots/{dataset}/{shots}shot-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/sample_shots/{dataset}/{shots}shot-seed{seed}.tsv"
     wildcard_constraints:
         shots=matching(map(paths.spell_shots, PLAN.experiment.shots)),
     conda:

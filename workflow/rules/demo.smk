@@ -6,30 +6,29 @@ localrules:
 
 
 rule pretrain_backbone:
+    input:
+        trained=ancient(paths.find_own(paths.TRAINED_GLYPHS)),
     output:
         weights=paths.WEIGHTS,
         receipt=receipt_of(paths.WEIGHTS),
     log:
         "logs/pretrain_backbone/{weights}.log",
-    benchmark:
-        "results/benchmarks/pretrain_backbone/{weights}.tsv"
     wildcard_constraints:
         weights=matching(PLAN.drawn_weights),
     conda:
         "../../environment.yml"
-    threads: 2
     resources:
         mem_mb=2000,
         runtime=10,
     params:
         file=lambda wildcards: PLAN.architecture_file(**wildcards),
         architecture=lambda wildcards: PLAN.architecture(**wildcards),
-        steps=1500,
+        steps=1500,  # these three as in vtclip/demo/pretrain.py, or a new CLIP is trained
         learning_rate=7e-4,
         seed=0,
         code=code_of("pretrain_backbone"),
     message:
-        "Pre-training the small CLIP on rendered glyphs"
+        "Making the small CLIP that was pre-trained on rendered glyphs"
     script:
         "../scripts/pretrain_backbone.py"
 
@@ -39,8 +38,6 @@ rule draw_dataset:
         paths.IMAGES_RECEIPT,
     log:
         "logs/draw_dataset/{dataset}.log",
-    benchmark:
-        "results/benchmarks/draw_dataset/{dataset}.tsv"
     wildcard_constraints:
         dataset=matching(PLAN.drawn),
     conda:

@@ -14,8 +14,6 @@ rule fetch_backbone:
         receipt=receipt_of(paths.WEIGHTS),
     log:
         "logs/fetch_backbone/{weights}.log",
-    benchmark:
-        "results/benchmarks/fetch_backbone/{weights}.tsv"
     wildcard_constraints:
         weights=matching(PLAN.fetched_weights),
     conda:
@@ -44,8 +42,6 @@ rule extract_texts:
         receipt=receipt_of(paths.TEXTS),
     log:
         "logs/extract_texts/{backbone}/{dataset}.log",
-    benchmark:
-        "results/benchmarks/extract_texts/{backbone}/{dataset}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -70,8 +66,6 @@ rule extract_shots:
         receipt=receipt_of(paths.SHOT_FEATURES),
     log:
         "logs/extract_shots/{backbone}/{dataset}/{views}/{shots}shot-seed{seed}.log",
-    benchmark:
-        "results/benchmarks/extract_shots/{backbone}/{dataset}/{views}/{shots}shot-seed{seed}.tsv"
     wildcard_constraints:
         views=matching([PLAN.experiment.views.folder]),
     conda:
@@ -101,8 +95,6 @@ rule extract_test:
         receipt=receipt_of(paths.TEST_FEATURES),
     log:
         "logs/extract_test/{backbone}/{dataset}/{part}.log",
-    benchmark:
-        "results/benchmarks/extract_test/{backbone}/{dataset}/{part}.tsv"
     wildcard_constraints:
         part=r"test(-\d+of\d+)?",
     conda:

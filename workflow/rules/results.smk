@@ -20,8 +20,6 @@ rule save_config:
         PATHS.config,
     log:
         f"logs/save_config/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/save_config/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -53,8 +51,6 @@ rule aggregate_results:
         ),
     log:
         f"logs/aggregate_results/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/aggregate_results/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -85,8 +81,6 @@ rule plot_accuracy:
         png=f"{FIGURES}/accuracy.png",
     log:
         f"logs/plot_accuracy/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/plot_accuracy/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -114,8 +108,6 @@ rule aggregate_differences:
         ),
     log:
         f"logs/aggregate_differences/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/aggregate_differences/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -142,8 +134,6 @@ rule aggregate_metrics:
         classes_csv=f"{TABLES}/classes.csv",
     log:
         f"logs/aggregate_metrics/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/aggregate_metrics/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -171,8 +161,6 @@ rule plot_cost:
         png=f"{FIGURES}/cost.png",
     log:
         f"logs/plot_cost/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/plot_cost/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -200,8 +188,6 @@ rule plot_attention:
         png=f"{FIGURES}/attention/{{backbone}}/{{dataset}}.png",
     log:
         f"logs/plot_attention/{PLAN.name}/{{backbone}}/{{dataset}}.log",
-    benchmark:
-        f"results/benchmarks/plot_attention/{PLAN.name}/{{backbone}}/{{dataset}}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -235,8 +221,6 @@ rule aggregate_ablation:
         ),
     log:
         f"logs/aggregate_ablation/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/aggregate_ablation/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -264,8 +248,6 @@ rule plot_ablation:
         png=f"{FIGURES}/ablation.png",
     log:
         f"logs/plot_ablation/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/plot_ablation/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -292,8 +274,6 @@ rule aggregate_tests:
         ),
     log:
         f"logs/aggregate_tests/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/aggregate_tests/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -319,8 +299,6 @@ rule plot_tests:
         png=f"{FIGURES}/tests.png",
     log:
         f"logs/plot_tests/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/plot_tests/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -347,8 +325,6 @@ rule report:
         ),
     log:
         f"logs/report/{PLAN.name}.log",
-    benchmark:
-        f"results/benchmarks/report/{PLAN.name}.tsv"
     conda:
         "../../environment.yml"
     resources:

@@ -10,8 +10,6 @@ rule train_head:
         record=paths.record_of(PATHS.head),
     log:
         PATHS.training_log,
-    benchmark:
-        f"results/benchmarks/train_head/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{paths.RUN}.tsv"
     group:
         of(PLAN.train_head, "group")
     conda:
@@ -40,8 +38,6 @@ rule predict_test:
         receipt=receipt_of(PATHS.predictions),
     log:
         f"logs/predict_test/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{{tested}}.log",
-    benchmark:
-        f"results/benchmarks/predict_test/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{{tested}}.tsv"
     conda:
         "../../environment.yml"
     resources:

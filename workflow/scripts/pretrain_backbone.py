@@ -2,12 +2,13 @@
 
 from vtclip.jobs import job
 
-with job(snakemake.log[0], threads=snakemake.threads, alone=True):
+with job(snakemake.log[0], threads=snakemake.threads):
     from vtclip.demo.pretrain import pretrain_backbone
 
     pretrain_backbone(
         snakemake.params.file,
         snakemake.output.weights,
+        trained=snakemake.input.trained,
         steps=snakemake.params.steps,
         learning_rate=snakemake.params.learning_rate,
         seed=snakemake.params.seed,
