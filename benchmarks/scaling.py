@@ -27,6 +27,7 @@ CORES = 8  # beside each GPU
 # Seconds of a job that are not its arithmetic, as `benchmarks/overhead.py` measured them. Jobs that
 # encode images import open_clip, as CoOp's do.
 OVERHEADS = {"vt_clip": 2.8, "coop": 6.0, "other methods": 2.2, "predictions": 2.2, "features": 6.0}
+IMPORT = 1.8  # of them the import of PyTorch, which jobs that are forked on one machine do not pay
 # Share of VT-CLIP's steps before its loss is `stop_at_loss`, by shots, as on the photographs of
 # docs/method.md; at 8 shots, where none was measured, that of 4.
 STEPS = {4: 0.4, 8: 0.4, 16: 0.1}
@@ -46,6 +47,7 @@ class Job(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--forked", action="store_true", help="on one machine, as start.py")
     parser.add_argument("--slots", type=int, default=1, help="jobs that share a GPU")
     parser.add_argument(
         "--ends-early", action="store_true", help="VT-CLIP ends as on photographs, but on ImageNet"
@@ -76,8 +78,9 @@ def time_jobs(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[Job]]
             seconds[kind].append(share * training.work.flops / rate)
     seconds["predictions"] = [flops / rate for flops in count_predicting(plan)]
     seconds["features"] = [job.number / arguments.images for job in list_extractions(plan)]
+    saved = IMPORT if arguments.forked else 0.0
     return {
-        kind: [Job(arithmetic, OVERHEADS[kind]) for arithmetic in their]
+        kind: [Job(arithmetic, OVERHEADS[kind] - saved) for arithmetic in their]
         for kind, their in seconds.items()
     }
 

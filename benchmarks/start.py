@@ -18,6 +18,8 @@ from pathlib import Path
 
 from overhead import PARTS, ROOT
 
+from vtclip.runtime.warm import ENVIRONMENT
+
 SHOTS, SEEDS = (1, 2, 4, 8), (1, 2, 3)
 RUN = "demo/heads/glyph-clip-glyphs/digits/tip_adapter_f/{}shot-seed{}"
 HEADS = [f"results/{RUN.format(k, seed)}/head.safetensors" for k in SHOTS for seed in SEEDS]
@@ -60,8 +62,9 @@ def snakemake(folder: Path, *, warm: bool) -> tuple[float, float]:
     """Make the heads; wall and CPU-seconds of Snakemake and all that it waited for."""
     before, started = cpu_of_children(), time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "snakemake", *HEADS, "--cores", str(os.cpu_count()), "--quiet", "all",
-         "--rerun-triggers", "mtime", "--configfile", "config/demo.yaml"],
+        [sys.executable, "-m", "snakemake", *HEADS, "--quiet", "all",
+         "--cores", str(os.cpu_count()), "--rerun-triggers", "mtime",
+         "--configfile", "config/demo.yaml"],
         cwd=folder, env=os.environ | {WARM: str(int(warm))}, check=True,
     )  # fmt: skip
     return time.perf_counter() - started, cpu_of_children() - before
@@ -76,8 +79,7 @@ def measure_parent(folder: Path) -> float:
     """CPU-seconds of the imports of the warm parent."""
     before = cpu_of_children()
     code = "from vtclip.runtime.warm import preload; preload()"
-    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    environment |= {"OPENBLAS_NUM_THREADS": "1", "_RJEM_MALLOC_CONF": "background_thread:false"}
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(folder)}
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
     return cpu_of_children() - before
 

@@ -46,8 +46,9 @@ import threading
 import traceback
 import warnings
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from vtclip.runtime.launcher import LENGTH, NoParentError, check_user
 
@@ -55,7 +56,7 @@ OFF = "VTCLIP_WARM"
 LIBRARIES = (
     "torch", "torch.utils.data", "numpy", "polars", "pyarrow.parquet", "safetensors.torch",
     "sklearn.linear_model", "scipy.optimize", "PIL.Image", "pydantic", "yaml", "threadpoolctl",
-    "tqdm", "psutil",
+    "tqdm", "psutil", "snakemake.script",
 )  # fmt: skip
 MODULES = (
     "vtclip.jobs", "vtclip.training.train", "vtclip.training.predict", "vtclip.features.extract",
@@ -66,6 +67,7 @@ ENVIRONMENT = {
     "_RJEM_MALLOC_CONF": "background_thread:false",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }  # fmt: skip
+PATH = tuple(sys.path)  # without what libraries add as they are imported
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -149,7 +151,7 @@ class Code:
     """The modules of this package that the parent has imported, as they were on disk."""
 
     def __init__(self) -> None:
-        self.seen: dict[Path, tuple[int, int]] = {}
+        self.seen: dict[Path, tuple[int, int]] = {}  # file -> time and size
 
     def renew(self) -> None:
         """Import the modules anew if a file has changed, so that each job runs the code on disk."""
@@ -190,6 +192,7 @@ def preload() -> Code:
         importlib.import_module(name)
     code = Code()
     code.renew()
+    _find_pools()
     torch = importlib.import_module("torch")
     if torch.cuda.is_initialized():
         raise RuntimeError("an import has used a GPU")
@@ -362,7 +365,7 @@ def become(request: Request) -> None:
     os.environ.update(request.environment)
     tempfile.tempdir = None  # it was chosen by the parent's environment
     sys.argv = list(request.command)
-    sys.path[0] = str(Path(request.command[0]).resolve().parent)
+    sys.path[:] = [str(Path(request.command[0]).resolve().parent), *PATH[1:]]
     _set_threads(os.environ.get("OMP_NUM_THREADS", ""))
     import numpy
 
@@ -370,13 +373,18 @@ def become(request: Request) -> None:
     importlib.import_module("vtclip.memory").leave_out_what_is_resident()
 
 
+@cache
+def _find_pools() -> Any:
+    """The libraries with threads of their own; the parent looks for them once, in 20 ms."""
+    return importlib.import_module("threadpoolctl").ThreadpoolController()
+
+
 def _set_threads(number: str) -> None:
     """Set what OpenMP and OpenBLAS have read in the parent."""
-    import threadpoolctl
     import torch
 
     if number.isdigit() and int(number) > 0:
-        threadpoolctl.threadpool_limits(limits=int(number))
+        _find_pools().limit(limits=int(number))
         torch.set_num_threads(int(number))
 
 
