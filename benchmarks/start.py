@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from overhead import PARTS, ROOT
+from overhead import copy_project
 
 from vtclip.runtime.warm import ENVIRONMENT
 
@@ -30,9 +30,7 @@ WARM = "VTCLIP_WARM"
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in PARTS:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-            copy(ROOT / part, folder / part)
+        copy_project(folder)
         snakemake(folder, warm=True)  # images, features, texts, and the heads
         _, idle = snakemake(folder, warm=True)
         plain, heads = measure(folder, idle, warm=False)

@@ -11,8 +11,9 @@ import psutil
 
 GROUPS = "sys/fs/cgroup"
 UNIFIED = ("memory.max", "memory.current", "inactive_file")
-_inherited = 0  # bytes of a forked process that are its parent's
 LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+_inherited = 0  # bytes of a forked process that are its parent's
 
 
 def peak_memory() -> int:

@@ -2,7 +2,7 @@
 
     python -m vtclip.demo.pretrain
 
-trains it as the embedded experiment has it, and writes what was trained to TRAINED.
+trains it as the embedded experiment has it, and writes what was trained to TRAINED_GLYPHS.
 """
 
 import json
@@ -21,6 +21,7 @@ from torch import Tensor
 from vtclip.demo.glyphs import NAMES, PRETRAINING_FONTS, distort, draw_sheet
 from vtclip.files import write_receipt, writing
 from vtclip.logs import progress
+from vtclip.paths import TRAINED_GLYPHS
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ PLAIN, BLURRY, NOISY, BOLD, THIN = range(len(CAPTIONS))
 LARGEST_SCALE = 100.0  # CLIP's own bound on exp(logit_scale)
 
 ARCHITECTURE = Path("config/backbones/glyph-clip.json")
-TRAINED = ARCHITECTURE.with_suffix(".safetensors")
 RECIPE = {"steps": 1500, "learning_rate": 7e-4, "seed": 0}
 # 49,408 rows of which the captions use 80. The frozen others are drawn again from the seed, which
 # may differ in the last bit on another processor: so the used ones are in the file too.
@@ -197,13 +197,13 @@ def _each(choice: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    """Train the CLIP of the embedded experiment, and write it to TRAINED."""
+    """Train the CLIP of the embedded experiment, and write it to TRAINED_GLYPHS."""
     torch.set_num_threads(2)  # as the weights in the repository were trained
     seed = int(RECIPE["seed"])
     model = _initial_model(ARCHITECTURE, seed)
     pretrain(model, ARCHITECTURE.stem, int(RECIPE["steps"]), RECIPE["learning_rate"], seed)
     recipe = describe_recipe(ARCHITECTURE, **RECIPE)
-    write_trained(model.state_dict(), ARCHITECTURE.stem, recipe, TRAINED)
+    write_trained(model.state_dict(), ARCHITECTURE.stem, recipe, Path(TRAINED_GLYPHS))
 
 
 if __name__ == "__main__":

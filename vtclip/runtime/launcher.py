@@ -24,7 +24,7 @@ from contextlib import suppress
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
              signal.SIGUSR2)  # fmt: skip
 LENGTH = struct.Struct("!Q")
-NO_PARENT = "VTCLIP_NO_WARM_PARENT"  # tells the job's log why it was not forked
+NO_PARENT = "VTCLIP_NO_WARM_PARENT"  # for the job's log: why it was not forked
 PATIENCE = 10_000  # milliseconds that a killed job may take to end
 
 
@@ -64,18 +64,18 @@ def run_warm(address: str, command: tuple[str, ...]) -> int:
         parent.connect("\0" + address)
         check_user(parent)
         send_request(parent, command)
-        answers = parent.makefile("r")
-        job = answers.readline()
-        if not job:
+        # The parent's own descriptor: a short job may have ended, and its number be taken again.
+        job, watches, _, _ = socket.recv_fds(parent, 32, 1)
+        if not watches:
             raise NoParentError("the warm parent ended before this job started")
-        watch = os.pidfd_open(int(job))
+        (watch,) = watches
         for number in PASSED_ON:
             signal.signal(number, lambda number, frame: pass_on(watch, number))
-        status = answers.readline()
+        status = parent.makefile("r").readline()
         if status:
             return int(status)
         if not has_ended(watch):
-            sys.exit(f"The job {job.strip()} does not end, though its parent did.")
+            sys.exit(f"The job {int(job)} does not end, though its parent did.")
         raise NoParentError("the warm parent died, and this job with it; it starts again")
 
 

@@ -260,7 +260,7 @@ class Parent:
             os.close(stream)
         job = Job(process, os.pidfd_open(process), launcher)
         with suppress(OSError):  # the launcher has died, which its connection says next
-            launcher.sendall(f"{process}\n".encode())
+            socket.send_fds(launcher, [f"{process}\n".encode()], [job.watch])
         self.jobs[process] = job
         self.selector.register(job.watch, selectors.EVENT_READ, job)
         self.selector.register(launcher, selectors.EVENT_READ, job)
@@ -280,7 +280,7 @@ class Parent:
             signal.signal(number, handler)
 
     def _report(self, job: Job) -> None:
-        """Tell a launcher how its job has ended."""
+        """Send a launcher the status of its job, which has ended."""
         _, status = os.waitpid(job.process, 0)
         del self.jobs[job.process]
         self.selector.unregister(job.watch)
@@ -292,7 +292,7 @@ class Parent:
         job.launcher.close()
 
     def _end(self) -> None:
-        """Kill all jobs, and tell their launchers."""
+        """Kill all jobs, and send their launchers the status."""
         for process in self.jobs:
             os.kill(process, signal.SIGKILL)
         for job in list(self.jobs.values()):
@@ -327,28 +327,6 @@ def _fork() -> int:
         if os.getppid() != parent:
             os._exit(1)
     return process
-
-
-def _report(job: Job, selector: selectors.BaseSelector) -> None:
-    """Tell a launcher how its job has ended."""
-    _, status = os.waitpid(job.process, 0)
-    selector.unregister(job.watch)
-    os.close(job.watch)
-    with suppress(KeyError, ValueError):
-        selector.unregister(job.launcher)
-    with suppress(OSError):
-        job.launcher.sendall(f"{status}\n".encode())
-    job.launcher.close()
-
-
-def _end(jobs: list[Job]) -> None:
-    """Kill all jobs, and tell their launchers."""
-    for job in jobs:
-        os.kill(job.process, signal.SIGKILL)
-    for job in jobs:
-        _, status = os.waitpid(job.process, 0)
-        with suppress(OSError):
-            job.launcher.sendall(f"{status}\n".encode())
 
 
 def become(request: Request) -> None:
