@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from measuring import added_memory, describe_device, run_again, time_in_turn
 from torch import Tensor
 
-from vtclip.clip import open_clip
-from vtclip.features.backbone import load_backbone
-from vtclip.features.prompts import TextTower
+from vtclip.backbones.backbone import load_backbone
+from vtclip.backbones.lazy_open_clip import open_clip
+from vtclip.backbones.prompts import TextTower
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.task import Images, Prompts, Task, Texts
 

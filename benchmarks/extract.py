@@ -27,9 +27,9 @@ from torchvision.transforms import (
     Resize,
 )
 
-from vtclip.features.backbone import Backbone, load_backbone
+from vtclip.backbones.backbone import Backbone, load_backbone
+from vtclip.data.images import has_suffix, open_picture
 from vtclip.features.extract import extract_shots
-from vtclip.features.pictures import has_suffix, open_picture
 from vtclip.features.views import Views, seed_of
 
 SCALE = (0.5, 1.0)  # shares of an image's area in a random view

@@ -20,8 +20,8 @@ import yaml
 from measuring import count_launches
 from train import flops
 
-from vtclip.dataset import read_dataset
-from vtclip.experiment import read_experiment
+from vtclip.config.dataset import read_dataset
+from vtclip.config.experiment import read_experiment
 from vtclip.methods.base import Shots, Task, Texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.training.optimise import optimise

@@ -52,7 +52,7 @@ def peak(job: str, number: int, folder: str) -> float:
 
 def extract(folder: Path, number: int) -> None:
     """The extract job on one picture under many names, with the small CLIP."""
-    from vtclip.features.backbone import load_backbone
+    from vtclip.backbones.backbone import load_backbone
     from vtclip.features.extract import extract_test
 
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from measuring import peak_memory
 from torch import Tensor
 
-from vtclip.clip import open_clip
-from vtclip.features.backbone import load_backbone
-from vtclip.features.prompts import TextTower
+from vtclip.backbones.backbone import load_backbone
+from vtclip.backbones.lazy_open_clip import open_clip
+from vtclip.backbones.prompts import TextTower
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import Learner

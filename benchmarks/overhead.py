@@ -27,7 +27,7 @@ import yaml
 from paper import supply_archives
 from safetensors.torch import save_file
 
-from vtclip.experiment import Experiment
+from vtclip.config.experiment import Experiment
 from vtclip.features.store import writing_features
 from vtclip.features.texts import write_texts
 from vtclip.files import write_receipt

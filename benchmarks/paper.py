@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from vtclip.config.dataset import read_dataset
 from vtclip.data.inventory import archive_path
-from vtclip.dataset import read_dataset
 from vtclip.plan import Plan
 
 CONFIG = Path(__file__).parents[1] / "config" / "config.yaml"

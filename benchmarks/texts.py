@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from measuring import describe_device, time_in_turn
 
-from vtclip.clip import open_clip
-from vtclip.dataset import read_dataset
-from vtclip.features.backbone import Backbone, load_backbone
+from vtclip.backbones.backbone import Backbone, load_backbone
+from vtclip.backbones.lazy_open_clip import open_clip
+from vtclip.config.dataset import read_dataset
 
 
 def main() -> None:

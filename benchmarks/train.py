@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from measuring import added_memory, describe_device, run_again, time_in_turn
 from torch import nn
 
-from vtclip.devices import half_precision
 from vtclip.methods.base import Images, Texts
 from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText
+from vtclip.runtime.devices import half_precision
 
 SCALE = 100.0
 HEADS, RATIO = 8, 4

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from vtclip import cost
-from vtclip.architecture import Architecture, list_names, read_architecture, read_shape
-from vtclip.experiment import Backbone
+from vtclip.backbones.shapes import Architecture, list_names, read_architecture, read_shape
+from vtclip.backbones.weights import list_tags
+from vtclip.config.experiment import Backbone
 from vtclip.files import write_text
 from vtclip.methods import METHODS
-from vtclip.pretrained import list_tags
 from vtclip.settings import ConfigError
 
 PAGE = Path(__file__).with_name("backbones.md")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vtclip.dataset import Dataset, read_dataset
+from vtclip.config.dataset import Dataset, read_dataset
 from vtclip.files import write_text
 
 ROOT = Path(__file__).parents[1]

@@ -12,10 +12,10 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vtclip.architecture import list_names, read_content
-from vtclip.experiment import Backbone
+from vtclip.backbones.image_shape import TOWERS, TimmTower
+from vtclip.backbones.shapes import list_names, read_content
+from vtclip.config.experiment import Backbone
 from vtclip.files import write_text
-from vtclip.image_tower import TOWERS, TimmTower
 
 SMALL = "test_*"  # a few hundred thousand weights
 

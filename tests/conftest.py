@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from tests.project import PARTS, ROOT, SEEDS, SHOTS, Project
-from vtclip.features.backbone import Backbone, load_backbone
+from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.methods.base import Shots, Task, Texts
 
 

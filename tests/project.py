@@ -61,7 +61,7 @@ class Project:
         """GPU -> (from, to) of each job that held it, from the jobs' own logs."""
         held = defaultdict(list)
         line = re.compile(
-            r"^(\S+ \S+) INFO vtclip.devices: GPU (\S+), slot \d+: (taken|given back)"
+            r"^(\S+ \S+) INFO vtclip.runtime.devices: GPU (\S+), slot \d+: (taken|given back)"
         )
         for log in (self.folder / "logs").rglob("*.log"):
             taken = {}

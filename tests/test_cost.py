@@ -31,7 +31,7 @@ from vtclip.methods import METHODS
 
 
 def text_tower(width, layers=12, tokens=12):
-    """As `vtclip.architecture` counts a causal one."""
+    """As `vtclip.backbones.shapes` counts a causal one."""
     weights = 12 * width**2 * layers
     return {
         "prompt_flops": 4.0 * weights * tokens,

@@ -1,6 +1,6 @@
 import logging
 
-from vtclip.logs import job_log, tell
+from vtclip.runtime.job import job_log, tell
 
 
 def test_what_a_job_tells_is_in_its_log_and_on_the_terminal(tmp_path, capfd, monkeypatch):

@@ -84,7 +84,7 @@ class Texts:
 
 
 class TextTower(Protocol):
-    """The frozen text tower, as `vtclip.features.prompts.TextTower` has it."""
+    """The frozen text tower, as `vtclip.backbones.prompts.TextTower` has it."""
 
     width: int
 

@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.project import ROOT
-from vtclip.experiment import save_config
-from vtclip.features.backbone import load_backbone
+from vtclip.backbones.backbone import load_backbone
+from vtclip.config.experiment import save_config
 from vtclip.features.extract import describe
 from vtclip.features.texts import write_texts
 from vtclip.files import measure, sha256_of, write_receipt, write_record

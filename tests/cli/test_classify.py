@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from tests.cli.conftest import NAMES, WEIGHTS, save_weights
 from tests.project import ROOT
 from vtclip.__main__ import main
-from vtclip.data.rows import SPLITS
+from vtclip.data.folders import SPLITS
 from vtclip.features.extract import extract_test
+from vtclip.inference.classifier import load_classifier
 from vtclip.parquet import write_parquet
-from vtclip.show.classifier import load_classifier
 from vtclip.training.predict import Run, predict_test
 
 RUN = "mine/pets/vt_clip/1shot-seed1"

@@ -300,7 +300,7 @@ def break_off_each_time(server, monkeypatch):
 
 
 def stay_silent(server, monkeypatch):
-    monkeypatch.setattr("vtclip.data.download.TIMEOUT", 0.05)
+    monkeypatch.setattr("vtclip.data.fetch.TIMEOUT", 0.05)
     server.behaviours["/silent"] = lambda handler, _: time.sleep(0.2)
     return server.address("/silent")
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vtclip.data.folders import check_folder, find_splits, list_images
-from vtclip.data.rows import ManifestError
+from vtclip.data.folders import ManifestError, check_folder, find_splits, list_images
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from vtclip.config.dataset import Dataset
 from vtclip.data.inventory import explain_missing, list_contents
-from vtclip.dataset import Dataset
 
 CLOSED = {"file": "train.tar"}
 OPEN = {"file": "split.json", "urls": ["https://example.org/split.json"]}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vtclip.data.walk import list_folders, walk
+from vtclip.data.folders import list_folders, walk
 
 
 @pytest.fixture

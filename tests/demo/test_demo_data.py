@@ -7,14 +7,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from vtclip.backbones.backbone import load_backbone
+from vtclip.config.dataset import read_dataset
 from vtclip.data.manifest import prepare_manifest
-from vtclip.dataset import read_dataset
 from vtclip.demo import pretrain
-from vtclip.demo.datasets import EACH, SIZES, draw_dataset
+from vtclip.demo.datasets import EACH, SHIFTS, SIZES, draw_dataset, shift_images
 from vtclip.demo.glyphs import HELD_OUT_FONTS, NAMES, PRETRAINING_FONTS, draw_sheet
 from vtclip.demo.pretrain import GlyphBatches
-from vtclip.demo.shifts import SHIFTS, shift_images
-from vtclip.features.backbone import load_backbone
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,9 +4,9 @@ import re
 import runpy
 from pathlib import Path
 
-from vtclip.architecture import list_names
-from vtclip.experiment import Backbone
-from vtclip.pretrained import check_weights
+from vtclip.backbones.shapes import list_names
+from vtclip.backbones.weights import check_weights
+from vtclip.config.experiment import Backbone
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "backbones.md"

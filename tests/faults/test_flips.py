@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from tests.faults.conftest import CLIP, CONFIG, WEIGHTS
+from vtclip.backbones.backbone import load_backbone
 from vtclip.data.shots import sample_shots
-from vtclip.features.backbone import load_backbone
 from vtclip.features.store import FeatureSet, read_metadata
 from vtclip.files import read_record
 from vtclip.parquet import read_parquet
-from vtclip.results.runs import read_accuracies
+from vtclip.results.tables import read_accuracies
 from vtclip.training.predict import Run, predict_test
 
 pytestmark = pytest.mark.workflow

@@ -16,12 +16,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtclip.dataset import ArchiveFile, Counts, Dataset, Fractions
-from vtclip.experiment import Ablation, Backbone, Experiment, Views
+from vtclip.config.dataset import ArchiveFile, Counts, Dataset, Fractions
+from vtclip.config.experiment import Ablation, Backbone, Experiment, Views
+from vtclip.config.yaml_files import read_yaml
 from vtclip.methods import METHODS
 from vtclip.plan import Plan
-from vtclip.settings import ConfigError
-from vtclip.yaml_text import read_yaml, to_yaml
+from vtclip.settings import ConfigError, to_yaml
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLES = [50, pytest.param(2000, marks=pytest.mark.faults)]

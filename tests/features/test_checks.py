@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from vtclip.features.checks import check_labels, check_test_images, check_texts
 from vtclip.features.store import FeatureError
+from vtclip.features.texts import check_labels, check_test_images, check_texts
 
 NAMES = ["class 0", "class 1", "class 2"]
 

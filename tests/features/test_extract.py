@@ -14,8 +14,9 @@ from torchvision.transforms import (
     RandomResizedCrop,
 )
 
-from vtclip.clip import PreprocessCfg, image_transform_v2
-from vtclip.features import loading
+from vtclip.backbones.lazy_open_clip import PreprocessCfg, image_transform_v2
+from vtclip.data.images import open_picture
+from vtclip.features import extract as loading
 from vtclip.features.extract import (
     ExtractionError,
     encode_within_memory,
@@ -23,7 +24,6 @@ from vtclip.features.extract import (
     extract_test,
     extract_texts,
 )
-from vtclip.features.pictures import open_picture
 from vtclip.features.store import FeatureSet, read_features
 from vtclip.features.texts import read_classes, read_texts
 from vtclip.features.views import Views

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 import torch
 
-from vtclip.features import loading
-from vtclip.features.loading import Pictures, load_batches
+from vtclip.features import extract as loading
+from vtclip.features.extract import Pictures, load_batches
 from vtclip.features.views import Views
 
 

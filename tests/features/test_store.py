@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from vtclip.features.columns import find_non_finite
 from vtclip.features.store import (
     FeatureError,
     FeatureSet,
     check_origin,
+    find_non_finite,
     read_features,
     read_metadata,
     writing_features,

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vtclip.backbones.prompts import PromptError, TextTower
 from vtclip.cost import Shape
-from vtclip.features.prompts import PromptError, TextTower
 from vtclip.methods.base import Images, Prompts, Texts
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.zero_shot import ZeroShot

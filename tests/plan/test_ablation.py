@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vtclip.experiment import read_experiment
+from vtclip.config.experiment import read_experiment
 from vtclip.plan.ablation import list_variants
 from vtclip.settings import ConfigError
 

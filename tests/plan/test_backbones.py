@@ -6,9 +6,9 @@ import pytest
 
 from tests.plan.conftest import ARCHITECTURE, planned
 from tests.plan.test_refusals import assert_tells, refused
-from vtclip import architecture
-from vtclip.architecture import list_names, read_architecture, read_content
-from vtclip.experiment import Backbone
+from vtclip.backbones import shapes as architecture
+from vtclip.backbones.shapes import list_names, read_architecture, read_content
+from vtclip.config.experiment import Backbone
 from vtclip.methods import METHODS
 
 GLYPH_CLIP = json.loads(ARCHITECTURE.read_text())

@@ -11,7 +11,7 @@ from tests.plan.test_jobs import files
 from vtclip.data.fetch import marker_of
 from vtclip.data.inventory import archive_path
 from vtclip.files import write_record
-from vtclip.plan.strays import check_heads
+from vtclip.plan.misplaced import check_heads
 from vtclip.settings import ConfigError
 
 SHIFT = {"digits": ["digits_printed", "digits_noise"]}

@@ -79,7 +79,7 @@ def test_only_a_method_that_reads_the_text_tower_is_given_the_weights(demo):
         head = plan.train_head(GLYPHS, "digits", method, 1, 1)
         assert ("weights" in head.large_inputs) == (method == "coop")
         assert (head.told["tower"] is None) == (method != "coop")
-        assert ("vtclip.features.prompts" in head.modules) == (method == "coop")
+        assert ("vtclip.backbones.prompts" in head.modules) == (method == "coop")
     tower = plan.train_head(GLYPHS, "digits", "coop", 1, 1).told["tower"]
     assert tower == {
         "name": "glyph-clip", "spatial": "projected", "precision": "float32",

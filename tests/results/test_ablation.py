@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.results.test_aggregate import write_predictions
+from tests.results.test_few_shot import write_predictions
 from vtclip.results.ablation import CONFIGURED, Trial, aggregate_ablation, plot_ablation
 
 # variant -> seed -> accuracy on validation shots and on test images

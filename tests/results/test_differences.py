@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from vtclip.results.differences import aggregate_differences
-from vtclip.results.runs import Source
+from vtclip.results.tables import Source
 
 IMAGES = 10_000  # so that an accuracy can be told to 0.01 points
 

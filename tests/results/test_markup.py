@@ -5,14 +5,12 @@ import xml.etree.ElementTree as ElementTree
 import polars as pl
 import pytest
 
-from tests.results.test_aggregate import write_predictions
+from tests.results.test_few_shot import write_predictions
 from vtclip.files import write_json
 from vtclip.results.ablation import Trial, aggregate_ablation, plot_ablation
-from vtclip.results.aggregate import aggregate_results
+from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import drawing, plot_accuracy, plot_cost, title_of
-from vtclip.results.markup import escape_latex, escape_markdown
-from vtclip.results.render import render_text
-from vtclip.results.runs import Source
+from vtclip.results.tables import Source, escape_latex, escape_markdown, render_text
 
 ODD = [
     "ke$ha", "$1 bill", "$x^2$", "$\\frac{$", "a|b", "*a*", "_a_", "`a`", "<b>", "[a](b)", "a\\b",

@@ -5,7 +5,7 @@ import torch
 
 from vtclip.features.texts import write_texts
 from vtclip.results.metrics import aggregate_metrics, calibration_error, measure
-from vtclip.results.runs import Source
+from vtclip.results.tables import Source
 
 
 def test_the_calibration_error_equals_a_computation_bin_by_bin():

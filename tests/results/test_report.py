@@ -13,12 +13,12 @@ from PIL import Image
 from vtclip.features.texts import write_texts
 from vtclip.files import write_record
 from vtclip.parquet import write_parquet
-from vtclip.results.aggregate import aggregate_results
 from vtclip.results.differences import aggregate_differences
+from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
 from vtclip.results.metrics import aggregate_metrics
 from vtclip.results.report import report
-from vtclip.results.runs import Source
+from vtclip.results.tables import Source
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"
 NAMES = [ALERT, AND, "cow"]

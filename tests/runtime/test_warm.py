@@ -202,7 +202,7 @@ def test_a_module_that_is_edited_during_a_run_is_the_edited_one_for_the_next_job
 
 def test_memory_counts_what_a_job_has_beside_the_parent(shared):
     code = """
-        from vtclip.memory import peak_memory
+        from vtclip.runtime.devices import peak_memory
         before = peak_memory()
         {}
         print(before, peak_memory())
@@ -289,7 +289,7 @@ def test_where_no_parent_can_start_jobs_run_in_a_python_of_their_own_and_their_l
     run.launcher = run.snakemake.stdout.readline().strip()
     log = tmp_path / "job.log"
     status, _, errors = run.job(
-        f"from vtclip.jobs import job\nwith job({str(log)!r}):\n    print('here')",
+        f"from vtclip.runtime.job import job\nwith job({str(log)!r}):\n    print('here')",
         env=run.environment | {"PYTHONPATH": str(ROOT)},
     )
     assert status == 0, errors

@@ -7,16 +7,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vtclip.data.identity import IDENTITIES
-from vtclip.data.rows import ManifestError
-from vtclip.features.prompts import TextTower
+from vtclip.backbones.prompts import TextTower
+from vtclip.data.folders import ManifestError
+from vtclip.data.layouts import IDENTITIES
 from vtclip.features.store import FeatureError, writing_features
 from vtclip.features.texts import write_texts
 from vtclip.methods import METHODS
 from vtclip.methods.base import Images, Prompts, Texts
 from vtclip.parquet import write_parquet
-from vtclip.training.predict import PredictionError, Run, predict_test
-from vtclip.training.transfer import Trained
+from vtclip.training.predict import PredictionError, Run, Trained, predict_test
 
 CPU = torch.device("cpu")
 SCHEMA = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.methods.short import short_settings
-from vtclip.features.prompts import TextTower
+from vtclip.backbones.prompts import TextTower
 from vtclip.features.store import writing_features
 from vtclip.features.texts import write_texts
 from vtclip.methods import METHODS

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from vtclip.show.classifier import Classifier, Prediction
+    from vtclip.inference.classifier import Classifier, Prediction
 
 HELP = "classify images with a trained head"
 EXAMPLES = """examples:
@@ -63,10 +63,10 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Classify; 1 if an image could not be."""
-    from vtclip.devices import lease_device
-    from vtclip.logs import progress
+    from vtclip.inference.classifier import load_classifier
     from vtclip.plan.checks import check_device
-    from vtclip.show.classifier import load_classifier
+    from vtclip.runtime.devices import lease_device
+    from vtclip.runtime.job import progress
 
     check_device(given.device)
     images = list(find_images(given.images))
@@ -95,8 +95,8 @@ def find_images(given: Sequence[str]) -> Iterator[str]:
     Raises:
         ValueError: a folder or a pattern without a picture.
     """
-    from vtclip.data.walk import walk
-    from vtclip.features.pictures import is_picture
+    from vtclip.data.folders import walk
+    from vtclip.data.images import is_picture
 
     for name in given:
         if Path(name).is_dir():

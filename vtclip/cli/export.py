@@ -38,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Export."""
-    from vtclip.show.classifier import load_classifier, read_with_backbone
-    from vtclip.show.saved import write_saved
+    from vtclip.inference.classifier import load_classifier, read_with_backbone
+    from vtclip.inference.saved import write_saved
 
     if Path(given.file).is_dir():
         raise ValueError(f"{given.file}: expected the name of a file, found a folder.")
     if given.onnx:
-        from vtclip.show.onnx import check_onnx, export_onnx
+        from vtclip.inference.classifier import check_onnx, export_onnx
 
         check_onnx()
         export_onnx(load_classifier(given.head, backbone=given.backbone), given.file)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtclip import paths
-from vtclip.settings import ConfigError
-from vtclip.yaml_text import read_yaml, to_yaml
+from vtclip.config.yaml_files import read_yaml
+from vtclip.settings import ConfigError, to_yaml
 
 if TYPE_CHECKING:
     from vtclip.data.survey import Survey
@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the two files, and tell what was found."""
     from vtclip.cli.status import read_plan
+    from vtclip.config.dataset import Dataset
     from vtclip.data.survey import survey_folder
-    from vtclip.dataset import Dataset
     from vtclip.files import write_text
     from vtclip.settings import check
 

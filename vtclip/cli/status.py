@@ -75,9 +75,9 @@ def read_plan(configs: Sequence[str]) -> Plan:
     """
     from snakemake.utils import update_config
 
+    from vtclip.config.yaml_files import read_yaml
     from vtclip.plan import Plan
     from vtclip.settings import ConfigError
-    from vtclip.yaml_text import read_yaml
 
     merged: dict[str, Any] = {}
     for config in configs:

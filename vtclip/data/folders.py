@@ -6,12 +6,114 @@ Nothing is guessed. What could be read in two ways is refused, and what is not u
 
 import difflib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+import stat
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
 
-from vtclip.data.rows import SPLITS, ManifestError, Row
-from vtclip.data.walk import list_folders, walk
-from vtclip.logs import tell
+from vtclip.runtime.job import tell
+
+SPLITS = ("train", "val", "test")
+Row = tuple[str, int, str, str]  # image, label, class name, split
+
+
+class ManifestError(ValueError):
+    """A split file or a folder of images that is not what the dataset's file promises."""
+
+
+SYSTEM = {
+    "$recycle.bin", "#recycle", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
+    "ehthumbs.db", "icon\r", "lost+found", "system volume information", "thumbs.db",
+}  # fmt: skip
+
+Kind = Literal["folder", "file", "hidden", "passed over"]
+
+
+class Entry(NamedTuple):
+    """One file or folder.
+
+    Attributes:
+        path: from the walk's root, with slashes.
+        kind: "hidden" stands for what systems and editors leave behind, too, and "passed over" for
+            what cannot be used.
+        note: why it is passed over; of a file, its size and time.
+    """
+
+    path: str
+    kind: Kind
+    note: str = ""
+
+
+def walk(root: str | Path) -> Iterator[Entry]:
+    """Everything below a folder, level by level, but for what is inside hidden folders.
+
+    Nothing in there raises: names that are not UTF-8, links that lead nowhere or back to a folder
+    above them, and what may not be read are passed over.
+    """
+    waiting: deque[tuple[str, tuple[Path, ...]]] = deque([("", ())])
+    while waiting:
+        folder, above = waiting.popleft()
+        resolved = _resolve(Path(root, folder), above)
+        if resolved in above:
+            yield Entry(folder, "passed over", "a folder inside itself")
+            continue
+        for entry in look(root, folder):
+            yield entry
+            if entry.kind == "folder":
+                waiting.append((entry.path, (*above, resolved)))
+
+
+def _resolve(folder: Path, above: tuple[Path, ...]) -> Path:
+    """Where a folder really is, given the same of those above it."""
+    if above and not folder.is_symlink():
+        return above[-1] / folder.name
+    return Path(os.path.realpath(folder))
+
+
+def look(root: str | Path, folder: str = "") -> Iterator[Entry]:
+    """What stands in `folder`, seen from `root`, and not in the folders inside it; by name."""
+    try:
+        names = sorted(path.name for path in Path(root, folder).iterdir())
+    except OSError as error:
+        yield Entry(folder, "passed over", error.strerror or "not readable")
+        return
+    for name in names:
+        yield _describe(root, f"{folder}/{name}" if folder else name)
+
+
+def list_folders(folder: str | Path) -> list[str]:
+    """The names of the folders in a folder, sorted; hidden ones are none."""
+    return [entry.path for entry in look(folder) if entry.kind == "folder"]
+
+
+def _describe(root: str | Path, path: str) -> Entry:
+    if _is_hidden(path.rpartition("/")[2]):
+        return Entry(_printable(path), "hidden")
+    if _printable(path) != path:
+        return Entry(_printable(path), "passed over", "its name is not UTF-8")
+    try:
+        status = Path(root, path).stat()
+    except OSError as error:
+        is_link = Path(root, path).is_symlink()
+        note = "a link that leads nowhere" if is_link else error.strerror or "not readable"
+        return Entry(path, "passed over", note)
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(path, "folder")
+    if stat.S_ISREG(status.st_mode):
+        return Entry(path, "file", f"{status.st_size} {status.st_mtime_ns}")
+    return Entry(path, "passed over", "no plain file")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.endswith("~") or name.casefold() in SYSTEM
+
+
+def _printable(path: str) -> str:
+    """The path, with the bytes of it that are not UTF-8 written out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +241,7 @@ def _collect(
     root: Path, places: Collection[str], *, depth: int
 ) -> tuple[dict[str, list[str]], list[str]]:
     """The images of each class folder, at this depth, and all folders; the rest is told."""
-    from vtclip.features.pictures import is_picture  # with Pillow, which the plan does without
+    from vtclip.data.images import is_picture  # with Pillow, which the plan does without
 
     images: dict[str, list[str]] = {path: [] for path in places}
     folders, unused = [], []
@@ -194,7 +296,7 @@ def _check_parts(
 
 
 def _holds_pictures(folder: Path) -> bool:
-    from vtclip.features.pictures import has_suffix
+    from vtclip.data.images import has_suffix
 
     return any(entry.kind == "file" and has_suffix(entry.path) for entry in walk(folder))
 

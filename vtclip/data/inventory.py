@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
 from vtclip.data.fetch import marker_of, mirror_addresses
-from vtclip.data.walk import walk
-from vtclip.dataset import ArchiveFile, Dataset, read_dataset
+from vtclip.data.folders import walk
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
 
 

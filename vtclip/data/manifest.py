@@ -9,12 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from vtclip.data.identity import IDENTITIES, list_identities
-from vtclip.data.layouts import SPLITS, ManifestError, read_layout
+from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identities, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # others call it from here
 from vtclip.files import sha256_of, sha256_of_all, write_receipt
-from vtclip.logs import progress, tell
 from vtclip.parquet import write_parquet
+from vtclip.runtime.job import progress, tell
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from vtclip.data.images import PictureError, open_picture
 from vtclip.data.layouts import read_layout
-from vtclip.features.pictures import PictureError, open_picture
 from vtclip.files import sha256_of
-from vtclip.logs import progress
+from vtclip.runtime.job import progress
 
 DECODERS = 4  # threads
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from vtclip.data.build import build_folder
+from vtclip.files import build_folder
 from vtclip.paths import why_outside
 
 CHUNK = 1 << 20  # bytes

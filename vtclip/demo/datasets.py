@@ -1,18 +1,58 @@
 """The embedded datasets, written as folders of PNG images with a split file in CoOp's form."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter, rotate
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from vtclip.data.build import build_folder
 from vtclip.demo.glyphs import DIGIT_NAMES, HELD_OUT_FONTS, LETTERS, distort, draw_sheet
-from vtclip.demo.shifts import SHIFTS, STRENGTHS, shift_images
-from vtclip.files import sha256_of, write_json
+from vtclip.files import build_folder, sha256_of, write_json
+
+STRENGTHS = (1, 2, 3, 4, 5)
+
+
+def _add_noise(pixels: np.ndarray, strength: int, generator: np.random.Generator) -> np.ndarray:
+    return pixels + 0.1 * strength * generator.standard_normal(pixels.shape)
+
+
+def _blur(pixels: np.ndarray, strength: int, _: np.random.Generator) -> np.ndarray:
+    return gaussian_filter(pixels, 0.2 + 0.2 * strength, axes=(1, 2))
+
+
+def _turn(pixels: np.ndarray, strength: int, generator: np.random.Generator) -> np.ndarray:
+    """Each image to the left or to the right, by 12 degrees a strength."""
+    turned = [rotate(pixels, sign * 12 * strength, axes=(1, 2), reshape=False) for sign in (1, -1)]
+    left = generator.random(len(pixels)) < 0.5
+    return np.where(left[:, None, None], *turned)
+
+
+SHIFTS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray]] = {
+    "noise": _add_noise,
+    "blur": _blur,
+    "rotation": _turn,
+}
+
+
+def shift_images(pixels: np.ndarray, shift: str, *, seed: int) -> np.ndarray:
+    """The images in all strengths, the weakest first.
+
+    Args:
+        pixels: (M, H, W) uint8.
+        shift: noise, blur or rotation.
+        seed: of the noise, and of the sides to turn to.
+
+    Returns:
+        (5 M, H, W) uint8.
+    """
+    generator = np.random.default_rng(seed)
+    shifted = [SHIFTS[shift](pixels / 255, strength, generator) for strength in STRENGTHS]
+    return (np.concatenate(shifted).clip(0, 1) * 255).round().astype(np.uint8)
+
 
 SHIFTED = {f"digits_{shift}": shift for shift in SHIFTS}
 EACH = 200  # digits that are shifted, in each strength

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from vtclip.demo.glyphs import NAMES, PRETRAINING_FONTS, distort, draw_sheet
 from vtclip.files import write_receipt, writing
-from vtclip.logs import progress
 from vtclip.paths import TRAINED_GLYPHS
+from vtclip.runtime.job import progress
 
 logger = logging.getLogger(__name__)
 

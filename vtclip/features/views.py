@@ -16,7 +16,7 @@ from torchvision.transforms import (
     ToTensor,
 )
 
-from vtclip.clip import CenterCropOrPad, ResizeKeepRatio
+from vtclip.backbones.lazy_open_clip import CenterCropOrPad, ResizeKeepRatio
 
 Transform = Callable[[Image.Image], torch.Tensor]
 # The steps of open_clip's transforms that say which part of an image is seen, and how large.

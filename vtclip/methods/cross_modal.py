@@ -137,7 +137,7 @@ class CrossModal(Method):
         """The heads of all learning rates and weight decays, at each iteration that counts."""
         import torch
 
-        from vtclip.training.descent import AdamW
+        from vtclip.nn.optimisers import AdamW
 
         assert task.train is not None
         assert isinstance(self.settings, CrossModalSettings)

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
-from vtclip.devices import free_memory
+from vtclip.runtime.devices import free_memory
 
 Result = TypeVar("Result")
 

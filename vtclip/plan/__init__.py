@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtclip import paths
-from vtclip.architecture import read_shape
-from vtclip.experiment import Backbone
-from vtclip.halves import whole_of
+from vtclip.backbones.shapes import read_shape
+from vtclip.config.dataset import whole_of
+from vtclip.config.experiment import Backbone
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant, list_variants
@@ -27,7 +27,7 @@ from vtclip.plan.inputs import check_inputs
 from vtclip.plan.jobs import ExtractShots, ExtractTest, ExtractTexts
 from vtclip.plan.materials import Materials
 from vtclip.plan.report import Report
-from vtclip.plan.tests import Elsewhere, check_tests, list_tested, list_tests
+from vtclip.plan.test_cells import Elsewhere, check_tests, list_tested, list_tests
 from vtclip.settings import ConfigError
 
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
-from vtclip.experiment import Ablation, Experiment, SpatialKind
+from vtclip.config.experiment import Ablation, Experiment, SpatialKind
 from vtclip.methods import METHODS
 from vtclip.paths import spell_shots
 from vtclip.plan.checks import check_length, check_method
-from vtclip.settings import ConfigError, Settings, check
-from vtclip.yaml_text import inline, shorten
+from vtclip.settings import ConfigError, Settings, check, inline, shorten
 
 CONFIGURED = "as configured"
 SPATIAL = "spatial"  # the one choice of the backbone that may be varied

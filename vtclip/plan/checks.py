@@ -6,20 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vtclip.architecture import check_packages, read_architecture, read_shape
-from vtclip.data.folders import check_folder
+from vtclip.backbones.shapes import check_packages, read_architecture, read_shape
+from vtclip.backbones.weights import check_weights
+from vtclip.config.dataset import MEAN, Dataset, list_datasets, read_dataset, split_half
+from vtclip.config.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
+from vtclip.config.yaml_files import read_yaml
+from vtclip.data.folders import ManifestError, check_folder
 from vtclip.data.inventory import explain_missing
-from vtclip.data.rows import ManifestError
-from vtclip.dataset import MEAN, Dataset, list_datasets, read_dataset
-from vtclip.devices import APPLE
-from vtclip.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
-from vtclip.halves import split_half
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import PROJECT
-from vtclip.pretrained import check_weights
-from vtclip.settings import ConfigError, Settings, unknown
-from vtclip.yaml_text import read_yaml, shorten
+from vtclip.runtime.devices import APPLE
+from vtclip.settings import ConfigError, Settings, shorten, unknown
 
 LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
 

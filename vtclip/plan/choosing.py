@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from vtclip.config.dataset import Dataset
+from vtclip.config.experiment import Experiment
 from vtclip.data.folders import find_splits
-from vtclip.dataset import Dataset
-from vtclip.experiment import Experiment
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
 from vtclip.paths import ALL

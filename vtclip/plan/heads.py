@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from vtclip import cost, paths
+from vtclip.config.dataset import labels_of, whole_of
 from vtclip.cost import Size, Work
-from vtclip.halves import labels_of, whole_of
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
 from vtclip.plan.choosing import settle
@@ -51,7 +51,7 @@ class MethodJob(BackboneJob):
 
     @property
     def modules(self) -> Sequence[str]:
-        prompts = ["vtclip.features.prompts"] if self.kind.reads_text_tower else []
+        prompts = ["vtclip.backbones.prompts"] if self.kind.reads_text_tower else []
         return [method_module(self.base), *prompts]
 
     @property

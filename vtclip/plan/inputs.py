@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtclip import paths
+from vtclip.config.experiment import find_folder
 from vtclip.data.fetch import mirror_addresses
-from vtclip.hub import find_folder
 from vtclip.paths import receipt_of
 from vtclip.plan.materials import Materials, architecture_file
 from vtclip.settings import ConfigError

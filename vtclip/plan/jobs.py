@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vtclip import cost, paths
-from vtclip.code import code_hash
+from vtclip.config.dataset import Counts, Dataset, whole_of
+from vtclip.config.experiment import Backbone
 from vtclip.cost import Shape
-from vtclip.dataset import Counts, Dataset
-from vtclip.experiment import Backbone
-from vtclip.halves import whole_of
 from vtclip.plan.materials import SHARD, architecture_content, architecture_file
+from vtclip.runtime.code_hash import code_hash
 
 if TYPE_CHECKING:
     from vtclip.plan import Plan

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vtclip import cost, paths
-from vtclip.architecture import read_content
+from vtclip.backbones.shapes import read_content
+from vtclip.config.dataset import ArchiveFile, Dataset, whole_of
+from vtclip.config.experiment import GLYPHS, Backbone, Experiment, is_shared
 from vtclip.cost import Shape
 from vtclip.data.inventory import (
     archive_path,
@@ -16,10 +18,6 @@ from vtclip.data.inventory import (
     images_receipt,
     list_contents,
 )
-from vtclip.dataset import ArchiveFile, Dataset
-from vtclip.experiment import GLYPHS, Backbone, Experiment
-from vtclip.halves import whole_of
-from vtclip.hub import is_shared
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant
 from vtclip.settings import Settings

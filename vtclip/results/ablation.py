@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 
 from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
-from vtclip.results.aggregate import write_table
+from vtclip.results.few_shot import write_table
 from vtclip.results.figures import drawing, title_of
-from vtclip.results.render import align, name_shots
-from vtclip.results.runs import MEAN, read_accuracies
+from vtclip.results.tables import MEAN, align, name_shots, read_accuracies
 
 CONFIGURED = "as configured"
 VALIDATION, TEST = "validation", "test"

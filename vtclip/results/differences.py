@@ -16,9 +16,8 @@ import numpy as np
 import polars as pl
 
 from vtclip.files import write_text
-from vtclip.results.aggregate import write_table
-from vtclip.results.render import align, name_shots
-from vtclip.results.runs import Source, read_runs
+from vtclip.results.few_shot import write_table
+from vtclip.results.tables import Source, align, name_shots, read_runs
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95

@@ -15,8 +15,7 @@ from matplotlib.ticker import LogFormatter
 from vtclip.files import read_record, writing
 from vtclip.parquet import read_parquet
 from vtclip.paths import ALL, spell_shots
-from vtclip.results.markup import one_line
-from vtclip.results.runs import MEAN
+from vtclip.results.tables import MEAN, one_line
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
 

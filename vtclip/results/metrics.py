@@ -8,10 +8,10 @@ import polars as pl
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, recall_score
 
-from vtclip.halves import labels_of
+from vtclip.config.dataset import labels_of
 from vtclip.parquet import read_parquet
-from vtclip.results.aggregate import write_table
-from vtclip.results.runs import ROW, Source
+from vtclip.results.few_shot import write_table
+from vtclip.results.tables import ROW, Source
 
 BINS = 15  # of confidence, as is usual for the expected calibration error (Guo et al., 2017)
 

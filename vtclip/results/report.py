@@ -19,11 +19,16 @@ from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import PROJECT, TEMPLATE
 from vtclip.results.differences import CONFIDENCE
-from vtclip.results.embedding import embed_picture, embed_svg
 from vtclip.results.figures import drawing
-from vtclip.results.mistakes import COLUMNS, find_confusions, find_mistakes, measure_reliability
-from vtclip.results.render import name_shots
-from vtclip.results.runs import MEAN
+from vtclip.results.mistakes import (
+    COLUMNS,
+    embed_picture,
+    embed_svg,
+    find_confusions,
+    find_mistakes,
+    measure_reliability,
+)
+from vtclip.results.tables import MEAN, name_shots
 
 PAIRS, EXAMPLES, MISTAKES = 5, 3, 8  # shown of each dataset
 PICTURE_BYTES = 1_500_000  # of all pictures of attention, and as many of all examples

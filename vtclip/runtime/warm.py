@@ -59,7 +59,8 @@ LIBRARIES = (
     "tqdm", "psutil", "snakemake.script",
 )  # fmt: skip
 MODULES = (
-    "vtclip.jobs", "vtclip.training.train", "vtclip.training.predict", "vtclip.features.extract",
+    "vtclip.runtime.job", "vtclip.training.train", "vtclip.training.predict",
+    "vtclip.features.extract",
 )  # fmt: skip
 HARMLESS_THREADS = {"polars-ooc-clea"}
 ENVIRONMENT = {
@@ -348,7 +349,7 @@ def become(request: Request) -> None:
     import numpy
 
     numpy.random.seed()  # noqa: NPY002  the global generator, as it would be in a fresh process
-    importlib.import_module("vtclip.memory").leave_out_what_is_resident()
+    importlib.import_module("vtclip.runtime.devices").leave_out_what_is_resident()
 
 
 @cache

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtclip.logs import progress
 from vtclip.methods.base import Recipe, score
+from vtclip.nn.optimisers import SGD, Adam, AdamW, Descent
+from vtclip.runtime.job import progress
 from vtclip.task import Images, Shots, Task
-from vtclip.training.descent import SGD, Adam, AdamW, Descent
 
 HISTORY = {
     "epoch": pl.Int32,

@@ -12,19 +12,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vtclip.devices import free_memory, has_bfloat16
-from vtclip.features.checks import check_labels
-from vtclip.features.columns import find_non_finite
-from vtclip.features.store import FeatureSet, check_origin, read_metadata
-from vtclip.features.texts import read_class_names, read_classes
+from vtclip.config.dataset import labels_of
+from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
+from vtclip.features.texts import check_labels, read_class_names, read_classes
 from vtclip.files import measure, write_record, writing
-from vtclip.halves import labels_of
-from vtclip.memory import peak_memory
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import at_rest
 from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
+from vtclip.runtime.devices import free_memory, has_bfloat16, peak_memory
 from vtclip.task import Head, Prompts, Shots, Task, TextTower
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 

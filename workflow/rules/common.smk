@@ -16,14 +16,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 from vtclip import paths
-from vtclip.code import code_hash
-from vtclip.devices import list_devices
+from vtclip.runtime.code_hash import code_hash
+from vtclip.runtime.devices import list_devices
 from vtclip.paths import receipt_of, receipts_of
 from vtclip.plan import Plan, matching, shown
-from vtclip.plan.strays import check_heads
+from vtclip.plan.misplaced import check_heads
 from vtclip.runtime import warm
 from vtclip.settings import ConfigError
-from vtclip.terminal import show_one_line_per_job
+from vtclip.runtime.terminal import show_one_line_per_job
 
 # Snakemake starts scripts with it. It writes it into commands as it is, where a space would end it.
 PYTHON = sys.executable

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.ablation import Trial, aggregate_ablation

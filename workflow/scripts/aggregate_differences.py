@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.differences import aggregate_differences
-    from vtclip.results.runs import list_sources
+    from vtclip.results.tables import list_sources
 
     aggregate_differences(
         list_sources(snakemake.params.rows, snakemake.input.predictions),

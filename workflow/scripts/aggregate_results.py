@@ -1,13 +1,13 @@
-"""Rule aggregate_results: vtclip.results.aggregate.aggregate_results."""
+"""Rule aggregate_results: vtclip.results.few_shot.aggregate_results."""
 
 from pathlib import Path
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.results.aggregate import aggregate_results
+    from vtclip.results.few_shot import aggregate_results
     from vtclip.results.published import read_published
-    from vtclip.results.runs import list_sources
+    from vtclip.results.tables import list_sources
 
     aggregate_results(
         list_sources(snakemake.params.rows, snakemake.input.predictions),

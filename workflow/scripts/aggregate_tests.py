@@ -1,12 +1,12 @@
-"""Rule aggregate_tests: vtclip.results.transfer.aggregate_tests."""
+"""Rule aggregate_tests: vtclip.results.test_sets.aggregate_tests."""
 
 from pathlib import Path
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.published import read_published
-    from vtclip.results.transfer import Asked, aggregate_tests
+    from vtclip.results.test_sets import Asked, aggregate_tests
 
     aggregate_tests(
         [Asked(*question) for question in snakemake.params.questions],

@@ -1,6 +1,6 @@
 """Rule draw_dataset: vtclip.demo.datasets.draw_dataset."""
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.demo.datasets import draw_dataset

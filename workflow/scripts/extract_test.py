@@ -1,9 +1,9 @@
 """Rule extract_test: vtclip.features.extract.extract_test."""
 
-from vtclip.jobs import gpu_job
+from vtclip.runtime.job import gpu_job
 
 with gpu_job(snakemake.log[0], threads=snakemake.threads, config=snakemake.config) as device:
-    from vtclip.features.backbone import load_backbone
+    from vtclip.backbones.backbone import load_backbone
     from vtclip.features.extract import extract_test
 
     extract_test(

@@ -1,9 +1,9 @@
 """Rule extract_texts: vtclip.features.extract.extract_texts."""
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0], threads=snakemake.threads):
-    from vtclip.features.backbone import load_backbone
+    from vtclip.backbones.backbone import load_backbone
     from vtclip.features.extract import extract_texts
 
     extract_texts(

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.data.fetch import Expected, fetch_archive

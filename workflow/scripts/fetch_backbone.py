@@ -1,9 +1,9 @@
-"""Rule fetch_backbone: vtclip.features.backbone.fetch_backbone."""
+"""Rule fetch_backbone: vtclip.backbones.backbone.fetch_backbone."""
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.features.backbone import fetch_backbone
+    from vtclip.backbones.backbone import fetch_backbone
 
     fetch_backbone(
         snakemake.params.name,

@@ -1,12 +1,12 @@
-"""Rule plot_attention: vtclip.show.attention.plot_attention."""
+"""Rule plot_attention: vtclip.inference.attention.plot_attention."""
 
 from pathlib import Path
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0], threads=snakemake.threads):
-    from vtclip.features.backbone import load_backbone
-    from vtclip.show.attention import plot_attention
+    from vtclip.backbones.backbone import load_backbone
+    from vtclip.inference.attention import plot_attention
 
     shots, seed = snakemake.params.run
     plot_attention(

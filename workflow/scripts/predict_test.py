@@ -2,17 +2,16 @@
 
 from importlib import import_module
 
-from vtclip.jobs import gpu_job
+from vtclip.runtime.job import gpu_job
 
 told = snakemake.params.told
 with gpu_job(snakemake.log[0], threads=snakemake.threads, config=snakemake.config) as device:
-    from vtclip.training.predict import Run, predict_test
-    from vtclip.training.transfer import Trained
+    from vtclip.training.predict import Run, Trained, predict_test
 
     tower, trained = None, None
     if told["tower"] is not None:
         # By name, so that its code is part of the hash of such methods alone.
-        tower = import_module("vtclip.features.prompts").load_text_tower(
+        tower = import_module("vtclip.backbones.prompts").load_text_tower(
             **told["tower"], pretrained=snakemake.input.weights, device=device
         )
     if told["trained"] is not None:

@@ -1,6 +1,6 @@
 """Rule prepare_manifest: vtclip.data.manifest.prepare_manifest."""
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.data.manifest import prepare_manifest

@@ -1,6 +1,6 @@
 """Rule pretrain_backbone: vtclip.demo.pretrain.pretrain_backbone."""
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0], threads=snakemake.threads):
     from vtclip.demo.pretrain import pretrain_backbone

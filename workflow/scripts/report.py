@@ -1,6 +1,6 @@
 """Rule report: vtclip.results.report.report."""
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.report import report

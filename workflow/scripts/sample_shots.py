@@ -1,6 +1,6 @@
 """Rule sample_shots: vtclip.data.shots.write_shots."""
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.data.shots import write_shots

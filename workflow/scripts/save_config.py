@@ -1,8 +1,8 @@
-"""Rule save_config: vtclip.experiment.save_config."""
+"""Rule save_config: vtclip.config.experiment.save_config."""
 
-from vtclip.jobs import job
+from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.experiment import save_config
+    from vtclip.config.experiment import save_config
 
     save_config(snakemake.params.config, snakemake.output[0])

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from vtclip.jobs import gpu_job
+from vtclip.runtime.job import gpu_job
 
 told = snakemake.params.told
 with gpu_job(
@@ -19,7 +19,7 @@ with gpu_job(
     tower = None
     if told["tower"] is not None:
         # By name, so that its code is part of the hash of such methods alone.
-        tower = import_module("vtclip.features.prompts").load_text_tower(
+        tower = import_module("vtclip.backbones.prompts").load_text_tower(
             **told["tower"], pretrained=snakemake.input.weights, device=device
         )
     train_head(

@@ -1,0 +1,196 @@
+"""Every kind of image tower gives open_clip's pooled features, and spatial ones of its meaning."""
+
+import json
+
+import pytest
+import torch
+
+from vtclip.backbones.backbone import Backbone, BackboneError, load_backbone
+from vtclip.backbones.image_towers import find_kind
+
+TEXT = {"context_length": 16, "width": 32, "heads": 2, "layers": 1}
+VIT = {"image_size": 32, "layers": 2, "width": 48, "head_width": 16, "patch_size": 8}
+
+
+def timm(model: str, image_size: int, **keys) -> dict:
+    return {"timm_model_name": model, "image_size": image_size, **keys}
+
+
+# name: the image tower, its kind, the number of its places, and their width
+TOWERS = {
+    "ResNet": (
+        {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
+        "resnet", 4, 512,
+    ),
+    "ViT": (VIT, "vit", 16, 48),
+    "ViT with average pool": (VIT | {"pool_type": "avg"}, "average", 16, 48),
+    "CLIPA": (
+        VIT | {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True},
+        "average", 16, 48,
+    ),
+    "CoCa": (
+        VIT | {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+        "attention_pool", 16, 48,
+    ),
+    "CoCa of one width": (
+        VIT | {"width": 96, "attentional_pool": True, "attn_pooler_heads": 2},
+        "attention_pool", 16, 96,
+    ),
+    "timm's ViT": (timm("test_vit", 160, timm_pool="token", timm_proj=None), "vit", 100, 64),
+    "timm's ViT that averages": (timm("test_vit4", 160, timm_pool=""), "average", 100, 96),
+    "SigLIP": (
+        timm("test_vit3", 160, timm_pool="map", timm_proj="none"), "attention_pool", 100, 96,
+    ),
+    "relative positions": (timm("test_vit_relpos", 160, timm_pool="avg"), "average", 100, 96),
+    "ConvNeXt": (timm("test_convnext", 64, timm_pool=""), "average", 4, 64),
+    "ConvNeXt with an MLP": (
+        timm("test_convnext", 64, timm_pool="", timm_proj="mlp"), "average", 4, 64,
+    ),
+    "EfficientNet": (timm("test_efficientnet", 64, timm_pool="avg"), "average", 4, 256),
+}  # fmt: skip
+# Nothing but a projection follows their average.
+LINEAR = {"ViT with average pool", "EfficientNet"}
+ALONE = [name for name, tower in TOWERS.items() if tower[1] not in ("resnet", "vit")]
+DIM = 96
+
+
+def build(folder, vision, spatial="projected", **keys) -> Backbone:
+    path = folder / "mine.json"
+    config = {"embed_dim": DIM, "vision_cfg": vision, "text_cfg": TEXT, **keys}
+    path.write_text(json.dumps(config))
+    torch.manual_seed(0)
+    backbone = load_backbone("mine", pretrained=None, architecture=path, spatial=spatial)
+    for parameter in backbone.model.visual.parameters():  # also of norms, which start as nothing
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return backbone
+
+
+def random_pixels(backbone, number=2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    size = backbone.image_size
+    return torch.randn(number, 3, size, size, generator=generator)
+
+
+def assert_close(found, expected):
+    atol = 1e-5 * expected.abs().max().item()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=atol)
+
+
+@pytest.fixture(scope="module", params=TOWERS)
+def tower(request, tmp_path_factory):
+    vision, kind, places, width = TOWERS[request.param]
+    backbone = build(tmp_path_factory.mktemp("tower"), vision)
+    assert find_kind(backbone.model.visual) == kind
+    pixels = random_pixels(backbone)
+    return request.param, backbone, pixels, kind, places, width
+
+
+def encode_open_clip(backbone, pixels):
+    with torch.inference_mode():
+        found = backbone.model.visual(pixels)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def test_pooled_features_are_those_of_open_clip(tower):
+    _, backbone, pixels, *_ = tower
+    assert_close(backbone.encode_images(pixels)[0], encode_open_clip(backbone, pixels))
+
+
+def test_projected_features_are_one_a_place_and_of_resnets_and_vits_the_pooled_one_first(tower):
+    _, backbone, pixels, kind, places, _ = tower
+    pooled, spatial = backbone.encode_images(pixels)
+    first = 1 if kind in ("resnet", "vit") else 0
+    assert spatial.shape == (2, first + places, DIM)
+    if first:
+        assert_close(spatial[:, 0], pooled)
+
+
+def test_the_mean_of_the_places_is_the_pooled_feature_where_a_projection_alone_follows(tower):
+    name, backbone, pixels, kind, *_ = tower
+    pooled, spatial = backbone.encode_images(pixels)
+    is_mean = torch.allclose(spatial.mean(dim=1), pooled, rtol=1e-4, atol=1e-4)
+    assert is_mean == (name in LINEAR)
+    assert kind == "average" or not is_mean
+
+
+@pytest.mark.parametrize("tower", ALONE, indirect=True)
+def test_each_place_is_pooled_as_if_it_were_the_only_one(tower, monkeypatch):
+    """A map whose places are all alike has the pooled feature at each of them."""
+    _, backbone, pixels, *_ = tower
+    visual, repeat = backbone.model.visual, Repeat()
+    if hasattr(visual, "trunk"):
+        monkeypatch.setattr(visual.trunk, "forward_features", repeat(visual.trunk.forward_features))
+    else:
+        monkeypatch.setattr(visual.transformer, "forward", repeat(visual.transformer.forward))
+    pooled, spatial = backbone.encode_images(pixels)
+    assert_close(pooled, encode_open_clip(backbone, pixels))
+    assert_close(spatial, pooled[:, None].expand_as(spatial))
+
+
+class Repeat:
+    """Puts one place of a map, tokens (B, N, width) or (B, width, h, w), at all of them."""
+
+    def __call__(self, forward):
+        def repeated(*given, **keys):
+            made = forward(*given, **keys)
+            one = made[:, -1:] if made.ndim == 3 else made[..., -1:, -1:]
+            return one.expand_as(made).contiguous()
+
+        return repeated
+
+
+def test_raw_features_are_the_map_before_pooling(tower, tmp_path):
+    name, backbone, pixels, _, places, width = tower
+    raw = Backbone(backbone.model, "mine", None, "raw", "float32")
+    pooled, spatial = raw.encode_images(pixels)
+    assert spatial.shape == (2, places, width)
+    assert_close(pooled, backbone.encode_images(pixels)[0])
+    visual = backbone.model.visual
+    if name != "EfficientNet":  # a last layer comes after the last block
+        with torch.inference_mode():
+            found = visual.forward_intermediates(
+                pixels, indices=1, normalize_intermediates=hasattr(visual, "trunk")
+            )
+        assert_close(spatial, found["image_intermediates"][-1].flatten(2).mT)
+
+
+OTHERS = {
+    "an attention pool with positions": timm("test_convnext", 64, timm_pool="rot_attn"),
+    "the largest of the places": timm("test_convnext", 64, timm_pool="max"),
+}
+
+
+@pytest.mark.parametrize("vision", OTHERS.values(), ids=OTHERS)
+def test_a_tower_of_another_kind_has_raw_features_alone_and_says_so(vision, tmp_path):
+    with pytest.raises(BackboneError, match="mine: .*no projected spatial features.\n.*\n.*: raw"):
+        build(tmp_path, vision)
+    backbone = build(tmp_path, vision, "raw")
+    pixels = random_pixels(backbone)
+    pooled, spatial = backbone.encode_images(pixels)
+    assert_close(pooled, encode_open_clip(backbone, pixels))
+    assert spatial.shape[:2] == (2, 4)
+
+
+def test_a_tower_without_pooled_features_is_refused(tmp_path):
+    for keys in ({"pool_type": "none"}, {"attentional_pool": "parallel"}):
+        with pytest.raises(BackboneError, match="expected: vision_cfg with pool_type tok or avg"):
+            build(tmp_path, VIT | {"width": DIM} | keys, "raw")
+
+
+def test_an_image_tower_that_timm_does_not_have_is_refused(tmp_path):
+    with pytest.raises(BackboneError, match="has no image tower 'test_vitt'"):
+        build(tmp_path, timm("test_vitt", 160))
+
+
+def test_a_coca_gives_images_and_texts_that_are_not_normalised(tmp_path):
+    backbone = build(
+        tmp_path, TOWERS["CoCa"][0], custom_text=True, multimodal_cfg=TEXT,
+        text_cfg=TEXT | {"embed_cls": True, "output_tokens": True},
+    )  # fmt: skip
+    pixels, texts = random_pixels(backbone), ["a cat", "the blue sea"]
+    with torch.inference_mode():
+        images = backbone.model.encode_image(pixels, normalize=False)
+        expected = backbone.model.encode_text(backbone.tokenizer(texts), normalize=False)
+    assert_close(backbone.encode_images(pixels)[0], images)
+    assert_close(backbone.encode_texts(texts), expected)
+    assert not torch.allclose(expected.norm(dim=1), torch.ones(2))

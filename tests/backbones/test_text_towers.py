@@ -1,0 +1,130 @@
+"""A causal tower on its short way gives what open_clip's own forward pass gives."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+
+from vtclip.backbones import prompts
+from vtclip.backbones import text_towers as text_tower
+from vtclip.backbones.backbone import Backbone, load_backbone
+from vtclip.backbones.prompts import TextTower
+from vtclip.backbones.text_towers import find_causal
+
+VISION = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
+SMALL = {"width": 64, "heads": 4, "layers": 2}
+NAMES = ["ant", "herbaceous_vegetation_land", "polar bear", "cow", "sea", "Boeing 737-200"]
+
+
+def build(folder, text, **keys) -> Backbone:
+    """A model with random weights, a small image tower and this text tower."""
+    path = folder / f"{folder.name}.json"
+    config = {"embed_dim": 64, "vision_cfg": VISION, "text_cfg": text} | keys
+    path.write_text(json.dumps(config))
+    torch.manual_seed(0)
+    return load_backbone(path.stem, pretrained=None, architecture=path)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["RN50", "ViT-B-32-quickgelu", "custom text", "projection", "glyph-clip"],
+)
+def causal(request, tmp_path_factory, backbone):
+    """A backbone whose text tower is causal, and a context that its prompts have room for."""
+    folder = tmp_path_factory.mktemp("causal")
+    if request.param == "glyph-clip":
+        return backbone, torch.randn(4, 64)
+    if request.param == "custom text":
+        made = build(folder, SMALL | {"ls_init_value": 0.5}, custom_text=True)
+    elif request.param == "projection":
+        made = build(folder, SMALL | {"proj_bias": True}, custom_text=True)
+    else:
+        known = open_clip.get_model_config(request.param)
+        made = build(folder, known["text_cfg"], quick_gelu=known.get("quick_gelu", False))
+    return made, torch.randn(16, TextTower(made).width)
+
+
+def encode(backbone, context):
+    """Text features, and the gradient that reaches the context."""
+    context = (0.02 * context).requires_grad_()
+    texts = TextTower(backbone).prompt_encoder(NAMES, len(context))(context)
+    generator = torch.Generator().manual_seed(0)
+    (texts * torch.randn(texts.shape, generator=generator)).sum().backward()
+    return texts.detach(), context.grad
+
+
+def assert_equal_to_rounding(found, expected):
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("batch", [256, 4])
+def test_a_shared_prefix_gives_the_texts_and_gradients_of_whole_prompts(causal, batch, monkeypatch):
+    monkeypatch.setattr(text_tower, "BATCH", batch)
+    texts, gradient = encode(*causal)
+    monkeypatch.setattr(prompts, "find_causal", lambda model: None)
+    whole, whole_gradient = encode(*causal)
+    assert whole_gradient.norm(dim=1).gt(0).all()
+    assert_equal_to_rounding(texts, whole)
+    assert_equal_to_rounding(gradient, whole_gradient)
+
+
+@pytest.mark.parametrize("batch", [256, 4])
+def test_texts_cut_behind_their_ends_are_those_of_open_clip(causal, batch, monkeypatch):
+    monkeypatch.setattr(text_tower, "BATCH", batch)
+    backbone, _ = causal
+    texts = [f"a photo of the {name}." for name in NAMES]
+    with torch.inference_mode():
+        expected = backbone.model.encode_text(backbone.tokenizer(texts))
+    found = backbone.encode_texts(texts)
+    for text, whole in zip(found, expected, strict=True):
+        assert_equal_to_rounding(text, whole)
+
+
+def test_no_token_behind_the_longest_end_goes_through_the_tower(causal):
+    backbone, context = causal
+    tower = find_causal(backbone.model)._tower
+    seen = []
+    hook = tower.transformer.resblocks[0].mlp.register_forward_hook(
+        lambda module, given, made: seen.append(given[0].shape[:-1].numel())
+    )
+    try:
+        TextTower(backbone).prompt_encoder(["ant", "cow"], len(context))(context)
+        backbone.encode_texts(["ant", "cow"])
+    finally:
+        hook.remove()
+    # Start and context once; of each prompt a name, with or without a full stop, and the end.
+    assert seen == [1 + len(context), 2 * 3, 1, 2 * 2]
+
+
+OTHERS = {
+    "sees what stands behind": {"no_causal_mask": True},
+    "pools the last token": {"pool_type": "last"},
+    "pools the first token": {"pool_type": "first"},
+    "has a token of its own to pool": {"embed_cls": True},
+    "has layers of another kind": {"qk_norm": True},
+}
+
+
+@pytest.mark.parametrize("text", OTHERS.values(), ids=OTHERS)
+def test_a_tower_of_another_kind_reads_whole_prompts(tmp_path, text):
+    backbone = build(tmp_path, SMALL | text, custom_text=True)
+    assert find_causal(backbone.model) is None
+    texts = [f"the {name}." for name in NAMES]
+    with torch.inference_mode():
+        expected = backbone.model.encode_text(backbone.tokenizer(texts))
+    assert torch.equal(backbone.encode_texts(texts), expected)
+    encoder = TextTower(backbone).prompt_encoder(NAMES, 1)
+    found = encoder(TextTower(backbone).embed_words("the"))
+    readable = [text.replace("_", " ") for text in texts]
+    with torch.inference_mode():
+        expected = backbone.model.encode_text(backbone.tokenizer(readable), normalize=True)
+    assert_equal_to_rounding(found, expected)
+
+
+def test_a_tower_of_an_unknown_class_reads_whole_prompts(backbone, monkeypatch):
+    class Unknown(type(backbone.model)):
+        pass
+
+    monkeypatch.setattr(backbone.model, "__class__", Unknown)
+    assert find_causal(backbone.model) is None

@@ -1,0 +1,227 @@
+import json
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vtclip.config.dataset import read_dataset
+from vtclip.config.experiment import Backbone, Views, read_experiment, save_config
+from vtclip.methods import check_methods
+from vtclip.paths import ALL
+from vtclip.settings import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config() -> dict:
+    return yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
+
+
+def refused(config) -> str:
+    with pytest.raises(ConfigError) as error:
+        read_experiment(config, source="demo.yaml")
+    return str(error.value)
+
+
+def test_the_demo_configuration_is_accepted(config):
+    experiment = read_experiment(config, source="demo.yaml")
+    assert experiment.shots == [1, 2, 4, 8, 16]
+
+
+def test_a_misspelt_key_is_named_with_the_key_that_was_meant(config):
+    config["shot"] = config.pop("shots")
+    message = refused(config)
+    assert "demo.yaml: shot: there is no such key" in message
+    assert "shots: [1, 2, 4, 8, 16]" in message
+
+
+def test_a_wrong_value_is_shown_with_what_is_expected_and_the_lines_to_write(config):
+    config["seeds"] = [1, "two"]
+    message = refused(config)
+    assert "seeds.1" in message
+    assert "found:    1: two" in message
+    assert "expected: whole numbers, 0 to 2147483647, each once" in message
+    assert "seeds: [1, 2, 3]" in message
+
+
+def test_a_missing_key_is_named(config):
+    del config["backbone"]["pretrained"]
+    assert "backbone.pretrained" in refused(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("shots", []), ("shots", [0]), ("seeds", [1, 1]), ("datasets", []), ("device", "gpu")],
+)
+def test_values_out_of_range_are_refused_by_name(config, key, value):
+    config[key] = value
+    assert f"demo.yaml: {key}" in refused(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [([1, 4, "all"], [1, 4, ALL]), ("all", [ALL]), (["all"], [ALL])]
+)
+def test_all_is_a_number_of_shots(config, written, read):
+    config["shots"] = written
+    config["ablation"] = {"shots": written}
+    experiment = read_experiment(config, source="demo.yaml")
+    assert experiment.shots == experiment.ablation.shots == read
+
+
+@pytest.mark.parametrize(
+    ("written", "part"),
+    [(["all", 1, "all"], "'all' is named twice"), (["many"], "found:    0: many"), (16, "16")],
+)
+def test_what_is_no_number_of_shots_is_refused_with_what_is(config, written, part):
+    config["shots"] = written
+    message = refused(config)
+    for expected in ("demo.yaml: shots", part, "or `all` of each class", "shots: [1, 2, 4, 8, 16]"):
+        assert expected in message
+
+
+def test_all_wrong_keys_are_told_at_once(config):
+    config["shots"], config["device"] = "many", "gpu"
+    message = refused(config)
+    assert "shots" in message
+    assert "device" in message
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"Unknown method 'vtclip'; known: .*vt_clip.*Did you"):
+        check_methods({"vtclip": None}, source="demo.yaml")
+
+
+def test_an_unknown_setting_of_a_method_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"methods\.vt_clip: learn_rate: .*learning_rate"):
+        check_methods({"vt_clip": {"learn_rate": 0.1}}, source="demo.yaml")
+
+
+def test_a_setting_out_of_range_is_refused():
+    with pytest.raises(ConfigError, match=r"methods\.vt_clip: heads"):
+        check_methods({"vt_clip": {"heads": 0}}, source="demo.yaml")
+
+
+def test_an_unknown_dataset_is_refused_with_the_close_name():
+    with pytest.raises(ConfigError, match="Unknown dataset 'digit'.*Did you mean 'digits'"):
+        read_dataset("digit", ROOT / "config" / "datasets")
+
+
+def test_a_template_without_a_place_for_the_name_is_refused(tmp_path):
+    content = yaml.safe_load((ROOT / "config" / "datasets" / "digits.yaml").read_text())
+    content["templates"] = ["a photo"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="no place for the class name"):
+        read_dataset("mine", tmp_path)
+
+
+def test_a_dataset_file_that_is_no_yaml_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text("title: [")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: not readable as YAML"):
+        read_dataset("mine", tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "datasets").glob("*.yaml")), ids=str)
+def test_every_dataset_file_is_accepted(path):
+    assert read_dataset(path.stem, path.parent).title
+
+
+@pytest.mark.parametrize("text", ["a {} and a {}.", "a {} {x}.", "a {0}.", "a {", "a }} {}.", ""])
+def test_a_template_with_another_brace_is_refused(tmp_path, text):
+    content = yaml.safe_load((ROOT / "config" / "datasets" / "digits.yaml").read_text())
+    content["templates"] = ["a photo of a {}.", text]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"(?s)mine\.yaml: templates: .*found: .*write:"):
+        read_dataset("mine", tmp_path)
+
+
+def test_a_dataset_file_in_latin_1_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "mine.yaml").write_bytes("title: Vögel".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"mine\.yaml: not readable as YAML"):
+        read_dataset("mine", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "title: 3"])
+def test_a_dataset_file_that_holds_something_else_is_an_error_that_names_it(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.yaml: "):
+        read_dataset("mine", tmp_path)
+
+
+def test_a_dataset_file_of_the_working_directory_comes_before_the_projects(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_dataset("digits").title == "Digits"
+    folder = tmp_path / "config" / "datasets"
+    folder.mkdir(parents=True)
+    content = yaml.safe_load((ROOT / "config" / "datasets" / "digits.yaml").read_text())
+    (folder / "digits.yaml").write_text(yaml.safe_dump(content | {"title": "My digits"}))
+    assert read_dataset("digits").title == "My digits"
+    assert read_dataset("letters").title == "Letters (synthetic)"
+    with pytest.raises(ConfigError, match="Unknown dataset 'digts'.*letters.*mean 'digits'"):
+        read_dataset("digts")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "folder"),
+    [
+        ({}, "RN50-quickgelu-openai", "RN50-quickgelu-openai"),
+        ({"name": "ViT-B/32"}, "ViT-B-32-openai", "ViT-B-32-openai"),
+        ({"spatial": "raw"}, "RN50-quickgelu-openai", "RN50-quickgelu-openai-raw"),
+        ({"precision": "float16"}, "RN50-quickgelu-openai", "RN50-quickgelu-openai-float16"),
+        ({"pretrained": "my.pt"}, "RN50-quickgelu-my", "RN50-quickgelu-my"),
+        ({"pretrained": "/data/w/my.v2.safetensors"},) + ("RN50-quickgelu-my.v2",) * 2,
+        ({"pretrained": "weights/checkpoint"},) + ("RN50-quickgelu-checkpoint",) * 2,
+        ({"pretrained": "a {shots} ü (1).pt"},) + ("RN50-quickgelu-a-shots-1-",) * 2,
+    ],
+)
+def test_a_backbone_is_called_by_name_and_weights_in_words(backbone, weights, folder):
+    found = Backbone(**{"name": "RN50-quickgelu", "pretrained": "openai"} | backbone)
+    assert (found.weights, found.folder) == (weights, folder)
+
+
+@pytest.mark.parametrize("pretrained", ["openai", "glyphs", "laion2b_s34b_b79k"])
+def test_a_tag_is_no_file(pretrained):
+    assert Backbone(name="RN50", pretrained=pretrained).weights_file is None
+
+
+def test_backbone_comes_before_backbones_and_each_is_used_once(config):
+    first, second = config["backbone"], {"name": "RN50", "pretrained": "my.pt"}
+    config["backbones"] = [second, first, second]
+    found = read_experiment(config, source="demo.yaml").all_backbones
+    assert [backbone.name for backbone in found] == ["glyph-clip", "RN50"]
+    config["backbone"] = None
+    found = read_experiment(config, source="demo.yaml").all_backbones
+    assert [backbone.name for backbone in found] == ["RN50", "glyph-clip"]
+
+
+def test_a_wrong_backbone_is_told_once_and_not_called_missing(config):
+    config["backbone"] = {"name": "RN50"}
+    assert refused(config).count("demo.yaml: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("views", "folder"),
+    [
+        (Views(), "4crops-0.5-1.0-flip"),
+        (Views(number=0, scale=(1, 1), flip=False), "0crops-1.0-1.0"),
+        (Views(scale=(1e-3, 0.75)), "4crops-0.001-0.75-flip"),
+    ],
+)
+def test_views_are_called_by_what_they_are(views, folder):
+    assert views.folder == folder
+
+
+def test_the_configuration_that_is_saved_reads_as_it_was(config, tmp_path):
+    config["mirror"] = "/data/Käthe"
+    save_config(config, tmp_path / "results" / "config.yaml")
+    assert yaml.safe_load((tmp_path / "results" / "config.yaml").read_text("utf-8")) == config
+
+
+def test_a_configuration_in_json_is_saved_too(config, tmp_path):
+    """Snakemake reads JSON into ordered mappings."""
+    config["methods"]["vt_clip"]["epochs"] = {"1": 50}  # JSON has no other keys
+    ordered = json.loads(json.dumps(config), object_pairs_hook=OrderedDict)
+    save_config(ordered, tmp_path / "config.yaml")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
+    assert read_experiment(ordered, source="demo.json").name == "demo"

@@ -1,0 +1,161 @@
+import polars as pl
+import pytest
+
+from vtclip.files import write_json
+from vtclip.paths import ALL
+from vtclip.results.few_shot import aggregate_results, list_differences
+from vtclip.results.figures import _place, mean_seconds, plot_accuracy, plot_cost
+from vtclip.results.tables import Source, render_latex, render_markdown, render_text
+
+
+def write_predictions(path, accuracies):
+    """A predictions file in which each (shots, seed) has that share of ten images right."""
+    tables = [
+        pl.DataFrame({"shots": shots, "seed": seed, "label": [0] * 10}).with_columns(
+            prediction=(pl.int_range(10) >= round(10 * accuracy)).cast(pl.Int32)
+        )
+        for (shots, seed), accuracy in accuracies.items()
+    ]
+    pl.concat(tables).write_parquet(path)
+    return path
+
+
+@pytest.fixture
+def results(tmp_path):
+    few = {(1, 1): 0.5, (1, 2): 0.7, (2, 1): 0.8, (2, 2): 0.8}
+    zero_shot = {"a": {(0, 0): 0.4}, "b": {(0, 0): 0.2}}
+    probe = {"a": few, "b": few | {(1, 1): 0.3, (1, 2): 0.3}}
+    sources = [
+        Source("clip", dataset, method, write_predictions(tmp_path / f"{dataset}{method}", runs))
+        for dataset in ("a", "b")
+        for method, runs in (("zero_shot", zero_shot[dataset]), ("probe", probe[dataset]))
+    ]
+    return aggregate_results(sources, tmp_path / "results")
+
+
+def test_mean_and_sample_spread_over_seeds_are_in_percent(results):
+    row = results.row(by_predicate=(pl.col("dataset") == "a") & (pl.col("shots") == 1), named=True)
+    assert row["mean"] == pytest.approx(60)
+    assert row["std"] == pytest.approx(200**0.5)
+    assert row["seeds"] == 2
+
+
+def test_the_mean_over_datasets_is_taken_seed_by_seed(results):
+    mean = results.filter(dataset="mean", method="probe", shots=1).row(0, named=True)
+    assert mean["mean"] == pytest.approx(45)
+    assert mean["std"] == pytest.approx(50**0.5)  # seeds: 40 and 50
+    assert results.filter(dataset="mean", method="zero_shot")["mean"][0] == pytest.approx(30)
+
+
+def test_one_run_has_no_spread(results):
+    assert results.filter(dataset="a", method="zero_shot")["std"].to_list() == [None]
+
+
+def test_all_three_files_tell_the_same(results, tmp_path):
+    assert pl.read_parquet(tmp_path / "results.parquet").equals(results)
+    csv = pl.read_csv(tmp_path / "results.csv")
+    assert csv.columns == [
+        "backbone", "dataset", "method", "shots", "mean", "std", "seeds", "published",
+        "published_chosen_on", "difference",
+    ]  # fmt: skip
+    assert csv["mean"].to_list() == pytest.approx(results["mean"].to_list())
+    markdown = (tmp_path / "results.md").read_text()
+    assert "| a       | probe     |         | 60.0 ± 14.1 | 80.0 ± 0.0 |" in markdown
+    assert "| a       | zero_shot | 40.0 " in markdown
+
+
+def test_the_figure_is_the_same_file_for_the_same_table(results, tmp_path):
+    for name in ("one", "two"):
+        plot_accuracy(tmp_path / "results.parquet", tmp_path / name, {"a": "Data A", "b": "Data B"})
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_all_shots_come_last_by_their_name_and_stand_one_step_to_the_right(tmp_path):
+    runs = write_predictions(tmp_path / "runs", {(ALL, 1): 0.9, (4, 1): 0.5, (1, 1): 0.3})
+    table = aggregate_results([Source("clip", "a", "probe", runs)], tmp_path / "results")
+    assert table.filter(dataset="a")["shots"].to_list() == [1, 4, ALL]
+    assert "| dataset | method | 1 shot | 4 shots | all shots |" in render_markdown(table)
+    assert render_text(table).startswith("dataset  method  1-shot  4-shot  all-shot\n")
+    assert pl.read_csv(tmp_path / "results.csv")["shots"].to_list() == ["1", "4", "all"] * 2
+    plot_accuracy(tmp_path / "results.parquet", tmp_path / "accuracy", {})
+    drawn = (tmp_path / "accuracy.svg").read_text()
+    assert "<!-- all -->" in drawn
+    assert str(ALL) not in drawn
+    assert [_place(k, [1, 4, ALL]) for k in (1, 4, ALL)] == [1, 4, 8]
+    assert _place(ALL, [ALL]) == 2
+
+
+def test_footnotes_stand_below_every_form_of_the_table(tmp_path):
+    runs = write_predictions(tmp_path / "runs", {(1, 1): 0.5})
+    note = "Chosen on the validation shots: alpha."
+    aggregate_results([Source("clip", "a", "probe", runs)], tmp_path / "results", notes=[note])
+    for suffix in ("md", "tex", "txt"):
+        assert note in " ".join((tmp_path / f"results.{suffix}").read_text().split())
+
+
+def test_published_curves_and_costs_are_drawn(results, tmp_path):
+    published = results.with_columns(published=pl.lit(50.0))
+    published.write_parquet(tmp_path / "published.parquet")
+    plot_accuracy(tmp_path / "results.parquet", tmp_path / "ours", {"a": "A", "b": "B"})
+    plot_accuracy(tmp_path / "published.parquet", tmp_path / "both", {"a": "A", "b": "B"})
+    dashes = [(tmp_path / name).read_text().count("dasharray") for name in ("ours.svg", "both.svg")]
+    assert dashes[1] > dashes[0]
+
+
+def test_the_cost_is_the_mean_seconds_of_a_methods_runs_at_each_number_of_shots(results, tmp_path):
+    runs = {"zero_shot": [(0, 2.0)], "probe": [(1, 1.0), (1, 3.0), (2, 5.0)]}
+    paths = {
+        method: [
+            write_json(tmp_path / f"{method}{number}.json", {"shots": shots, "seconds": seconds})
+            or tmp_path / f"{method}{number}.json"
+            for number, (shots, seconds) in enumerate(found)
+        ]
+        for method, found in runs.items()
+    }
+    assert mean_seconds(paths["probe"]) == {1: 2.0, 2: 5.0}
+    found = [(("clip", "a", method), path) for method, files in paths.items() for path in files]
+    plot_cost(tmp_path / "results.parquet", found, tmp_path / "cost", {"probe": "The Probe"})
+    drawn = (tmp_path / "cost.svg").read_text()
+    assert "<!-- The Probe -->" in drawn
+    assert "<!-- zero_shot -->" in drawn
+
+
+@pytest.fixture
+def two_backbones(results):
+    other = results.with_columns(backbone=pl.lit("large"), mean=pl.col("mean") + 10)
+    return pl.concat([results, other])
+
+
+def test_of_two_backbones_each_has_rows_and_panels_of_its_own(two_backbones, tmp_path):
+    two_backbones.write_parquet(tmp_path / "two.parquet")
+    text = render_text(two_backbones)
+    head = text.splitlines()[0].split()
+    assert head[:3] == ["dataset", "backbone", "method"]
+    assert "a        large     probe" in text
+    assert "| a       | large    | probe     |         | 70.0" in render_markdown(two_backbones)
+    assert "a & clip & zero" in render_latex(two_backbones)
+    plot_accuracy(tmp_path / "two.parquet", tmp_path / "two", {"a": "Data A", "b": "Data B"})
+    drawn = (tmp_path / "two.svg").read_text()
+    for panel in ("clip", "large"):
+        assert drawn.count(f"<!-- {panel} -->") == 3
+
+
+def test_a_footnote_tells_where_runs_differ_in_device_precision_or_version(tmp_path):
+    same = {"device_kind": "cpu", "precision": "float32", "versions": {"torch": "2.9.0"}}
+    others = [
+        {"device_kind": "cuda"},
+        {"versions": {"torch": "2.9.1"}},
+        {"versions": {"torch": "2.10.1"}},
+    ]
+    records = []
+    for number, change in enumerate([{}, *others]):
+        write_json(tmp_path / f"{number}.json", same | change)
+        records.append(tmp_path / f"{number}.json")
+    assert list_differences(records[:1]) == []
+    assert list_differences([records[0], records[2]]) == []  # only the last number differs
+    assert list_differences(records[:2]) == [
+        "Not all runs have the same device: cpu (1 runs), cuda (1 runs)."
+    ]
+    (told,) = list_differences([records[0], records[3]])
+    assert told == "Not all runs have the same version of torch: 2.9 (1 runs), 2.10 (1 runs)."

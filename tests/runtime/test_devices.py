@@ -1,0 +1,304 @@
+import errno
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from itertools import pairwise
+
+import psutil
+import pytest
+import torch
+
+from vtclip.runtime.devices import Device, NoDeviceError, free_memory, lease_device, list_devices
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+
+
+@pytest.fixture(autouse=True)
+def no_scheduler(monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def see(monkeypatch, visible, **more):
+    for name, value in ({"CUDA_VISIBLE_DEVICES": visible} | more).items():
+        monkeypatch.setenv(name, value)
+
+
+def test_only_the_devices_that_cuda_may_see_are_leased(monkeypatch, tmp_path):
+    see(monkeypatch, "3,GPU-8f2a")
+    assert list_devices() == [Device("3", "3"), Device("GPU-8f2a", "GPU-8f2a")]
+    with lease_device("auto", folder=tmp_path):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,GPU-8f2a"
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
+def test_a_process_that_may_see_no_device_has_none(monkeypatch, visible):
+    see(monkeypatch, visible)
+    assert list_devices() == []
+
+
+def test_under_slurm_a_device_is_known_by_the_nodes_own_number(monkeypatch):
+    see(monkeypatch, "0", SLURM_JOB_GPUS="5")
+    assert list_devices() == [Device("0", "5")]
+    see(monkeypatch, "0,1", SLURM_JOB_GPUS="2,7")
+    assert list_devices() == [Device("0", "2"), Device("1", "7")]
+
+
+def test_cpu_takes_no_lease(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    with lease_device("cpu", folder=tmp_path) as device:
+        assert device == torch.device("cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+@NO_GPU
+def test_without_a_gpu_auto_goes_on_with_the_cpu_and_says_so_once(monkeypatch, caplog):
+    see(monkeypatch, "")
+    with caplog.at_level(logging.INFO), lease_device("auto") as device:
+        assert device == torch.device("cpu")
+    assert [record.message for record in caplog.records] == [
+        "No GPU (CUDA_VISIBLE_DEVICES is ''): computing on the CPU."
+    ]
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    ("visible", "reason"),
+    [("", "CUDA_VISIBLE_DEVICES is ''"), ("0,5", "PyTorch finds none of"), (None, "/dev/nvidia")],
+)
+def test_cuda_without_a_gpu_is_an_error_with_the_reason_and_the_cure(
+    monkeypatch, tmp_path, visible, reason
+):
+    if visible is not None:
+        see(monkeypatch, visible)
+    with (
+        pytest.raises(NoDeviceError, match=f"{reason}.*device: auto"),
+        lease_device("cuda", folder=tmp_path),
+    ):
+        pass
+
+
+def see_apples(monkeypatch, *, available, built=True):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: available)
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: built)
+
+
+def test_apples_gpu_is_leased_where_it_is_asked_for_and_cudas_devices_stay_as_they_are(
+    monkeypatch, tmp_path
+):
+    see(monkeypatch, "0,1")
+    see_apples(monkeypatch, available=True)
+    with lease_device("mps", slots=2, folder=tmp_path) as device:
+        assert device == torch.device("mps")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+        (lock,) = tmp_path.glob("*/*.lock")
+        assert lock.name == "gpu-mps-slot0.lock"
+        monkeypatch.setattr("vtclip.runtime.devices.available_memory", lambda: 1000)
+        assert free_memory(device) == 500, "two jobs may share it"
+    assert list_devices("mps") == [Device("mps", "mps")]
+
+
+@NO_GPU
+def test_apples_gpu_is_not_taken_by_itself(monkeypatch):
+    see(monkeypatch, "")
+    see_apples(monkeypatch, available=True)
+    with lease_device("auto") as device:
+        assert device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("built", "reason"), [(False, "was built without it"), (True, "Apple silicon")]
+)
+def test_apples_gpu_where_there_is_none_is_an_error_with_the_reason_and_the_cure(
+    monkeypatch, tmp_path, built, reason
+):
+    see(monkeypatch, "0")
+    see_apples(monkeypatch, available=False, built=built)
+    with (
+        pytest.raises(NoDeviceError, match=f"device: mps.*{reason}.*device: auto"),
+        lease_device("mps", folder=tmp_path),
+    ):
+        pass
+
+
+def test_a_second_slot_is_taken_only_when_every_device_has_a_job(tmp_path):
+    found, holders = [], []
+    for _ in range(4):
+        holders.append(hold(tmp_path, "0,1", slots=2))
+        found.append(taken(holders[-1]))
+    for holder in holders:
+        holder.kill()
+    assert found == [("0", "0"), ("1", "0"), ("0", "1"), ("1", "1")]
+
+
+def test_a_lease_ends_with_its_process_even_where_a_worker_of_it_lives_on(tmp_path):
+    code = HOLD.replace("time.sleep", "os.fork() or time.sleep(60); time.sleep")
+    holder = hold(tmp_path, "0", code=code)
+    assert taken(holder) == ("0", "0")
+    time.sleep(0.3)
+    (worker,) = psutil.Process(holder.pid).children()
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    after = hold(tmp_path, "0")
+    assert taken(after) == ("0", "0")
+    after.kill()
+    worker.kill()
+
+
+# Holds a lease for some time, without importing torch: 200 of these must start quickly.
+HOLD = """
+import logging, os, sys, time, types
+torch = types.ModuleType("torch")
+torch.cuda = types.SimpleNamespace(is_available=lambda: False)
+torch.device = str
+sys.modules["torch"] = torch
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+from vtclip.runtime.devices import lease_device
+folder, slots, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+with lease_device("auto", slots=slots, folder=folder):
+    print("from", time.monotonic(), flush=True)
+    time.sleep(seconds)
+    print("to", time.monotonic(), flush=True)
+"""
+
+
+def hold(folder, visible, *, slots=1, seconds=60.0, code=HOLD):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), str(slots), str(seconds)],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": visible, "PYTHONUNBUFFERED": "1"},
+        text=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def taken(holder):
+    """(device, slot) once the process has its lease."""
+    for line in holder.stdout:
+        found = re.match(r"GPU (\S+), slot (\d+): taken", line)
+        if found:
+            return found.groups()
+    raise AssertionError("no lease was taken")
+
+
+def test_of_200_jobs_some_of_them_killed_no_two_ever_hold_a_slot_at_once(tmp_path):
+    chance = random.Random(0)
+    waiting = [chance.uniform(0.0, 0.05) for _ in range(200)]
+    running, said, killed = [], [], {}
+    while waiting or running:
+        if waiting and len(running) < 8:
+            running.append(hold(tmp_path, "0,1", seconds=waiting.pop()))
+        for holder in [holder for holder in running if holder.poll() is not None]:
+            running.remove(holder)
+            said.append((holder.pid, holder.stdout.read()))
+        if running and chance.random() < 0.02:
+            doomed = chance.choice(running)
+            killed.setdefault(doomed.pid, time.monotonic())
+            doomed.send_signal(signal.SIGKILL)
+        time.sleep(0.005)
+    held, cut_off = defaultdict(list), 0
+    for pid, text in said:
+        slot, start = re.search(r"GPU (\S+), slot", text), re.search(r"from (\S+)", text)
+        if slot and start:
+            end = re.search(r"to (\S+)", text)
+            cut_off += end is None
+            held[slot[1]].append((float(start[1]), float(end[1]) if end else killed[pid]))
+    assert sum(len(times) for times in held.values()) > 100
+    assert set(held) == {"0", "1"}
+    assert cut_off > 0, "no holder was killed"
+    for times in held.values():
+        for (_, end), (start, _) in pairwise(sorted(times)):
+            assert end <= start
+    after = [hold(tmp_path, "0,1") for _ in range(2)]
+    assert {taken(holder) for holder in after} == {("0", "0"), ("1", "0")}
+    for holder in after:
+        holder.kill()
+
+
+def test_a_file_system_without_locks_is_an_error_with_the_cure(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    see(monkeypatch, "0")
+    monkeypatch.setattr("vtclip.runtime.devices.fcntl.lockf", refuse)
+    with (
+        pytest.raises(NoDeviceError, match="no locks .*export VTCLIP_LEASES=/dev/shm"),
+        lease_device("auto", folder=tmp_path),
+    ):
+        pass
+
+
+def make_pipe(path, tmp_path):
+    os.mkfifo(path)
+
+
+def make_link(path, tmp_path):
+    path.symlink_to(tmp_path / "target")
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_link])
+@pytest.mark.parametrize("place", ["leases", "leases/a-node", "leases/a-node/gpu-0-slot0.lock"])
+def test_what_lies_in_place_of_a_lock_is_neither_followed_nor_waited_for(
+    monkeypatch, tmp_path, make, place
+):
+    see(monkeypatch, "0")
+    monkeypatch.setattr("vtclip.runtime.devices.socket.gethostname", lambda: "a-node")
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path, tmp_path)
+    cure = f"{re.escape(str(path))}: no lease can be taken: .*export VTCLIP_LEASES=/dev/shm"
+    with pytest.raises(NoDeviceError, match=cure), lease_device("auto", folder=tmp_path / "leases"):
+        pass
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_folder_that_others_may_write_to_or_own_holds_no_lease(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    folder = tmp_path / "leases"
+    with lease_device("auto", folder=folder):
+        assert {path.stat().st_mode & 0o777 for path in (folder, *folder.iterdir())} == {0o700}
+    folder.chmod(0o1777)
+    with pytest.raises(NoDeviceError, match="may write there"), lease_device("auto", folder=folder):
+        pass
+    folder.chmod(0o700)
+    monkeypatch.setattr("vtclip.runtime.devices.os.getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(NoDeviceError, match="another user"), lease_device("auto", folder=folder):
+        pass
+
+
+def test_machines_that_share_a_folder_do_not_share_its_leases(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    monkeypatch.setattr("vtclip.runtime.devices.socket.gethostname", lambda: "a-node")
+    with lease_device("auto", folder=tmp_path):
+        elsewhere = hold(tmp_path, "0")
+        assert taken(elsewhere) == ("0", "0")
+        elsewhere.kill()
+
+
+def test_jobs_that_share_a_gpu_share_what_is_free_of_it(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    gpu, free, reserved, allocated = torch.device("cuda"), 8000, 500, 200
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+    with lease_device("auto", slots=4, folder=tmp_path):
+        assert free_memory(gpu) == 8000 / 4 + 300
+        with lease_device("auto", folder=tmp_path / "other"):
+            assert free_memory(gpu) == 8000 + 300
+        assert free_memory(gpu) == 8000 / 4 + 300
+    assert free_memory(gpu) == 8000 + 300
+
+
+@pytest.mark.parametrize(("cores", "threads", "jobs"), [(8, 2, 4), (8, 3, 2), (2, 4, 1)])
+def test_jobs_that_share_the_cores_share_what_is_free_of_main_memory(
+    monkeypatch, cores, threads, jobs
+):
+    monkeypatch.setattr("vtclip.runtime.devices.available_memory", lambda: 1000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert free_memory(torch.device("cpu")) == 1000 // jobs

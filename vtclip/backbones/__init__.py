@@ -1,0 +1,1 @@
+"""The frozen CLIP: names, shapes, weights and towers."""

@@ -1,0 +1,271 @@
+"""open_clip's models and tokenizers, from a name, a configuration or a folder in the hub's form."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from vtclip.backbones.checkpoints import (
+    OPENAI,
+    BackboneError,
+    check_finite,
+    load_weights,
+    read_checkpoint,
+    read_metadata,
+    unpack,
+)
+from vtclip.backbones.known import (
+    CONFIGURATION,
+    INSTALL,
+    find_configuration,
+    find_weights,
+    read_configuration,
+)
+from vtclip.backbones.lazy_open_clip import (
+    load_timm,
+    load_transformers,
+    merge_preprocess_dict,
+    open_clip,
+)
+from vtclip.config.experiment import OWN, find_folder, is_shared, name_model
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What a model is built from.
+
+    Attributes:
+        name: open_clip's, or one's own.
+        config: open_clip's model_cfg.
+        preprocess: what the test transform has other than open_clip's usual one.
+        tag: what open_clip's table says of the weights; empty for others.
+        weights: the file of weights; None for a tag, or for random ones.
+        origin: what a file of `fetch_backbone` remembers; empty for others.
+    """
+
+    name: str
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+    tag: dict[str, Any]
+    weights: str | None
+    origin: dict[str, str]
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """The configuration of the text tower."""
+        return self.config["text_cfg"]
+
+    @property
+    def needs_files(self) -> bool:
+        """Whether the tokenizer or the text tower is made from files of the hub."""
+        return bool(self.text.get("hf_tokenizer_name") or self.text.get("hf_model_name"))
+
+
+def find_blueprint(
+    name: str, pretrained: str | None, architecture: str | Path | None = None
+) -> Blueprint:
+    """What `load_backbone` builds from; arguments as there.
+
+    Raises:
+        BackboneError: an unknown name, weights that are nowhere, or weights of another backbone.
+        ConfigError: a model in the hub's form that is not there.
+    """
+    known = name_model(name, architecture)
+    tag, weights = {}, pretrained
+    if pretrained == OWN and is_shared(name):
+        find_configuration(name)  # a folder without one is no such model
+        weights = str(find_weights(name))
+    elif pretrained is not None and not Path(pretrained).is_file():
+        tag, weights = _find_tag(known, pretrained), None
+    origin = {} if weights is None else read_metadata(weights)
+    if origin.get("backbone", known) != known:
+        raise BackboneError(
+            f"{weights}: expected weights of {known}, found weights of {origin['backbone']}."
+        )
+    config, preprocess = _find_config(name, known, architecture, origin)
+    if tag.get("quick_gelu", False):
+        check_activation(known, config, pretrained)
+    if tag or not preprocess:
+        preprocess = merge_preprocess_dict({}, tag or _find_usual_transform(known))
+    return Blueprint(known, config, preprocess, tag, weights, origin)
+
+
+def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) -> Any:
+    """open_clip's model with its weights.
+
+    Args:
+        blueprint: what it is built from.
+        folder: as `hub_folder` gives it.
+        device: where to put it.
+
+    Raises:
+        BackboneError: towers that cannot be built here; or weights that cannot be read, are not
+            this model's, are not finite, or were trained with another activation.
+    """
+    _load_libraries(blueprint)
+    with _unsaid():
+        model = open_clip.create_model(
+            f"local-dir:{folder}", load_weights=False, pretrained_text=False, device=device
+        )
+    if blueprint.tag:
+        open_clip.load_checkpoint(model, open_clip.download_pretrained(blueprint.tag))
+    elif blueprint.weights is not None:
+        weights = read_checkpoint(blueprint.weights)
+        if weights.keys() >= set(OPENAI):
+            check_activation(blueprint.name, blueprint.config, blueprint.weights)
+        load_weights(model, weights, source=blueprint.weights)
+    # open_clip leaves random weights of a decoder that nobody asks as the memory was.
+    if blueprint.tag or blueprint.weights is not None:
+        check_finite(model.state_dict(), source=blueprint.weights or blueprint.name)
+    return model
+
+
+def load_tokenizer(blueprint: Blueprint) -> Any:
+    """open_clip's tokenizer of a model: texts -> (T, context) int64.
+
+    Raises:
+        BackboneError: one of Hugging Face's that is missing, or without their library.
+    """
+    with hub_folder(blueprint, text=bool(blueprint.text.get("hf_tokenizer_name"))) as folder:
+        return open_clip.get_tokenizer(f"local-dir:{folder}")
+
+
+@contextmanager
+def hub_folder(blueprint: Blueprint, *, text: bool) -> Iterator[Path]:
+    """A folder in the hub's form while the block runs, without weights.
+
+    Args:
+        blueprint: what a model is built from.
+        text: whether it is to hold the files of Hugging Face's tokenizer and text tower, too: those
+            that are packed into the weights, or else the hub's.
+
+    Raises:
+        BackboneError: the files cannot be downloaded, or Hugging Face's library is not there.
+    """
+    with TemporaryDirectory(prefix="vtclip-") as made:
+        folder, config = Path(made), deepcopy(blueprint.config)
+        if text and (blueprint.weights is None or not unpack(blueprint.weights, folder)):
+            _save_text_files(blueprint, folder)
+        if config["text_cfg"].get("hf_model_name"):
+            config["text_cfg"]["hf_model_name"] = str(folder)
+        content = {"model_cfg": config, "preprocess_cfg": blueprint.preprocess}
+        (folder / CONFIGURATION).write_text(json.dumps(content), encoding="utf-8")
+        yield folder
+
+
+def check_activation(name: str, config: dict[str, Any], pretrained: str | None) -> None:
+    """Refuse weights trained with QuickGELU in a model with GELU: open_clip would only warn."""
+    if not config.get("quick_gelu", False):
+        raise BackboneError(
+            f"{name}: the weights '{pretrained}' were trained with QuickGELU, and this model has "
+            f"GELU.\n  write:\n    name: {name}-quickgelu"
+        )
+
+
+def _find_tag(name: str, pretrained: str) -> dict[str, Any]:
+    """What open_clip's table says of a model's weights."""
+    found = open_clip.get_pretrained_cfg(name, pretrained)
+    if not found:
+        tags = [OWN] if is_shared(name) else open_clip.list_pretrained_tags_by_model(name)
+        raise BackboneError(
+            f"{name}: No such file or tag: expected a file of weights or one of the tags "
+            f"{', '.join(tags) or '(none)'}, found '{pretrained}'."
+        )
+    return found
+
+
+def _find_config(
+    name: str, known: str, architecture: str | Path | None, origin: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """open_clip's model_cfg and preprocess_cfg, as far as the latter is told."""
+    told = json.loads(origin.get("preprocess", "{}"))
+    if architecture is not None:
+        if not Path(architecture).is_file():
+            raise BackboneError(f"{architecture}: the architecture of '{name}' is not there.")
+        content = json.loads(Path(architecture).read_text(encoding="utf-8"))
+        # A file of the hub's holds the configuration one level down.
+        content = content if "model_cfg" in content else {"model_cfg": content}
+    elif "config" in origin:
+        content = {"model_cfg": json.loads(origin["config"])}
+    elif is_shared(name):
+        content = read_configuration(name)
+    elif known in open_clip.list_models():
+        content = {"model_cfg": open_clip.get_model_config(known)}
+    else:
+        raise BackboneError(
+            f"Unknown backbone '{name}'; known: {', '.join(open_clip.list_models())}."
+        )
+    return content["model_cfg"], told or content.get("preprocess_cfg", {})
+
+
+def _find_usual_transform(name: str) -> dict[str, Any]:
+    """What all of a model's known weights have as their test transform: SigLIP's is SigLIP's own.
+
+    Weights of one's own do not say which one they were trained with.
+    """
+    known = [
+        merge_preprocess_dict({}, open_clip.get_pretrained_cfg(name, tag))
+        for tag in open_clip.list_pretrained_tags_by_model(name)
+    ]
+    return known[0] if known and all(each == known[0] for each in known) else {}
+
+
+def _load_libraries(blueprint: Blueprint) -> None:
+    """Let open_clip have what it builds the towers with."""
+    trunk = blueprint.config["vision_cfg"].get("timm_model_name")
+    if trunk:
+        timm = load_timm()
+        if not timm.is_model(trunk):
+            raise BackboneError(
+                f"{blueprint.name}: timm {timm.__version__} has no image tower '{trunk}'.\n"
+                "  expected: a name that timm.list_models() gives, or a newer timm"
+            )
+    if blueprint.text.get("hf_model_name"):
+        _load_transformers(blueprint)
+
+
+def _load_transformers(blueprint: Blueprint) -> Any:
+    try:
+        return load_transformers()
+    except ImportError:
+        raise BackboneError(
+            f"{blueprint.name}: its texts are read with Hugging Face's library: {INSTALL}"
+        ) from None
+
+
+def _save_text_files(blueprint: Blueprint, folder: Path) -> None:
+    """Bring Hugging Face's tokenizer, and the configuration of the text tower, into a folder."""
+    library, home = _load_transformers(blueprint), find_folder(blueprint.name)
+    tokenizer, tower = (blueprint.text.get(f"hf_{part}_name") for part in ("tokenizer", "model"))
+    wanted = []
+    if tokenizer:
+        wanted.append((library.AutoTokenizer, str(home or tokenizer)))
+    if tower:
+        is_home = home is not None and (home / "config.json").is_file()
+        wanted.append((library.AutoConfig, str(home) if is_home else tower))
+    for reader, source in wanted:
+        try:
+            reader.from_pretrained(source).save_pretrained(str(folder))
+        except (OSError, ValueError) as error:  # of a name that is wrong, or of the network
+            raise BackboneError(
+                f"{blueprint.name}: the files of '{source}' cannot be downloaded from the hub: "
+                f"{(str(error).strip() or type(error).__name__).splitlines()[0]}\n  expected: a "
+                "name on huggingface.co or a folder, and the internet when they are fetched"
+            ) from None
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keep open_clip from saying that the weights are random: those of a file come next."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,211 @@
+"""The image towers of open_clip: pooled and spatial features from one pass.
+
+Pooled features are those of open_clip's `encode_image`. "raw" spatial features are the map before
+pooling. What "projected" ones are, in the joint space, depends on the kind of the tower:
+
+    resnet          the attention pool with every token as query, the pooled feature first
+    vit             the class token and the places after the final norm and the projection, the
+                    pooled feature first
+    average         each place as if it were the only one that is averaged; their mean is the
+                    pooled feature where nothing but a projection follows the average
+    attention_pool  each place as if it were the only one that the learned query sees
+    other           there are none
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from vtclip.backbones.checkpoints import BackboneError
+from vtclip.backbones.lazy_open_clip import (
+    AttentionalPooler,
+    AttentionPool2d,
+    ModifiedResNet,
+    TimmModel,
+    VisionTransformer,
+)
+
+SpatialKind = Literal["projected", "raw"]
+TowerKind = Literal["resnet", "vit", "average", "attention_pool", "other"]
+
+# What the towers of open_clip's own and of timm's call the ways of pooling.
+POOLINGS: dict[str, TowerKind] = {
+    "tok": "vit",
+    "token": "vit",
+    "avg": "average",
+    "map": "attention_pool",
+}
+
+
+def find_kind(visual: nn.Module) -> TowerKind:
+    """The kind of an image tower of open_clip."""
+    if isinstance(visual, ModifiedResNet):
+        return "resnet"
+    if isinstance(visual, VisionTransformer):
+        if visual.attn_pool is None:
+            return POOLINGS.get(visual.pool_type, "other")
+        return "attention_pool" if visual.attn_pool_contrastive is None else "other"
+    if not isinstance(visual, TimmModel) or hasattr(visual.head, "pool"):
+        return "other"
+    kind, trunk = POOLINGS.get(_find_pooling(visual.trunk), "other"), visual.trunk
+    # A place alone has no position, and where there is no class token, a place is taken for it.
+    if (kind == "attention_pool" and trunk.attn_pool.pos_embed is not None) or (
+        kind == "vit" and _count_prefix(trunk) == 0
+    ):
+        return "other"
+    return kind
+
+
+def check_tower(visual: nn.Module, spatial: SpatialKind, *, name: str) -> None:
+    """Refuse a tower that does not give what is asked for.
+
+    Raises:
+        BackboneError: it gives no pooled features, or no projected ones.
+    """
+    if find_kind(visual) != "other":
+        return
+    if isinstance(visual, VisionTransformer):
+        raise BackboneError(
+            f"{name}: the image tower gives many vectors and no pooled one.\n"
+            "  expected: vision_cfg with pool_type tok or avg, or with attentional_pool true"
+        )
+    if spatial == "projected":
+        raise BackboneError(
+            f"{name}: the image tower pools in a way that has no meaning for one place of the "
+            "image, so there are no projected spatial features.\n  write:\n    spatial: raw"
+        )
+
+
+def encode_images(visual: nn.Module, pixels: Tensor, spatial: SpatialKind) -> tuple[Tensor, Tensor]:
+    """Pooled and spatial features, as `Backbone.encode_images` gives them."""
+    if isinstance(visual, ModifiedResNet):
+        return _encode_resnet(visual, pixels, spatial)
+    if isinstance(visual, VisionTransformer):
+        return _encode_vit(visual, pixels, spatial)
+    return _encode_timm(visual, pixels, spatial)
+
+
+def fold_batch_norms(visual: ModifiedResNet) -> None:
+    """Make each frozen batch norm part of the convolution before it: the same map, in less time."""
+    visual.eval()
+    _fold(visual, [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")])
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        for block in layer:
+            _fold(block, [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")])
+            if block.downsample is not None:
+                _fold(block.downsample, [("0", "1")])
+
+
+def _fold(module: nn.Module, pairs: list[tuple[str, str]]) -> None:
+    for convolution, norm in pairs:
+        folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+        setattr(module, convolution, folded)
+        setattr(module, norm, nn.Identity())
+
+
+def _encode_resnet(
+    visual: ModifiedResNet, pixels: Tensor, spatial: SpatialKind
+) -> tuple[Tensor, Tensor]:
+    features = visual.stem(pixels)
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        features = layer(features)  # (B, width, h, w)
+    if spatial == "raw":
+        return visual.attnpool(features), features.flatten(2).transpose(1, 2)
+    tokens = _pool_with_every_query(visual.attnpool, features)  # (B, 1 + h*w, D)
+    return tokens[:, 0], tokens
+
+
+def _pool_with_every_query(pool: AttentionPool2d, features: Tensor) -> Tensor:
+    """open_clip's attention pool, which computes every token and gives back only the first.
+
+    Args:
+        features: (B, width, h, w).
+
+    Returns:
+        (B, 1 + h*w, D), the pooled feature first.
+    """
+    tokens = features.flatten(2).transpose(1, 2)  # (B, h*w, width)
+    tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+    tokens = tokens + pool.positional_embedding.to(tokens.dtype)
+    query, key, value = (
+        projection(tokens).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
+        for projection in (pool.q_proj, pool.k_proj, pool.v_proj)
+    )  # (B, heads, 1 + h*w, width / heads)
+    attended = F.scaled_dot_product_attention(query, key, value)
+    return pool.c_proj(attended.transpose(1, 2).flatten(2))
+
+
+def _encode_vit(
+    visual: VisionTransformer, pixels: Tensor, spatial: SpatialKind
+) -> tuple[Tensor, Tensor]:
+    tokens = visual.transformer(visual._embeds(pixels))  # (B, 1 + h*w, width)
+    pooled = _project(visual, visual._pool(tokens)[0])  # (B, D)
+    kind, places = find_kind(visual), tokens[:, 1:]
+    if spatial == "raw":
+        return pooled, places
+    if kind == "attention_pool":
+        places = _attend_alone(visual.attn_pool, places)
+    return pooled, _project(visual, visual.ln_post(tokens if kind == "vit" else places))
+
+
+def _project(visual: VisionTransformer, features: Tensor) -> Tensor:
+    return features if visual.proj is None else features @ visual.proj
+
+
+def _attend_alone(pool: AttentionalPooler, places: Tensor) -> Tensor:
+    """What each place (B, N, width) gives to every query that sees nothing else: its value."""
+    attention = pool.attn
+    weight = attention.v_proj_weight
+    if weight is None:  # of queries as wide as the places
+        weight = attention.in_proj_weight.chunk(3)[2]
+    values = F.linear(pool.ln_k(places), weight, attention.in_proj_bias.chunk(3)[2])
+    return attention.out_proj(values)
+
+
+def _encode_timm(visual: TimmModel, pixels: Tensor, spatial: SpatialKind) -> tuple[Tensor, Tensor]:
+    trunk = visual.trunk
+    features = trunk.forward_features(pixels)
+    pooled = visual.head(trunk.forward_head(features))  # (B, D)
+    tokens, prefix = _to_tokens(trunk, features), _count_prefix(trunk)
+    kind, places = find_kind(visual), tokens[:, prefix:]  # (B, h*w, width)
+    if spatial == "raw":
+        return pooled, places
+    if kind == "vit":
+        places = torch.cat([tokens[:, :1], places], dim=1)
+    alone = places.flatten(0, 1)[:, None]  # (B * N, 1, width), every token a map of its own
+    if features.ndim == 4:
+        alone = alone[:, None] if _is_channels_last(trunk) else alone.mT[..., None]
+    elif (
+        kind != "vit" and prefix
+    ):  # the class token and its like are cut off, so there is to be one
+        alone = alone.expand(-1, 1 + prefix, -1)
+    projected = visual.head(trunk.forward_head(alone))  # (B * N, D)
+    return pooled, projected.unflatten(0, places.shape[:2])
+
+
+def _to_tokens(trunk: nn.Module, features: Tensor) -> Tensor:
+    """A map of timm's as (B, N, width), with the class token and its like in front."""
+    if features.ndim == 3:
+        return features
+    return features.flatten(1, 2) if _is_channels_last(trunk) else features.flatten(2).mT
+
+
+def _is_channels_last(trunk: nn.Module) -> bool:
+    return str(getattr(trunk, "output_fmt", "NCHW")).endswith("NHWC")
+
+
+def _count_prefix(trunk: nn.Module) -> int:
+    """The class token and its like, in front of the places."""
+    return getattr(trunk, "num_prefix_tokens", 0)
+
+
+def _find_pooling(trunk: nn.Module) -> str:
+    """How a tower of timm's pools, as timm calls it; "" for one that does not say."""
+    for holder in (trunk, getattr(trunk, "head", None)):
+        pool: Any = getattr(holder, "global_pool", None)
+        if pool is not None:
+            return pool if isinstance(pool, str) else getattr(pool, "pool_type", "")
+    return ""

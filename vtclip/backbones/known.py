@@ -1,0 +1,96 @@
+"""Models in the form of Hugging Face's hub, as open_clip knows them; open_clip is not imported.
+
+Such a model is a folder, on the hub or on this machine, that holds its configuration, its weights
+and, where it needs one, its tokenizer. Its name says where: `hf-hub:timm/ViT-B-16-SigLIP`, or
+`local-dir:/data/my-siglip`.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vtclip.config.experiment import HUB, WEIGHTS, find_folder
+from vtclip.settings import ConfigError
+
+CONFIGURATION = "open_clip_config.json"
+INSTALL = "python -m pip install --editable '.[transformers]'"  # what some of them need
+
+
+def find_configuration(name: str) -> Path:
+    """The configuration of a model in the hub's form; from the hub it is fetched once.
+
+    Raises:
+        ConfigError: it is not there, or the hub cannot be reached.
+    """
+    return _find_first(name, (CONFIGURATION,))
+
+
+def read_configuration(name: str) -> dict[str, Any]:
+    """`model_cfg` and `preprocess_cfg` of a model in the hub's form.
+
+    Raises:
+        ConfigError: as `find_configuration`; or the file holds no such configuration.
+    """
+    path = find_configuration(name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"preprocess_cfg": {}} | content | {"model_cfg": dict(content["model_cfg"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: this is no configuration of open_clip's: {type(error).__name__}: {error}.\n"
+            "  expected: JSON with model_cfg and preprocess_cfg"
+        ) from None
+
+
+def find_weights(name: str) -> Path:
+    """The weights of a model in the hub's form; from the hub they are fetched once.
+
+    Raises:
+        ConfigError: there are none, or the hub cannot be reached.
+    """
+    return _find_first(name, WEIGHTS)
+
+
+def _find_first(name: str, files: Sequence[str]) -> Path:
+    """The first of some files that a model has; what is on this machine goes before the hub's."""
+    folder = find_folder(name)
+    if folder is not None:
+        found = [folder / file for file in files if (folder / file).is_file()]
+    else:
+        found = _find_cached(name, files) or _download_first(name, files)
+    if not found:
+        raise ConfigError(
+            f"backbone.name: {name}: there is no such file.\n"
+            f"  expected: a model in the hub's form, with {' or '.join(files)}"
+        )
+    return found[0]
+
+
+def _find_cached(name: str, files: Sequence[str]) -> list[Path]:
+    # The hub's own library takes a while, and a model that is not on the hub needs none of it.
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(name.removeprefix(HUB), file) for file in files]
+    return [Path(path) for path in found if isinstance(path, str)]
+
+
+def _download_first(name: str, files: Sequence[str]) -> list[Path]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for file in files:
+        try:
+            return [Path(hf_hub_download(name.removeprefix(HUB), file))]
+        except EntryNotFoundError as error:
+            if not isinstance(error, LocalEntryNotFoundError):  # the hub has no such file
+                continue
+            reason: Exception = error
+        except Exception as error:  # of a name that is wrong, or of the network, there may be any
+            reason = error
+        told = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+        raise ConfigError(
+            f"backbone.name: {name}: {file} cannot be downloaded from the hub: {told}\n"
+            "  expected: the name of a model on huggingface.co, and the internet the first time"
+        )
+    return []

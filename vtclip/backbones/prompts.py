@@ -1,0 +1,147 @@
+"""The text tower from word embeddings on: for prompts with learned words."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vtclip.backbones.backbone import Backbone, load_backbone
+from vtclip.backbones.text_towers import (
+    PromptError,
+    find_causal,
+    find_overlong,
+    find_words,
+    read_words,
+)
+from vtclip.runtime.devices import half_precision
+
+PLACEHOLDER = "X"  # one token for each learned word, as in CoOp
+
+
+class TextTower:
+    """The frozen text tower of a backbone.
+
+    Args:
+        backbone: the frozen CLIP.
+
+    Raises:
+        PromptError: a text tower whose word embeddings cannot be reached.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._model: Any = backbone.model
+        self._tokenizer = backbone.tokenizer
+        self._device = backbone.device
+        self._embedding = _find_embedding(backbone)
+        self.width: int = self._embedding.embedding_dim
+        """width of a word embedding"""
+
+    def embed_words(self, words: str) -> Tensor:
+        """The embeddings of some words, (n, width), without those of start and end."""
+        tokens = torch.tensor(read_words(self._tokenizer, words), device=self._device)
+        with torch.no_grad():
+            return self._embedding(tokens)
+
+    def prompt_encoder(self, class_names: Sequence[str], words: int) -> Callable[[Tensor], Tensor]:
+        """A function from a context of word embeddings to one text feature a class.
+
+        The prompts are "[context] class name."; underscores in names are read as spaces.
+
+        Args:
+            class_names: K names, by label.
+            words: n, the length of the context.
+
+        Returns:
+            context (n, width) -> (K, D) of unit length; gradients reach the context.
+
+        Raises:
+            PromptError: a prompt that is longer than the tower reads, or a tokenizer that does not
+                give each word of the context a token of its own.
+        """
+        context = " ".join([PLACEHOLDER] * words)
+        prompts = [f"{context} {name.replace('_', ' ')}." for name in class_names]
+        self._check_lengths(prompts, class_names, words)
+        tokens = self._tokenizer(prompts).to(self._device)  # (K, length)
+        first = find_words(self._tokenizer, tokens, context)
+        if first is None:
+            raise PromptError(
+                f"coop: the tokenizer does not give each of the {words} words before a class name "
+                "a token of its own, so that they cannot be learned with this backbone."
+            )
+        read = self._reader(tokens, first, words)
+
+        def encode(context: Tensor) -> Tensor:
+            with half_precision(self._device):
+                texts = read(context)  # (K, D)
+            return F.normalize(texts.float(), dim=-1)
+
+        return encode
+
+    def _reader(self, tokens: Tensor, first: int, words: int) -> Callable[[Tensor], Tensor]:
+        """context (n, width) -> (K, D): what precedes the names once, where the tower is causal.
+
+        Args:
+            tokens: (K, length), the prompts.
+            first: the place of the first word of the context.
+            words: n, the length of the context.
+        """
+        tower = find_causal(self._model)
+        if tower is None:
+            return self._whole_reader(tokens, first, words)
+        with torch.no_grad():
+            start = self._embedding(tokens[0, :first])
+        read = tower.reader(tokens, shared=first + words)
+        return lambda context: read(torch.cat([start, context.to(start.dtype)]))
+
+    def _whole_reader(self, tokens: Tensor, first: int, words: int) -> Callable[[Tensor], Tensor]:
+        """context (n, width) -> (K, D): all tokens of all prompts."""
+        with torch.no_grad():
+            embedded = self._embedding(tokens)  # (K, length, width)
+        start, end = embedded[:, :first], embedded[:, first + words :]
+
+        def read(context: Tensor) -> Tensor:
+            middle = context.expand(len(start), -1, -1).to(start.dtype)
+            replaced = torch.cat([start, middle, end], dim=1)
+            # open_clip's own forward pass, with our embeddings in place of the tokens'.
+            hook = self._embedding.register_forward_hook(lambda *_: replaced)
+            try:
+                return self._model.encode_text(tokens, normalize=False)
+            finally:
+                hook.remove()
+
+        return read
+
+    def _check_lengths(
+        self, prompts: Sequence[str], class_names: Sequence[str], words: int
+    ) -> None:
+        found = find_overlong(self._tokenizer, prompts)
+        if found is None:
+            return
+        left = words - found.length + found.longest
+        cure = f"write:\n    context: {left}" if left > 0 else "shorten the class's name"
+        raise PromptError(
+            f"coop: context: {words} words and '{class_names[found.place]}' make {found.length} "
+            f"tokens; the text tower reads {found.longest}.\n  {cure}"
+        )
+
+
+def _find_embedding(backbone: Backbone) -> torch.nn.Embedding:
+    """What turns tokens into word embeddings."""
+    # A model with a text tower of its own class keeps everything one level down.
+    tower: Any = getattr(backbone.model, "text", backbone.model)
+    library: Any = getattr(tower, "transformer", None)
+    if hasattr(tower, "token_embedding"):
+        return tower.token_embedding
+    if hasattr(library, "get_input_embeddings"):  # a tower of Hugging Face's
+        return library.get_input_embeddings()
+    raise PromptError(
+        f"coop: the word embeddings of {backbone.name} cannot be reached, so that no words can be "
+        "learned with it: take coop from `methods:`."
+    )
+
+
+def load_text_tower(name: str, **options: Any) -> TextTower:
+    """The text tower of a backbone; arguments as for `load_backbone`."""
+    return TextTower(load_backbone(name, **options))

@@ -1,0 +1,250 @@
+"""How long a prompt is for the text tower: its tokenizer cuts longer ones without a word."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtclip.backbones.lazy_open_clip import CLIP, ResidualAttentionBlock, TextTransformer
+
+
+class PromptError(ValueError):
+    """A prompt that the text tower cannot read."""
+
+
+class Overlong(NamedTuple):
+    """A text that would be cut."""
+
+    place: int
+    """which of the texts it is, from 0"""
+    length: int
+    """its tokens, with those of start and end"""
+    longest: int
+    """the tokens that the text tower reads"""
+
+    def explain(self, texts: Sequence[str], tower: str) -> str:
+        """A sentence for the error, with the text and the name of the backbone."""
+        return (
+            f"'{texts[self.place]}' has {self.length} tokens, and the text tower of {tower} reads "
+            f"{self.longest}."
+        )
+
+
+def find_overlong(tokenizer: Any, texts: Sequence[str]) -> Overlong | None:
+    """The longest text, if it is longer than the text tower reads; None otherwise.
+
+    Args:
+        tokenizer: one of open_clip's.
+        texts: whole prompts.
+    """
+    lengths = [count_tokens(tokenizer, text) for text in texts]
+    length = max(lengths, default=0)
+    if length <= tokenizer.context_length:
+        return None
+    return Overlong(lengths.index(length), length, tokenizer.context_length)
+
+
+def check_lengths(tokenizer: Any, prompts: Mapping[str, Sequence[str]], *, tower: str) -> None:
+    """Refuse classes with a prompt that would be cut.
+
+    Args:
+        tokenizer: one of open_clip's.
+        prompts: class name -> its prompts.
+        tower: the name of the backbone, for the error.
+
+    Raises:
+        PromptError: with all such classes, the longest prompt of each, and both lengths.
+    """
+    found = {name: find_overlong(tokenizer, texts) for name, texts in prompts.items()}
+    faults = [
+        f"class '{name}': {overlong.explain(prompts[name], tower)}"
+        for name, overlong in found.items()
+        if overlong is not None
+    ]
+    if faults:
+        raise PromptError(
+            "\n".join(faults) + "\nShorten the class's name, for layout folders under "
+            "`class_names:`, or the longest of `templates:` in the dataset's file."
+        )
+
+
+def count_tokens(tokenizer: Any, text: str) -> int:
+    """The tokens of a text, with those of start and end."""
+    if hasattr(tokenizer, "encode"):
+        return len(tokenizer.encode(text)) + 2
+    if getattr(tokenizer, "tokenizer_mode", "") == "clips":
+        return len(read_words(tokenizer, text)) + 3  # start, end and a class token
+    # Hugging Face's counts start and end itself.
+    return len(tokenizer.tokenizer(tokenizer.clean_fn(text))["input_ids"])
+
+
+def read_words(tokenizer: Any, words: str) -> list[int]:
+    """The tokens of some words, without those of start and end."""
+    if hasattr(tokenizer, "encode"):
+        return tokenizer.encode(words)
+    cleaned = tokenizer.clean_fn(words)
+    return tokenizer.tokenizer(cleaned, add_special_tokens=False)["input_ids"]
+
+
+def find_words(tokenizer: Any, prompts: Tensor, words: str) -> int | None:
+    """Where some words stand in prompts that all begin with them, behind a start token or none.
+
+    Args:
+        tokenizer: one of open_clip's.
+        prompts: (T, length), as the tokenizer gives them.
+        words: what the prompts begin with, one token a word.
+
+    Returns:
+        The place of the first word's token, the same in all prompts; None where there is none.
+    """
+    wanted = prompts.new_tensor(read_words(tokenizer, words))
+    if len(wanted) != len(words.split()):
+        return None
+    for place in range(prompts.shape[1] - len(wanted)):
+        if (prompts[:, place : place + len(wanted)] == wanted).all():
+            return place
+    return None
+
+
+BATCH = 256  # prompts at a time
+
+
+class CausalTower:
+    """The frozen text tower of a model, in parts; `find_causal` makes one.
+
+    Args:
+        tower: what holds the embedding, the layers and the projection.
+    """
+
+    def __init__(self, tower: nn.Module) -> None:
+        self._tower: Any = tower
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """The text features (T, D) of prompts (T, length), as open_clip's `encode_text`."""
+        start = self._tower.token_embedding(tokens[0, :1])
+        return self.reader(tokens, shared=1)(start)
+
+    def reader(self, tokens: Tensor, shared: int) -> Callable[[Tensor], Tensor]:
+        """A function from the embeddings that prompts start with to the prompts' features.
+
+        Args:
+            tokens: (T, length), as the tokenizer gives them; the first `shared` are not read.
+            shared: S, how many tokens the prompts start with alike, 1 or more.
+
+        Returns:
+            (S, width) -> (T, D), not normalised; gradients reach the embeddings.
+        """
+        ends = tokens.argmax(dim=1) - shared  # the end token has the largest number
+        order = ends.argsort(stable=True)  # prompts of like length together: little to pad
+        batches = [
+            (tokens[rows, shared : shared + int(ends[rows[-1]]) + 1], ends[rows])
+            for rows in order.split(BATCH)
+        ]
+        back = order.argsort()
+
+        def read(start: Tensor) -> Tensor:
+            seen = self._read_shared(start)
+            features = [self._read_own(own, last, seen, shared) for own, last in batches]
+            return torch.cat(features).index_select(0, back)
+
+        return read
+
+    def _read_shared(self, embedded: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The keys and values (heads, S, width / heads) of the shared tokens in each layer."""
+        hidden = embedded + self._tower.positional_embedding[: len(embedded)]
+        seen = []
+        for block in self._tower.transformer.resblocks:
+            query, key, value = _project(block, hidden)
+            seen.append((key, value))
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            hidden = _finish(block, hidden, attended)
+        return seen
+
+    def _read_own(
+        self, tokens: Tensor, ends: Tensor, seen: list[tuple[Tensor, Tensor]], shared: int
+    ) -> Tensor:
+        """The features (T, D) of prompts whose own tokens (T, L) end at `ends`."""
+        length = shared + tokens.shape[1]
+        positions = self._tower.positional_embedding[shared:length]
+        mask = self._tower.attn_mask[shared:length, :length]  # (L, S + L)
+        hidden = self._tower.token_embedding(tokens) + positions  # (T, L, width)
+        for block, (keys, values) in zip(self._tower.transformer.resblocks, seen, strict=True):
+            attended = _attend(*_project(block, hidden), keys, values, mask)
+            hidden = _finish(block, hidden, attended)
+        rows = torch.arange(len(ends), device=ends.device)
+        pooled = self._tower.ln_final(hidden[rows, ends])  # (T, width)
+        projection = self._tower.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+
+
+def find_causal(model: nn.Module) -> CausalTower | None:
+    """The text tower of an open_clip model, if it is causal and its parts are the usual ones.
+
+    None for a tower that sees behind a token, that pools anything but the end token, or whose class
+    or layers are others than open_clip's own.
+    """
+    # A model with a text tower of its own class keeps everything one level down.
+    tower: Any = getattr(model, "text", model)
+    if type(tower) not in (CLIP, TextTransformer) or getattr(tower, "cls_emb", None) is not None:
+        return None
+    pooling = tower.text_pool_type if type(tower) is CLIP else tower.pool_type
+    usual = all(type(block) is ResidualAttentionBlock for block in tower.transformer.resblocks)
+    causal = tower.attn_mask is not None  # open_clip has none other
+    return CausalTower(tower) if pooling == "argmax" and usual and causal else None
+
+
+def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
+    """The text features (T, D) of prompts (T, length), on the shortest way that the tower has.
+
+    Not normalised, also of a CoCa, whose `encode_text` would normalise them.
+    """
+    tower = find_causal(model)
+    if tower is not None:
+        return tower.encode(tokens)
+    parts = tokens.split(BATCH)
+    return torch.cat([model.encode_text(part, normalize=False) for part in parts])
+
+
+def _project(block: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value of a layer, each (..., heads, L, width / heads)."""
+    attention = block.attn
+    joint = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
+    parts = joint.unflatten(-1, (3, attention.num_heads, -1)).transpose(-2, -4)
+    query, key, value = parts.unbind(-3)
+    return query, key, value
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, seen_keys: Tensor, seen_values: Tensor, mask: Tensor
+) -> Tensor:
+    """Attention of own tokens to the shared ones and to their own prompt's.
+
+    The shared keys and values are not copied for each prompt.
+
+    Args:
+        query: (T, heads, L, width / heads), of the own tokens.
+        key: likewise.
+        value: likewise.
+        seen_keys: (heads, S, width / heads), of the shared tokens.
+        seen_values: likewise.
+        mask: (L, S + L), added to the scores.
+
+    Returns:
+        (T, heads, L, width / heads).
+    """
+    query = query / query.shape[-1] ** 0.5
+    scores = [torch.einsum("thld,hsd->thls", query, seen_keys), query @ key.mT]
+    weights = (torch.cat(scores, dim=-1) + mask).softmax(dim=-1)  # (T, heads, L, S + L)
+    before, among = weights.split([seen_keys.shape[1], key.shape[2]], dim=-1)
+    return torch.einsum("thls,hsd->thld", before, seen_values) + among @ value
+
+
+def _finish(block: Any, hidden: Tensor, attended: Tensor) -> Tensor:
+    """A layer from its attention (..., heads, L, width / heads) on."""
+    joined = attended.transpose(-2, -3).flatten(-2)
+    hidden = hidden + block.ls_1(block.attn.out_proj(joined))
+    return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))

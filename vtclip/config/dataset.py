@@ -1,0 +1,257 @@
+"""The files of config/datasets/ as typed, validated objects."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from vtclip.config.yaml_files import read_yaml
+from vtclip.paths import DATASETS, PROJECT, why_outside
+from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, unknown
+
+HALVES = ("base", "new")
+
+
+def half_of(dataset: str, half: str) -> str:
+    """What a half of a dataset is called: `letters@base`."""
+    return f"{dataset}@{half}"
+
+
+def split_half(name: str) -> tuple[str, str]:
+    """The dataset and the half of it; "" for a dataset itself."""
+    dataset, at, half = name.rpartition("@")
+    return (dataset, half) if at and half in HALVES else (name, "")
+
+
+def whole_of(name: str) -> str:
+    """The dataset of a half, whose files are read; a dataset itself is its own."""
+    return split_half(name)[0]
+
+
+def labels_of(name: str, classes: int) -> range:
+    """The labels of a half of K classes; all of them for a dataset itself."""
+    middle = -(-classes // 2)
+    halves = {"base": range(middle), "new": range(middle, classes)}
+    return halves.get(split_half(name)[1], range(classes))
+
+
+MEAN = "mean"  # as tables call the mean over datasets: no dataset may be called so
+# Each 10,000 test images are a job: what nobody has would be planned for hours.
+Count = Annotated[int, Field(le=100_000_000)]
+
+
+def _stay_inside(path: str) -> str:
+    if (reason := why_outside(path)) is not None:
+        raise ValueError(f"the path {reason}")
+    return path
+
+
+def _fill_inside(pattern: str) -> str:
+    """The same for a path with `{stem}`, which may also stand for nothing."""
+    path = _stay_inside(pattern.replace("{stem}", ""))
+    if set("{}") & set(path):
+        raise ValueError("braces are for {stem} alone")
+    return pattern
+
+
+Inside = Annotated[str, AfterValidator(_stay_inside)]
+
+
+Drawn = Literal[
+    "digits", "letters", "digits_printed", "digits_noise", "digits_blur", "digits_rotation"
+]
+
+
+class Counts(Settings):
+    """How many images a split holds, and how many classes there are."""
+
+    train: Count = Field(
+        ge=0, description="training images; 0 for a dataset that only tests", examples=[4128]
+    )
+    val: Count = Field(ge=0, description="validation images", examples=[1649])
+    test: Count = Field(ge=1, description="test images", examples=[2465])
+    classes: Count = Field(ge=2, description="classes", examples=[100])
+
+
+class ArchiveFile(Settings):
+    """One file to download."""
+
+    file: Inside = Field(
+        pattern=r"^[^/]*[^/.][^/]*$",
+        description="its name below resources/archives/<dataset>/",
+        examples=["caltech-101.zip"],
+    )
+    urls: list[str] = Field(
+        default=[],
+        description="addresses, best first, `gdrive:<id>` among them; none if it takes an account",
+        examples=[["https://..."]],
+    )
+    bytes: int | None = Field(
+        default=None, ge=1, description="its length in bytes", examples=[137414764]
+    )
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="its SHA-256 checksum, 64 hexadecimal digits",
+        examples=["331234750fc7f77520e50d9565e8b6907b03565e30320da1401130db08c61f91"],
+    )
+    md5: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{32}$",
+        description="its MD5 checksum, 32 hexadecimal digits",
+        examples=["3138e1922a9193bfa496528edbbc45d0"],
+    )
+    into: Annotated[str, AfterValidator(_fill_inside)] = Field(
+        default="",
+        description="the folder, inside the dataset's, that its members go to; {stem} stands for "
+        "the name of a nested archive",
+        examples=["train/{stem}"],
+    )
+    nested: str | None = Field(
+        default=None,
+        description="a pattern of members that are archives themselves",
+        examples=["*.tar"],
+    )
+
+
+class Fractions(Settings):
+    """How one folder of class folders is split."""
+
+    train: float = Field(default=0.5, gt=0, lt=1, description="training share", examples=[0.5])
+    val: float = Field(default=0.2, gt=0, lt=1, description="validation share", examples=[0.2])
+    seed: int = Field(
+        default=0, ge=0, le=LARGEST, description=f"of the split, 0 to {LARGEST}", examples=[0]
+    )
+
+    @model_validator(mode="after")
+    def _leave_a_test_share(self) -> "Fractions":
+        if self.train + self.val >= 1:
+            raise ValueError("train and val leave nothing to test on: their sum must be below 1")
+        return self
+
+
+class Dataset(Settings):
+    """One file of config/datasets/."""
+
+    title: str = Field(
+        min_length=1, description="the name in tables and figures", examples=["Caltech101"]
+    )
+    layout: Literal["coop", "fgvc", "imagenet", "imagenet_test", "folders"] = Field(
+        default="coop",
+        description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
+        "fgvc, imagenet or imagenet_test (folders called as ImageNet's synsets or labels)",
+        examples=["coop"],
+    )
+    archives: list[ArchiveFile] = Field(
+        default=[],
+        description="the files to download",
+        examples=[[{"file": "images.tar.gz", "urls": ["https://..."], "bytes": 791918971}]],
+    )
+    images: Inside = Field(
+        default="",
+        description="the folder, as the archives hold it, that the split's image paths start from",
+        examples=["101_ObjectCategories"],
+    )
+    drawn: Drawn | None = Field(
+        default=None,
+        description="the embedded dataset that the workflow draws itself",
+        examples=["digits"],
+    )
+    split: Inside | None = Field(
+        default=None,
+        description="layout coop: the split file's name",
+        examples=["split_zhou_Caltech101.json"],
+    )
+    folder: PathText | None = Field(
+        default=None,
+        description="layout folders: a folder of class folders, or of train, val and test folders "
+        "that hold them",
+        examples=["/data/my-photographs"],
+    )
+    fractions: Fractions = Field(
+        default=Fractions(),
+        description="layout folders, without train, val and test folders: the shares",
+        examples=[{"train": 0.5, "val": 0.2, "seed": 0}],
+    )
+    class_names: dict[str, str] = Field(
+        default={},
+        description="layout folders: what a class folder is called in a prompt",
+        examples=[{"n02123045": "tabby cat"}],
+    )
+    classes_of: str | None = Field(
+        default=None,
+        description="the dataset whose classes these are, or some of them: those who know only "
+        "its classes can then be tested here",
+        examples=["imagenet"],
+    )
+    leave_out: list[str] = Field(
+        default=[],
+        description="images, as the manifest names them, that are left out: they cannot be read",
+        examples=[["images/beagle_116.jpg"]],
+    )
+    templates: list[str] = Field(
+        default=["a photo of a {}."],
+        min_length=1,
+        description="prompts in which {} stands for the class name",
+        examples=[["a photo of a {}."]],
+    )
+    counts: Counts | None = Field(
+        default=None,
+        description="what the split must hold; may be left out for layout folders",
+        examples=[{"train": 4128, "val": 1649, "test": 2465, "classes": 100}],
+    )
+    licence: str = Field(default="", description="the images' licence", examples=["CC BY 4.0"])
+    source: str = Field(
+        default="", description="where the images come from", examples=["https://..."]
+    )
+    citation: str = Field(default="", description="how to cite it", examples=["Li et al., 2022"])
+
+    @model_validator(mode="after")
+    def _have_what_the_layout_needs(self) -> "Dataset":
+        needs = {"coop": ("split", "counts"), "folders": ("folder",)}.get(self.layout, ("counts",))
+        for key in needs:
+            if getattr(self, key) is None:
+                raise ValueError(f"layout {self.layout} needs the key '{key}'")
+        return self
+
+
+def list_datasets(folder: str | Path | None = None) -> dict[str, Path]:
+    """The dataset files by name.
+
+    Args:
+        folder: where they are; left out, config/datasets of the working directory and, for those
+            that it does not have, the project's own.
+    """
+    places = [Path(folder)] if folder else [PROJECT / DATASETS, Path(DATASETS)]
+    return {file.stem: file for place in places for file in place.glob("*.yaml")}
+
+
+def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
+    """Read and check one dataset file.
+
+    Args:
+        name: the file's name without its suffix.
+        folder: as for `list_datasets`.
+
+    Raises:
+        ConfigError: there is no such file, or it holds a wrong key or value.
+    """
+    files = list_datasets(folder)
+    if name not in files:
+        raise unknown("dataset", name, files, source=f"{folder or DATASETS}/")
+    path = files[name]
+    dataset = check(Dataset, read_yaml(path), source=str(path))
+    for template in dataset.templates:
+        if not _has_one_place(template):
+            raise ConfigError(
+                f"{path}: templates: no place for the class name, or another one.\n"
+                f"  found:    {template!r}\n"
+                "  expected: {} once, where the class name stands, and no other brace\n  write:\n"
+                "    templates: ['a photo of a {}.']"
+            )
+    return dataset
+
+
+def _has_one_place(template: str) -> bool:
+    """Whether a prompt has one {}, and no other brace: `str.format` fills it."""
+    return template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))

@@ -1,0 +1,339 @@
+"""The configuration of an experiment as typed, validated objects."""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+
+from vtclip.files import write_text
+from vtclip.paths import ALL, SHARED, spell_shots
+from vtclip.settings import LARGEST, PathText, Settings, check, to_yaml
+
+HUB, FOLDER = "hf-hub:", "local-dir:"
+OWN = "own"  # weights: those that lie beside the configuration
+# The first of these that is there holds the weights; open_clip's own order.
+WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+
+
+def name_model(name: str, architecture: str | Path | None = None) -> str:
+    """What features and weights record as their backbone.
+
+    Args:
+        name: the backbone's name, as a configuration has it.
+        architecture: the file of an architecture of one's own: the model is called as the file is.
+    """
+    if architecture is not None:
+        return Path(architecture).stem
+    return name if is_shared(name) else name.replace("/", "-")
+
+
+def is_shared(name: str) -> bool:
+    """Whether a backbone's name says where a model in the hub's form lies."""
+    return name.startswith((HUB, FOLDER))
+
+
+def find_folder(name: str) -> Path | None:
+    """The folder of a model on this machine; None for any other name."""
+    return Path(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else None
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"{spell_shots(repeated[0])!r} is named twice")
+    return values
+
+
+def _list_all(written: Any) -> Any:
+    return [written] if written == "all" else written
+
+
+def _count_all(written: Any) -> Any:
+    return ALL if written == "all" else written
+
+
+Distinct = AfterValidator(_distinct)
+Shots = Annotated[int, BeforeValidator(_count_all), Field(ge=1, le=LARGEST)]
+SpatialKind = Literal["projected", "raw"]
+Precision = Literal["float32", "float16", "bfloat16"]
+WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}
+GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedded experiment
+GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
+
+
+class Backbone(Settings):
+    """A frozen CLIP."""
+
+    name: str = Field(
+        pattern=rf"^({HUB}|{FOLDER}[./]*)?[A-Za-z0-9][A-Za-z0-9._/-]{{0,199}}$",
+        description="a model name of open_clip; where a model lies in the form of Hugging Face's "
+        f"hub, {HUB}organisation/model or {FOLDER}path/to/folder; or a name of your own with "
+        "`architecture`",
+        examples=["RN50-quickgelu"],
+    )
+    pretrained: PathText = Field(
+        description="open_clip's tag for the weights, a file of weights, own: those of a model in "
+        "the hub's form, or glyphs: weights that the workflow trains itself on rendered glyphs",
+        examples=["openai"],
+    )
+    architecture: PathText | None = Field(
+        default=None,
+        description="a model configuration in open_clip's JSON form, for a model it does not know",
+        examples=["config/backbones/glyph-clip.json"],
+    )
+    spatial: SpatialKind = Field(
+        default="projected",
+        description="spatial features in the joint space (projected), or before pooling (raw)",
+        examples=["projected"],
+    )
+
+    precision: Precision = Field(
+        default="float32",
+        description="what the features are computed in: float32 (on a GPU with TF32), float16 or "
+        "bfloat16",
+        examples=["float32"],
+    )
+
+    @property
+    def weights_file(self) -> str | None:
+        """The file of weights; None for a tag of open_clip's, for the hub's, or for glyphs."""
+        folder = find_folder(self.name)
+        if folder is not None and self.pretrained == OWN:
+            files = [folder / file for file in WEIGHTS]
+            return str(next((file for file in files if file.is_file()), files[0]))
+        is_file = "/" in self.pretrained or Path(self.pretrained).suffix in WEIGHT_SUFFIXES
+        return self.pretrained if is_file else None
+
+    @property
+    def weights(self) -> str:
+        """Name and weights in words, one part of a path: `RN50-quickgelu-openai`."""
+        words = self.pretrained
+        if self.weights_file is not None and words != OWN:
+            words = Path(self.weights_file).stem
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.name}-{words}")
+
+    @property
+    def folder(self) -> str:
+        """The same for what is made with it: kind and precision too, where they are not usual."""
+        kind = "" if self.spatial == "projected" else f"-{self.spatial}"
+        precision = "" if self.precision == "float32" else f"-{self.precision}"
+        return f"{self.weights}{kind}{precision}"
+
+
+class Views(Settings):
+    """The cached views of each training image."""
+
+    number: int = Field(
+        default=4, ge=0, description="random views beside the test view, 0 or more", examples=[4]
+    )
+    scale: tuple[float, float] = Field(
+        default=(0.5, 1.0),
+        description="smallest and largest share of the image's area in a crop, within 0 .. 1",
+        examples=[[0.5, 1.0]],
+    )
+    flip: bool = Field(
+        default=True, description="whether half of the views are mirrored", examples=[True]
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _be_shares(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError("expected 0 < smallest <= largest <= 1")
+        return scale
+
+    @property
+    def folder(self) -> str:
+        """The views in words, one part of a path: `4crops-0.5-1.0-flip`."""
+        flip = "-flip" if self.flip else ""
+        return f"{self.number}crops-{self.scale[0]}-{self.scale[1]}{flip}"
+
+
+class Ablation(Settings):
+    """What is varied, and at which runs of the experiment."""
+
+    method: str = Field(
+        default="vt_clip",
+        description="the method, one of the experiment's `methods`",
+        examples=["vt_clip"],
+    )
+    shots: Annotated[list[Shots], BeforeValidator(_list_all), Distinct] | None = Field(
+        default=None,
+        min_length=1,
+        description="some of the experiment's `shots`; left out, all",
+        examples=[[1, 16]],
+    )
+    seeds: Annotated[list[int], Distinct] | None = Field(
+        default=None,
+        min_length=1,
+        description="some of the experiment's `seeds`; left out, all",
+        examples=[[1, 2, 3]],
+    )
+    one_at_a_time: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default={},
+        description="setting -> values; each is tried with all else as the experiment has it",
+        examples=[{"heads": [1, 4], "spatial": ["raw"]}],
+    )
+    crossed: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default={},
+        description="setting -> values; every combination is tried",
+        examples=[{"learning_rate": [0.001, 0.003], "weight_decay": [0.0, 1.0]}],
+    )
+
+
+class Experiment(Settings):
+    """What is computed: one few-shot table."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="the folder of results/ that heads, predictions, tables and figures go to; "
+        "left out, the name of the first configuration file",
+        examples=["my-experiment"],
+    )
+    backbone: Backbone | None = Field(
+        default=None,
+        description="the frozen CLIP",
+        examples=[{"name": "RN50-quickgelu", "pretrained": "openai"}],
+    )
+    backbones: list[Backbone] = Field(
+        default=[],
+        validate_default=True,
+        description="several frozen CLIPs, each with rows of its own in the tables",
+        examples=[
+            [
+                {"name": "RN50-quickgelu", "pretrained": "openai"},
+                {"name": "ViT-B-32-quickgelu", "pretrained": "openai"},
+            ]
+        ],
+    )
+    datasets: Annotated[list[str], Distinct] = Field(
+        min_length=1,
+        description="names of files in config/datasets/, each once",
+        examples=[["digits", "letters"]],
+    )
+    shots: Annotated[list[Shots], BeforeValidator(_list_all), Distinct] = Field(
+        min_length=1,
+        description="numbers of labelled images per class, 1 or more, or `all` of each class, each "
+        "once",
+        examples=[[1, 2, 4, 8, 16]],
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Distinct] = Field(
+        min_length=1,
+        description=f"whole numbers, 0 to {LARGEST}, each once",
+        examples=[[1, 2, 3]],
+    )
+    views: Views = Field(
+        default=Views(),
+        description="the cached views of each training image",
+        examples=[{"number": 4, "scale": [0.5, 1.0], "flip": True}],
+    )
+    methods: dict[str, dict[str, Any] | None] = Field(
+        min_length=1,
+        description="method names, each with its settings or with nothing",
+        examples=[{"zero_shot": None, "vt_clip": {"learning_rate": 0.001}}],
+    )
+    choose: Literal["validation", "none"] = Field(
+        default="validation",
+        description="what methods choose settings on: the validation shots, or none: each then "
+        "takes constants, and one that has none is left out",
+        examples=["validation"],
+    )
+    tests: Literal["crossed"] | dict[str, Annotated[list[str], Distinct]] = Field(
+        default={},
+        description="dataset -> other test sets that its heads are tested on; or crossed, for "
+        "every dataset's heads on every other dataset",
+        examples=[{"imagenet": ["imagenet_v2", "imagenet_sketch"]}],
+    )
+    classes: Literal["all", "base"] = Field(
+        default="all",
+        description="the classes that heads are trained on: all, or base, the first half of each "
+        "dataset's; they are then tested on that half and on the new one",
+        examples=["base"],
+    )
+    ablation: Ablation | None = Field(
+        default=None,
+        description="variants of one method, for a table of their own",
+        examples=[{"one_at_a_time": {"heads": [1, 4]}}],
+    )
+    mirror: PathText | None = Field(
+        default=None,
+        description="a folder or an http(s) address that holds <dataset>/<file>, asked in place "
+        "of all the addresses of the dataset files",
+        examples=["/data/archives"],
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto",
+        description="auto, cpu, cuda, or mps (Apple's GPU, which auto does not take)",
+        examples=["auto"],
+    )
+    slots_per_gpu: int = Field(
+        default=1,
+        ge=1,
+        description="jobs that may share a GPU, 1 or more; `--resources gpu=` then counts slots",
+        examples=[1],
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _leave_shared_folders_alone(cls, name: str) -> str:
+        if name in SHARED:
+            raise ValueError(f"results/{name}/ is shared by all experiments")
+        return name
+
+    @field_validator("backbones")
+    @classmethod
+    def _be_told_apart(cls, several: list[Backbone], found: ValidationInfo) -> list[Backbone]:
+        """Some backbone, and no two that would share a folder or a file of weights."""
+        if "backbone" not in found.data:
+            return several  # it is wrong itself
+        named = _each_once(found.data["backbone"], several)
+        if not named:
+            raise ValueError("there is no backbone: write `backbone:`, or this key for several")
+        for one, other in combinations(named, 2):
+            origin = {(each.name, each.pretrained, each.architecture) for each in (one, other)}
+            if one.folder == other.folder or (one.weights == other.weights and len(origin) > 1):
+                raise ValueError(
+                    f"two backbones would both be called {one.weights}: give one of them another "
+                    "name, or its file of weights"
+                )
+        return several
+
+    @property
+    def all_backbones(self) -> list[Backbone]:
+        """Every backbone, in the tables' order: `backbone`, then `backbones`."""
+        return _each_once(self.backbone, self.backbones)
+
+
+def _each_once(first: Backbone | None, others: Sequence[Backbone]) -> list[Backbone]:
+    return list(dict.fromkeys([*([] if first is None else [first]), *others]))
+
+
+def read_experiment(config: Mapping[str, Any], *, source: str) -> Experiment:
+    """Check a configuration.
+
+    Args:
+        config: the merged configuration files.
+        source: their names, separated by commas, for the error and for the experiment's name.
+
+    Raises:
+        ConfigError: with the key, what was found, what is expected and the corrected lines.
+    """
+    first = Path(source.partition(",")[0])
+    return check(Experiment, {"name": first.stem, **config}, source=source)
+
+
+def save_config(config: Mapping[str, Any], destination: str | Path) -> None:
+    """Write the exact configuration of an experiment, merged, as YAML."""
+    write_text(destination, to_yaml(dict(config)))

@@ -1,0 +1,353 @@
+"""A trained head, ready to classify images of one's own."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vtclip.backbones.backbone import Backbone, load_backbone
+from vtclip.backbones.checkpoints import read_metadata
+from vtclip.backbones.image_towers import encode_images
+from vtclip.backbones.shapes import read_architecture
+from vtclip.config.experiment import Backbone as Named
+from vtclip.cost import BATCH
+from vtclip.data.images import PictureError, open_picture
+from vtclip.features.extract import encode_within_memory
+from vtclip.files import writing
+from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
+from vtclip.methods import METHODS
+from vtclip.nn.learner import at_rest
+from vtclip.nn.visual_guided import VisualGuidedHead
+from vtclip.task import Images, Texts
+
+DECODERS = 4  # threads
+ALIKE = 0.999  # the cosine of a text with itself, on another machine and in other arithmetic
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says of one image.
+
+    Attributes:
+        image: the file.
+        class_names: K names, by label.
+        probabilities: (K,) float32; None for an image that cannot be classified.
+        reason: why it cannot; "" for one that can.
+    """
+
+    image: str
+    class_names: Sequence[str]
+    probabilities: Tensor | None
+    reason: str = ""
+
+    def top(self, number: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities, best first."""
+        if self.probabilities is None:
+            raise PictureError(f"{self.image}: {self.reason}")
+        best = self.probabilities.topk(min(number, len(self.class_names)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [(self.class_names[label], probability) for label, probability in pairs]
+
+
+class Classifier:
+    """A head, its class texts and the backbone.
+
+    Args:
+        saved: the head.
+        backbone: the frozen CLIP that it goes with, on the device that computes.
+
+    Raises:
+        SavedError: tensors that are not those of the method with these settings.
+    """
+
+    def __init__(self, saved: Saved, backbone: Backbone) -> None:
+        described = saved.description
+        if described.method not in METHODS:
+            raise SavedError(f"{saved.source}: the method '{described.method}' is not known here.")
+        kind = METHODS[described.method]
+        self.description = described
+        self.class_names = described.class_names
+        self.backbone = backbone
+        self.method = kind(kind.settings_type.model_validate(described.settings))
+        self.texts = Texts(saved.texts.to(backbone.device), described.logit_scale)
+        head = {name: tensor.to(backbone.device) for name, tensor in saved.head.items()}
+        try:
+            self.head = at_rest(self.method.classifier(head, self.texts), backbone.device)
+        except (RuntimeError, KeyError) as error:
+            raise SavedError(
+                f"{saved.source}: its tensors are not those of a head of {described.method} with "
+                f"its settings: {error}"
+            ) from None
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits (B, K) float32 of pixels (B, 3, H, W), as `backbone.preprocess` gives them."""
+        pooled, spatial = encode_within_memory(self.backbone, pixels)
+        return self.head(Images(as_stored(pooled), as_stored(spatial)))
+
+    def check_attention(self) -> None:
+        """Refuse a head that attends to no places of an image.
+
+        Raises:
+            SavedError: with the method.
+        """
+        if not isinstance(self.head, VisualGuidedHead):
+            raise SavedError(
+                f"{self.method.title} does not attend to places of an image: only a head of "
+                "VT-CLIP has attention to draw."
+            )
+
+    @torch.inference_mode()
+    def draw_attention(self, prediction: Prediction, destination: str | Path) -> None:
+        """Draw what the two most probable classes' texts look at in an image.
+
+        Args:
+            prediction: of the image.
+            destination: the path to write to, without a suffix; .svg and .png are written.
+
+        Raises:
+            SavedError: the head's method does not attend to images.
+        """
+        from vtclip.inference.attention import draw_attention
+
+        self.check_attention()
+        assert isinstance(self.head, VisualGuidedHead)
+        assert prediction.probabilities is not None
+        pixels = self.backbone.preprocess(open_picture(prediction.image))
+        _, spatial = encode_within_memory(self.backbone, pixels[None])
+        attention = self.head.guide.attention(self.texts.features, as_stored(spatial))[0].cpu()
+        top = prediction.probabilities.topk(2).indices.tolist()
+        draw_attention(pixels, attention, top, self.class_names, destination)
+
+    def classify(self, image: str | Path) -> Prediction:
+        """Classify one image file.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        (found,) = self.predict([image])
+        if found.probabilities is None:
+            raise PictureError(f"{image}: {found.reason}")
+        return found
+
+    def predict(
+        self, images: Sequence[str | Path], *, batch_size: int = BATCH
+    ) -> Iterator[Prediction]:
+        """Classify image files in batches; one that cannot be read says why, the others go on.
+
+        Args:
+            images: the files.
+            batch_size: images a forward pass.
+
+        Yields:
+            A prediction an image, in their order.
+        """
+        with ThreadPoolExecutor(DECODERS) as decoders:
+            for start in range(0, len(images), batch_size):
+                batch = images[start : start + batch_size]
+                yield from self._predict(batch, list(decoders.map(self._decode, batch)))
+
+    def _decode(self, image: str | Path) -> Tensor | str:
+        """Pixels (3, H, W), or why there are none."""
+        try:
+            return self.backbone.preprocess(open_picture(image))
+        except PictureError as error:
+            return str(error)
+
+    def _predict(
+        self, images: Sequence[str | Path], decoded: Sequence[Tensor | str]
+    ) -> Iterator[Prediction]:
+        good = [pixels for pixels in decoded if isinstance(pixels, Tensor)]
+        found = self.logits(torch.stack(good)).softmax(dim=1).cpu() if good else ()
+        rows: Iterator[Tensor] = iter(found)
+        for image, pixels in zip(images, decoded, strict=True):
+            if isinstance(pixels, str):
+                yield Prediction(str(image), self.class_names, None, pixels)
+            elif not (row := next(rows)).isfinite().all():
+                reason = "its features are larger than half precision holds"
+                yield Prediction(str(image), self.class_names, None, reason)
+            else:
+                yield Prediction(str(image), self.class_names, row)
+
+
+def as_stored(features: Tensor) -> Tensor:
+    """Features as heads are trained and tested on them: the workflow keeps 16 bits of a number."""
+    return features.to(torch.float16).to(torch.float32)
+
+
+def load_classifier(
+    source: str | Path,
+    *,
+    backbone: str | Path | None = None,
+    device: str | torch.device = "cpu",
+) -> Classifier:
+    """Load a trained head, ready to classify.
+
+    Args:
+        source: a run's folder, a file that `vtclip export` wrote, or the name of a run below
+            results/, such as `demo/digits/vt_clip/16shot-seed1`.
+        backbone: the file of the backbone's weights; left out, those in the exported file, in
+            resources/backbones/ or, of a tag of open_clip's, the downloaded ones.
+        device: where to compute.
+
+    Raises:
+        SavedError: there is no such head, it cannot be used, or its backbone is not at hand.
+        BackboneError: weights that are not of the head's backbone.
+        DamagedError: a file is damaged.
+    """
+    saved = read_with_backbone(source, backbone)
+    return Classifier(saved, _build_backbone(saved, device))
+
+
+def read_with_backbone(source: str | Path, backbone: str | Path | None) -> Saved:
+    """A head, with another file of its backbone's weights if one is given.
+
+    Raises:
+        SavedError: as of `read_saved`; or there is no such file of weights.
+    """
+    saved = read_saved(source)
+    if backbone is None:
+        return saved
+    if not Path(backbone).is_file():
+        raise SavedError(f"{backbone}: there is no such file of weights.")
+    return replace(saved, weights=Path(backbone), holds_backbone=False)
+
+
+def _build_backbone(saved: Saved, device: str | torch.device) -> Backbone:
+    """The head's backbone, once it is seen to be that one."""
+    tower = saved.description.backbone
+    with TemporaryDirectory() as folder:
+        architecture = None
+        if tower.architecture is not None:
+            architecture = Path(folder, f"{tower.name}.json")
+            architecture.write_text(json.dumps(tower.architecture), encoding="utf-8")
+            # A file may come from anywhere: what its towers ask for is looked at first.
+            named = Named(name=tower.name, pretrained="-", architecture=str(architecture))
+            read_architecture(named)
+        backbone = load_backbone(
+            tower.name,
+            pretrained=_choose_weights(saved, Path(folder)),
+            architecture=architecture,
+            spatial=tower.spatial,
+            precision=tower.precision,
+            device=device,
+        )
+    _check_backbone(saved, backbone)
+    return backbone
+
+
+def _choose_weights(saved: Saved, folder: Path) -> str:
+    """A file of weights, or open_clip's tag."""
+    tower = saved.description.backbone
+    if saved.weights is not None and not saved.holds_backbone:
+        known = read_metadata(saved.weights)
+        if tower.preprocess is None or "preprocess" in known:
+            return str(saved.weights)
+    elif not saved.holds_backbone and tower.architecture is None:
+        tag = tower.weights.removeprefix(f"{tower.name}-")
+        if tag == tower.pretrained:
+            return tag
+    file = folder / "weights.safetensors"
+    origin = {"backbone": tower.name, "pretrained": tower.pretrained}
+    if tower.preprocess is not None:
+        origin["preprocess"] = tower.preprocess
+    tensors = {name: value.contiguous() for name, value in read_weights(saved).items()}
+    save_file(tensors, file, metadata=origin)
+    return str(file)
+
+
+def _check_backbone(saved: Saved, backbone: Backbone) -> None:
+    """Refuse a backbone that reads the first class's name otherwise than the head's did."""
+    described = saved.description
+    found = backbone.encode_classes(described.class_names[:1], described.templates)[0].cpu()
+    expected = saved.texts[0]
+    if found.shape != expected.shape or float(found @ expected) < ALIKE:
+        raise SavedError(
+            f"{saved.source}: the head goes with another backbone than these weights.\n"
+            f"  found:    {saved.weights or described.backbone.pretrained}\n"
+            f"  expected: {described.backbone.weights}, SHA-256 "
+            f"{described.backbone.weights_sha256 or 'not known'}"
+        )
+
+
+NEEDED = ("onnx", "onnxscript")  # what PyTorch writes graphs with
+
+
+class Graph(nn.Module):
+    """Pixels (B, 3, H, W), as the backbone's test transform gives them, to logits (B, K).
+
+    Args:
+        classifier: on the CPU.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.visual: Any = classifier.backbone.model.visual
+        self.spatial = classifier.backbone.spatial
+        self.head = classifier.head
+        if isinstance(self.head, VisualGuidedHead):
+            self.head.guide.memory = math.inf  # a graph is the same for any number of images
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (B, K) float32."""
+        pooled, spatial = encode_images(self.visual, pixels, self.spatial)
+        return self.head(Images(as_stored(pooled), as_stored(spatial)))
+
+
+def trace(classifier: Classifier) -> torch.export.ExportedProgram:
+    """The classifier as a graph of PyTorch's, for any number of images."""
+    size = classifier.backbone.image_size
+    graph = Graph(classifier).eval()
+    batch = {0: torch.export.Dim("batch", min=1)}
+    with torch.no_grad():
+        return torch.export.export(
+            graph, (torch.zeros(2, 3, size, size),), dynamic_shapes={"pixels": batch}
+        )
+
+
+def check_onnx() -> None:
+    """See that what writes ONNX graphs is installed.
+
+    Raises:
+        SavedError: with the command that installs it.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise SavedError(
+            f"--onnx needs {' and '.join(missing)}, not installed here: pip install 'vtclip[onnx]'"
+        )
+
+
+def export_onnx(classifier: Classifier, destination: str | Path) -> None:
+    """Write a classifier as an ONNX graph with the input `pixels` and the output `logits`.
+
+    The model's metadata hold the class names, by label, as JSON under `class_names`.
+
+    Args:
+        classifier: on the CPU, with a backbone in float32.
+        destination: the file.
+
+    Raises:
+        SavedError: what writes such graphs is not installed, or the backbone is in half precision.
+    """
+    check_onnx()
+    if classifier.backbone.precision != "float32":
+        raise SavedError("--onnx: the graph computes in float32, and this backbone in less.")
+    program = torch.onnx.export(
+        trace(classifier), input_names=["pixels"], output_names=["logits"], dynamo=True
+    )
+    assert program is not None
+    program.model.metadata_props["class_names"] = json.dumps(classifier.class_names)
+    with writing(destination) as temporary:
+        program.save(temporary)

@@ -1,0 +1,313 @@
+"""A head with all that it takes to classify: from a run's folder, or in one file of its own."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vtclip import paths
+from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
+from vtclip.config.experiment import Backbone, Experiment, Precision, SpatialKind, read_experiment
+from vtclip.config.yaml_files import read_yaml
+from vtclip.features.texts import read_class_names, read_texts
+from vtclip.files import naming, read_head, read_record, writing
+from vtclip.plan.materials import architecture_content
+from vtclip.settings import Settings, check
+from vtclip.task import Head
+
+KEY = "vtclip"  # of the description in an exported file's metadata
+HEAD, BACKBONE = "head.", "backbone."  # before the names of their tensors
+ORIGIN = ("backbone", "pretrained", "weights_sha256", "spatial", "precision")
+
+
+class SavedError(ValueError):
+    """A head that is not there, or cannot be used; the message says what to do."""
+
+
+class Tower(Settings):
+    """The backbone that a head goes with."""
+
+    name: str = Field(description="as open_clip knows it", examples=["RN50-quickgelu"])
+    weights: str = Field(
+        description="name and weights in words", examples=["RN50-quickgelu-openai"]
+    )
+    pretrained: str = Field(description="open_clip's tag, or the file it came from")
+    weights_sha256: str | None = Field(default=None, description="of the file of weights")
+    spatial: SpatialKind = Field(description="kind of spatial features", examples=["projected"])
+    precision: Precision = Field(description="images are encoded in it", examples=["float32"])
+    architecture: dict[str, Any] | None = Field(
+        default=None, description="open_clip's JSON form, of a model that it does not know"
+    )
+    preprocess: str | None = Field(default=None, description="the test transform, as JSON")
+
+
+class Description(Settings):
+    """What a head's tensors do not tell.
+
+    `method`, `settings` and `class_names` (by label) make the classifier; `run` says which run of
+    which experiment it is.
+    """
+
+    version: Literal[1] = Field(default=1, description="of this form", examples=[1])
+    method: str = Field(description="a method's name", examples=["vt_clip"])
+    settings: dict[str, Any] = Field(description="all of its settings")
+    class_names: list[str] = Field(min_length=2, description="the classes, by label")
+    templates: list[str] = Field(min_length=1, description="the prompts of the texts")
+    logit_scale: float = Field(description="the factor on cosine similarities", examples=[100.0])
+    backbone: Tower = Field(description="what encodes the images")
+    run: dict[str, Any] = Field(description="experiment, dataset, shots and seed")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A head, read.
+
+    Attributes:
+        source: the folder or file that it is from.
+        description: what its tensors do not tell.
+        head: its tensors.
+        texts: (K, D) float32 of unit length, the classes' texts.
+        weights: a file with the backbone's weights; None where it is not at hand.
+        holds_backbone: whether `source` holds these weights too.
+    """
+
+    source: Path
+    description: Description
+    head: Head
+    texts: Tensor
+    weights: Path | None
+    holds_backbone: bool = False
+
+
+def read_saved(source: str | Path, *, root: str | Path = ".") -> Saved:
+    """Read a head.
+
+    Args:
+        source: a run's folder, a file that `vtclip export` wrote, or the name of a run below
+            results/, such as `demo/digits/vt_clip/16shot-seed1`.
+        root: the folder that holds results/, for a name.
+
+    Raises:
+        SavedError: there is no such head, or what is there is none.
+        DamagedError: one of its files is damaged.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _read_run(path)
+    if path.is_file():
+        return _read_run(path.parent) if path.name == paths.HEAD else _read_file(path)
+    return _read_run(find_run(str(source), root))
+
+
+def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = False) -> None:
+    """Write a head into one safetensors file.
+
+    Args:
+        saved: what `read_saved` gives.
+        destination: the file.
+        with_backbone: whether the backbone's weights go in too.
+
+    Raises:
+        SavedError: the weights are asked for, and are not at hand.
+    """
+    tensors = {HEAD + name: tensor.contiguous() for name, tensor in saved.head.items()}
+    tensors["texts"] = saved.texts.contiguous()
+    if with_backbone:
+        tensors |= {BACKBONE + name: value for name, value in read_weights(saved).items()}
+    content = saved.description.model_dump_json()
+    with writing(destination) as temporary:
+        save_file(tensors, temporary, metadata={KEY: content})
+
+
+def read_weights(saved: Saved) -> dict[str, Tensor]:
+    """The weights of a head's backbone, as open_clip names them.
+
+    Raises:
+        SavedError: they are not at hand.
+    """
+    if saved.holds_backbone:
+        return _tensors_below(load_file(saved.source), BACKBONE)
+    if saved.weights is None:
+        tower = saved.description.backbone
+        raise SavedError(
+            f"{saved.source}: the weights of its backbone are not here.\n"
+            f"  expected: resources/backbones/{tower.weights}.safetensors, or the file of weights "
+            "under `--backbone`"
+        )
+    return read_checkpoint(saved.weights)
+
+
+def find_run(name: str, root: str | Path = ".") -> Path:
+    """The folder of a run by its name: experiment/dataset/method/run.
+
+    Where an experiment has several backbones the name needs the backbone's, as
+    experiment/backbone/dataset/method/run.
+
+    Raises:
+        SavedError: there is none, or several.
+    """
+    results = Path(root) / "results"
+    experiment, *rest = [escape(part) for part in name.strip("/").split("/")]
+    if len(rest) == 3:
+        rest = ["*", *rest]
+    pattern = "/".join([experiment, "heads", *rest, paths.HEAD])
+    found = sorted(results.glob(pattern)) if len(rest) == 4 else []
+    if len(found) == 1:
+        return found[0].parent
+    if found:
+        raise SavedError(
+            f"'{name}' is {len(found)} heads: name the backbone too.\n  found:    "
+            + "\n            ".join(_full_name(head, results) for head in found)
+        )
+    known = sorted(_full_name(head, results) for head in results.glob("*/heads/*/*/*/*/*.safe*"))
+    short = {_short_name(full): full for full in known}
+    close = difflib.get_close_matches(name, [*short, *known], n=3, cutoff=0.5)
+    more = f"Did you mean {' or '.join(close)}?" if close else f"There are {len(known)} heads."
+    raise SavedError(
+        f"{name}: there is no such file or folder, and no such run below {results}/.\n"
+        "  expected: a run's folder, a file of `vtclip export`, or a name such as "
+        f"demo/digits/vt_clip/16shot-seed1\n  {more}"
+    )
+
+
+def _full_name(head: Path, results: Path) -> str:
+    experiment, _, *rest, _ = head.relative_to(results).parts
+    return "/".join([experiment, *rest])
+
+
+def _short_name(full: str) -> str:
+    """The same without the backbone."""
+    experiment, _, *rest = full.split("/")
+    return "/".join([experiment, *rest])
+
+
+def _read_run(folder: Path) -> Saved:
+    """A run's folder, whose place tells the texts and the backbone."""
+    if not (folder / paths.HEAD).is_file():
+        raise SavedError(
+            f"{folder}: no head is in this folder.\n"
+            f"  expected: a run's folder, with {paths.HEAD} and run.json"
+        )
+    places = folder.absolute().parts
+    if len(places) < 8 or (places[-5], places[-7]) != ("heads", "results"):
+        raise SavedError(
+            f"{folder}: a run's folder tells its classes by its place, and this is another one.\n"
+            "  expected: results/<experiment>/heads/<backbone>/<dataset>/<method>/<run>\n"
+            "  To take a head elsewhere: vtclip export HEAD FILE"
+        )
+    experiment, _, backbone, dataset, _, _ = places[-6:]
+    root = folder.absolute().parents[6]
+    texts_file = root / paths.TEXTS.format(backbone=backbone, dataset=dataset)
+    if not texts_file.is_file():
+        raise SavedError(f"{texts_file}: the head's texts are not there. Run Snakemake again.")
+    record = read_record(folder / "run.json")
+    texts, made = read_texts(texts_file)
+    _check_origin(folder, record.get("features", {}), texts_file, made)
+    used = _find_backbone(root, experiment, backbone)
+    weights = root / paths.WEIGHTS.format(weights=used.weights)
+    at_hand = weights.is_file()
+    tower = {
+        "name": made["backbone"], "weights": used.weights, "pretrained": str(made["pretrained"]),
+        "weights_sha256": made["weights_sha256"], "spatial": made["spatial"],
+        "precision": made["precision"], "architecture": _read_architecture(used, root),
+        "preprocess": read_metadata(weights).get("preprocess") if at_hand else None,
+    }  # fmt: skip
+    described = {
+        "method": record["method"], "settings": record["settings"],
+        "class_names": read_class_names(texts_file), "templates": made["templates"],
+        "logit_scale": made["logit_scale"], "backbone": tower,
+        "run": {"experiment": experiment, "dataset": dataset, "shots": record["shots"],
+                "seed": record["seed"]},
+    }  # fmt: skip
+    description = check(Description, described, source=str(folder))
+    head = read_head(folder / paths.HEAD)
+    return Saved(folder, description, head, texts, weights if at_hand else None)
+
+
+def _check_origin(
+    folder: Path, trained: Mapping[str, Any], texts: Path, made: Mapping[str, Any]
+) -> None:
+    """Refuse texts of another backbone than the head was trained with."""
+    for key in ORIGIN:
+        if key in trained and trained[key] != made.get(key):
+            raise SavedError(
+                f"{folder}: the head goes with another backbone than {texts}.\n"
+                f"  found:    {key}: {made.get(key)}\n  expected: {key}: {trained[key]}\n"
+                "  Run Snakemake again: it makes the older of the two anew."
+            )
+
+
+def _find_backbone(root: Path, experiment: str, folder: str) -> Backbone:
+    """The backbone of an experiment by its folder of features."""
+    file = root / paths.ExperimentPaths(experiment).config
+    if not file.is_file():
+        raise SavedError(f"{file}: the experiment's configuration is not there.")
+    read: Experiment = read_experiment(read_yaml(file), source=str(file))
+    kinds: tuple[SpatialKind, ...] = ("projected", "raw")
+    for backbone in read.all_backbones:
+        for spatial in kinds:
+            used = backbone.model_copy(update={"spatial": spatial})
+            if used.folder == folder:
+                return used
+    raise SavedError(f"{file}: none of its backbones is called {folder}.")
+
+
+def _read_architecture(backbone: Backbone, root: Path) -> dict[str, Any] | None:
+    """The content of an architecture of one's own, seen from the folder of the run."""
+    given = backbone.architecture
+    if given is not None and (root / given).is_file():
+        backbone = backbone.model_copy(update={"architecture": str(root / given)})
+    return architecture_content(backbone)
+
+
+def _read_file(path: Path) -> Saved:
+    """A file of `write_saved`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = (file.metadata() or {}).get(KEY)
+            names = list(file.keys())
+            tensors = {
+                name: file.get_tensor(name) for name in names if not name.startswith(BACKBONE)
+            }
+    except SafetensorError as error:
+        raise SavedError(
+            f"{path}: not a file of `vtclip export`, or a damaged one: {error}"
+        ) from None
+    if content is None or "texts" not in tensors:
+        raise SavedError(
+            f"{path}: a safetensors file, but not one of `vtclip export`: it does not say which "
+            "method and classes its tensors are of."
+        )
+    with naming(path):
+        description = check(Description, json.loads(content), source=str(path))
+        texts = tensors["texts"].to(torch.float32)
+        if len(texts) != len(description.class_names):
+            raise ValueError(f"{len(texts)} texts of {len(description.class_names)} classes")
+    weights = Path(paths.WEIGHTS.format(weights=description.backbone.weights))
+    return Saved(
+        path,
+        description,
+        _tensors_below(tensors, HEAD),
+        texts,
+        weights if weights.is_file() else None,
+        holds_backbone=any(name.startswith(BACKBONE) for name in names),
+    )
+
+
+def _tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

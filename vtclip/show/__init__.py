@@ -1,1 +1,0 @@
-"""What needs a model to show something."""
