@@ -81,7 +81,7 @@ def make_step(
     model = load_backbone(backbone, pretrained=None, device=device)
     texts = Texts(model.encode_texts(["a photo"]).expand(len(names), -1), 100.0)
     task = Task(texts, None, None, 0, Prompts(names, tower(model)))
-    learner = method.learner(method.start(task), task)
+    learner = method.learner(method.initial_head(task), task)
     context = learner.get_parameter("context")
     optimiser = torch.optim.SGD([context], 0.002, momentum=0.9)
     images = Images(torch.randn(BATCH, texts.features.shape[1], device=device), None)

@@ -26,7 +26,7 @@ from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.methods.zero_shot import ZeroShot
 from vtclip.nn.learner import Classifier
 from vtclip.settings import Settings
-from vtclip.task import Shots, Task, Texts
+from vtclip.task import Samples, Task, Texts
 from vtclip.training.optimise import measure_accuracy, optimise
 
 
@@ -34,8 +34,8 @@ class Trial(NamedTuple):
     """What a training learns from, and the images that it is measured on."""
 
     task: Task
-    others: Shots
-    test: Shots | None
+    others: Samples
+    test: Samples | None
 
 
 class Result(NamedTuple):
@@ -101,7 +101,7 @@ def read_trial(arguments: argparse.Namespace, shots: int, subset: int) -> Trial:
     return Trial(task, join(others), test)
 
 
-def take(found: FeatureSet, kept: Tensor, which: pl.Expr) -> Shots:
+def take(found: FeatureSet, kept: Tensor, which: pl.Expr) -> Samples:
     """The images of some classes, numbered anew; the views of an image stand together."""
     labels = pl.Series(kept.numpy()).cast(pl.Int32)
     rows = found.rows.with_row_index("row").filter(which, pl.col("label").is_in(labels.implode()))
@@ -109,24 +109,24 @@ def take(found: FeatureSet, kept: Tensor, which: pl.Expr) -> Shots:
     assert features.spatial is not None
     shape = (rows.filter(view=0).height, -1)
     numbered = torch.searchsorted(kept, features.labels.long())
-    return Shots(
+    return Samples(
         features.pooled.float().unflatten(0, shape),
         features.spatial.unflatten(0, shape),
         numbered.unflatten(0, shape)[:, 0],
     )
 
 
-def join(parts: Sequence[Shots]) -> Shots:
+def join(parts: Sequence[Samples]) -> Samples:
     """Several as one."""
     names = ("pooled", "spatial", "labels")
-    return Shots(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    return Samples(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 def train(trial: Trial, settings: VTClipSettings) -> Result:
     """Train once, and measure."""
     assert trial.task.train is not None
     method = VTClip(settings)
-    learner = method.learner(method.start(trial.task), trial.task)
+    learner = method.learner(method.initial_head(trial.task), trial.task)
     started = time.process_time()
     history = optimise(learner, trial.task, settings)
     seconds = time.process_time() - started

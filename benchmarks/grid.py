@@ -22,7 +22,7 @@ from train import flops
 
 from vtclip.config.dataset import read_dataset
 from vtclip.config.experiment import read_experiment
-from vtclip.methods.base import Shots, Task, Texts
+from vtclip.methods.base import Samples, Task, Texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.training.optimise import optimise
 
@@ -43,7 +43,7 @@ def make_task(
     images = classes * shots
     labels = torch.arange(classes, device=device).repeat_interleave(shots)
     spatial = normal(images, views, TOKENS, dim, dtype=torch.float16)
-    train = Shots(normal(images, views, dim), spatial, labels)
+    train = Samples(normal(images, views, dim), spatial, labels)
     return Task(Texts(F.normalize(normal(classes, dim), dim=-1), 100.0), train, None, seed)
 
 
@@ -57,12 +57,12 @@ def time_run(task: Task, settings: VTClipSettings, steps: int | None) -> tuple[f
         # One epoch of as many steps, of full batches where the run has them.
         kept = min(images, steps * settings.batch_size)
         chosen = torch.linspace(0, images - 1, kept, device=task.train.labels.device).long()
-        train = Shots(*(tensor[chosen] for tensor in vars(task.train).values()))
+        train = Samples(*(tensor[chosen] for tensor in vars(task.train).values()))
         task = Task(task.texts, train, None, task.seed)
         settings = settings.model_copy(update={"epochs": math.ceil(steps / steps_an_epoch)})
     done = settings.epochs_at(shots) * math.ceil(len(task.train.labels) / settings.batch_size)
     method = VTClip(settings)
-    classifier = method.learner(method.start(task), task).to(task.texts.features.device)
+    classifier = method.learner(method.initial_head(task), task).to(task.texts.features.device)
     started = _now()
     optimise(classifier, task, settings)
     return (_now() - started) * whole / done, whole
@@ -79,7 +79,7 @@ def count_step() -> int:
     method = VTClip(settings)
     for steps in (1, 2):
         task = make_task(settings.batch_size, steps, views=1, dim=64, seed=0, device=device)
-        learner = method.learner(method.start(task), task)
+        learner = method.learner(method.initial_head(task), task)
         with half:
             counts.append(count_launches(partial(optimise, learner, task, settings)))
     return counts[1] - counts[0]

@@ -16,7 +16,7 @@ import polars as pl
 import torch
 from PIL import Image
 
-from vtclip.features.store import FeatureSet, writing_features
+from vtclip.features.store import FeatureSet, open_features_writer
 
 TOKENS, DIM, BATCH = 50, 1024, 64
 ARCHITECTURE = Path(__file__).parents[1] / "config" / "backbones" / "glyph-clip.json"
@@ -67,7 +67,7 @@ def extract(folder: Path, number: int) -> None:
 def write(folder: Path, number: int) -> None:
     """Write features of RN50's shape, a batch at a time."""
     spatial = torch.randn(BATCH, TOKENS, DIM).half()
-    with writing_features(folder / "features.parquet", {}) as writer:
+    with open_features_writer(folder / "features.parquet", {}) as writer:
         for start in range(0, number, BATCH):
             size = min(BATCH, number - start)
             names = [f"{start + row}.jpg" for row in range(size)]

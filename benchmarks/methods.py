@@ -23,7 +23,7 @@ from vtclip.backbones.prompts import TextTower
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import Learner
-from vtclip.task import Prompts, Shots, Task, Texts
+from vtclip.task import Prompts, Samples, Task, Texts
 from vtclip.training.optimise import measure_accuracy, optimise
 
 CLASSES, SHOTS, VIEWS, TOKENS, DIM = 100, 16, 5, 50, 1024
@@ -73,7 +73,7 @@ def report(name: str, steps: int) -> str:
 def time_fit(method: Method, task: Task, steps: int) -> float:
     """Seconds of a whole fit; of a training by gradient all but some steps are reckoned."""
     started = time.process_time()
-    head = method.start(task)
+    head = method.initial_head(task)
     learner = method.learner(head, task)
     if learner is None:
         return time.process_time() - started
@@ -101,9 +101,9 @@ def time_training(learner: Learner, method: Method, task: Task, steps: int) -> f
     return epochs * (training + measuring)
 
 
-def first(shots: Shots, number: int) -> Shots:
+def first(shots: Samples, number: int) -> Samples:
     """The first of some images."""
-    return Shots(*(None if part is None else part[:number] for part in vars(shots).values()))
+    return Samples(*(None if part is None else part[:number] for part in vars(shots).values()))
 
 
 def make_task(method: Method, steps: int) -> Task:
@@ -115,14 +115,14 @@ def make_task(method: Method, steps: int) -> Task:
 
     centres = F.normalize(torch.randn(CLASSES, DIM, generator=generator), dim=1)
 
-    def sample(shots: int, views: int) -> Shots:
+    def sample(shots: int, views: int) -> Samples:
         labels = torch.arange(CLASSES).repeat(shots)  # so that a part of them has all classes
         pooled = near(near(centres[labels], len(labels))[:, None], len(labels), views)
         spatial = None
         if method.reads_spatial:
             held = min(len(labels), steps * method.settings.batch_size)
             spatial = torch.randn(held, views, TOKENS, DIM, generator=generator).half()
-        return Shots(pooled, spatial, labels)
+        return Samples(pooled, spatial, labels)
 
     prompts = None
     if method.reads_text_tower:

@@ -28,7 +28,7 @@ from paper import supply_archives
 from safetensors.torch import save_file
 
 from vtclip.config.experiment import Experiment
-from vtclip.features.store import writing_features
+from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import write_receipt
 from vtclip.paths import SHOT_FEATURES, TEXTS, WEIGHTS
@@ -146,7 +146,7 @@ def write_run(folder: Path, views: str, shots: int) -> Path:
     )
     run = {"backbone": BACKBONE, "dataset": DATASET, "views": views, "shots": shots, "seed": SEED}
     path = folder / SHOT_FEATURES.format(**run)
-    with writing_features(path, {}) as writer:
+    with open_features_writer(path, {}) as writer:
         for part in rows.iter_slices(BATCH):
             writer.write(part, torch.randn(len(part), DIM), torch.randn(len(part), TOKENS, DIM))
     return path

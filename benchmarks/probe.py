@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vtclip.methods.base import choose
 from vtclip.methods.linear_probe import LinearProbe, LinearProbeSettings
-from vtclip.task import Images, Shots, Task, Texts
+from vtclip.task import Images, Samples, Task, Texts
 
 COMMON = 0.7  # share of a random feature's squared length that all images have in common
 WITHIN = 2.5  # spread within a class, in the spread of the classes
@@ -117,7 +117,7 @@ def fit_ours(data: dict[str, Tensor]) -> Found:
     train, val = as_shots(data, "train"), as_shots(data, "val")
     classes = int(data["train_labels"].max()) + 1
     texts = Texts(torch.zeros(classes, data["train"].shape[1]), 100.0)
-    head = PROBE.start(Task(texts, train, val, seed=0))
+    head = PROBE.initial_head(Task(texts, train, val, seed=0))
     logits = PROBE.classifier(head, texts)(Images(data["test"], None))
     hits = logits.argmax(dim=1) == data["test_labels"]
     return Found(head["inverse_regularisation"].item(), 100 * hits.float().mean().item())
@@ -140,8 +140,8 @@ def fit_alone(
     return Found(best.C, 100 * best.score(*test))
 
 
-def as_shots(data: dict[str, Tensor], part: str) -> Shots:
-    return Shots(data[part][:, None], None, data[f"{part}_labels"])
+def as_shots(data: dict[str, Tensor], part: str) -> Samples:
+    return Samples(data[part][:, None], None, data[f"{part}_labels"])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import argparse
 import torch
 import torch.nn.functional as F
 
-from vtclip.methods.base import Images, Shots, Task, Texts
+from vtclip.methods.base import Images, Samples, Task, Texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.methods.zero_shot import ZeroShot
 from vtclip.settings import Settings
@@ -19,7 +19,7 @@ from vtclip.training.optimise import optimise
 TOKENS = 50
 
 
-def make_images(texts: torch.Tensor, number: int, generator: torch.Generator) -> Shots:
+def make_images(texts: torch.Tensor, number: int, generator: torch.Generator) -> Samples:
     """Images of random classes, each with a little of its class's text."""
     classes, dim = texts.shape
     labels = torch.randint(classes, (number,), generator=generator)
@@ -28,7 +28,7 @@ def make_images(texts: torch.Tensor, number: int, generator: torch.Generator) ->
     # The cosine with the own text is near 0.12, four times the spread of the others at D = 1,024.
     pooled = F.normalize(torch.randn(number, dim, generator=generator), dim=-1)
     pooled = pooled + 0.12 * texts[labels]
-    return Shots(pooled[:, None], spatial[:, None], labels)
+    return Samples(pooled[:, None], spatial[:, None], labels)
 
 
 def make_task(classes: int, dim: int) -> Task:
@@ -70,7 +70,7 @@ def train(task: Task, factor: int, epochs: int) -> str:
     classes, dim = task.texts.features.shape
     rate = factor * min(1e-3, 0.1 / dim)
     method = VTClip(VTClipSettings(epochs=epochs, learning_rate=rate))
-    history = optimise(method.learner(method.start(task), task), task, method.settings)
+    history = optimise(method.learner(method.initial_head(task), task), task, method.settings)
     losses, accuracies = history["loss"], history["val_accuracy"]
     loss, accuracy = zero_shot(task)
     return (

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 
-from vtclip.features.store import FeatureSet, writing_features
+from vtclip.features.store import FeatureSet, open_features_writer
 
 TOKENS, DIM, BATCH = 50, 1024, 64
 
@@ -99,7 +99,7 @@ def load_numpy(path: Path) -> list[np.ndarray]:
 
 
 def save_ours(path: Path, spatial: torch.Tensor, pooled: torch.Tensor) -> None:
-    with writing_features(path, {}) as writer:
+    with open_features_writer(path, {}) as writer:
         for rows in torch.arange(len(pooled)).split(BATCH):
             index = pl.DataFrame(
                 {"image": [f"{row}.jpg" for row in rows], "label": 0, "split": "test", "view": 0}

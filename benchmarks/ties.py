@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
-from vtclip.task import Images, Shots, Task, Texts
+from vtclip.task import Images, Samples, Task, Texts
 from vtclip.training.optimise import measure_accuracy, optimise
 
 SHOTS, DRAWS = (1, 4, 16), 3
@@ -70,17 +70,17 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_task(path: Path) -> tuple[Task, Shots]:
+def read_task(path: Path) -> tuple[Task, Samples]:
     """A task, and its test images."""
     file = load_file(path)
     train, val, test = (
-        Shots(file[key] if key == "train" else file[key][:, None], None, file[f"{key}_labels"])
+        Samples(file[key] if key == "train" else file[key][:, None], None, file[f"{key}_labels"])
         for key in ("train", "val", "test")
     )
     return Task(Texts(file["texts"], 100.0), train, val, seed=1), test
 
 
-def invent_tasks() -> Iterator[tuple[Task, Shots]]:
+def invent_tasks() -> Iterator[tuple[Task, Samples]]:
     """Random tasks: a few for each number of shots."""
     for draw in range(DRAWS):
         torch.manual_seed(draw)
@@ -91,11 +91,11 @@ def invent_tasks() -> Iterator[tuple[Task, Shots]]:
             yield Task(texts, train, val, seed=draw), sample(centres, TEST, 1)
 
 
-def sample(centres: Tensor, number: int, views: int) -> Shots:
+def sample(centres: Tensor, number: int, views: int) -> Samples:
     """So many images of each class about its centre, in views about the image."""
     labels = torch.arange(len(centres)).repeat_interleave(number)
     images = near(centres[labels], SPREAD)[:, None].repeat(1, views, 1)
-    return Shots(near(images, SPREAD / 4), None, labels)
+    return Samples(near(images, SPREAD / 4), None, labels)
 
 
 def near(points: Tensor, spread: float) -> Tensor:
@@ -118,10 +118,10 @@ def choosing_by(rule: str, method: str) -> Iterator[None]:
         yield
 
 
-def measure(name: str, task: Task, test: Shots) -> float:
+def measure(name: str, task: Task, test: Samples) -> float:
     """Share of the test images that a method's head, at its defaults, classifies rightly."""
     method: Method = METHODS[name](METHODS[name].settings_type())
-    head = method.start(task)
+    head = method.initial_head(task)
     learner = method.learner(head, task)
     if learner is not None:
         optimise(learner, task, method.settings)

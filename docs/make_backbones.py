@@ -5,7 +5,7 @@ from pathlib import Path
 from vtclip import cost
 from vtclip.backbones.shapes import Architecture, list_names, read_architecture, read_shape
 from vtclip.backbones.weights import list_tags
-from vtclip.config.experiment import Backbone
+from vtclip.config.experiment import BackboneConfig
 from vtclip.files import write_text
 from vtclip.methods import METHODS
 from vtclip.settings import ConfigError
@@ -73,7 +73,7 @@ def render_page() -> str:
 
 def render_row(name: str) -> str:
     """What is known of one configuration."""
-    backbone = Backbone(name=name, pretrained="none")
+    backbone = BackboneConfig(name=name, pretrained="none")
     found = read_architecture(backbone)
     tower = found.image_tower
     cells = [
@@ -97,7 +97,7 @@ def render_number(number: float) -> str:
     return f"{number:,.1f}" if number < 99.95 else f"{number:,.0f}"
 
 
-def render_methods(backbone: Backbone, found: Architecture) -> str:
+def render_methods(backbone: BackboneConfig, found: Architecture) -> str:
     """The methods that can use a backbone; beside one, a setting that it then needs."""
     usable, shape = {}, read_shape(backbone)
     for name, method in METHODS.items():

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vtclip.backbones.image_shape import TOWERS, TimmTower
 from vtclip.backbones.shapes import list_names, read_content
-from vtclip.config.experiment import Backbone
+from vtclip.config.experiment import BackboneConfig
 from vtclip.files import write_text
 
 SMALL = "test_*"  # a few hundred thousand weights
@@ -22,7 +22,7 @@ SMALL = "test_*"  # a few hundred thousand weights
 
 def list_towers() -> list[str]:
     """The names of the towers that are measured."""
-    named = [Backbone(name=name, pretrained="none") for name in list_names()]
+    named = [BackboneConfig(name=name, pretrained="none") for name in list_names()]
     found = {read_content(backbone)["vision_cfg"].get("timm_model_name") for backbone in named}
     return sorted({*found, *timm.list_models(SMALL)} - {None})
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from tests.project import PARTS, ROOT, SEEDS, SHOTS, Project
 from vtclip.backbones.backbone import Backbone, load_backbone
-from vtclip.methods.base import Shots, Task, Texts
+from vtclip.methods.base import Samples, Task, Texts
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -77,8 +77,8 @@ def task() -> Task:
             100.0,
             norms=torch.tensor([0.5, 1.0, 2.0, 4.0]),
         ),
-        train=Shots(normal(12, 2, 16), normal(12, 2, 5, 16), labels),
-        val=Shots(normal(12, 1, 16), normal(12, 1, 5, 16), labels),
+        train=Samples(normal(12, 2, 16), normal(12, 2, 5, 16), labels),
+        val=Samples(normal(12, 1, 16), normal(12, 1, 5, 16), labels),
         seed=1,
     )
 

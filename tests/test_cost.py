@@ -219,7 +219,7 @@ def test_vt_clip_pays_for_measuring_after_each_epoch():
 def test_the_bytes_of_a_head_are_those_that_it_really_has(method, task):
     made = short_method(method)
     size = Size(Shape(5, 16, 16), classes=4, shots=3, images=12, views=2)
-    head = made.start(task)
+    head = made.initial_head(task)
     found = sum(tensor.nbytes for tensor in head.values())
     # Biases and norms are not counted: of 16 numbers they are much, of 1024 little.
     assert made.work(size).head_bytes == pytest.approx(found, rel=0.1)

@@ -10,20 +10,20 @@ from safetensors.torch import save_file
 
 from vtclip.files import (
     DamagedError,
+    atomic_write,
     check_receipt,
-    naming,
+    name_file_in_errors,
     read_record,
     write_json,
     write_receipt,
     write_record,
-    writing,
 )
 
 
 def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "table.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), writing(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -32,7 +32,7 @@ def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_the_name_appears_only_when_the_block_has_ended(tmp_path):
     path = tmp_path / "deep" / "table.txt"
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("whole")
         assert not path.exists()
     assert path.read_text() == "whole"
@@ -46,7 +46,7 @@ def test_json_is_written_with_its_letters(tmp_path):
 def test_what_a_library_keeps_to_itself_gets_the_usual_permissions(tmp_path):
     before = os.umask(0o022)
     try:
-        with writing(tmp_path / "head.safetensors") as temporary:
+        with atomic_write(tmp_path / "head.safetensors") as temporary:
             save_file({"x": torch.zeros(2)}, temporary)
     finally:
         os.umask(before)
@@ -55,8 +55,8 @@ def test_what_a_library_keeps_to_itself_gets_the_usual_permissions(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from vtclip.files import writing
-with writing(sys.argv[1]) as temporary:
+from vtclip.files import atomic_write
+with atomic_write(sys.argv[1]) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -66,7 +66,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
     path = tmp_path / "table.txt"
     subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     (left,) = tmp_path.iterdir()
-    with writing(path) as temporary, writing(tmp_path / "other.txt") as other:
+    with atomic_write(path) as temporary, atomic_write(tmp_path / "other.txt") as other:
         assert not left.exists()
         temporary.write_text("whole")
         other.write_text("whole")
@@ -105,5 +105,5 @@ def test_a_file_that_differs_from_its_receipt_is_refused_by_name(tmp_path):
 
 
 def test_a_disk_that_fails_is_no_damaged_file():
-    with pytest.raises(PermissionError), naming("x"):
+    with pytest.raises(PermissionError), name_file_in_errors("x"):
         raise PermissionError(13, "no")

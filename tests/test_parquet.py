@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from vtclip.files import DamagedError
-from vtclip.parquet import opening, read_parquet, write_parquet
+from vtclip.parquet import open_verified, read_parquet, write_parquet
 
 METADATA = {b"vtclip": b'{"logit_scale": 100.0}'}
 
@@ -26,7 +26,7 @@ def table():
 
 
 def read_all(path):
-    with opening(path) as file:
+    with open_verified(path) as file:
         metadata = dict(file.schema_arrow.metadata.items())
         return pl.from_arrow(file.read().replace_schema_metadata(None)), metadata
 

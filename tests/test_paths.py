@@ -72,9 +72,9 @@ def test_the_receipts_of_inputs_are_in_their_order_groups_too():
 
 @pytest.mark.parametrize(("shots", "spelt"), [(0, 0), (16, 16), (paths.ALL, "all")])
 def test_all_shots_have_a_name_of_their_own_and_come_back_from_it(shots, spelt):
-    assert paths.spell_shots(shots) == spelt
-    assert paths.read_shots(spelt) == paths.read_shots(str(spelt)) == shots
-    assert paths.RUN.format(shots=paths.spell_shots(shots), seed=1) == f"{spelt}shot-seed1"
+    assert paths.format_shots(shots) == spelt
+    assert paths.parse_shots(spelt) == paths.parse_shots(str(spelt)) == shots
+    assert paths.RUN.format(shots=paths.format_shots(shots), seed=1) == f"{spelt}shot-seed1"
 
 
 @pytest.mark.parametrize("path", [GLYPH_CLIP, paths.PUBLISHED, paths.DATASETS])

@@ -27,7 +27,7 @@ class DamagedError(ValueError):
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`, and rename it to `path` once the block has ended well.
 
     A block that raises leaves nothing behind. A process that is killed leaves a hidden
@@ -49,7 +49,7 @@ def writing(path: str | Path) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -65,7 +65,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     Raises:
         DamagedError: no such JSON, or other values than were written.
     """
-    with naming(path):
+    with name_file_in_errors(path):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"expected a JSON object, found {type(content).__name__}")
@@ -116,14 +116,14 @@ def check_receipt(path: str | Path) -> str:
     """
     found, receipt = sha256_of(path), Path(receipt_of(path))
     expected = read_record(receipt).get("sha256", found) if receipt.is_file() else found
-    with naming(path):
+    with name_file_in_errors(path):
         if found != expected:
             raise ValueError(f"{receipt} tells of SHA-256 {expected}, found {found}")
     return found
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
+def name_file_in_errors(path: str | Path) -> Iterator[None]:
     """Let whatever goes wrong in reading a file end in an error that names it.
 
     Raises:
@@ -275,5 +275,5 @@ def read_head(path: str | Path) -> Head:
     from safetensors.torch import load_file  # with torch, which the plan does without
 
     check_receipt(path)
-    with naming(path):
+    with name_file_in_errors(path):
         return load_file(path)

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vtclip.files import naming, writing
+from vtclip.files import atomic_write, name_file_in_errors
 
 SEAL = b"vtclip-seal:"  # stands before it
 BLANK = b"0" * 64
@@ -65,20 +65,20 @@ def write_parquet(
     if isinstance(table, pl.DataFrame):
         table = table.to_arrow(compat_level=pl.CompatLevel.oldest())
     table = table.replace_schema_metadata(dict(metadata or {}))
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         writer = SealedWriter(temporary, table.schema, compression="zstd")
         writer.write(table)
         writer.close()
 
 
 @contextmanager
-def opening(path: str | Path) -> Iterator[pq.ParquetFile]:
+def open_verified(path: str | Path) -> Iterator[pq.ParquetFile]:
     """A file to read from, once its seal is seen to be right.
 
     Raises:
         DamagedError: the file is damaged or cut short, also where that shows only in the block.
     """
-    with naming(path):
+    with name_file_in_errors(path):
         _check_seal(Path(path))
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
@@ -91,7 +91,7 @@ def read_table(path: str | Path, *columns: str) -> pa.Table:
         DamagedError: the file is damaged or cut short, or has no such column.
     """
     # `pq.read_table` imports pandas where it is installed, a third of a second each job.
-    with opening(path) as file:
+    with open_verified(path) as file:
         missing = [name for name in columns if name not in file.schema_arrow.names]
         if missing:
             raise ValueError(f"it has no column '{missing[0]}'")

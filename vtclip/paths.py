@@ -115,12 +115,12 @@ def record_of(head: str | Path) -> str:
     return str(Path(head).with_name("run.json"))
 
 
-def spell_shots(shots: int) -> int | str:
+def format_shots(shots: int) -> int | str:
     """A number of shots as configurations, paths and tables write it: 16, or `all`."""
     return "all" if shots == ALL else shots
 
 
-def read_shots(written: int | str) -> int:
+def parse_shots(written: int | str) -> int:
     """The number of shots that is written so."""
     return ALL if written == "all" else int(written)
 

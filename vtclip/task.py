@@ -18,7 +18,7 @@ def unit(features: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Shots:
+class Samples:
     """The labelled images that a method may learn from.
 
     Attributes:
@@ -122,7 +122,7 @@ class Task:
     """
 
     texts: Texts
-    train: Shots | None
-    val: Shots | None
+    train: Samples | None
+    val: Samples | None
     seed: int
     prompts: Prompts | None = None

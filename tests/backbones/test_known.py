@@ -8,7 +8,7 @@ import pytest
 from vtclip.backbones.known import find_weights, read_configuration
 from vtclip.backbones.shapes import read_shape
 from vtclip.backbones.weights import check_weights
-from vtclip.config.experiment import Backbone, read_experiment
+from vtclip.config.experiment import BackboneConfig, read_experiment
 from vtclip.settings import ConfigError
 
 CONFIG = {
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_planned_like_a_model_of_open_clip(folder):
-    backbone = Backbone(name=f"local-dir:{folder}", pretrained="own")
+    backbone = BackboneConfig(name=f"local-dir:{folder}", pretrained="own")
     assert read_shape(backbone)[:3] == (5, 32, 32)
     check_weights(backbone)
     assert backbone.weights_file == str(folder / "open_clip_model.safetensors")
@@ -40,11 +40,11 @@ def test_a_folder_is_planned_like_a_model_of_open_clip(folder):
 def test_a_folder_without_weights_is_refused_by_the_plan(folder):
     (folder / "open_clip_model.safetensors").unlink()
     with pytest.raises(ConfigError, match="backbone.pretrained: there is no such file"):
-        check_weights(Backbone(name=f"local-dir:{folder}", pretrained="own"))
+        check_weights(BackboneConfig(name=f"local-dir:{folder}", pretrained="own"))
 
 
 def test_weights_of_ones_own_go_with_a_folders_configuration(folder, tmp_path):
-    backbone = Backbone(name=f"local-dir:{folder}", pretrained=str(tmp_path / "mine.pt"))
+    backbone = BackboneConfig(name=f"local-dir:{folder}", pretrained=str(tmp_path / "mine.pt"))
     assert backbone.weights_file == str(tmp_path / "mine.pt")
     assert backbone.weights.endswith("-my-clip-mine")
 
@@ -75,7 +75,7 @@ def test_files_of_the_hub_are_taken_from_its_cache_without_the_internet(
     name = "hf-hub:org/my-clip"
     assert read_configuration(name)["model_cfg"] == CONFIG
     assert find_weights(name) == folder / "open_clip_model.safetensors"
-    backbone = Backbone(name=name, pretrained="own")
+    backbone = BackboneConfig(name=name, pretrained="own")
     check_weights(backbone)
     assert backbone.weights_file is None
     assert backbone.weights == "hf-hub-org-my-clip-own"

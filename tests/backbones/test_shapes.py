@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vtclip.backbones.shapes import list_names, read_architecture, read_content, read_shape
-from vtclip.config.experiment import Backbone
+from vtclip.config.experiment import BackboneConfig
 from vtclip.settings import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -16,8 +16,8 @@ GLYPH_CLIP = "config/backbones/glyph-clip.json"
 KNOWN = list_names()
 
 
-def named(name, pretrained="openai", **keys) -> Backbone:
-    return Backbone(name=name, pretrained=pretrained, **keys)
+def named(name, pretrained="openai", **keys) -> BackboneConfig:
+    return BackboneConfig(name=name, pretrained=pretrained, **keys)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 
 from vtclip.backbones.shapes import list_names
 from vtclip.backbones.weights import check_weights, list_tags
-from vtclip.config.experiment import Backbone
+from vtclip.config.experiment import BackboneConfig
 from vtclip.settings import ConfigError
 
 
-def named(name, pretrained="openai", **keys) -> Backbone:
-    return Backbone(name=name, pretrained=pretrained, **keys)
+def named(name, pretrained="openai", **keys) -> BackboneConfig:
+    return BackboneConfig(name=name, pretrained=pretrained, **keys)
 
 
 def test_the_tags_of_weights_are_those_of_open_clip():

@@ -16,7 +16,7 @@ from vtclip.features.extract import describe
 from vtclip.features.texts import write_texts
 from vtclip.files import measure, sha256_of, write_receipt, write_record
 from vtclip.methods import METHODS
-from vtclip.task import Shots, Task, Texts
+from vtclip.task import Samples, Task, Texts
 
 NAMES = ["<script>alert(1)</script>", "a & b", "cow"]
 TEMPLATES = ["a {}"]
@@ -39,8 +39,8 @@ def save_run(folder: Path, method: str, texts: Texts, origin: dict, *, shots: in
     torch.manual_seed(1)
     chosen = METHODS[method](METHODS[method].settings_type())
     labels = torch.arange(3)
-    seen = Shots(torch.randn(3, 1, 64), torch.randn(3, 1, 17, 64), labels)
-    head = chosen.start(Task(texts, seen, seen, 1))
+    seen = Samples(torch.randn(3, 1, 64), torch.randn(3, 1, 17, 64), labels)
+    head = chosen.initial_head(Task(texts, seen, seen, 1))
     if method == "vt_clip":  # as if it had been trained
         head = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in head.items()}
     folder.mkdir(parents=True)

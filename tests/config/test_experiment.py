@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from vtclip.config.dataset import read_dataset
-from vtclip.config.experiment import Backbone, Views, read_experiment, save_config
+from vtclip.config.experiment import BackboneConfig, Views, read_experiment, save_config
 from vtclip.methods import check_methods
 from vtclip.paths import ALL
 from vtclip.settings import ConfigError
@@ -176,13 +176,13 @@ def test_a_dataset_file_of_the_working_directory_comes_before_the_projects(tmp_p
     ],
 )
 def test_a_backbone_is_called_by_name_and_weights_in_words(backbone, weights, folder):
-    found = Backbone(**{"name": "RN50-quickgelu", "pretrained": "openai"} | backbone)
+    found = BackboneConfig(**{"name": "RN50-quickgelu", "pretrained": "openai"} | backbone)
     assert (found.weights, found.folder) == (weights, folder)
 
 
 @pytest.mark.parametrize("pretrained", ["openai", "glyphs", "laion2b_s34b_b79k"])
 def test_a_tag_is_no_file(pretrained):
-    assert Backbone(name="RN50", pretrained=pretrained).weights_file is None
+    assert BackboneConfig(name="RN50", pretrained=pretrained).weights_file is None
 
 
 def test_backbone_comes_before_backbones_and_each_is_used_once(config):

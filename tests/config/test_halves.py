@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vtclip.config.dataset import half_of, labels_of, split_half, whole_of
+from vtclip.config.dataset import dataset_name, half_of, labels_of, split_half
 from vtclip.data.manifest import read_coop_split
 from vtclip.data.shots import sample_shots
-from vtclip.features.store import writing_features
+from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.task import unit
 from vtclip.training.train import train_head
@@ -43,7 +43,7 @@ def test_the_first_half_of_the_labels_is_base_and_the_larger_one(classes, base):
 def test_a_half_is_called_as_its_dataset_and_itself():
     assert half_of("letters", "new") == "letters@new"
     assert split_half("letters@new") == ("letters", "new")
-    assert whole_of("letters@new") == whole_of("letters") == "letters"
+    assert dataset_name("letters@new") == dataset_name("letters") == "letters"
     for name in ("me@home", "new", "base"):
         assert split_half(name) == (name, "")
 
@@ -73,7 +73,7 @@ def test_a_head_of_the_base_half_learns_the_published_picks_of_its_classes(
     shots, seed = (int(part) for part in run.split("shot-seed"))
     sample = sample_shots(split, shots=shots, seed=seed)
     codes = torch.randn(sample.height, 8, generator=torch.Generator().manual_seed(0)).half()
-    with writing_features(tmp_path / "features.parquet", {}) as writer:
+    with open_features_writer(tmp_path / "features.parquet", {}) as writer:
         rows = sample.with_columns(view=pl.lit(0))
         writer.write(rows, codes, torch.zeros(len(codes), 1, 1))
     write_texts(tmp_path / "texts.parquet", names, torch.randn(len(names), 8), {"logit_scale": 1.0})

@@ -23,7 +23,7 @@ from vtclip.data.folders import ManifestError
 from vtclip.data.layouts import list_class_folders, list_synsets, read_identities, read_wanted
 from vtclip.data.manifest import prepare_manifest
 from vtclip.data.unpack import Archive, unpack_archives
-from vtclip.features.store import writing_features
+from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import sha256_of
 from vtclip.parquet import read_parquet
@@ -169,7 +169,7 @@ def extract(prepared, name, folder):
     found = prepared[name]
     rows = read_parquet(found.manifest).filter(split="test").with_columns(view=pl.lit(0))
     codes = CODES[[shown(found.images / image) for image in rows["image"]]]
-    with writing_features(folder / f"{name}.parquet", {}) as writer:
+    with open_features_writer(folder / f"{name}.parquet", {}) as writer:
         writer.write(rows, codes, torch.zeros(len(codes), 1, 1))
     classes = read_parquet(found.manifest, "label", "class_name").unique().sort("label")
     texts = torch.nn.functional.normalize(torch.ones(classes.height, 64), dim=-1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vtclip.backbones.shapes import list_names
 from vtclip.backbones.weights import check_weights
-from vtclip.config.experiment import Backbone
+from vtclip.config.experiment import BackboneConfig
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "backbones.md"
@@ -46,5 +46,5 @@ def test_the_readmes_choice_agrees_with_the_page_and_can_be_had():
     assert len(choice) == 5
     for name, tag, gflops, memory, _ in choice:
         assert (gflops, memory) == (rows[name]["GFLOPs"], rows[name]["GB"]), name
-        check_weights(Backbone(name=name, pretrained=tag))
+        check_weights(BackboneConfig(name=name, pretrained=tag))
     assert float(choice[-1][3]) < 16

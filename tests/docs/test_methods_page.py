@@ -38,7 +38,7 @@ def test_the_example_makes_a_head_that_classifies(example, task):
     labels = task.train.labels[rows]
     shots = replace(task.train, pooled=task.train.pooled[rows], labels=labels)
     task = replace(task, train=shots)
-    head = method.start(task)
+    head = method.initial_head(task)
     assert method.learner(head, task) is None
     logits = method.classifier(head, task.texts)(Images(shots.pooled[:, 0], None))
     assert torch.equal(logits.argmax(1), labels), "each shot is nearest to itself"

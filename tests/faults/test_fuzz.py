@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vtclip.config.dataset import ArchiveFile, Counts, Dataset, Fractions
-from vtclip.config.experiment import Ablation, Backbone, Experiment, Views
+from vtclip.config.experiment import Ablation, BackboneConfig, Experiment, Views
 from vtclip.config.yaml_files import read_yaml
 from vtclip.methods import METHODS
 from vtclip.plan import Plan
@@ -44,7 +44,7 @@ DATASETS += [
     }
 ]  # fmt: skip
 
-MODELS = [ArchiveFile, Counts, Dataset, Fractions, Ablation, Backbone, Experiment, Views]
+MODELS = [ArchiveFile, Counts, Dataset, Fractions, Ablation, BackboneConfig, Experiment, Views]
 MODELS += [method.settings_type for method in METHODS.values()]
 NAMES = sorted({name for model in MODELS for name in model.model_fields} | set(METHODS))
 CHANGES = ["value", "like", "like", "like", "delete", "add", "rename", "wrap"]

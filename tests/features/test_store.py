@@ -11,9 +11,9 @@ from vtclip.features.store import (
     FeatureSet,
     check_origin,
     find_non_finite,
+    open_features_writer,
     read_features,
     read_metadata,
-    writing_features,
 )
 from vtclip.features.texts import write_texts
 
@@ -36,7 +36,7 @@ def written(tmp_path):
     pooled = torch.randn(7, 8, generator=generator).half()
     spatial = torch.randn(7, 3, 6, generator=generator).half()
     path = tmp_path / "features.parquet"
-    with writing_features(path, {"backbone": "small"}) as writer:
+    with open_features_writer(path, {"backbone": "small"}) as writer:
         writer.write(rows(4), pooled[:4], spatial[:4])
         writer.write(rows(3, start=4), pooled[4:], spatial[4:])
     return path, pooled, spatial
@@ -83,7 +83,7 @@ def test_taken_rows_keep_their_order(written):
 def test_shards_are_one_set_in_order(written, tmp_path):
     path, pooled, spatial = written
     other = tmp_path / "other.parquet"
-    with writing_features(other, {"backbone": "small"}) as writer:
+    with open_features_writer(other, {"backbone": "small"}) as writer:
         writer.write(rows(2, start=7), pooled[:2], spatial[:2])
     features = FeatureSet([path, other])
     assert len(features) == 9
@@ -104,7 +104,7 @@ def test_files_of_another_origin_are_refused_with_both_values(written, tmp_path,
         "precision": "float32",
     }  # fmt: skip
     for name, changes in (("one", {}), ("other", {key: value})):
-        with writing_features(tmp_path / name, origin | changes) as writer:
+        with open_features_writer(tmp_path / name, origin | changes) as writer:
             writer.write(rows(2), pooled[:2], spatial[:2])
     with pytest.raises(FeatureError, match=f"other: {key}: expected {origin[key]!r}.*{value!r}"):
         FeatureSet([tmp_path / "one", tmp_path / "other"])
@@ -139,7 +139,7 @@ def test_a_number_that_half_precision_cannot_hold_is_refused_with_its_image_and_
     views = rows(4).with_columns(view=pl.int_range(4))
     with (
         pytest.raises(FeatureError, match=rf"^2\.png, view 2: {column}: {told}"),
-        writing_features(tmp_path / "features.parquet", {}) as writer,
+        open_features_writer(tmp_path / "features.parquet", {}) as writer,
     ):
         writer.write(views, **features)
     assert list(tmp_path.iterdir()) == []
@@ -157,7 +157,7 @@ def test_infinity_and_every_nan_are_told_from_finite_numbers_by_their_bits(sign)
 
 def test_the_largest_numbers_of_half_precision_are_written(tmp_path):
     path, largest = tmp_path / "features.parquet", torch.finfo(torch.float16).max
-    with writing_features(path, {}) as writer:
+    with open_features_writer(path, {}) as writer:
         writer.write(rows(2), torch.full((2, 4), largest), torch.full((2, 3, 4), -largest))
     assert read_features(path).pooled.unique().tolist() == [largest]
 
@@ -173,14 +173,14 @@ def test_a_text_that_is_no_finite_number_is_refused_with_its_class(tmp_path, val
 
 def test_a_failed_extraction_leaves_no_file(tmp_path):
     path = tmp_path / "features.parquet"
-    with pytest.raises(RuntimeError), writing_features(path, {}) as writer:
+    with pytest.raises(RuntimeError), open_features_writer(path, {}) as writer:
         writer.write(rows(2), torch.zeros(2, 4), torch.zeros(2, 3, 4))
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_images_at_all_is_an_error(tmp_path):
-    with pytest.raises(FeatureError, match="no images"), writing_features(tmp_path / "f", {}):
+    with pytest.raises(FeatureError, match="no images"), open_features_writer(tmp_path / "f", {}):
         pass
 
 
@@ -204,7 +204,7 @@ def test_reading_ten_times_as_many_rows_takes_no_more_memory(tmp_path):
     spatial = torch.zeros(50, 50, 512, dtype=torch.float16)
     for number in (5, 50):
         path = tmp_path / f"{number}.parquet"
-        with writing_features(path, {}) as writer:
+        with open_features_writer(path, {}) as writer:
             for batch in range(number):
                 writer.write(rows(50, start=50 * batch), spatial[:, 0], spatial)
         done = subprocess.run(

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from vtclip.features.texts import write_texts
 from vtclip.inference.attention import choose_rows, find_looks, plot_attention
-from vtclip.methods.base import Shots, Task, Texts
+from vtclip.methods.base import Samples, Task, Texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 
 
@@ -42,10 +42,10 @@ def run(tmp_path, backbone):
     write_texts(tmp_path / "texts.parquet", ["ant", "bee", "$\\cow$"], texts, metadata)
     for number in range(4):
         Image.new("RGB", (40, 40), (60 * number, 0, 90)).save(tmp_path / f"{number}.png")
-    shots = Shots(torch.zeros(1, 1, 64), torch.zeros(1, 1, 17, 64), torch.zeros(1).long())
+    shots = Samples(torch.zeros(1, 1, 64), torch.zeros(1, 1, 17, 64), torch.zeros(1).long())
     method = VTClip(VTClipSettings())
     torch.manual_seed(0)
-    head = method.start(Task(Texts(texts, 10.0), shots, None, 0))
+    head = method.initial_head(Task(Texts(texts, 10.0), shots, None, 0))
     head = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in head.items()}
     save_file(head, tmp_path / "head.safetensors")
     predictions([True, True, False, False]).write_parquet(tmp_path / "predictions.parquet")

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from vtclip.methods.base import Shots, Task, Texts
+from vtclip.methods.base import Samples, Task, Texts
 
 
 def in_double(task: Task, *, scale: float = 10.0) -> Task:
     """The task in double precision, its training images in the test view alone."""
     texts = Texts(task.texts.features.double(), scale, task.texts.norms.double())
-    train = Shots(task.train.pooled[:, :1].double(), None, task.train.labels)
-    val = Shots(task.val.pooled.double(), None, task.val.labels)
+    train = Samples(task.train.pooled[:, :1].double(), None, task.train.labels)
+    val = Samples(task.val.pooled.double(), None, task.val.labels)
     return replace(task, texts=texts, train=train, val=val)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from vtclip.methods.base import Images, Method, Shots, Task, Texts
+from vtclip.methods.base import Images, Method, Samples, Task, Texts
 
 
 def assert_equal_to_size(found: Tensor, expected: Tensor, share: float = 1e-5) -> None:
@@ -17,7 +17,7 @@ def assert_equal_to_size(found: Tensor, expected: Tensor, share: float = 1e-5) -
 def doubled(task: Task) -> Task:
     """The task in double precision."""
 
-    def shots(given: Shots) -> Shots:
+    def shots(given: Samples) -> Samples:
         return replace(given, pooled=given.pooled.double(), spatial=None)
 
     texts = Texts(task.texts.features.double(), task.texts.logit_scale)
@@ -26,4 +26,4 @@ def doubled(task: Task) -> Task:
 
 def classify(method: Method, task: Task, pooled: Tensor) -> Tensor:
     """The logits of some images (B, D), with the head that the method starts from."""
-    return method.classifier(method.start(task), task.texts)(Images(pooled, None))
+    return method.classifier(method.initial_head(task), task.texts)(Images(pooled, None))

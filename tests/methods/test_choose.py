@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from vtclip.methods.base import choose, score
-from vtclip.task import Shots
+from vtclip.task import Samples
 
 LABELS = torch.tensor([0, 1, 2])
-VAL = Shots(torch.zeros(3, 1, 2), None, LABELS)
+VAL = Samples(torch.zeros(3, 1, 2), None, LABELS)
 
 
 def logits(*own, others=0.0):
@@ -53,5 +53,5 @@ def test_a_single_setting_needs_no_validation_shots_and_asks_for_no_logits():
 
 
 def test_without_a_validation_image_the_first_is_chosen():
-    none = Shots(torch.zeros(0, 1, 2), None, LABELS[:0])
+    none = Samples(torch.zeros(0, 1, 2), None, LABELS[:0])
     assert choose([1, 2], [torch.zeros(0, 3)] * 2, none) == 1

@@ -14,7 +14,7 @@ STEPS = 5
 
 
 def train(task, method):
-    learner = method.learner(method.start(task), task)
+    learner = method.learner(method.initial_head(task), task)
     optimise(learner, task, method.settings)
     return method.finish(learner, task)
 
@@ -89,7 +89,7 @@ def test_the_loss_in_the_history_holds_both_parts(task):
     histories = []
     for hold in (0.0, 2.0):
         method = clap(hold=hold, epochs=2)
-        learner = method.learner(method.start(task), task)
+        learner = method.learner(method.initial_head(task), task)
         histories.append(optimise(learner, task, method.settings)["loss"].to_list())
     assert histories[0][0] == histories[1][0], "nothing has moved yet"
     assert histories[0][1] < histories[1][1]

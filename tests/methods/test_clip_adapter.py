@@ -12,7 +12,7 @@ from vtclip.training.optimise import optimise
 
 def test_the_logits_equal_a_computation_in_loops(task):
     method = CLIPAdapter(CLIPAdapterSettings(ratio=0.3))
-    head = method.start(task)
+    head = method.initial_head(task)
     pooled = task.val.pooled[:, 0]
     logits = method.classifier(head, task.texts)(Images(pooled, None))
     for row, image in zip(logits, pooled.tolist(), strict=True):
@@ -31,13 +31,13 @@ def dot(left, right):
 def test_with_ratio_0_the_logits_are_zero_shots(task):
     method = CLIPAdapter(CLIPAdapterSettings(ratio=0.0))
     images = Images(task.val.pooled[:, 0], None)
-    logits = method.classifier(method.start(task), task.texts)(images)
+    logits = method.classifier(method.initial_head(task), task.texts)(images)
     assert torch.equal(logits, ZeroShot(Settings()).classifier({}, task.texts)(images))
 
 
 def test_training_lowers_the_loss_and_changes_the_two_layers_alone(task):
     method = CLIPAdapter(CLIPAdapterSettings(epochs=40, ratio=0.8, learning_rate=0.01))
-    head = method.start(task)
+    head = method.initial_head(task)
     assert {name: tuple(tensor.shape) for name, tensor in head.items()} == {
         "down": (4, 16), "up": (16, 4),
     }  # fmt: skip
@@ -53,6 +53,6 @@ def test_training_lowers_the_loss_and_changes_the_two_layers_alone(task):
 
 def test_the_layers_depend_on_the_seed_alone(task):
     method = CLIPAdapter(CLIPAdapterSettings())
-    first = method.start(task)
+    first = method.initial_head(task)
     torch.rand(3)
-    assert torch.equal(first["down"], method.start(task)["down"])
+    assert torch.equal(first["down"], method.initial_head(task)["down"])

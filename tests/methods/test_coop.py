@@ -35,7 +35,7 @@ def images(prompted):
 
 def test_with_the_words_of_a_template_the_logits_are_that_templates_zero_shot(prompted, images):
     method = CoOp(CoOpSettings(words="a photo of a"))
-    head = method.start(prompted)
+    head = method.initial_head(prompted)
     assert head["context"].shape == (4, 64)
     learner = method.learner(head, prompted)
     expected = ZeroShot(Settings()).classifier({}, prompted.texts)(images)
@@ -47,7 +47,7 @@ def test_with_the_words_of_a_template_the_logits_are_that_templates_zero_shot(pr
 
 def test_gradients_reach_the_context_alone(prompted, images, backbone):
     method = CoOp(CoOpSettings(context=4))
-    learner = method.learner(method.start(prompted), prompted)
+    learner = method.learner(method.initial_head(prompted), prompted)
     before = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
     learner(images).square().sum().backward()
     assert [name for name, _ in learner.named_parameters()] == ["context"]
@@ -60,7 +60,7 @@ def test_gradients_reach_the_context_alone(prompted, images, backbone):
 
 def test_training_lowers_the_loss(prompted):
     method = CoOp(CoOpSettings(context=4, epochs=60, learning_rate=0.02))
-    learner = method.learner(method.start(prompted), prompted)
+    learner = method.learner(method.initial_head(prompted), prompted)
     history = optimise(learner, prompted, method.settings)
     assert history["loss"][-1] < history["loss"][0]
 
@@ -68,7 +68,7 @@ def test_training_lowers_the_loss(prompted):
 def test_the_logits_equal_prompts_encoded_one_by_one(prompted, images, backbone):
     """With open_clip's own modules, a class at a time."""
     method = CoOp(CoOpSettings(context=3))
-    head = method.start(prompted)
+    head = method.initial_head(prompted)
     logits = method.learner(head, prompted)(images)
     model = backbone.model
     for k, name in enumerate(["ant", "polar bear", "cow", "dog"]):
@@ -85,7 +85,7 @@ def test_the_logits_equal_prompts_encoded_one_by_one(prompted, images, backbone)
 def test_a_context_that_the_text_tower_cannot_read_is_refused_with_one_that_it_can(prompted):
     method = CoOp(CoOpSettings(context=16))
     with pytest.raises(PromptError, match=r"(?s)'polar_bear' make 21 tok.*reads 16.*context: 11"):
-        method.learner(method.start(prompted), prompted)
+        method.learner(method.initial_head(prompted), prompted)
 
 
 def test_the_check_before_any_job_lets_the_longest_context_pass_that_the_tower_reads(prompted):
@@ -93,6 +93,6 @@ def test_the_check_before_any_job_lets_the_longest_context_pass_that_the_tower_r
     longest = CoOp(CoOpSettings(context=12))
     longest.check(shape)
     short = replace(prompted, prompts=replace(prompted.prompts, class_names=["ant"]))  # one token
-    longest.learner(longest.start(short), short)
+    longest.learner(longest.initial_head(short), short)
     with pytest.raises(ConfigError, match="context: 12"):
         CoOp(CoOpSettings(context=13)).check(shape)

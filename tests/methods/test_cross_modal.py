@@ -48,7 +48,7 @@ def test_the_weights_equal_a_training_alone_with_pytorchs_own_descent(task):
 
 def test_the_logits_are_the_scaled_products_with_the_weights(task):
     method = CrossModal(CrossModalSettings(**ONE, iterations=30))
-    head, pooled = method.start(task), task.val.pooled[:, 0]
+    head, pooled = method.initial_head(task), task.val.pooled[:, 0]
     features = pooled.double() / pooled.double().norm(dim=1, keepdim=True)
     expected = 100 * features @ head["weight"].double().T
     assert_equal_to_size(classify(method, task, pooled), expected)
@@ -79,14 +79,14 @@ def test_what_is_kept_is_the_best_on_the_validation_shots_and_of_equals_the_like
     pooled = task.val.pooled[:, 0]
     unit = pooled / pooled.norm(dim=1, keepdim=True)
     scores = [score(100 * unit @ head["weight"].T, task.val.labels) for head in heads]
-    best, chosen = heads[scores.index(max(scores))], method.start(task)
+    best, chosen = heads[scores.index(max(scores))], method.initial_head(task)
     assert all(torch.equal(chosen[name], best[name]) for name in best)
 
 
 def test_training_learns_the_shots_beside_the_texts_and_leaves_the_texts_alone(task):
     before = task.texts.features.clone()
     method = CrossModal(CrossModalSettings(**ONE, iterations=200, select="last"))
-    head = method.start(task)
+    head = method.initial_head(task)
     assert torch.equal(task.texts.features, before)
     assert not torch.equal(head["weight"], before)
     of_texts = before @ head["weight"].T
@@ -121,4 +121,4 @@ def test_an_odd_batch_and_fewer_classes_than_half_a_batch_train_all_the_same(tas
     )
     one = ONE | {"batch_size": [9]}
     method = CrossModal(CrossModalSettings(**one, iterations=60, select="last"))
-    assert method.start(small)["weight"].isfinite().all()
+    assert method.initial_head(small)["weight"].isfinite().all()

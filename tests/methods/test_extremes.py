@@ -7,7 +7,7 @@ import torch
 
 from tests.methods.short import short_method
 from vtclip.methods import METHODS
-from vtclip.task import Images, Shots, Task, Texts
+from vtclip.task import Images, Samples, Task, Texts
 from vtclip.training.optimise import optimise
 
 # CoOp reads class names through a text tower: tests/methods/test_coop.py.
@@ -28,15 +28,15 @@ def invented(classes, shots, views, *, dim=16):
         torch.full((classes,), 8.0),
     )
     number = len(labels)
-    train = Shots(normal(number, views, dim), normal(number, views, 3, dim), labels)
-    val = Shots(normal(number, 1, dim), normal(number, 1, 3, dim), labels)
+    train = Samples(normal(number, views, dim), normal(number, views, 3, dim), labels)
+    val = Samples(normal(number, 1, dim), normal(number, 1, 3, dim), labels)
     return Task(texts, train, val, seed=1)
 
 
 def without(task, label):
     """The task, with no shot of one class."""
     kept = task.train.labels != label
-    train = Shots(task.train.pooled[kept], task.train.spatial[kept], task.train.labels[kept])
+    train = Samples(task.train.pooled[kept], task.train.spatial[kept], task.train.labels[kept])
     return replace(task, train=train)
 
 
@@ -45,7 +45,7 @@ def classify(name, task):
     method = short_method(name)
     if not method.reads_views:
         task = replace(task, train=replace(task.train, pooled=task.train.pooled[:, :1]))
-    head = method.start(task)
+    head = method.initial_head(task)
     learner = method.learner(head, task)
     if learner is not None:
         optimise(learner, task, method.settings)
@@ -85,10 +85,12 @@ def test_a_method_changes_nothing_that_it_is_given(name, task):
 @pytest.mark.parametrize("name", [name for name in LEARNING if hasattr(METHODS[name], "fixed")])
 def test_with_fixed_settings_nothing_is_chosen_and_no_validation_shot_is_needed(name, task):
     short = short_method(name)
-    settings = short.fixed(3)
+    settings = short.settings_without_choice(3)
     if settings is None:
         return
     assert getattr(settings, "select", "last") == "last"
-    heads = [METHODS[name](settings).start(replace(task, val=val)) for val in (None, task.val)]
+    heads = [
+        METHODS[name](settings).initial_head(replace(task, val=val)) for val in (None, task.val)
+    ]
     assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
     assert all(len(value) == 1 for value in dict(settings).values() if isinstance(value, list))

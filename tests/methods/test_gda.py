@@ -8,7 +8,7 @@ from tests.methods.golden import assert_equal_to_size, classify
 from vtclip.methods import gda
 from vtclip.methods.base import score
 from vtclip.methods.gda import GDA, GDASettings
-from vtclip.task import Shots
+from vtclip.task import Samples
 
 ALPHAS = GDASettings().alpha
 
@@ -74,7 +74,7 @@ def test_with_a_large_alpha_an_image_goes_to_the_nearest_mean_as_the_covariance_
 def test_alpha_is_the_best_on_the_validation_shots_and_of_equals_the_likeliest(task):
     pooled, labels = task.val.pooled[:, 0], task.val.labels
     scores = {alpha: score(classify(only(alpha), task, pooled), labels) for alpha in ALPHAS}
-    chosen = GDA(GDASettings()).start(task)["alpha"].item()
+    chosen = GDA(GDASettings()).initial_head(task)["alpha"].item()
     assert chosen == pytest.approx(max(scores, key=scores.get))
 
 
@@ -96,7 +96,7 @@ def test_one_shot_in_two_views_has_one(task):
 def test_a_class_without_a_shot_takes_the_mean_of_the_others(task):
     present = task.train.labels != 2
     pooled, labels = task.train.pooled[present], task.train.labels[present]
-    weight, bias = gda.fit_gaussians(replace(task, train=Shots(pooled, None, labels)))
+    weight, bias = gda.fit_gaussians(replace(task, train=Samples(pooled, None, labels)))
     torch.testing.assert_close(weight[2], weight[[0, 1, 3]].mean(dim=0))
     assert bias.isfinite().all()
 

@@ -40,7 +40,7 @@ def slow_head(task, epochs):
 @pytest.mark.parametrize("epochs", [1, 45])
 def test_the_head_equals_that_of_pytorchs_own_descent(task, epochs):
     task = doubled(task)
-    head = LPPlusPlus(LPPlusPlusSettings(epochs=epochs, select="last")).start(task)
+    head = LPPlusPlus(LPPlusPlusSettings(epochs=epochs, select="last")).initial_head(task)
     weight, bias, alpha = slow_head(task, epochs)
     assert_equal_to_size(head["weight"], weight)
     assert_equal_to_size(head["bias"], bias)
@@ -49,7 +49,7 @@ def test_the_head_equals_that_of_pytorchs_own_descent(task, epochs):
 
 def test_the_logits_are_those_of_the_weights_and_of_the_weighed_texts(task):
     method = LPPlusPlus(LPPlusPlusSettings(epochs=12))
-    head, pooled = method.start(task), task.val.pooled[:, 0]
+    head, pooled = method.initial_head(task), task.val.pooled[:, 0]
     logits = method.classifier(head, task.texts)(Images(pooled, None))
     for row, image in zip(logits, pooled.double(), strict=True):
         feature = image / image.norm()
@@ -75,9 +75,9 @@ def test_the_epoch_is_the_best_on_the_validation_shots_and_of_equals_the_likelie
     heads = [*descend(task, 60)]
     scores = [score(method.classifier(head, task.texts)(images), task.val.labels) for head in heads]
     best = heads[scores.index(max(scores))]
-    chosen = method.start(task)
+    chosen = method.initial_head(task)
     assert all(torch.equal(chosen[name], best[name]) for name in best)
-    last = LPPlusPlus(LPPlusPlusSettings(epochs=60, select="last")).start(task)
+    last = LPPlusPlus(LPPlusPlusSettings(epochs=60, select="last")).initial_head(task)
     assert all(torch.equal(last[name], heads[-1][name]) for name in last)
 
 

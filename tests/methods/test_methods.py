@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from vtclip.cost import Shape
 from vtclip.methods import METHODS, check_methods
-from vtclip.methods.base import Images, Recipe, Shots, Task, Texts
+from vtclip.methods.base import Images, Recipe, Samples, Task, Texts
 from vtclip.methods.linear_probe import LinearProbe, LinearProbeSettings
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.methods.zero_shot import ZeroShot
@@ -26,11 +26,13 @@ def test_zero_shot_is_the_scaled_cosine_computed_pair_by_pair(task):
 
 def test_the_linear_probe_keeps_the_regularisation_that_is_best_on_validation_shots(task):
     settings = LinearProbeSettings(inverse_regularisation=[1e-4, 1.0, 1e4])
-    chosen = LinearProbe(settings).start(task)
+    chosen = LinearProbe(settings).initial_head(task)
     scores = {}
     for strength in settings.inverse_regularisation:
         only = LinearProbe(LinearProbeSettings(inverse_regularisation=[strength]))
-        logits = only.classifier(only.start(task), task.texts)(Images(task.val.pooled[:, 0], None))
+        logits = only.classifier(only.initial_head(task), task.texts)(
+            Images(task.val.pooled[:, 0], None)
+        )
         scores[strength] = (logits.argmax(1) == task.val.labels).float().mean().item()
     best = max(scores, key=scores.get)
     assert chosen["inverse_regularisation"].item() == pytest.approx(best)
@@ -38,21 +40,23 @@ def test_the_linear_probe_keeps_the_regularisation_that_is_best_on_validation_sh
 
 def test_the_linear_probe_separates_its_own_shots(task):
     probe = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e6]))
-    logits = probe.classifier(probe.start(task), task.texts)(Images(task.train.pooled[:, 0], None))
+    logits = probe.classifier(probe.initial_head(task), task.texts)(
+        Images(task.train.pooled[:, 0], None)
+    )
     assert torch.equal(logits.argmax(1), task.train.labels)
 
 
 def test_vt_clips_start_depends_on_the_seed_alone(task):
     method = VTClip(VTClipSettings())
-    first = method.start(task)
+    first = method.initial_head(task)
     torch.rand(5)
-    again = method.start(task)
+    again = method.initial_head(task)
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 def test_vt_clips_head_comes_back_from_its_tensors(task):
     method = VTClip(VTClipSettings(blocks=2, feed_forward=2.0))
-    head = {name: tensor + 0.1 for name, tensor in method.start(task).items()}
+    head = {name: tensor + 0.1 for name, tensor in method.initial_head(task).items()}
     images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
     logits = method.classifier(head, task.texts)(images)
     zero_shot = ZeroShot(Settings()).classifier({}, task.texts)(images)
@@ -190,7 +194,7 @@ def test_a_linear_probe_of_two_classes_and_one_with_an_absent_class_keep_their_l
     for kept in ([1, 3], [0, 2, 3]):
         rows = torch.isin(task.train.labels, torch.tensor(kept))
         train = replace(task.train, pooled=task.train.pooled[rows], labels=task.train.labels[rows])
-        head = method.start(replace(task, train=train))
+        head = method.initial_head(replace(task, train=train))
         logits = method.classifier(head, task.texts)(Images(train.pooled[:, 0], None))
         assert logits.shape == (len(train.labels), 4)
         assert torch.equal(logits.argmax(1), train.labels)
@@ -202,7 +206,7 @@ def test_a_two_class_probe_is_as_sure_as_scikit_learn_says(task):
     texts = replace(task.texts, features=task.texts.features[:2])
     val = replace(task.val, pooled=task.val.pooled[rows], labels=task.val.labels[rows])
     method = LinearProbe(LinearProbeSettings(inverse_regularisation=[1.0]))
-    head = method.start(replace(task, texts=texts, train=train, val=val))
+    head = method.initial_head(replace(task, texts=texts, train=train, val=val))
     logits = method.classifier(head, texts)(Images(train.pooled[:, 0], None))
     unit = torch.nn.functional.normalize(train.pooled[:, 0], dim=-1).numpy()
     sklearns = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8).fit(unit, train.labels.numpy())
@@ -215,11 +219,11 @@ def test_a_probe_that_starts_where_another_ended_is_as_sure_as_scikit_learn_says
     generator = torch.Generator().manual_seed(0)
     images = 5 + torch.randn(60, 64, generator=generator)  # far from the origin, as CLIP's are
     labels = torch.arange(60) % 4
-    shots = Shots(images[:, None], None, labels)
+    shots = Samples(images[:, None], None, labels)
     # With little regularisation alone the shots are told apart, so the second fit is chosen.
     method = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e-2, 1e3]))
     texts = Texts(torch.randn(4, 64, generator=generator), 100.0)
-    head = method.start(Task(texts, shots, shots, seed=0))
+    head = method.initial_head(Task(texts, shots, shots, seed=0))
     assert head["inverse_regularisation"] == 1e3
     unit = torch.nn.functional.normalize(images.double(), dim=-1).numpy()
     alone = LogisticRegression(C=1e3, max_iter=10_000, tol=1e-9).fit(unit, labels.numpy())
@@ -229,9 +233,9 @@ def test_a_probe_that_starts_where_another_ended_is_as_sure_as_scikit_learn_says
 
 
 def test_a_linear_probe_of_images_that_are_all_alike_is_finite():
-    shots = Shots(torch.ones(4, 1, 8), None, torch.tensor([0, 0, 0, 1]))
+    shots = Samples(torch.ones(4, 1, 8), None, torch.tensor([0, 0, 0, 1]))
     method, texts = LinearProbe(LinearProbeSettings()), Texts(torch.eye(2, 8), 100.0)
-    logits = method.classifier(method.start(Task(texts, shots, shots, seed=0)), texts)(
+    logits = method.classifier(method.initial_head(Task(texts, shots, shots, seed=0)), texts)(
         Images(torch.ones(1, 8), None)
     )
     torch.testing.assert_close(logits.softmax(1), torch.tensor([[0.75, 0.25]]), rtol=0, atol=1e-3)
@@ -248,7 +252,7 @@ def test_the_linear_probe_fits_on_all_its_threads_to_the_same_bits(task, monkeyp
     probe, before, heads = LinearProbe(LinearProbeSettings()), torch.get_num_threads(), []
     for threads in (1, 3):
         torch.set_num_threads(threads)
-        heads.append(probe.start(task))
+        heads.append(probe.initial_head(task))
     torch.set_num_threads(before)
     assert asked == [1, 3]
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
@@ -259,10 +263,10 @@ def test_the_linear_probe_learns_a_thousand_classes():
     texts = torch.randn(1000, 256, generator=generator).sign()
     labels = torch.arange(1000).repeat(2)
     images = texts[labels] + 0.1 * torch.randn(2000, 256, generator=generator)
-    shots = Shots(images[:, None], None, labels)
+    shots = Samples(images[:, None], None, labels)
     probe = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e3]))
     task = Task(Texts(texts, 100.0), shots, shots, seed=0)
-    logits = probe.classifier(probe.start(task), task.texts)(Images(images, None))
+    logits = probe.classifier(probe.initial_head(task), task.texts)(Images(images, None))
     assert (logits.argmax(1) == labels).all()
     assert (logits.softmax(1).amax(1) > 0.5).float().mean() > 0.9
 
@@ -340,6 +344,6 @@ def test_the_modules_of_settings_that_pass_can_be_built(task):
             method.check(shape)
         except ConfigError:
             with pytest.raises(ValueError, match="divisor"):
-                method.start(task)
+                method.initial_head(task)
         else:
-            method.start(task)
+            method.initial_head(task)

@@ -7,7 +7,7 @@ import torch
 from tests.methods.golden import assert_equal_to_size, classify
 from vtclip.cost import Shape, Size
 from vtclip.methods import proker
-from vtclip.methods.base import Shots, score
+from vtclip.methods.base import Samples, score
 from vtclip.methods.proker import ProKeR, ProKeRSettings
 from vtclip.settings import ConfigError
 
@@ -51,8 +51,8 @@ def test_above_most_rows_an_image_is_the_mean_of_its_views(task):
     rows = [(image[0] + image[1]) / 2 for image in task.train.pooled]
     expected = slow_logits(task, pooled, 1.7, 0.1, rows, task.train.labels.tolist())
     assert_equal_to_size(classify(only(1.7, 0.1, most_rows=23), task, pooled), expected)
-    assert len(only(1.7, 0.1, most_rows=23).start(task)["keys"]) == 12
-    assert len(only(1.7, 0.1, most_rows=24).start(task)["keys"]) == 24
+    assert len(only(1.7, 0.1, most_rows=23).initial_head(task)["keys"]) == 12
+    assert len(only(1.7, 0.1, most_rows=24).initial_head(task)["keys"]) == 24
 
 
 def test_with_a_ridge_towards_0_the_logits_are_zero_shots(task):
@@ -76,7 +76,7 @@ def test_beta_and_ridge_are_the_best_on_the_validation_shots_and_of_equals_the_l
         for beta in settings.beta
         for ridge in settings.ridge
     }
-    chosen = ProKeR(settings).start(task)
+    chosen = ProKeR(settings).initial_head(task)
     best = max(scores, key=scores.get)
     assert (chosen["beta"].item(), chosen["ridge"].item()) == pytest.approx(best)
 
@@ -85,14 +85,14 @@ def test_beta_and_ridge_are_the_best_on_the_validation_shots_and_of_equals_the_l
     ("shots", "constants"), [(1, (3.0, 0.05)), (3, (2.6, 0.05)), (16, (1.7, 0.1)), (99, (1.7, 0.1))]
 )
 def test_the_constants_are_those_of_the_largest_number_of_shots_not_above(shots, constants):
-    fixed = ProKeR(ProKeRSettings()).fixed(shots)
+    fixed = ProKeR(ProKeRSettings()).settings_without_choice(shots)
     assert (fixed.beta, fixed.ridge) == ([constants[0]], [constants[1]])
 
 
 def test_more_images_than_a_matrix_is_made_for_are_refused_in_one_line(task, monkeypatch):
     monkeypatch.setattr(proker, "MOST_IMAGES", 11)
     with pytest.raises(ConfigError, match=r"proker: 12 images .* made for 11: ask for fewer") as e:
-        ProKeR(ProKeRSettings()).start(task)
+        ProKeR(ProKeRSettings()).initial_head(task)
     assert "\n" not in str(e.value)
 
 
@@ -109,6 +109,6 @@ def test_memory_is_bounded_by_most_rows_or_by_the_images():
 
 def test_a_class_without_a_shot_is_pushed_away_from_the_shots_of_others(task):
     present = task.train.labels != 2
-    shots = Shots(task.train.pooled[present], None, task.train.labels[present])
+    shots = Samples(task.train.pooled[present], None, task.train.labels[present])
     logits = classify(only(5.0, 10.0), replace(task, train=shots), shots.pooled[:, 0])
     assert torch.equal(logits.argmax(dim=1), shots.labels)

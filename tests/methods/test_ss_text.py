@@ -9,7 +9,7 @@ from vtclip.methods.ss_text import SSText, SSTextSettings
 
 def logits_of(task, **settings):
     method = SSText(SSTextSettings(**settings))
-    head = method.start(task)
+    head = method.initial_head(task)
     assert method.learner(head, task) is None, "nothing is trained"
     return method.classifier(head, task.texts)(Images(task.val.pooled[:, 0], None)), head
 

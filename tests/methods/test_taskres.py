@@ -13,7 +13,7 @@ STEPS, RATE = 4, 0.02
 def train(task, **settings):
     recipe = {"epochs": STEPS, "warmup": 0.0, "learning_rate": RATE} | settings
     method = TaskRes(TaskResSettings(**recipe))
-    learner = method.learner(method.start(task), task)
+    learner = method.learner(method.initial_head(task), task)
     optimise(learner, task, method.settings)
     return method, method.finish(learner, task)
 

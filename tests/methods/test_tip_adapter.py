@@ -26,7 +26,7 @@ def only(alpha, beta):
 
 
 def test_the_logits_equal_a_computation_in_loops_over_images_and_shots(task, images):
-    head = TipAdapter(only(1.3, 2.5)).start(task)
+    head = TipAdapter(only(1.3, 2.5)).initial_head(task)
     logits = TipAdapter(only(1.3, 2.5)).classifier(head, task.texts)(images)
     for number, image in enumerate(images.pooled.double()):
         expected = [
@@ -43,7 +43,7 @@ def test_the_logits_equal_a_computation_in_loops_over_images_and_shots(task, ima
 @pytest.mark.parametrize("method", [TipAdapter, TipAdapterF])
 def test_with_alpha_0_the_logits_are_zero_shots(task, images, method):
     chosen = method(method.settings_type(alpha=[0.0], beta=[5.5]))
-    logits = chosen.classifier(chosen.start(task), task.texts)(images)
+    logits = chosen.classifier(chosen.initial_head(task), task.texts)(images)
     assert torch.equal(logits, zero_shot(task, images))
 
 
@@ -52,7 +52,7 @@ def test_with_beta_towards_infinity_only_the_nearest_key_is_heard(task):
     task = replace(task, train=replace(task.train, pooled=task.train.pooled[:, :1]))
     images = Images(task.train.pooled[:, 0], None)
     method = TipAdapter(only(7.0, 1e4))
-    logits = method.classifier(method.start(task), task.texts)(images)
+    logits = method.classifier(method.initial_head(task), task.texts)(images)
     expected = 7.0 * torch.nn.functional.one_hot(task.train.labels, 4)
     # 1 - cosine of a vector with itself is some 1e-7 in float32, which beta multiplies.
     torch.testing.assert_close(logits - zero_shot(task, images), expected, rtol=0, atol=0.1)
@@ -60,12 +60,12 @@ def test_with_beta_towards_infinity_only_the_nearest_key_is_heard(task):
 
 def test_alpha_and_beta_are_the_best_on_the_validation_shots_and_of_equals_the_likeliest(task):
     settings = TipAdapterSettings(alpha=[0.5, 5.0, 50.0], beta=[0.5, 5.0])
-    chosen = TipAdapter(settings).start(task)
+    chosen = TipAdapter(settings).initial_head(task)
     scores = {}
     for beta in settings.beta:
         for alpha in settings.alpha:
             method = TipAdapter(only(alpha, beta))
-            logits = method.classifier(method.start(task), task.texts)(
+            logits = method.classifier(method.initial_head(task), task.texts)(
                 Images(task.val.pooled[:, 0], None)
             )
             scores[alpha, beta] = score(logits, task.val.labels)
@@ -80,7 +80,7 @@ def test_training_lowers_the_loss_and_changes_the_keys_alone(task):
         epochs=100, learning_rate=0.01, alpha=[5.0], beta=[1.0], select="last"
     )
     method = TipAdapterF(recipe)
-    head = method.start(task)
+    head = method.initial_head(task)
     learner = method.learner(head, task)
     assert [name for name, _ in learner.named_parameters()] == ["keys"]
     history = optimise(learner, task, method.settings)
@@ -92,7 +92,7 @@ def test_training_lowers_the_loss_and_changes_the_keys_alone(task):
 
 def test_alpha_and_beta_are_chosen_again_for_the_trained_keys(task):
     method = TipAdapterF(TipAdapterFSettings(epochs=30, learning_rate=0.1))
-    learner = method.learner(method.start(task), task)
+    learner = method.learner(method.initial_head(task), task)
     optimise(learner, task, method.settings)
     trained = method.finish(learner, task)
     again = method.choose_weights(trained["keys"], task)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vtclip.methods import METHODS
-from vtclip.methods.base import Images, Recipe, Shots
+from vtclip.methods.base import Images, Recipe, Samples
 from vtclip.training.optimise import optimise
 
 NAMES = (
@@ -19,11 +19,11 @@ ROWS = [0, 1, 2, 3, 9, 10]  # of classes 0, 0, 0, 1, 3, 3
 @pytest.mark.parametrize("name", NAMES)
 def test_uneven_shots_make_a_head_of_all_classes(name, task):
     shots = task.train
-    some = Shots(shots.pooled[ROWS], shots.spatial[ROWS], shots.labels[ROWS])
+    some = Samples(shots.pooled[ROWS], shots.spatial[ROWS], shots.labels[ROWS])
     task, kind = replace(task, train=some), METHODS[name]
     settings = {"epochs": 2} if issubclass(kind.settings_type, Recipe) else {}
     method = kind(kind.settings_type(**settings))
-    head = method.start(task)
+    head = method.initial_head(task)
     learner = method.learner(head, task)
     if learner is not None:
         optimise(learner, task, method.settings)

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from vtclip.cost import Shape, Size
 from vtclip.methods import METHODS
-from vtclip.methods.base import Images, Shots, Task, Texts
+from vtclip.methods.base import Images, Samples, Task, Texts
 from vtclip.training.optimise import optimise
 
 NAMES = ("taskres", "zs_lp", "clap", "ss_text")
@@ -18,7 +18,7 @@ def fit(name, task, epochs=20):
     kind = METHODS[name]
     settings = {"epochs": epochs} if kind.trained else {}
     method = kind(kind.settings_type(**settings))
-    head = method.start(task)
+    head = method.initial_head(task)
     learner = method.learner(head, task)
     if learner is not None:
         optimise(learner, task, method.settings)
@@ -34,7 +34,7 @@ def make(labels, classes, dim=32, views=1):
         centres + 2 * torch.randn(classes, dim, generator=generator), dim=1
     )
     noise = torch.randn(len(labels), views, dim, generator=generator)
-    shots = Shots(centres[labels][:, None] + 0.3 * noise, None, labels)
+    shots = Samples(centres[labels][:, None] + 0.3 * noise, None, labels)
     return Task(Texts(texts, 10.0, norms=torch.full((classes,), 2.0)), shots, None, seed=0)
 
 

@@ -11,7 +11,7 @@ STEPS = 5
 
 def train(task, **settings):
     method = ZSLP(ZSLPSettings(**{"epochs": STEPS, "warmup": 0.0} | settings))
-    learner = method.learner(method.start(task), task)
+    learner = method.learner(method.initial_head(task), task)
     optimise(learner, task, method.settings)
     return method, method.finish(learner, task)
 
@@ -33,7 +33,7 @@ def test_training_equals_gradient_descent_with_momentum_by_hand(task):
 
 def test_it_starts_at_zero_shot(task):
     method, pooled = ZSLP(ZSLPSettings()), task.val.pooled[:, 0]
-    logits = method.classifier(method.start(task), task.texts)(Images(pooled, None))
+    logits = method.classifier(method.initial_head(task), task.texts)(Images(pooled, None))
     torch.testing.assert_close(logits, task.texts.logits(pooled))
 
 

@@ -8,7 +8,7 @@ from tests.plan.conftest import ARCHITECTURE, planned
 from tests.plan.test_refusals import assert_tells, refused
 from vtclip.backbones import shapes as architecture
 from vtclip.backbones.shapes import list_names, read_architecture, read_content
-from vtclip.config.experiment import Backbone
+from vtclip.config.experiment import BackboneConfig
 from vtclip.methods import METHODS
 
 GLYPH_CLIP = json.loads(ARCHITECTURE.read_text())
@@ -54,7 +54,7 @@ def test_every_configuration_of_open_clip_is_planned(demo, weights, transformers
     backbone = {"name": name, "pretrained": weights}
     plan = planned(demo, backbone=backbone, methods=all_methods(), shots=[1], seeds=[1])
     (shape,) = plan.shapes.values()
-    content = read_content(Backbone(**backbone))
+    content = read_content(BackboneConfig(**backbone))
     assert shape.dim == shape.width == content["embed_dim"]
     (folder,) = plan.backbones
     texts, test = plan.extract_texts(folder, "digits"), plan.extract_test(folder, "digits", "test")
@@ -119,7 +119,7 @@ def test_a_folder_in_the_hubs_form_must_not_lie_where_the_workflow_writes(demo, 
 NEEDY = [
     name
     for name in list_names()
-    if read_architecture(Backbone(name=name, pretrained="x")).text_cfg.foreign
+    if read_architecture(BackboneConfig(name=name, pretrained="x")).text_cfg.foreign
 ]
 
 

@@ -25,7 +25,7 @@ def weighted(add_method):  # noqa: F811
         "class Weighted(Method):\n"
         "    settings_type = WeightedSettings\n"
         "    tunes = True\n"
-        "    def fixed(self, shots):\n"
+        "    def settings_without_choice(self, shots):\n"
         "        return self.settings.model_copy(update={'sum_weight': [float(shots)]})\n",
     )
 
@@ -108,7 +108,7 @@ def test_a_method_that_tunes_nothing_keeps_its_own_settings(name):
 def test_every_methods_constants_leave_nothing_to_choose():
     for name, kind in METHODS.items():
         for shots in (1, 4, 16, 100):
-            settings = kind(kind.settings_type()).fixed(shots)
+            settings = kind(kind.settings_type()).settings_without_choice(shots)
             if settings is not None:
                 assert kind(settings).choices() == [], name
 

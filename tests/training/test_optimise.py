@@ -12,7 +12,7 @@ from vtclip.training.optimise import TrainingError, optimise
 
 def test_the_loss_falls_and_the_shots_are_learned(task):
     method = VTClip(VTClipSettings(epochs=150, learning_rate=1e-3, batch_size=4))
-    classifier = method.classifier(method.start(task), task.texts)
+    classifier = method.classifier(method.initial_head(task), task.texts)
     history = optimise(classifier, task, method.settings)
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert history["train_accuracy"][-1] > 0.9
@@ -23,7 +23,7 @@ def test_the_loss_falls_and_the_shots_are_learned(task):
 def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero(task):
     recipe = VTClipSettings(epochs=20, learning_rate=1e-3, batch_size=12, warmup=0.2)
     method = VTClip(recipe)
-    history = optimise(method.classifier(method.start(task), task.texts), task, recipe)
+    history = optimise(method.classifier(method.initial_head(task), task.texts), task, recipe)
     rates = history["learning_rate"].to_list()
     assert rates.index(max(rates)) == 3
     assert max(rates) == pytest.approx(1e-3)
@@ -34,7 +34,7 @@ def test_training_again_gives_the_same_weights_bit_for_bit(task):
     method = VTClip(VTClipSettings(epochs=3))
     heads = []
     for _ in range(2):
-        classifier = method.classifier(method.start(task), task.texts)
+        classifier = method.classifier(method.initial_head(task), task.texts)
         optimise(classifier, task, method.settings)
         heads.append(classifier.state_dict())
         torch.rand(3)
@@ -48,14 +48,14 @@ def test_both_optimisers_lower_the_loss(task, optimiser):
         epochs=30, learning_rate=rate, optimiser=optimiser, clip_gradient=1.0, label_smoothing=0.1
     )
     method = VTClip(recipe)
-    history = optimise(method.classifier(method.start(task), task.texts), task, recipe)
+    history = optimise(method.classifier(method.initial_head(task), task.texts), task, recipe)
     assert history["loss"][-1] < history["loss"][0]
 
 
 def test_the_best_epoch_on_the_validation_shots_is_kept_where_the_recipe_says_so(task):
     recipe = VTClipSettings(epochs=30, learning_rate=3e-3, select="val")
     method = VTClip(recipe)
-    classifier = method.classifier(method.start(task), task.texts)
+    classifier = method.classifier(method.initial_head(task), task.texts)
     history = optimise(classifier, task, recipe)
     classifier.eval()
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_the_best_epoch_on_the_validation_shots_is_kept_where_the_recipe_says_so
 def test_accuracy_on_the_validation_shots_is_measured_ten_times_and_at_the_end(task):
     recipe = VTClipSettings(epochs=40)
     method = VTClip(recipe)
-    history = optimise(method.classifier(method.start(task), task.texts), task, recipe)
+    history = optimise(method.classifier(method.initial_head(task), task.texts), task, recipe)
     measured = history.filter(history["val_accuracy"].is_not_null())
     assert measured["epoch"].to_list() == list(range(4, 41, 4))
 
@@ -106,7 +106,7 @@ def test_a_training_ends_after_the_epoch_whose_loss_is_low_enough(task):
     for limit in (None, 10.0):
         recipe = VTClipSettings(epochs=60, learning_rate=1e-3, stop_at_loss=limit)
         method = VTClip(recipe)
-        histories.append(optimise(method.learner(method.start(task), task), task, recipe))
+        histories.append(optimise(method.learner(method.initial_head(task), task), task, recipe))
     whole, stopped = (history["loss"] for history in histories)
     assert whole.len() == 60 > stopped.len()
     assert (stopped[:-1] > 10).all()
@@ -133,7 +133,7 @@ def test_features_that_stay_in_half_precision_train_as_their_float32_values_do(t
     full = replace(task.train, spatial=half.spatial.float())
     heads = []
     for train in (half, full):
-        classifier = method.classifier(method.start(task), task.texts)
+        classifier = method.classifier(method.initial_head(task), task.texts)
         optimise(classifier, replace(task, train=train), method.settings)
         heads.append(classifier.state_dict())
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
@@ -144,7 +144,7 @@ def test_a_compiled_training_ends_where_the_plain_one_does(task):
     losses = []
     for compiled in (False, True):
         method = VTClip(VTClipSettings(epochs=5, compile=compiled))
-        classifier = method.classifier(method.start(task), task.texts)
+        classifier = method.classifier(method.initial_head(task), task.texts)
         losses.append(optimise(classifier, task, method.settings)["loss"])
     assert not torch._dynamo.utils.counters["graph_break"]  # the host has no part in a step
     assert losses[1].to_list() == pytest.approx(losses[0].to_list(), abs=1e-3)

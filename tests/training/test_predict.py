@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score
 
-from vtclip.features.store import FeatureError, writing_features
+from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import DamagedError, measure, write_record
 from vtclip.training.predict import PredictionError, Run, predict_test
@@ -25,7 +25,7 @@ def folder(tmp_path):
                 "view": 0,
             }
         )
-        with writing_features(tmp_path / f"test{part}.parquet", {}) as writer:
+        with open_features_writer(tmp_path / f"test{part}.parquet", {}) as writer:
             writer.write(rows, torch.randn(3, 4, generator=generator), torch.zeros(3, 2, 4))
     for seed in (1, 2):
         head = {"weight": torch.randn(3, 4, generator=generator), "bias": torch.zeros(3)}

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from vtclip import methods
-from vtclip.features.store import read_features, writing_features
+from vtclip.features.store import open_features_writer, read_features
 from vtclip.features.texts import write_texts
 from vtclip.methods.base import Method
 from vtclip.training.optimise import TrainingError
@@ -41,7 +41,7 @@ def on_disk(tmp_path, task):
     )
     pooled = [shots.pooled[picked].flatten(0, 1) for shots in (task.train, task.val)]
     spatial = [shots.spatial[picked].flatten(0, 1) for shots in (task.train, task.val)]
-    with writing_features(tmp_path / "features.parquet", {"backbone": "small"}) as writer:
+    with open_features_writer(tmp_path / "features.parquet", {"backbone": "small"}) as writer:
         writer.write(rows, torch.cat(pooled), torch.cat(spatial))
     return tmp_path
 
@@ -94,7 +94,7 @@ def test_where_nothing_may_be_chosen_no_method_is_given_validation_shots(
     class Curious(Method):
         seen: ClassVar = []
 
-        def start(self, task):
+        def initial_head(self, task):
             self.seen.append(task)
             return {"nothing": torch.zeros(1)}
 
@@ -126,7 +126,7 @@ def test_a_method_is_given_what_it_declares_and_no_more(on_disk, monkeypatch, ne
     class Curious(Method):
         seen: ClassVar = []
 
-        def start(self, task):
+        def initial_head(self, task):
             self.seen.append(task)
             return {"nothing": torch.zeros(1)}
 
@@ -169,7 +169,7 @@ def leave_training_images_alone(folder):
     """Take the validation images out of the features."""
     features = read_features(folder / "features.parquet")
     rows = features.rows["split"] == "train"
-    with writing_features(folder / "features.parquet", {}) as writer:
+    with open_features_writer(folder / "features.parquet", {}) as writer:
         writer.write(
             features.rows.filter(rows),
             features.pooled[rows.to_torch()],

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from vtclip.backbones.prompts import TextTower
 from vtclip.data.folders import ManifestError
 from vtclip.data.layouts import IDENTITIES
-from vtclip.features.store import FeatureError, writing_features
+from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.methods import METHODS
 from vtclip.methods.base import Images, Prompts, Texts
@@ -31,7 +31,7 @@ def write_dataset(folder, name, classes, identities=None, **metadata):
     write_parquet(folder / f"{name}-manifest.parquet", table, found)
     texts = torch.nn.functional.normalize(CODES[classes] + 0.1, dim=-1)
     write_texts(folder / f"{name}-texts.parquet", names, texts, {"logit_scale": 10.0} | metadata)
-    with writing_features(folder / f"{name}-test.parquet", metadata) as writer:
+    with open_features_writer(folder / f"{name}-test.parquet", metadata) as writer:
         rows = table.with_columns(view=pl.lit(0))
         writer.write(rows, CODES[classes], torch.zeros(len(classes), 1, 8))
 
@@ -129,7 +129,7 @@ def test_coops_words_are_put_before_the_names_of_the_new_classes(backbone):
     tower = TextTower(backbone)
     context = 0.02 * torch.randn(2, tower.width, generator=torch.Generator().manual_seed(0))
     names = ["digit one", "letter A", "letter B"]
-    head = coop.rename({"context": context, "texts": torch.zeros(9, 4)}, Prompts(names, tower))
+    head = coop.for_classes({"context": context, "texts": torch.zeros(9, 4)}, Prompts(names, tower))
     expected = tower.prompt_encoder(names, 2)(context)
     torch.testing.assert_close(head["texts"], expected)
     images = Images(expected[[2, 0]], None)
@@ -142,9 +142,9 @@ def test_a_method_that_names_new_classes_gives_logits_for_any_number_of_them(nam
     method = METHODS[name](METHODS[name].settings_type())
     if method.reads_text_tower:
         pytest.skip("its heads are renamed, which is tested above")
-    head = method.start(task)
+    head = method.initial_head(task)
     texts = Texts(torch.nn.functional.normalize(torch.randn(7, 16), dim=-1), 100.0)
     images = Images(task.val.pooled[:5, 0], task.val.spatial[:5, 0])
-    renamed = method.rename(head, None)
+    renamed = method.for_classes(head, None)
     with torch.inference_mode():
         assert method.classifier(renamed, texts)(images).shape == (5, 7)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tests.methods.short import short_settings
 from vtclip.backbones.prompts import TextTower
-from vtclip.features.store import writing_features
+from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.methods import METHODS
 from vtclip.training.train import train_head
@@ -44,7 +44,7 @@ def write(tmp_path, backbone):
         write_texts(folder / "texts.parquet", NAMES, texts, {"logit_scale": 100.0})
         of_test = pl.Series(test_labels, dtype=pl.Int32)
         label = pl.concat([of_test, rows["label"][8:]])
-        with writing_features(folder / "features.parquet", {}) as writer:
+        with open_features_writer(folder / "features.parquet", {}) as writer:
             writer.write(rows.with_columns(label=label), pooled, spatial)
         return folder
 

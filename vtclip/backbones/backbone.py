@@ -22,8 +22,8 @@ from vtclip.backbones.lazy_open_clip import (
     open_clip,
 )
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
-from vtclip.config.experiment import is_shared
-from vtclip.files import check_receipt, write_receipt, writing
+from vtclip.config.experiment import is_hub_name
+from vtclip.files import atomic_write, check_receipt, write_receipt
 
 __all__ = ["Backbone", "BackboneError", "fetch_backbone", "load_backbone"]
 
@@ -234,9 +234,9 @@ def fetch_backbone(
         "pretrained": pretrained,
         "preprocess": json.dumps(open_clip.get_model_preprocess_cfg(model)),
     }
-    if is_shared(name):
+    if is_hub_name(name):
         origin["config"] = json.dumps(blueprint.config)
-    with writing(destination) as temporary:
+    with atomic_write(destination) as temporary:
         weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
         save_file(weights | packed, temporary, metadata=origin)
     write_receipt(destination)

@@ -34,7 +34,7 @@ from vtclip.backbones.lazy_open_clip import (
     merge_preprocess_dict,
     open_clip,
 )
-from vtclip.config.experiment import OWN, find_folder, is_shared, name_model
+from vtclip.config.experiment import OWN, find_folder, is_hub_name, name_model
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def find_blueprint(
     """
     known = name_model(name, architecture)
     tag, weights = {}, pretrained
-    if pretrained == OWN and is_shared(name):
+    if pretrained == OWN and is_hub_name(name):
         find_configuration(name)  # a folder without one is no such model
         weights = str(find_weights(name))
     elif pretrained is not None and not Path(pretrained).is_file():
@@ -110,7 +110,7 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
             this model's, are not finite, or were trained with another activation.
     """
     _load_libraries(blueprint)
-    with _unsaid():
+    with _quiet():
         model = open_clip.create_model(
             f"local-dir:{folder}", load_weights=False, pretrained_text=False, device=device
         )
@@ -173,7 +173,7 @@ def _find_tag(name: str, pretrained: str) -> dict[str, Any]:
     """What open_clip's table says of a model's weights."""
     found = open_clip.get_pretrained_cfg(name, pretrained)
     if not found:
-        tags = [OWN] if is_shared(name) else open_clip.list_pretrained_tags_by_model(name)
+        tags = [OWN] if is_hub_name(name) else open_clip.list_pretrained_tags_by_model(name)
         raise BackboneError(
             f"{name}: No such file or tag: expected a file of weights or one of the tags "
             f"{', '.join(tags) or '(none)'}, found '{pretrained}'."
@@ -194,7 +194,7 @@ def _find_config(
         content = content if "model_cfg" in content else {"model_cfg": content}
     elif "config" in origin:
         content = {"model_cfg": json.loads(origin["config"])}
-    elif is_shared(name):
+    elif is_hub_name(name):
         content = read_configuration(name)
     elif known in open_clip.list_models():
         content = {"model_cfg": open_clip.get_model_config(known)}
@@ -262,7 +262,7 @@ def _save_text_files(blueprint: Blueprint, folder: Path) -> None:
 
 
 @contextmanager
-def _unsaid() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Keep open_clip from saying that the weights are random: those of a file come next."""
     logging.disable(logging.WARNING)
     try:

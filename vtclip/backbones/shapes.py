@@ -12,7 +12,7 @@ from vtclip.backbones.image_shape import Number, Part, Tower, Vision, find_fault
 from vtclip.backbones.known import INSTALL
 from vtclip.backbones.known import find_configuration as find_shared
 from vtclip.backbones.text_shape import Decoder, Text
-from vtclip.config.experiment import Backbone, is_shared, name_model
+from vtclip.config.experiment import BackboneConfig, is_hub_name, name_model
 from vtclip.cost import Shape
 from vtclip.paths import find_own
 from vtclip.settings import ConfigError, check, unknown
@@ -39,7 +39,7 @@ class Architecture(Part):
         return read_tower(self.vision_cfg, self.embed_dim)
 
 
-def read_content(backbone: Backbone) -> dict[str, Any]:
+def read_content(backbone: BackboneConfig) -> dict[str, Any]:
     """What a model's configuration in open_clip's JSON form holds.
 
     Raises:
@@ -56,7 +56,7 @@ def read_content(backbone: Backbone) -> dict[str, Any]:
         ) from None
 
 
-def read_architecture(backbone: Backbone) -> Architecture:
+def read_architecture(backbone: BackboneConfig) -> Architecture:
     """A model's configuration, checked.
 
     Raises:
@@ -76,7 +76,7 @@ def read_architecture(backbone: Backbone) -> Architecture:
     return found
 
 
-def read_shape(backbone: Backbone) -> Shape:
+def read_shape(backbone: BackboneConfig) -> Shape:
     """The shape of what a backbone gives.
 
     Raises:
@@ -97,7 +97,7 @@ def read_shape(backbone: Backbone) -> Shape:
     )
 
 
-def check_packages(backbone: Backbone) -> None:
+def check_packages(backbone: BackboneConfig) -> None:
     """Refuse a backbone that needs a package which is not installed.
 
     Raises:
@@ -119,7 +119,7 @@ def has_package(name: str) -> bool:
     return find_spec(name) is not None
 
 
-def find_configuration(backbone: Backbone) -> Path:
+def find_configuration(backbone: BackboneConfig) -> Path:
     """The file of a model's configuration: open_clip's, the hub's, or one's own.
 
     Raises:
@@ -133,7 +133,7 @@ def find_configuration(backbone: Backbone) -> Path:
                 "  expected: a model configuration in open_clip's JSON form"
             )
         return path
-    if is_shared(backbone.name):
+    if is_hub_name(backbone.name):
         return find_shared(backbone.name)
     known = _known_configurations()
     name = name_model(backbone.name)
@@ -147,7 +147,7 @@ def list_names() -> list[str]:
     return sorted(_known_configurations())
 
 
-def _key(backbone: Backbone) -> str:
+def _key(backbone: BackboneConfig) -> str:
     """The key that names a backbone's configuration."""
     return "name" if backbone.architecture is None else "architecture"
 

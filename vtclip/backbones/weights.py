@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 
 from vtclip.backbones.shapes import open_clip_folder, read_architecture
-from vtclip.config.experiment import GLYPHS, OWN, Backbone, is_shared, name_model
+from vtclip.config.experiment import GLYPHS, OWN, BackboneConfig, is_hub_name, name_model
 from vtclip.settings import ConfigError
 
 
-def check_weights(backbone: Backbone) -> None:
+def check_weights(backbone: BackboneConfig) -> None:
     """Refuse weights that are nowhere, or that were trained with another activation.
 
     Raises:
@@ -26,7 +26,7 @@ def check_weights(backbone: Backbone) -> None:
                 "or PyTorch's, seen from the working directory"
             )
         return
-    if backbone.pretrained == OWN and is_shared(backbone.name):
+    if backbone.pretrained == OWN and is_hub_name(backbone.name):
         return  # the hub has them
     tags = {} if backbone.architecture else list_tags(backbone.name)
     if backbone.pretrained not in tags:

@@ -23,7 +23,7 @@ def split_half(name: str) -> tuple[str, str]:
     return (dataset, half) if at and half in HALVES else (name, "")
 
 
-def whole_of(name: str) -> str:
+def dataset_name(name: str) -> str:
     """The dataset of a half, whose files are read; a dataset itself is its own."""
     return split_half(name)[0]
 

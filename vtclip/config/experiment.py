@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from vtclip.files import write_text
-from vtclip.paths import ALL, SHARED, spell_shots
+from vtclip.paths import ALL, SHARED, format_shots
 from vtclip.settings import LARGEST, PathText, Settings, check, to_yaml
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
@@ -36,10 +36,10 @@ def name_model(name: str, architecture: str | Path | None = None) -> str:
     """
     if architecture is not None:
         return Path(architecture).stem
-    return name if is_shared(name) else name.replace("/", "-")
+    return name if is_hub_name(name) else name.replace("/", "-")
 
 
-def is_shared(name: str) -> bool:
+def is_hub_name(name: str) -> bool:
     """Whether a backbone's name says where a model in the hub's form lies."""
     return name.startswith((HUB, FOLDER))
 
@@ -52,7 +52,7 @@ def find_folder(name: str) -> Path | None:
 def _distinct(values: list[Any]) -> list[Any]:
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
-        raise ValueError(f"{spell_shots(repeated[0])!r} is named twice")
+        raise ValueError(f"{format_shots(repeated[0])!r} is named twice")
     return values
 
 
@@ -73,7 +73,7 @@ GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedd
 GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
 
 
-class Backbone(Settings):
+class BackboneConfig(Settings):
     """A frozen CLIP."""
 
     name: str = Field(
@@ -202,12 +202,12 @@ class Experiment(Settings):
         "left out, the name of the first configuration file",
         examples=["my-experiment"],
     )
-    backbone: Backbone | None = Field(
+    backbone: BackboneConfig | None = Field(
         default=None,
         description="the frozen CLIP",
         examples=[{"name": "RN50-quickgelu", "pretrained": "openai"}],
     )
-    backbones: list[Backbone] = Field(
+    backbones: list[BackboneConfig] = Field(
         default=[],
         validate_default=True,
         description="several frozen CLIPs, each with rows of its own in the tables",
@@ -294,7 +294,9 @@ class Experiment(Settings):
 
     @field_validator("backbones")
     @classmethod
-    def _be_told_apart(cls, several: list[Backbone], found: ValidationInfo) -> list[Backbone]:
+    def _be_told_apart(
+        cls, several: list[BackboneConfig], found: ValidationInfo
+    ) -> list[BackboneConfig]:
         """Some backbone, and no two that would share a folder or a file of weights."""
         if "backbone" not in found.data:
             return several  # it is wrong itself
@@ -311,12 +313,14 @@ class Experiment(Settings):
         return several
 
     @property
-    def all_backbones(self) -> list[Backbone]:
+    def all_backbones(self) -> list[BackboneConfig]:
         """Every backbone, in the tables' order: `backbone`, then `backbones`."""
         return _each_once(self.backbone, self.backbones)
 
 
-def _each_once(first: Backbone | None, others: Sequence[Backbone]) -> list[Backbone]:
+def _each_once(
+    first: BackboneConfig | None, others: Sequence[BackboneConfig]
+) -> list[BackboneConfig]:
     return list(dict.fromkeys([*([] if first is None else [first]), *others]))
 
 

@@ -19,7 +19,7 @@ from vtclip.data.folders import (
     find_splits,
     list_images,
 )
-from vtclip.parquet import opening, read_parquet
+from vtclip.parquet import open_verified, read_parquet
 
 IDENTITIES = b"identities"  # in a manifest's metadata: what each class is, by label, as JSON
 
@@ -106,7 +106,7 @@ def match_classes(tested: str | Path, known: str | Path) -> list[int]:
 
 def read_identities(manifest: str | Path) -> list[str] | None:
     """What the classes of a manifest are, by label; None where a label is all there is."""
-    with opening(manifest) as file:
+    with open_verified(manifest) as file:
         found = (file.schema_arrow.metadata or {}).get(IDENTITIES)
     return None if found is None else json.loads(found)
 

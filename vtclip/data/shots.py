@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from vtclip.parquet import opening, read_parquet, write_parquet
+from vtclip.parquet import open_verified, read_parquet, write_parquet
 
 VAL_SHOTS = 4  # CoOp never takes more than four validation images per class.
 IMAGES = b"images_sha256"  # in a file's metadata, the checksum of the images behind it
@@ -24,7 +24,7 @@ def write_shots(
         destination: the Parquet file to write.
         shots, seed: as for `sample_shots`.
     """
-    with opening(manifest) as file:
+    with open_verified(manifest) as file:
         images = (file.schema_arrow.metadata or {}).get(IMAGES)
     sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed)
     write_parquet(destination, sample, None if images is None else {IMAGES: images})

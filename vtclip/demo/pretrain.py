@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vtclip.demo.glyphs import NAMES, PRETRAINING_FONTS, distort, draw_sheet
-from vtclip.files import write_receipt, writing
+from vtclip.files import atomic_write, write_receipt
 from vtclip.paths import TRAINED_GLYPHS
 from vtclip.runtime.job import progress
 
@@ -99,7 +99,7 @@ def pretrain_backbone(
     else:
         pretrain(model, Path(architecture).stem, steps, learning_rate, seed)
         weights = model.state_dict()
-    with writing(destination) as temporary:
+    with atomic_write(destination) as temporary:
         save_file(weights, temporary)
     write_receipt(destination)
 
@@ -109,7 +109,7 @@ def write_trained(weights: dict[str, Tensor], model: str, recipe: str, destinati
     used = _tokenise(model).unique()
     kept = {name: tensor for name, tensor in weights.items() if name != EMBEDDING}
     kept |= {USED: used, ROWS: weights[EMBEDDING][used]}
-    with writing(destination) as temporary:
+    with atomic_write(destination) as temporary:
         save_file(kept, temporary, metadata={"recipe": recipe})
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vtclip.backbones.backbone import Backbone
 from vtclip.data.images import PictureError, open_picture
-from vtclip.features.store import writing_features
+from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
 from vtclip.files import write_receipt
@@ -281,7 +281,7 @@ def _extract(
     started, unreadable = time.perf_counter(), []
     with (
         explaining_workers(),
-        writing_features(destination, describe(backbone) | metadata) as writer,
+        open_features_writer(destination, describe(backbone) | metadata) as writer,
     ):
         for batch, (pixels, bad) in enumerate(progress(batches, what="batches", total=total)):
             unreadable += bad

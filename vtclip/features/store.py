@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from vtclip.files import naming, writing
-from vtclip.parquet import SealedWriter, opening, read_parquet
+from vtclip.files import atomic_write, name_file_in_errors
+from vtclip.parquet import SealedWriter, open_verified, read_parquet
 
 
 def find_non_finite(features: torch.Tensor) -> tuple[int, ...] | None:
@@ -117,7 +117,7 @@ class FeatureBatch:
 
 
 class FeatureWriter:
-    """Writes row groups as they come; use `writing_features` to open one."""
+    """Writes row groups as they come; use `open_features_writer` to open one."""
 
     def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
         self.metadata = dict(metadata)
@@ -169,7 +169,7 @@ class FeatureWriter:
 
 
 @contextmanager
-def writing_features(path: str | Path, metadata: Mapping[str, Any]) -> Iterator[FeatureWriter]:
+def open_features_writer(path: str | Path, metadata: Mapping[str, Any]) -> Iterator[FeatureWriter]:
     """Open a feature file for writing; it gets its name when the block has ended well.
 
     Args:
@@ -177,7 +177,7 @@ def writing_features(path: str | Path, metadata: Mapping[str, Any]) -> Iterator[
         metadata: what makes the features (backbone, pretrained, weights_sha256, spatial,
             image_size, ...); the shapes are added.
     """
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         writer = FeatureWriter(temporary, metadata)
         yield writer
         writer.close()
@@ -189,7 +189,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         FeatureError: the file is no feature file.
     """
-    with opening(path) as file:
+    with open_verified(path) as file:
         found = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
     if found is None:
         raise FeatureError(
@@ -299,7 +299,7 @@ def _row_groups(
     path: Path, metadata: Mapping[str, Any], spatial: bool
 ) -> Iterator[tuple[int, Callable[[], FeatureBatch]]]:
     """The number of rows of each row group, and what reads it."""
-    with opening(path) as file:
+    with open_verified(path) as file:
         for group in range(file.num_row_groups):
             read = partial(_read_group, path, file, group, metadata, spatial)
             yield file.metadata.row_group(group).num_rows, read
@@ -309,7 +309,7 @@ def _read_group(
     path: Path, file: pq.ParquetFile, group: int, metadata: Mapping[str, Any], spatial: bool
 ) -> FeatureBatch:
     columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if spatial else [])]
-    with naming(path):
+    with name_file_in_errors(path):
         table = file.read_row_group(group, columns=columns)
     rows = pl.from_arrow(table.select(list(ROW_COLUMNS)).replace_schema_metadata(None))
     assert isinstance(rows, pl.DataFrame)

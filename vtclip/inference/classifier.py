@@ -20,14 +20,14 @@ from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.backbones.checkpoints import read_metadata
 from vtclip.backbones.image_towers import encode_images
 from vtclip.backbones.shapes import read_architecture
-from vtclip.config.experiment import Backbone as Named
+from vtclip.config.experiment import BackboneConfig
 from vtclip.cost import BATCH
 from vtclip.data.images import PictureError, open_picture
 from vtclip.features.extract import encode_within_memory
-from vtclip.files import writing
+from vtclip.files import atomic_write
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
 from vtclip.methods import METHODS
-from vtclip.nn.learner import at_rest
+from vtclip.nn.learner import eval_on
 from vtclip.nn.visual_guided import VisualGuidedHead
 from vtclip.task import Images, Texts
 
@@ -83,7 +83,7 @@ class Classifier:
         self.texts = Texts(saved.texts.to(backbone.device), described.logit_scale)
         head = {name: tensor.to(backbone.device) for name, tensor in saved.head.items()}
         try:
-            self.head = at_rest(self.method.classifier(head, self.texts), backbone.device)
+            self.head = eval_on(self.method.classifier(head, self.texts), backbone.device)
         except (RuntimeError, KeyError) as error:
             raise SavedError(
                 f"{saved.source}: its tensors are not those of a head of {described.method} with "
@@ -233,7 +233,7 @@ def _build_backbone(saved: Saved, device: str | torch.device) -> Backbone:
             architecture = Path(folder, f"{tower.name}.json")
             architecture.write_text(json.dumps(tower.architecture), encoding="utf-8")
             # A file may come from anywhere: what its towers ask for is looked at first.
-            named = Named(name=tower.name, pretrained="-", architecture=str(architecture))
+            named = BackboneConfig(name=tower.name, pretrained="-", architecture=str(architecture))
             read_architecture(named)
         backbone = load_backbone(
             tower.name,
@@ -349,5 +349,5 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
     )
     assert program is not None
     program.model.metadata_props["class_names"] = json.dumps(classifier.class_names)
-    with writing(destination) as temporary:
+    with atomic_write(destination) as temporary:
         program.save(temporary)

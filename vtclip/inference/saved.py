@@ -18,10 +18,16 @@ from torch import Tensor
 
 from vtclip import paths
 from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
-from vtclip.config.experiment import Backbone, Experiment, Precision, SpatialKind, read_experiment
+from vtclip.config.experiment import (
+    BackboneConfig,
+    Experiment,
+    Precision,
+    SpatialKind,
+    read_experiment,
+)
 from vtclip.config.yaml_files import read_yaml
 from vtclip.features.texts import read_class_names, read_texts
-from vtclip.files import naming, read_head, read_record, writing
+from vtclip.files import atomic_write, name_file_in_errors, read_head, read_record
 from vtclip.plan.materials import architecture_content
 from vtclip.settings import Settings, check
 from vtclip.task import Head
@@ -126,7 +132,7 @@ def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = 
     if with_backbone:
         tensors |= {BACKBONE + name: value for name, value in read_weights(saved).items()}
     content = saved.description.model_dump_json()
-    with writing(destination) as temporary:
+    with atomic_write(destination) as temporary:
         save_file(tensors, temporary, metadata={KEY: content})
 
 
@@ -248,7 +254,7 @@ def _check_origin(
             )
 
 
-def _find_backbone(root: Path, experiment: str, folder: str) -> Backbone:
+def _find_backbone(root: Path, experiment: str, folder: str) -> BackboneConfig:
     """The backbone of an experiment by its folder of features."""
     file = root / paths.ExperimentPaths(experiment).config
     if not file.is_file():
@@ -263,7 +269,7 @@ def _find_backbone(root: Path, experiment: str, folder: str) -> Backbone:
     raise SavedError(f"{file}: none of its backbones is called {folder}.")
 
 
-def _read_architecture(backbone: Backbone, root: Path) -> dict[str, Any] | None:
+def _read_architecture(backbone: BackboneConfig, root: Path) -> dict[str, Any] | None:
     """The content of an architecture of one's own, seen from the folder of the run."""
     given = backbone.architecture
     if given is not None and (root / given).is_file():
@@ -289,7 +295,7 @@ def _read_file(path: Path) -> Saved:
             f"{path}: a safetensors file, but not one of `vtclip export`: it does not say which "
             "method and classes its tensors are of."
         )
-    with naming(path):
+    with name_file_in_errors(path):
         description = check(Description, json.loads(content), source=str(path))
         texts = tensors["texts"].to(torch.float32)
         if len(texts) != len(description.class_names):

@@ -15,7 +15,7 @@ from vtclip.settings import LARGEST, Settings
 from vtclip.task import Head as Head
 from vtclip.task import Images as Images
 from vtclip.task import Prompts as Prompts
-from vtclip.task import Shots as Shots
+from vtclip.task import Samples as Samples
 from vtclip.task import Task as Task
 from vtclip.task import Texts as Texts
 from vtclip.task import TextTower as TextTower
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Method:
     """One way to classify from few labelled images.
 
-    A subclass says what it needs, what it starts from (`start`) and how a head classifies
+    A subclass says what it needs, what it starts from (`initial_head`) and how a head classifies
     (`classifier`). Tensors of the head that it names as `trained` are then trained by gradient,
     with the settings' recipe. A method that trains something else overrides `learner`, one that
     ends with something else than was trained `finish`. One that computes for long or holds much
@@ -103,7 +103,7 @@ class Method:
         stops = getattr(self.settings, "select", "last") == "val"
         return [*several, *(["when to stop"] if stops else [])]
 
-    def fixed(self, shots: int) -> Settings | None:
+    def settings_without_choice(self, shots: int) -> Settings | None:
         """The settings to take where nothing may be chosen on validation shots.
 
         One value for each that is chosen, which the head keeps: `classifier` reads none of them.
@@ -114,7 +114,7 @@ class Method:
         """
         return None if self.tunes else self.settings
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """The tensors of the head before any step by gradient; what is computed in closed form."""
         return {}
 
@@ -122,7 +122,7 @@ class Method:
         """What turns images into logits (B, K)."""
         raise NotImplementedError
 
-    def rename(self, head: Head, prompts: Prompts | None) -> Head:
+    def for_classes(self, head: Head, prompts: Prompts | None) -> Head:
         """The head for other classes than its own; another one only if it keeps something of them.
 
         Args:
@@ -147,7 +147,7 @@ class Method:
 Choice = TypeVar("Choice")
 
 
-def choose(settings: Sequence[Choice], logits: Iterable[Tensor], val: Shots | None) -> Choice:
+def choose(settings: Sequence[Choice], logits: Iterable[Tensor], val: Samples | None) -> Choice:
     """The setting that classifies the validation shots best, of equals the first.
 
     Args:

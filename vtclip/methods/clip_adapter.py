@@ -46,7 +46,7 @@ class CLIPAdapter(Method):
     names_new_classes = True
     trained = ("down", "up")
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """Fresh layers, drawn as PyTorch draws a linear layer's."""
         import torch
 

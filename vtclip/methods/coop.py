@@ -57,7 +57,7 @@ class CoOp(Method):
     names_new_classes = True
     gpu_precision = "bfloat16"
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """A context of small random vectors, or of words."""
         import torch
 
@@ -84,9 +84,11 @@ class CoOp(Method):
 
     def finish(self, learner: nn.Module, task: Task) -> Head:
         """The context and the texts that it makes."""
-        return self.rename({"context": learner.get_parameter("context").detach()}, task.prompts)
+        return self.for_classes(
+            {"context": learner.get_parameter("context").detach()}, task.prompts
+        )
 
-    def rename(self, head: Head, prompts: Prompts | None) -> Head:
+    def for_classes(self, head: Head, prompts: Prompts | None) -> Head:
         """The texts that the context makes of these classes."""
         assert prompts is not None
         context = head["context"]

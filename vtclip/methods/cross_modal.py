@@ -77,7 +77,7 @@ class CrossModal(Method):
     reads_views = True
     tunes = True
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """The weights that are best on the validation shots, of equals the first.
 
         The smallest batch comes first, then the fewest iterations, then the smallest learning rate.
@@ -103,7 +103,7 @@ class CrossModal(Method):
 
         return logits
 
-    def fixed(self, shots: int) -> CrossModalSettings:
+    def settings_without_choice(self, shots: int) -> CrossModalSettings:
         """One of the paper's combinations, and the last iteration."""
         assert isinstance(self.settings, CrossModalSettings)
         one = {"learning_rate": [1e-3], "weight_decay": [0.01], "batch_size": [32]}

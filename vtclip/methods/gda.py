@@ -54,7 +54,7 @@ class GDA(Method):
     reads_views = True
     tunes = True
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """The Gaussians, with alpha chosen on the validation shots."""
         import torch
 
@@ -83,7 +83,7 @@ class GDA(Method):
 
         return logits
 
-    def fixed(self, shots: int) -> GDASettings:
+    def settings_without_choice(self, shots: int) -> GDASettings:
         """An alpha of 1."""
         assert isinstance(self.settings, GDASettings)
         return self.settings.model_copy(update={"alpha": [1.0]})

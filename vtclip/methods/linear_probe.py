@@ -50,7 +50,7 @@ class LinearProbe(Method):
     tunes = True
     on_gpu = False  # scikit-learn's
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """Fit with every C and keep the best on the validation shots, of equals the smallest C.
 
         The second of two neighbouring strengths starts where the first ended. As many such pairs

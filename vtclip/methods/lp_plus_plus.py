@@ -53,7 +53,7 @@ class LPPlusPlus(Method):
     title = "LP++"
     settings_type = LPPlusPlusSettings
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """The last epoch's head, or the best on the validation shots, of equals the first."""
         assert isinstance(self.settings, LPPlusPlusSettings)
         heads = descend(task, self.settings.epochs)
@@ -72,7 +72,7 @@ class LPPlusPlus(Method):
 
         return logits
 
-    def fixed(self, shots: int) -> LPPlusPlusSettings:
+    def settings_without_choice(self, shots: int) -> LPPlusPlusSettings:
         """The last epoch."""
         assert isinstance(self.settings, LPPlusPlusSettings)
         return self.settings.model_copy(update={"select": "last"})

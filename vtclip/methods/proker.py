@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from vtclip.cost import BATCH, DOUBLE, SINGLE, Work
-from vtclip.methods.base import Head, Images, Method, Shots, Task, Texts, choose, unit
+from vtclip.methods.base import Head, Images, Method, Samples, Task, Texts, choose, unit
 from vtclip.settings import ConfigError, Settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ProKeR(Method):
     reads_views = True
     tunes = True
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """The regression, with beta and ridge chosen on the validation shots.
 
         Raises:
@@ -88,7 +88,7 @@ class ProKeR(Method):
             "ridge": torch.tensor(ridge, device=keys.device),
         }
 
-    def _rows(self, shots: Shots) -> tuple[Tensor, Tensor]:
+    def _rows(self, shots: Samples) -> tuple[Tensor, Tensor]:
         """The rows of the matrix (N, D), of unit length in double precision, and their labels."""
         images, views = shots.pooled.shape[:2]
         if images > MOST_IMAGES:
@@ -127,7 +127,7 @@ class ProKeR(Method):
 
         return logits
 
-    def fixed(self, shots: int) -> ProKeRSettings:
+    def settings_without_choice(self, shots: int) -> ProKeRSettings:
         """The authors' constants, which they chose on ImageNet's test images."""
         assert isinstance(self.settings, ProKeRSettings)
         beta, ridge = CONSTANTS[max((k for k in CONSTANTS if k <= shots), default=1)]

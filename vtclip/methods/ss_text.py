@@ -39,7 +39,7 @@ class SSText(Method):
     title = "SS-Text"
     settings_type = SSTextSettings
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """The sum, in closed form."""
         assert task.train is not None
         assert isinstance(self.settings, SSTextSettings)

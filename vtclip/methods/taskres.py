@@ -52,7 +52,7 @@ class TaskRes(Method):
     reads_views = True
     trained = ("residual",)
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """No residual: the zero-shot logits."""
         return {"residual": task.texts.features.new_zeros(task.texts.features.shape)}
 

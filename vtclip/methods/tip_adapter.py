@@ -49,7 +49,7 @@ class TipAdapter(Method):
     reads_views = True
     tunes = True
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """The cache, with alpha and beta chosen on the validation shots."""
         assert task.train is not None
         return self.choose_weights(unit(task.train.pooled.mean(dim=1)), task)
@@ -77,7 +77,7 @@ class TipAdapter(Method):
             for alpha in sorted(self.settings.alpha):
                 yield zero_shot + alpha * cached
 
-    def fixed(self, shots: int) -> TipAdapterSettings:
+    def settings_without_choice(self, shots: int) -> TipAdapterSettings:
         """1 for both."""
         assert isinstance(self.settings, TipAdapterSettings)
         return self.settings.model_copy(update={"alpha": [1.0], "beta": [1.0]})

@@ -44,9 +44,9 @@ class TipAdapterF(TipAdapter):
         """The trained keys, with alpha and beta chosen for them."""
         return self.choose_weights(learner.get_parameter("keys").detach(), task)
 
-    def fixed(self, shots: int) -> TipAdapterFSettings:
+    def settings_without_choice(self, shots: int) -> TipAdapterFSettings:
         """Tip-Adapter's, and the last epoch."""
-        settings = super().fixed(shots)
+        settings = super().settings_without_choice(shots)
         assert isinstance(settings, TipAdapterFSettings)
         return settings.model_copy(update={"select": "last"})
 

@@ -73,7 +73,7 @@ class VTClip(Method):
     names_new_classes = True
     gpu_precision = "bfloat16"
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """Fresh weights, whose logits are the zero-shot logits."""
         import torch
 

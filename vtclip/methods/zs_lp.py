@@ -41,7 +41,7 @@ class ZSLP(Method):
     reads_views = True
     trained = ("vectors",)
 
-    def start(self, task: Task) -> Head:
+    def initial_head(self, task: Task) -> Head:
         """The text means: the zero-shot logits."""
         return {"vectors": task.texts.means}
 

@@ -10,7 +10,7 @@ from vtclip.task import Head, Images
 Classifier = Callable[[Images], Tensor]
 
 
-def at_rest(classifier: Classifier, device: torch.device) -> Classifier:
+def eval_on(classifier: Classifier, device: torch.device) -> Classifier:
     """A classifier that is trained no further, on a device."""
     return classifier.to(device).eval() if isinstance(classifier, nn.Module) else classifier
 

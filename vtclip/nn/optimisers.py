@@ -12,7 +12,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 
-class Descent:
+class Optimiser:
     """Moves parameters along their gradients. A subclass says what it remembers, and how.
 
     Args:
@@ -46,7 +46,7 @@ class Descent:
         raise NotImplementedError
 
 
-class AdamW(Descent):
+class AdamW(Optimiser):
     """AdamW (arXiv 1711.05101) with betas of 0.9 and 0.999: `torch.optim.AdamW(fused=True)`."""
 
     decoupled = True  # the decay takes its share of the parameters, whatever the gradient is
@@ -76,7 +76,7 @@ class Adam(AdamW):
     decoupled = False
 
 
-class SGD(Descent):
+class SGD(Optimiser):
     """Gradient descent with a momentum of 0.9: `torch.optim.SGD`."""
 
     def _remember(self, parameter: Tensor) -> tuple[Tensor, ...]:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
-from vtclip.config.dataset import whole_of
-from vtclip.config.experiment import Backbone
+from vtclip.config.dataset import dataset_name
+from vtclip.config.experiment import BackboneConfig
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.ablation import Variant, list_variants
@@ -123,7 +123,7 @@ class Plan(Materials):
     @property
     def trained(self) -> list[str]:
         """What heads are trained on: datasets, or the halves of their classes."""
-        return [name for name in list_tests(self.experiment) if whole_of(name) in self.datasets]
+        return [name for name in list_tests(self.experiment) if dataset_name(name) in self.datasets]
 
     @property
     def titles(self) -> dict[str, str]:
@@ -174,7 +174,7 @@ class Plan(Materials):
             "tested": [*self.datasets, *self.elsewhere.halves],
             "method": methods,
             "views": [self.experiment.views.folder],
-            "shots": {paths.spell_shots(shots) for shots, _ in runs},
+            "shots": {paths.format_shots(shots) for shots, _ in runs},
             "seed": {seed for _, seed in runs},
         }
         return {wildcard: matching(values) for wildcard, values in known.items()}
@@ -287,7 +287,7 @@ class Plan(Materials):
         self, backbone: str, dataset: str, views: str, shots: str | int, seed: str | int
     ) -> ExtractShots:
         """The job that extracts the features of one run's images."""
-        return ExtractShots(self, dataset, backbone, paths.read_shots(shots), int(seed))
+        return ExtractShots(self, dataset, backbone, paths.parse_shots(shots), int(seed))
 
     def extract_test(self, backbone: str, dataset: str, part: str) -> ExtractTest:
         """The job that extracts the features of test images."""
@@ -298,7 +298,7 @@ class Plan(Materials):
         self, backbone: str, dataset: str, method: str, shots: str | int, seed: str | int
     ) -> TrainHead:
         """The job that trains one head."""
-        return TrainHead(self, dataset, backbone, method, paths.read_shots(shots), int(seed))
+        return TrainHead(self, dataset, backbone, method, paths.parse_shots(shots), int(seed))
 
     def head_of(self, job: MethodJob, shots: int, seed: int) -> str:
         """A head of the same method on the same dataset."""
@@ -313,7 +313,7 @@ class Plan(Materials):
         return PlotAttention(self, dataset, backbone)
 
 
-def _with(backbone: Backbone, spatial: Any) -> Backbone:
+def _with(backbone: BackboneConfig, spatial: Any) -> BackboneConfig:
     """A backbone, with another kind of spatial features if one is named."""
     return backbone if spatial is None else backbone.model_copy(update={"spatial": spatial})
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from vtclip.config.experiment import Ablation, Experiment, SpatialKind
 from vtclip.methods import METHODS
-from vtclip.paths import spell_shots
+from vtclip.paths import format_shots
 from vtclip.plan.checks import check_length, check_method
 from vtclip.settings import ConfigError, Settings, check, inline, shorten
 
@@ -147,10 +147,10 @@ def _list_changes(ablation: Ablation) -> Iterator[tuple[str, dict[str, Any]]]:
 def _check_part(wanted: list[Any], known: list[Any], key: str, source: str) -> None:
     for value in wanted:
         if value not in known:
-            names = ", ".join(str(spell_shots(name)) for name in known)
+            names = ", ".join(str(format_shots(name)) for name in known)
             raise ConfigError(
-                f"{source}: {key}: the experiment has no {inline(spell_shots(value))}.\n"
-                f"  found:    {shorten(spell_shots(value))}\n"
+                f"{source}: {key}: the experiment has no {inline(format_shots(value))}.\n"
+                f"  found:    {shorten(format_shots(value))}\n"
                 f"  expected: some of {names}"
             )
 

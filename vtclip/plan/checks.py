@@ -9,7 +9,7 @@ from typing import Any
 from vtclip.backbones.shapes import check_packages, read_architecture, read_shape
 from vtclip.backbones.weights import check_weights
 from vtclip.config.dataset import MEAN, Dataset, list_datasets, read_dataset, split_half
-from vtclip.config.experiment import GLYPH_SIZE, GLYPHS, Backbone, Experiment, read_experiment
+from vtclip.config.experiment import GLYPH_SIZE, GLYPHS, BackboneConfig, Experiment, read_experiment
 from vtclip.config.yaml_files import read_yaml
 from vtclip.data.folders import ManifestError, check_folder
 from vtclip.data.inventory import explain_missing
@@ -75,7 +75,7 @@ def check_device(device: str) -> None:
         )
 
 
-def check_method(name: str, settings: Settings, backbone: Backbone, *, source: str) -> None:
+def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, source: str) -> None:
     """Refuse settings of a method that do not go with a backbone.
 
     Raises:
@@ -90,7 +90,7 @@ def check_method(name: str, settings: Settings, backbone: Backbone, *, source: s
         METHODS[name](settings).check(shape)
 
 
-def check_kinds(backbone: Backbone, methods: Iterable[str]) -> None:
+def check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
     """Refuse a kind of spatial features that an image tower does not give.
 
     Args:
@@ -206,7 +206,7 @@ def _check_epochs_of(settings: Settings, source: str) -> None:
                 raise unknown("dataset", name, known, source=f"{source}.epochs_of")
 
 
-def _check_backbone(backbone: Backbone) -> None:
+def _check_backbone(backbone: BackboneConfig) -> None:
     check_length(
         backbone.folder,
         source="backbone: its name and its file of weights",

@@ -20,7 +20,7 @@ def settle(method: Method, shots: int) -> Settings | None:
 
     Of what it chooses, a value that the configuration names alone stays.
     """
-    fixed, given = method.fixed(shots), method.settings
+    fixed, given = method.settings_without_choice(shots), method.settings
     if fixed is None:
         return None
     alone = {

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from vtclip import cost, paths
-from vtclip.config.dataset import labels_of, whole_of
+from vtclip.config.dataset import dataset_name, labels_of
 from vtclip.cost import Size, Work
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
@@ -37,7 +37,7 @@ class MethodJob(BackboneJob):
         """The method with the settings that hold for the dataset."""
         variant = self.plan.variant(self.method)
         settings = variant.settings if variant else self.plan.settings[self.base]
-        return self.kind(settings.for_dataset(whole_of(self.dataset)))
+        return self.kind(settings.for_dataset(dataset_name(self.dataset)))
 
     @property
     def chosen(self) -> Method:
@@ -79,7 +79,7 @@ class TrainHead(MethodJob):
         """The wildcards of its paths."""
         return {
             "backbone": self.backbone, "dataset": self.dataset, "method": self.method,
-            "shots": paths.spell_shots(self.shots), "seed": self.seed,
+            "shots": paths.format_shots(self.shots), "seed": self.seed,
         }  # fmt: skip
 
     @cached_property
@@ -112,7 +112,7 @@ class TrainHead(MethodJob):
         if self.kind.reads_text_tower:
             inputs["weights"] = self.weights
         if self.kind.few_shot:
-            run = self.run | {"dataset": whole_of(self.dataset)}
+            run = self.run | {"dataset": dataset_name(self.dataset)}
             views = self.plan.experiment.views.folder
             inputs["features"] = paths.SHOT_FEATURES.format(views=views, **run)
         return inputs
@@ -192,7 +192,7 @@ class PredictTest(MethodJob):
 
     @property
     def large_inputs(self) -> Inputs:
-        whole = whole_of(self.tested)
+        whole = dataset_name(self.tested)
         folder = {"backbone": self.backbone, "dataset": whole}
         features = [
             paths.TEST_FEATURES.format(part=part, **folder) for part in self.plan.parts_of(whole)
@@ -226,7 +226,7 @@ class PredictTest(MethodJob):
     def size(self, shots: int) -> Size:
         """The same, for the classes that are tested."""
         own = super().size(shots)
-        tested = self.plan.datasets[whole_of(self.tested)].counts or GUESS
+        tested = self.plan.datasets[dataset_name(self.tested)].counts or GUESS
         classes = len(labels_of(self.tested, tested.classes))
         return own._replace(classes=max(own.classes, classes))
 
@@ -243,7 +243,7 @@ class PredictTest(MethodJob):
 
     def minutes(self, threads: int) -> int:
         """Minutes."""
-        images = (self.plan.datasets[whole_of(self.tested)].counts or GUESS).test
+        images = (self.plan.datasets[dataset_name(self.tested)].counts or GUESS).test
         return cost.prediction_minutes(
             self.work, images=images, heads=len(self.runs), on_gpu=self.plan.gpus > 0
         )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vtclip import cost, paths
-from vtclip.config.dataset import Counts, Dataset, whole_of
-from vtclip.config.experiment import Backbone
+from vtclip.config.dataset import Counts, Dataset, dataset_name
+from vtclip.config.experiment import BackboneConfig
 from vtclip.cost import Shape
 from vtclip.plan.materials import SHARD, architecture_content, architecture_file
 from vtclip.runtime.code_hash import code_hash
@@ -58,7 +58,7 @@ class Job:
     @property
     def described(self) -> Dataset:
         """The dataset's file."""
-        return self.plan.datasets[whole_of(self.dataset)]
+        return self.plan.datasets[dataset_name(self.dataset)]
 
     @property
     def counts(self) -> Counts:
@@ -73,7 +73,7 @@ class Job:
     @property
     def manifest(self) -> str:
         """The manifest of the dataset."""
-        return paths.MANIFEST.format(dataset=whole_of(self.dataset))
+        return paths.MANIFEST.format(dataset=dataset_name(self.dataset))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class BackboneJob(Job):
     """its features folder"""
 
     @property
-    def named(self) -> Backbone:
+    def named(self) -> BackboneConfig:
         """The backbone of the configuration."""
         return self.plan.backbones[self.backbone]
 
@@ -173,7 +173,7 @@ class ExtractShots(Extract):
 
     @property
     def inputs(self) -> Inputs:
-        run = {"shots": paths.spell_shots(self.shots), "seed": self.seed}
+        run = {"shots": paths.format_shots(self.shots), "seed": self.seed}
         return {"shots": paths.SHOTS.format(dataset=self.dataset, **run)}
 
     @property

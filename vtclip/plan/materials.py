@@ -8,8 +8,8 @@ from typing import Any
 
 from vtclip import cost, paths
 from vtclip.backbones.shapes import read_content
-from vtclip.config.dataset import ArchiveFile, Dataset, whole_of
-from vtclip.config.experiment import GLYPHS, Backbone, Experiment, is_shared
+from vtclip.config.dataset import ArchiveFile, Dataset, dataset_name
+from vtclip.config.experiment import GLYPHS, BackboneConfig, Experiment, is_hub_name
 from vtclip.cost import Shape
 from vtclip.data.inventory import (
     archive_path,
@@ -48,7 +48,7 @@ class Materials:
     settings: Mapping[str, Settings]
     left_out: Mapping[str, str]
     variants: Sequence[Variant]
-    backbones: Mapping[str, Backbone]
+    backbones: Mapping[str, BackboneConfig]
     shapes: Mapping[str, Shape]
 
     @property
@@ -104,7 +104,7 @@ class Materials:
 
     def images_of(self, dataset: str) -> str:
         """The folder that the image paths of a dataset, or of a half of one, start from."""
-        whole = whole_of(dataset)
+        whole = dataset_name(dataset)
         return str(images_folder(whole, self.datasets[whole]))
 
     def images_receipt(self, dataset: str) -> str | None:
@@ -112,7 +112,7 @@ class Materials:
 
         None for a folder of one's own.
         """
-        whole = whole_of(dataset)
+        whole = dataset_name(dataset)
         receipt = images_receipt(whole, self.datasets[whole])
         return None if receipt is None else str(receipt)
 
@@ -140,7 +140,7 @@ class Materials:
 
     def texts_of(self, backbone: str, dataset: str) -> str:
         """The text features of a dataset, or of the one that a half is of."""
-        return paths.TEXTS.format(backbone=backbone, dataset=whole_of(dataset))
+        return paths.TEXTS.format(backbone=backbone, dataset=dataset_name(dataset))
 
     # Backbones.
 
@@ -165,7 +165,7 @@ class Materials:
         words = (each.weights for each in found if (each.pretrained == GLYPHS) == drawn)
         return list(dict.fromkeys(words))
 
-    def backbone_of(self, weights: str) -> Backbone:
+    def backbone_of(self, weights: str) -> BackboneConfig:
         """A backbone by the words for its weights."""
         return next(found for found in self.backbones.values() if found.weights == weights)
 
@@ -182,12 +182,12 @@ class Materials:
         return architecture_content(self.backbone_of(weights))
 
 
-def architecture_file(backbone: Backbone) -> str | None:
+def architecture_file(backbone: BackboneConfig) -> str | None:
     """The file of an architecture of one's own, as jobs find it."""
     return None if backbone.architecture is None else paths.find_own(backbone.architecture)
 
 
-def architecture_content(backbone: Backbone) -> dict[str, Any] | None:
+def architecture_content(backbone: BackboneConfig) -> dict[str, Any] | None:
     """The content of that file, or of a configuration in the hub's form."""
-    own = backbone.architecture is not None or is_shared(backbone.name)
+    own = backbone.architecture is not None or is_hub_name(backbone.name)
     return read_content(backbone) if own else None

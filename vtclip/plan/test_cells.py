@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
-from vtclip.config.dataset import HALVES, Dataset, half_of, list_datasets, split_half, whole_of
+from vtclip.config.dataset import HALVES, Dataset, dataset_name, half_of, list_datasets, split_half
 from vtclip.config.experiment import Experiment
 from vtclip.data.folders import find_classes, find_splits
 from vtclip.methods import METHODS
@@ -49,7 +49,7 @@ def list_tests(experiment: Experiment) -> dict[str, list[str]]:
 def list_tested(experiment: Experiment) -> list[str]:
     """The datasets that heads are only tested on."""
     tests = list_tests(experiment)
-    named = {whole_of(name): None for tested in tests.values() for name in tested}
+    named = {dataset_name(name): None for tested in tests.values() for name in tested}
     return [name for name in named if name not in experiment.datasets]
 
 
@@ -69,14 +69,14 @@ class Elsewhere:
         """The halves of classes, where there are any."""
         named = dict.fromkeys(name for tested in self.tests.values() for name in tested)
         there = self.plan.datasets
-        return [name for name in named if split_half(name)[1] and whole_of(name) in there]
+        return [name for name in named if split_half(name)[1] and dataset_name(name) in there]
 
     @property
     def titles(self) -> dict[str, str]:
         """Half -> the name that tables and figures show."""
         datasets = self.plan.datasets
         return {
-            name: f"{datasets[whole_of(name)].title}, {split_half(name)[1]} classes"
+            name: f"{datasets[dataset_name(name)].title}, {split_half(name)[1]} classes"
             for name in self.halves
         }
 
@@ -124,12 +124,12 @@ def why_not(plan: Plan, dataset: str, tested: str, method: str) -> str:
     """Why a method's heads on a dataset cannot be asked about a test set; "" where they can."""
     kind = METHODS[method]
     needed = [tested, dataset] if kind.few_shot else [tested]
-    for name in map(whole_of, needed):
+    for name in map(dataset_name, needed):
         if name in plan.missing:
             return f"{name} is left out"
     if kind.names_new_classes or dataset == tested:
         return ""
-    same = whole_of(dataset) != whole_of(tested) and (
+    same = dataset_name(dataset) != dataset_name(tested) and (
         family_of(plan.datasets, dataset) == family_of(plan.datasets, tested)
     )
     return "" if same else f"{kind.title} knows only the classes that it was trained on"

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from vtclip.files import read_record, write_text, writing
+from vtclip.files import atomic_write, read_record, write_text
 from vtclip.parquet import write_parquet
 from vtclip.paths import ALL
 from vtclip.results.tables import (
@@ -83,7 +83,7 @@ def write_table(table: pl.DataFrame, destination: str | Path) -> None:
     """
     destination = Path(destination)
     write_parquet(destination.with_suffix(".parquet"), table)
-    with writing(destination.with_suffix(".csv")) as temporary:
+    with atomic_write(destination.with_suffix(".csv")) as temporary:
         _name_all_shots(table).write_csv(temporary, float_precision=4)
 
 

@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from vtclip.files import read_record, writing
+from vtclip.files import atomic_write, read_record
 from vtclip.parquet import read_parquet
-from vtclip.paths import ALL, spell_shots
+from vtclip.paths import ALL, format_shots
 from vtclip.results.tables import MEAN, one_line
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
@@ -64,7 +64,7 @@ def drawing(destination: str | Path, width: float, height: float) -> Iterator[Fi
         FigureCanvasAgg(figure)
         yield figure
         for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
-            with writing(Path(destination).with_suffix(suffix)) as temporary:
+            with atomic_write(Path(destination).with_suffix(suffix)) as temporary:
                 figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=metadata)
 
 
@@ -99,7 +99,7 @@ def _draw_panel(panel: Axes, table: pl.DataFrame, titles: Mapping[str, str]) -> 
 def _set_shots(panel: Axes, shots: Sequence[int]) -> None:
     if shots:
         panel.set_xscale("log", base=2)
-        panel.set_xticks([_place(k, shots) for k in shots], [str(spell_shots(k)) for k in shots])
+        panel.set_xticks([_place(k, shots) for k in shots], [str(format_shots(k)) for k in shots])
         panel.minorticks_off()
     panel.set_xlabel("labelled images per class")
 
@@ -157,7 +157,7 @@ def _draw_costs(
                label=name, markersize=5, linewidth=1)  # fmt: skip
     if len(costs) > 1:
         panel.annotate(
-            f"{spell_shots(points['shots'][-1])}", (costs[-1], points["mean"][-1]), fontsize=7,
+            f"{format_shots(points['shots'][-1])}", (costs[-1], points["mean"][-1]), fontsize=7,
             xytext=(4, 2), textcoords="offset points",
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from vtclip.config.dataset import MEAN as MEAN  # the row over all datasets, in the dataset column
 from vtclip.parquet import read_parquet
-from vtclip.paths import spell_shots
+from vtclip.paths import format_shots
 from vtclip.results.published import CHOSEN_ON
 
 _LATEX = str.maketrans(
@@ -215,7 +215,7 @@ def _missing_rows(missing: Sequence[str], head: Sequence[str]) -> list[list[str]
 
 def name_shots(shots: int) -> str:
     """A number of shots as tables and legends name it: `1 shot`, `16 shots`, `all shots`."""
-    return f"{spell_shots(shots)} shot{'' if shots == 1 else 's'}"
+    return f"{format_shots(shots)} shot{'' if shots == 1 else 's'}"
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
@@ -245,7 +245,7 @@ def _spread(
     Of one backbone nothing is said; of two or more each has its rows. Names are escaped.
     """
     shots = sorted(results["shots"].unique())
-    names = [head.format(spell_shots(k)) if head else name_shots(k) for k in shots]
+    names = [head.format(format_shots(k)) if head else name_shots(k) for k in shots]
     several = results["backbone"].n_unique() > 1
     rows = [["dataset", *(["backbone"] if several else []), "method", *names]]
     # A dataset's rows stand together, whatever the backbone.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from matplotlib.axes import Axes
 
-from vtclip.config.dataset import HALVES, split_half, whole_of
+from vtclip.config.dataset import HALVES, dataset_name, split_half
 from vtclip.files import write_text
 from vtclip.parquet import read_parquet
 from vtclip.results.few_shot import write_table
@@ -92,7 +92,7 @@ def _read_runs(cell: Asked) -> pl.DataFrame:
     schema |= dict.fromkeys(MEASURES, pl.Float64)
     return pl.DataFrame(rows, schema=schema).select(
         pl.lit(cell.backbone).alias("backbone"),
-        pl.lit(whole_of(cell.dataset)).alias("dataset"),
+        pl.lit(dataset_name(cell.dataset)).alias("dataset"),
         pl.lit(half or cell.tested).alias("tested"),
         pl.lit(cell.method).alias("method"),
         pl.all(),

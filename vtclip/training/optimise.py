@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtclip.methods.base import Recipe, score
-from vtclip.nn.optimisers import SGD, Adam, AdamW, Descent
+from vtclip.nn.optimisers import SGD, Adam, AdamW, Optimiser
 from vtclip.runtime.job import progress
-from vtclip.task import Images, Shots, Task
+from vtclip.task import Images, Samples, Task
 
 HISTORY = {
     "epoch": pl.Int32,
@@ -117,7 +117,7 @@ def _step(
     penalty: Callable[[], Tensor | None],
     batch: tuple[Images, Tensor],
     recipe: Recipe,
-    descent: Descent,
+    descent: Optimiser,
     learning_rate: float,
 ) -> _Step:
     images, labels = batch
@@ -152,7 +152,7 @@ def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
     return total, int((predicted == labels).sum())
 
 
-def _make_descent(classifier: nn.Module, recipe: Recipe) -> Descent:
+def _make_descent(classifier: nn.Module, recipe: Recipe) -> Optimiser:
     parameters, decay = classifier.parameters(), recipe.weight_decay
     if recipe.optimiser == "sgd":
         return SGD(parameters, weight_decay=decay)
@@ -161,7 +161,7 @@ def _make_descent(classifier: nn.Module, recipe: Recipe) -> Descent:
 
 
 def _draw_batches(
-    shots: Shots, batch_size: int, generator: torch.Generator
+    shots: Samples, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Images, Tensor]]:
     """Every image once, in random order, each in a random one of its views."""
     number, views = shots.pooled.shape[:2]
@@ -175,7 +175,7 @@ def _draw_batches(
         yield replace(_take(shots, rows, views_of_rows), labels=labels), labels
 
 
-def _take(shots: Shots, rows: Tensor, view: Tensor | int) -> Images:
+def _take(shots: Samples, rows: Tensor, view: Tensor | int) -> Images:
     """One view of some images, on the device in float32."""
     device = shots.labels.device
     spatial = None
@@ -193,7 +193,7 @@ def _rise_and_fall(step: int, steps: int, warmup: float) -> float:
 
 
 def measure_accuracy(
-    classifier: Callable[[Images], Tensor], shots: Shots, batch_size: int = 256
+    classifier: Callable[[Images], Tensor], shots: Samples, batch_size: int = 256
 ) -> float:
     """Share of the images whose test view is classified rightly, in 0 .. 1; NaN without images."""
     return _share(_score(classifier, shots, batch_size)[0], len(shots.labels))
@@ -205,7 +205,7 @@ def _share(hits: int, images: int) -> float:
 
 @torch.inference_mode()
 def _score(
-    classifier: Callable[[Images], Tensor], shots: Shots, batch_size: int = 256
+    classifier: Callable[[Images], Tensor], shots: Samples, batch_size: int = 256
 ) -> tuple[int, float]:
     """Hits and mean log-likelihood of the images' test views."""
     if isinstance(classifier, nn.Module):

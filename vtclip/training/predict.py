@@ -25,7 +25,7 @@ from vtclip.features.texts import (
 from vtclip.files import read_head, read_record, write_receipt
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
-from vtclip.nn.learner import Classifier, at_rest
+from vtclip.nn.learner import Classifier, eval_on
 from vtclip.parquet import write_parquet
 from vtclip.paths import record_of
 from vtclip.task import Head, Images, Prompts, Texts, TextTower
@@ -106,10 +106,10 @@ def apply_head(
     """
     device = tested.texts.features.device
     if trained is None:
-        return at_rest(method.classifier(head, tested.texts), device)
+        return eval_on(method.classifier(head, tested.texts), device)
     if method.names_new_classes:
         prompts = Prompts(tested.names, tower) if tower is not None else None
-        return at_rest(method.classifier(method.rename(head, prompts), tested.texts), device)
+        return eval_on(method.classifier(method.for_classes(head, prompts), tested.texts), device)
     assert tested.manifest is not None
     columns = torch.tensor(match_classes(tested.manifest, trained.manifest), device=device)
     known, _ = read_classes(trained.texts, device)
@@ -120,7 +120,7 @@ def apply_head(
         known.logit_scale,
         known.norms.index_copy(0, columns, tested.texts.norms),
     )
-    classifier = at_rest(method.classifier(head, texts), device)
+    classifier = eval_on(method.classifier(head, texts), device)
     return lambda images: classifier(images)[:, columns]
 
 

@@ -15,14 +15,14 @@ from torch import Tensor
 from vtclip.config.dataset import labels_of
 from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
 from vtclip.features.texts import check_labels, read_class_names, read_classes
-from vtclip.files import measure, write_record, writing
+from vtclip.files import atomic_write, measure, write_record
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
-from vtclip.nn.learner import at_rest
+from vtclip.nn.learner import eval_on
 from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
 from vtclip.runtime.devices import free_memory, has_bfloat16, peak_memory
-from vtclip.task import Head, Prompts, Shots, Task, TextTower
+from vtclip.task import Head, Prompts, Samples, Task, TextTower
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def train_head(
         task = replace(task, prompts=Prompts(names, tower))
     fitting = time.perf_counter()
     head, history = _fit(chosen, task, device)
-    classifier = at_rest(chosen.classifier(head, task.texts), device)
+    classifier = eval_on(chosen.classifier(head, task.texts), device)
     val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
     fitted = time.perf_counter()
     _check_head(head, history)
@@ -102,7 +102,7 @@ def train_head(
 
 def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.DataFrame]:
     """The head, and the history of its training, which is empty where nothing is optimised."""
-    head = {name: tensor.to(device) for name, tensor in method.start(task).items()}
+    head = {name: tensor.to(device) for name, tensor in method.initial_head(task).items()}
     learner = method.learner(head, task)
     if learner is None:
         return head, pl.DataFrame(schema=HISTORY)
@@ -128,7 +128,7 @@ def _check_head(head: Head, history: pl.DataFrame) -> None:
 
 
 def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
-    with writing(destination / HEAD) as temporary:
+    with atomic_write(destination / HEAD) as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, temporary)
     write_parquet(destination / "history.parquet", history)
 
@@ -165,7 +165,7 @@ def _check_validation(method: Method, task: Task) -> None:
 
 def _select(
     found: FeatureSet, split: str, device: torch.device, labels: range, *, views: bool
-) -> Shots | None:
+) -> Samples | None:
     """The features of a split in sampled order, in all views or the test view.
 
     Images of other labels are left out, and the first label counts as 0. None if no image is left.
@@ -179,7 +179,7 @@ def _select(
     features = found.take(rows["row"].to_list())
     shape = (images, -1)  # the views of an image stand together
     spatial = features.spatial
-    return Shots(
+    return Samples(
         features.pooled.to(device, torch.float32).unflatten(0, shape),
         None if spatial is None else _place(spatial, device).unflatten(0, shape),
         features.labels.unflatten(0, shape)[:, 0].to(device) - labels.start,

@@ -93,7 +93,7 @@ rule sample_shots:
     log:
         "logs/sample_shots/{dataset}/{shots}shot-seed{seed}.log",
     wildcard_constraints:
-        shots=matching(map(paths.spell_shots, PLAN.experiment.shots)),
+        shots=matching(map(paths.format_shots, PLAN.experiment.shots)),
     conda:
         "../../environment.yml"
     resources:

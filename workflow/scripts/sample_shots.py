@@ -4,11 +4,11 @@ from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.data.shots import write_shots
-    from vtclip.paths import read_shots
+    from vtclip.paths import parse_shots
 
     write_shots(
         snakemake.input.manifest,
         snakemake.output[0],
-        shots=read_shots(snakemake.wildcards.shots),
+        shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
     )

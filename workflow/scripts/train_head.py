@@ -13,7 +13,7 @@ with gpu_job(
     on_gpu=told["on_gpu"],
     compiles=told["settings"].get("compile", False),
 ) as device:
-    from vtclip.paths import read_shots
+    from vtclip.paths import parse_shots
     from vtclip.training.train import train_head
 
     tower = None
@@ -28,7 +28,7 @@ with gpu_job(
         snakemake.input.texts,
         snakemake.input.get("features"),
         Path(snakemake.output.head).parent,
-        shots=read_shots(snakemake.wildcards.shots),
+        shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
         device=device,
         tower=tower,
