@@ -1,5 +1,6 @@
 """Whatever ends a job, its log and the terminal say why."""
 
+import logging
 import re
 import subprocess
 import sys
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from vtclip.runtime.job import job_log, warn_on_terminal
+
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Run code as a job; gives its status, its log and what came on the terminal."""
+    """Run code as a job; gives its status, its log and the output on the terminal."""
 
     def run(code):
         log = tmp_path / "logs" / "job.log"
@@ -32,7 +35,7 @@ def test_an_error_is_whole_in_the_log_and_short_on_the_terminal(run):
     assert status == 1
     assert "Traceback" in log
     assert "ValueError: too odd" in terminal
-    assert "(the whole story: " in terminal
+    assert "(full log: " in terminal
     assert "Traceback" not in terminal
     assert "memory" not in terminal
 
@@ -73,7 +76,19 @@ def test_a_lack_of_memory_is_named(run, error):
     assert "Out of memory: run fewer jobs at a time" in run(f"raise {error}")[2]
 
 
-def test_too_little_memory_to_import_torch_is_told_in_the_log(run):
+def test_too_little_memory_to_import_torch_is_an_error_in_the_log(run):
     status, log, _ = run("resource.setrlimit(resource.RLIMIT_AS, (300 << 20,) * 2)\nimport torch")
     assert status != 0
     assert "torch" in log
+
+
+def test_a_warning_for_the_user_is_in_the_log_and_on_the_terminal(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])  # a job sets them, and the level
+    monkeypatch.setattr(logging.root, "level", logging.INFO)
+    with job_log(tmp_path / "a.log"):
+        warn_on_terminal("3 files passed over")
+        print("a detail")
+    assert capfd.readouterr().err == "3 files passed over\n"
+    log = (tmp_path / "a.log").read_text()
+    assert "3 files passed over" in log
+    assert "a detail" in log

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from vtclip.runtime.job import tell
+from vtclip.runtime.job import warn_on_terminal
 
 SPLITS = ("train", "val", "test")
 Row = tuple[str, int, str, str]  # image, label, class name, split
@@ -260,7 +260,7 @@ def _collect(
         else:
             images[place].append(entry.path)
     if unused:
-        tell(f"{root}: {len(unused)} skipped: {_short(unused)}.")
+        warn_on_terminal(f"{root}: {len(unused)} skipped: {_short(unused)}.")
         logger.info("Skipped:\n  %s", "\n  ".join(unused))
     return images, folders
 
@@ -292,7 +292,7 @@ def _check_parts(
         )
     unseen = [path for path, (*_, split) in places.items() if not images[path] and split == "val"]
     if unseen:
-        tell(f"{root}: class folders without a validation image: {_short(unseen)}.")
+        warn_on_terminal(f"{root}: class folders without a validation image: {_short(unseen)}.")
 
 
 def _holds_pictures(folder: Path) -> bool:

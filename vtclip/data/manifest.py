@@ -13,7 +13,7 @@ from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identiti
 from vtclip.data.layouts import read_coop_split as read_coop_split  # others call it from here
 from vtclip.files import sha256_of, sha256_of_all, write_receipt
 from vtclip.parquet import write_parquet
-from vtclip.runtime.job import progress, tell
+from vtclip.runtime.job import progress, warn_on_terminal
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def _read_images(manifest: pl.DataFrame, images: Path) -> dict[str, str]:
         .to_list()
     )
     if repeated:
-        tell(
+        warn_on_terminal(
             f"{images}: {len(repeated)} images stand in several splits or classes under several "
             "names, with the same content:" + "".join(f"\n  {found}" for found in repeated[:SHOWN])
         )

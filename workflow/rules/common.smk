@@ -54,6 +54,11 @@ PATHS = PLAN.paths
 TABLES = f"{PATHS.folder}/tables"
 FIGURES = f"{PATHS.folder}/figures"
 
+# Checked, for the scripts of jobs that take a GPU. Params would rerun them when a device changes.
+config.update(
+    device=PLAN.experiment.device, slots_per_gpu=PLAN.experiment.slots_per_gpu
+)
+
 # As many downloads at a time, where the command line and the profile do not say otherwise.
 if "downloads" not in workflow.global_resources:
     workflow.global_resources["downloads"] = 3

@@ -2,7 +2,12 @@
 
 from vtclip.runtime.job import gpu_job
 
-with gpu_job(snakemake.log[0], threads=snakemake.threads, config=snakemake.config) as device:
+with gpu_job(
+    snakemake.log[0],
+    threads=snakemake.threads,
+    device=snakemake.config["device"],
+    slots=snakemake.config["slots_per_gpu"],
+) as device:
     from vtclip.backbones.backbone import load_backbone
     from vtclip.features.extract import extract_test
 

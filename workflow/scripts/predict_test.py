@@ -5,7 +5,12 @@ from importlib import import_module
 from vtclip.runtime.job import gpu_job
 
 told = snakemake.params.told
-with gpu_job(snakemake.log[0], threads=snakemake.threads, config=snakemake.config) as device:
+with gpu_job(
+    snakemake.log[0],
+    threads=snakemake.threads,
+    device=snakemake.config["device"],
+    slots=snakemake.config["slots_per_gpu"],
+) as device:
     from vtclip.training.predict import Run, Trained, predict_test
 
     tower, trained = None, None

@@ -9,8 +9,8 @@ told = snakemake.params.told
 with gpu_job(
     snakemake.log[0],
     threads=snakemake.threads,
-    config=snakemake.config,
-    on_gpu=told["on_gpu"],
+    device=snakemake.config["device"] if told["on_gpu"] else "cpu",
+    slots=snakemake.config["slots_per_gpu"],
     compiles=told["settings"].get("compile", False),
 ) as device:
     from vtclip.paths import parse_shots
