@@ -1,7 +1,8 @@
 # make demo   the demo experiment: no download, no GPU, no account
 # make install   .venv with the commands snakemake and vtclip
-# make test   every check and every test
+# make test   every check, and the tests that a change is tried with
 # make format   formats all code as `make test` requires it
+# make test-slow   the tests that `make test` leaves out because each takes long
 # make test-slurm   the demo experiment on its own Slurm; requires root and Slurm's packages
 # make test-backbones   builds the smallest backbone of each kind: half an hour
 # make test-commands   types the commands of README and docs in a fresh clone: an hour
@@ -13,7 +14,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo install test test-slurm test-backbones test-commands test-faults check format constraints clean
+.PHONY: demo install test test-slow test-slurm test-backbones test-commands test-faults check format constraints clean
 
 demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
@@ -22,6 +23,9 @@ install: .venv/installed
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: .venv/installed-for-tests
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 test-slurm: .venv/installed-for-slurm
 	$(BIN)/python -m pytest -m slurm tests/workflow/slurm

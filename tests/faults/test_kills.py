@@ -15,7 +15,7 @@ pytestmark = pytest.mark.workflow
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 WHOM = ("a job", "a launcher", "the warm parent", "Snakemake", "all of them")
 LONGEST = 8  # seconds after which a run is killed at the latest
-QUICK, EACH = 5, 5  # kills in `make test`; kills of one run
+QUICK, EACH = 5, 5  # kills in `make test-slow`; kills of one run
 CAMPAIGN = 10  # runs of `make test-faults`
 
 
@@ -102,6 +102,7 @@ def check(broken, undisturbed):
     assert len(left) <= len(list(broken.folder.joinpath("results").rglob("*"))) // 10, left
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(broken, undisturbed, tally):
     disturb(broken, random.Random(0), QUICK, tally)
     check(broken, undisturbed)
