@@ -18,9 +18,9 @@ from paper import read_plan
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+from vtclip.plan.heads import TrainHead
 
 from vtclip.plan import Plan
-from vtclip.plan.heads import TrainHead
 from vtclip.plan.jobs import Extract
 
 CORES = 8  # beside each GPU

@@ -125,6 +125,12 @@ def parse_shots(written: int | str) -> int:
     return ALL if written == "all" else int(written)
 
 
+def log_of(head: str | Path) -> str:
+    """The log of a head's training."""
+    experiment, _, *place, run, _ = Path(head).parts[1:]
+    return str(Path("logs", "train_head", experiment, *place, f"{run}.log"))
+
+
 def find_own(path: str) -> str:
     """A file that may be the project's own: from the working directory, else from the project.
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from vtclip.plan.misplaced import check_heads
 
 from tests.plan.conftest import ARCHITECTURE, CONFIG, GLYPHS, planned
 from tests.plan.test_jobs import files
 from vtclip.data.fetch import marker_of
 from vtclip.data.inventory import archive_path
 from vtclip.files import write_record
-from vtclip.plan.misplaced import check_heads
 from vtclip.settings import ConfigError
 
 SHIFT = {"digits": ["digits_printed", "digits_noise"]}

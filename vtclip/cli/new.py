@@ -74,7 +74,7 @@ def run(given: argparse.Namespace) -> int:
         raise
     print("\n".join(describe_survey(survey)))
     print(
-        f"\nWrote {dataset_file} and {experiment_file}: {len(plan.trainings())} runs, shots "
+        f"\nWrote {dataset_file} and {experiment_file}: {len(plan.own_runs)} runs, shots "
         f"{', '.join(map(str, experiment['shots']))}.\n"
         "If the folders' names are not words, name the classes under `class_names:` in "
         f"{dataset_file}.\nNext: snakemake --cores all --configfile {experiment_file}"

@@ -20,7 +20,7 @@ from vtclip import paths
 
 if TYPE_CHECKING:
     from vtclip.plan import Plan
-    from vtclip.plan.heads import TrainHead
+    from vtclip.runs import Run
 
 HELP = "show the progress of an experiment"
 EXAMPLES = """examples:
@@ -58,7 +58,7 @@ def run(given: argparse.Namespace) -> int:
     print("\n".join(_tabulate(states)))
     for reason in plan.missing.values():
         print(f"\n{reason}")
-    logs = [training.log for training, state in states.items() if state == "failed"]
+    logs = [paths.log_of(training.head) for training, state in states.items() if state == "failed"]
     logs += find_failed_logs(plan)
     for log in logs:
         print(f"\nFailed: {log}")
@@ -85,14 +85,13 @@ def read_plan(configs: Sequence[str]) -> Plan:
         if not isinstance(content, dict):
             raise ConfigError(f"{config}: expected the keys of a configuration, found none.")
         update_config(merged, content)
-    return Plan.read(merged, source=", ".join(configs))
+    return Plan.read(merged, source=configs)
 
 
-def find_states(plan: Plan) -> dict[TrainHead, State]:
+def find_states(plan: Plan) -> dict[Run, State]:
     """The state of every run of an experiment, in the tables' order."""
     open_logs = set(_find_open_logs())
-    trainings = dict.fromkeys(plan.trainings() + plan.ablation_trainings())
-    return {training: _find_state(training, open_logs) for training in trainings}
+    return {run: _find_state(run, open_logs) for run in plan.heads.values()}
 
 
 def find_failed_logs(plan: Plan) -> list[str]:
@@ -110,8 +109,8 @@ def has_failed(log: str | Path) -> bool:
     return any(sign in _read_end(log) for sign in FAILED)
 
 
-def _find_state(training: TrainHead, open_logs: Iterable[Path]) -> State:
-    log = Path(training.log)
+def _find_state(training: Run, open_logs: Iterable[Path]) -> State:
+    log = Path(paths.log_of(training.head))
     if log.absolute() in open_logs:
         return "running"
     if all(Path(file).is_file() for file in (training.head, paths.record_of(training.head))):
@@ -139,7 +138,7 @@ def _read_end(log: str | Path) -> str:
         return file.read().decode("utf-8", "replace").rstrip()
 
 
-def _tabulate(states: dict[TrainHead, State]) -> list[str]:
+def _tabulate(states: dict[Run, State]) -> list[str]:
     """Lines: a row a dataset and method, a column a state."""
     rows: dict[tuple[str, ...], Counter[str]] = {}
     for training, state in states.items():

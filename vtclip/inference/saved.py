@@ -28,7 +28,7 @@ from vtclip.config.experiment import (
 from vtclip.config.yaml_files import read_yaml
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import atomic_write, name_file_in_errors, read_head, read_record
-from vtclip.plan.materials import architecture_content
+from vtclip.plan.contents import architecture_content
 from vtclip.settings import Settings, check
 from vtclip.task import Head
 

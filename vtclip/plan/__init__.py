@@ -1,71 +1,61 @@
-"""The plan: what an experiment runs, from what, with what. No job has run when it is made.
+"""The plan: a configuration turned into plain records, before any job has run.
 
 What can be known to be wrong before the first job is refused here, with one error.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import product
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
-from vtclip.config.dataset import dataset_name
+from vtclip.config.dataset import split_half
 from vtclip.config.experiment import BackboneConfig
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
-from vtclip.plan.ablation import Variant, list_variants
 from vtclip.plan.checks import check_datasets, find_missing, read_checked
-from vtclip.plan.choosing import check_validation, leave_out, tell_choices
-from vtclip.plan.heads import MethodJob, PlotAttention, PredictTest, TrainHead
-from vtclip.plan.inputs import check_inputs
-from vtclip.plan.jobs import ExtractShots, ExtractTest, ExtractTexts
-from vtclip.plan.materials import Materials
-from vtclip.plan.report import Report
-from vtclip.plan.test_cells import Elsewhere, check_tests, list_tested, list_tests
+from vtclip.plan.contents import Contents
+from vtclip.plan.places import check_places
+from vtclip.plan.tested import check_tests, list_tested, why_not
+from vtclip.plan.variants import (
+    check_validation,
+    describe_choices,
+    explain_choice,
+    list_variants,
+    methods_left_out,
+)
+from vtclip.runs import Example, Run, distinct
 from vtclip.settings import ConfigError
 
 
-class Key(NamedTuple):
-    """What a row of a table is about, besides the number of shots."""
-
-    backbone: str
-    """its features folder"""
-    dataset: str
-    method: str
-
-
-@dataclass(frozen=True, eq=False)
-class Plan(Materials):
-    """A checked experiment, and everything that the rules ask about it.
-
-    The jobs of the rules are methods of the same names: given the wildcards of a path they tell
-    what the job reads, what it is told and what it asks for.
-    """
+@dataclass(frozen=True, eq=False)  # one object: functions of a plan are cached
+class Plan(Contents):
+    """A checked experiment, and an index of everything that is trained and tested."""
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], *, source: str) -> Plan:
+    def read(cls, config: Mapping[str, Any], *, source: str | Sequence[str]) -> Plan:
         """Check a configuration, and plan it.
 
         Args:
             config: the merged configuration files.
-            source: their names, separated by commas.
+            source: the path of the configuration file, or of each of several.
 
         Raises:
             ConfigError: with what is wrong, what was expected and the lines to write.
         """
-        experiment, settings = read_checked(config, source=source)
+        files = [source] if isinstance(source, str) else list(source)
+        source = ", ".join(files)
+        experiment, settings = read_checked(config, files)
         variants = list_variants(experiment, source=source)
-        left_out = leave_out(experiment, settings, variants, source=source)
-        described = check_datasets(experiment.datasets, source=f"{source}: datasets")
-        described |= check_datasets(list_tested(experiment), source=f"{source}: tests")
-        check_tests(experiment, described, source=source)
-        missing = find_missing(experiment, described, source=source)
+        left_out = methods_left_out(experiment, settings, variants, source=source)
+        datasets = check_datasets(experiment.datasets, source=f"{source}: datasets")
+        datasets |= check_datasets(list_tested(experiment), source=f"{source}: tests")
+        check_tests(experiment, datasets, source=source)
+        missing = find_missing(experiment, datasets, source=source)
         backbones = {
             backbone.folder: backbone
             for spatial in [None, *dict.fromkeys(variant.spatial for variant in variants)]
@@ -74,7 +64,7 @@ class Plan(Materials):
         plan = cls(
             experiment,
             ExperimentPaths(experiment.name),
-            {name: dataset for name, dataset in described.items() if name not in missing},
+            {name: dataset for name, dataset in datasets.items() if name not in missing},
             missing,
             {name: given for name, given in settings.items() if name not in left_out},
             left_out,
@@ -82,129 +72,158 @@ class Plan(Materials):
             backbones,
             {folder: read_shape(backbone) for folder, backbone in backbones.items()},
         )
-        if not plan.keys and not plan.elsewhere.predictions:
+        if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
-        check_inputs(plan, source=source)
-        check_validation(plan, source=source)
+        check_places(experiment, plan.datasets, plan.outputs(), files)
+        check_validation(experiment, plan.datasets, plan.methods.values(), source=source)
         return plan
+
+    # The index.
+
+    def index(self) -> tuple[Run, ...]:
+        """A row for each head and test set, in the tables' order; the ablation's come last."""
+        return self._index
+
+    @cached_property
+    def _index(self) -> tuple[Run, ...]:
+        rows = [
+            run
+            for backbone, dataset, method in product(
+                self.experiment.all_backbones, self.tests, self.settings
+            )
+            for tested in self.tests[dataset]
+            for run in self._test(backbone.folder, dataset, tested, method)
+        ]
+        return (*rows, *self._ablation())
+
+    def _test(self, backbone: str, dataset: str, tested: str, method: str) -> Iterable[Run]:
+        reason = why_not(dataset, tested, method, self.datasets, self.missing)
+        if reason:
+            yield Run(backbone, dataset, tested, method, "", 0, 0, "", "", "", "", reason)
+            return
+        # A method that learns from no image has a head for each test set.
+        trained = dataset if METHODS[method].few_shot else tested
+        for shots, seed in self.runs_of(method):
+            yield Run(
+                backbone, dataset, tested, method, "", shots, seed,
+                *self._files(backbone, trained, tested, method, shots, seed),
+            )  # fmt: skip
+
+    def _ablation(self) -> Iterable[Run]:
+        for backbone, dataset, variant in product(
+            self.experiment.all_backbones, self.trained, self.variants
+        ):
+            folder = _with(backbone, variant.spatial).folder
+            for shots, seed in self._variant_runs():
+                yield Run(
+                    backbone.folder, dataset, dataset, variant.name, variant.label, shots, seed,
+                    *self._files(folder, dataset, dataset, variant.name, shots, seed),
+                )  # fmt: skip
+
+    def _files(
+        self, backbone: str, dataset: str, tested: str, method: str, shots: int, seed: int
+    ) -> tuple[str, str, str, str]:
+        """Paths of head, predictions, record and texts."""
+        head = self.head_of(backbone, dataset, method, shots, seed)
+        predictions = self.predictions_of(backbone, dataset, method, tested)
+        return head, predictions, paths.record_of(head), self.texts_of(backbone, tested)
+
+    @cached_property
+    def own_runs(self) -> list[Run]:
+        """Heads on their own test sets: the rows of the results table."""
+        return [
+            run
+            for run in self.index()
+            if run.tested == run.dataset and not run.label and not run.reason
+        ]
+
+    @cached_property
+    def test_runs(self) -> list[Run]:
+        """The rows of the table of test sets; none where heads are tested on their own alone."""
+        if all(len(tested) == 1 for tested in self.tests.values()):
+            return []
+        return [run for run in self.index() if not run.label]
+
+    @cached_property
+    def ablation_runs(self) -> list[Run]:
+        """The rows of the ablation's table."""
+        return [run for run in self.index() if run.label]
+
+    @property
+    def heads(self) -> dict[str, Run]:
+        """Path of each head -> a row about it, each once."""
+        return {run.head: run for run in self.index() if run.head}
+
+    # What is made.
 
     def targets(self) -> list[str]:
         """Everything that the experiment makes, for the rule `all`."""
-        return [self.paths.config, *self._own_targets(), *self.elsewhere.targets()]
-
-    def _own_targets(self) -> list[str]:
-        """What is made of heads on their own test sets."""
-        if not self.keys:
-            return []
         # Heads and predictions too: without them a deleted one would not be made again.
-        tables = [
-            *self.paths.table("results", "parquet", "csv", "md", "tex", "txt"),
-            *self.paths.table("differences", "parquet", "csv", "md"),
-            *self.paths.table("metrics", "parquet", "csv"),
-            *self.paths.table("classes", "parquet", "csv"),
-        ]
-        names = ["accuracy", "cost"]
-        names += [f"attention/{key.backbone}/{key.dataset}" for key in self.drawn_attention()]
-        if self.experiment.ablation is not None:
-            tables += self.paths.table("ablation", "parquet", "csv", "md")
-            names.append("ablation")
-        figures = [figure for name in names for figure in self.paths.figure(name)]
-        heads = [training.head for training in self.trainings() + self.ablation_trainings()]
-        return [self.paths.report, *heads, *self.predictions(), *tables, *figures]
+        runs = [*self.own_runs, *self.test_runs]
+        heads = distinct([*self.own_runs, *self.ablation_runs], "head")
+        page = [self.paths.report] if self.own_runs else []
+        return [
+            *page, *heads, *distinct(runs, "predictions"), *self._tables(), *self._figures(),
+            self.paths.config,
+        ]  # fmt: skip
 
-    # What there is.
+    def _tables(self) -> list[str]:
+        tables: dict[str, tuple[str, ...]] = {}
+        if self.own_runs:
+            tables |= {
+                "results": ("parquet", "csv", "md", "tex", "txt"),
+                "differences": ("parquet", "csv", "md"),
+                "metrics": ("parquet", "csv"),
+                "classes": ("parquet", "csv"),
+            }
+        if self.ablation_runs:
+            tables["ablation"] = ("parquet", "csv", "md")
+        if self.test_runs:
+            tables["tests"] = ("parquet", "csv", "md")
+        return [file for name, kinds in tables.items() for file in self.paths.table(name, *kinds)]
+
+    def _figures(self) -> list[str]:
+        names = ["accuracy", "cost"] if self.own_runs else []
+        names += [f"attention/{backbone}/{dataset}" for backbone, dataset in self.drawn_attention]
+        names += ["ablation"] if self.ablation_runs else []
+        names += ["tests"] if self.test_runs else []
+        return [file for name in names for file in self.paths.figure(name)]
 
     @property
-    def keys(self) -> list[Key]:
-        """The rows of the tables, in their order."""
-        used = [backbone.folder for backbone in self.experiment.all_backbones]
-        return [Key(*key) for key in product(used, self.trained, self.settings)]
+    def drawn_attention(self) -> list[tuple[str, str]]:
+        """(backbone, dataset) that get pictures of VT-CLIP's attention: those of all classes."""
+        pairs = ((run.backbone, run.dataset) for run in self.own_runs if run.method == "vt_clip")
+        return [pair for pair in dict.fromkeys(pairs) if pair[1] in self.datasets]
 
-    @property
-    def trained(self) -> list[str]:
-        """What heads are trained on: datasets, or the halves of their classes."""
-        return [name for name in list_tests(self.experiment) if dataset_name(name) in self.datasets]
+    # What tables, figures and report show beside the index.
 
     @property
     def titles(self) -> dict[str, str]:
-        """Method or dataset -> the name that tables and figures show."""
-        methods = {name: METHODS[name].title for name in self.settings}
-        titles = methods | {name: dataset.title for name, dataset in self.datasets.items()}
-        return titles | self.elsewhere.titles
-
-    @cached_property
-    def elsewhere(self) -> Elsewhere:
-        """The test sets that heads are not trained on."""
-        return Elsewhere(self)
-
-    def variant(self, method: str) -> Variant | None:
-        """The variant of this name, such as `vt_clip@heads=1`; None for a method itself."""
-        return next(
-            (found for found in self.variants if found.name == method != found.method), None
-        )
-
-    def runs_of(self, method: str) -> list[tuple[int, int]]:
-        """(shots, seed) of every head of a method, or of a variant of one."""
-        if self.variant(method) is not None:
-            return self._ablation_runs()
-        if not METHODS[method].few_shot:
-            return [(0, 0)]
-        return list(product(self.experiment.shots, self.experiment.seeds))
-
-    def trainings(self) -> list[TrainHead]:
-        """Every training, in the tables' order."""
-        return [
-            self.train_head(*key, shots=shots, seed=seed)
-            for key in self.keys
-            for shots, seed in self.runs_of(key.method)
-        ]
-
-    def predictions(self) -> list[str]:
-        """The predictions of every method on every dataset's own test set, in the tables' order."""
-        return [self.predict_test(*key, tested=key.dataset).predictions for key in self.keys]
-
-    @property
-    def wildcards(self) -> dict[str, str]:
-        """Wildcard of the paths -> a pattern of its values here: other targets have no rule."""
-        methods = [*self.settings, *(variant.name for variant in self.variants)]
-        runs = [run for method in methods for run in self.runs_of(method)]
-        known: dict[str, Iterable[Any]] = {
-            "backbone": self.backbones,
-            "dataset": [*self.datasets, *self.elsewhere.halves],
-            "tested": [*self.datasets, *self.elsewhere.halves],
-            "method": methods,
-            "views": [self.experiment.views.folder],
-            "shots": {paths.format_shots(shots) for shots, _ in runs},
-            "seed": {seed for _, seed in runs},
-        }
-        return {wildcard: matching(values) for wildcard, values in known.items()}
-
-    # What tables and figures are told.
-
-    @property
-    def records(self) -> list[str]:
-        """The record of every training."""
-        return [paths.record_of(training.head) for training in self.trainings()]
-
-    @property
-    def keys_of_records(self) -> list[Key]:
-        """Whose record each of them is."""
-        return [Key(run.backbone, run.dataset, run.method) for run in self.trainings()]
-
-    def all_texts(self) -> list[str]:
-        """The text features behind each row of the tables, in their order."""
-        return [self.texts_of(key.backbone, key.dataset) for key in self.keys]
+        """Method, dataset or half -> the name that tables and figures show."""
+        titles = {name: METHODS[name].title for name in self.settings}
+        titles |= {name: dataset.title for name, dataset in self.datasets.items()}
+        for half in self.halves:
+            name, which = split_half(half)
+            titles[half] = f"{titles[name]}, {which} classes"
+        return titles
 
     @property
     def notes(self) -> list[str]:
         """Footnotes of all tables: what was chosen on what."""
-        kinds = [(METHODS[name], given) for name, given in self.settings.items()]
-        methods = [(kind.title, kind(given)) for kind, given in kinds]
+        methods = [
+            (METHODS[name].title, METHODS[name](given)) for name, given in self.settings.items()
+        ]
         left_out = [METHODS[name].title for name in self.left_out]
-        return [tell_choices(methods, choose=self.experiment.choose, left_out=left_out)]
+        return [describe_choices(methods, choose=self.experiment.choose, left_out=left_out)]
 
     @property
-    def published_backbones(self) -> list[tuple[str, str, str]]:
+    def ablation_notes(self) -> list[str]:
+        """Footnotes of the ablation: what each variant has chosen."""
+        methods = [(found.label, METHODS[found.method](found.settings)) for found in self.variants]
+        return [describe_choices(methods, choose=self.experiment.choose)]
+
+    @property
+    def backbone_names(self) -> list[tuple[str, str, str]]:
         """(features folder, name, weights) of each backbone, to find published numbers by."""
         found = self.experiment.all_backbones
         return [(backbone.folder, backbone.name, backbone.pretrained) for backbone in found]
@@ -215,115 +234,36 @@ class Plan(Materials):
         return "vt_clip" if "vt_clip" in self.settings else [*self.settings][-1]
 
     @property
-    def report(self) -> Report:
-        """The job that writes the report."""
-        return Report(self)
-
-    def drawn_attention(self) -> list[Key]:
-        """The rows that get pictures of attention: VT-CLIP's, trained on all classes."""
-        found = [key for key in self.keys if key.method == "vt_clip"]
-        return [key for key in found if key.dataset in self.datasets]
-
-    # The ablation.
-
-    @property
-    def trials(self) -> list[tuple[str, str, str, int, int, str, str]]:
-        """(backbone, dataset, label, shots, seed, predictions, record) of every run compared."""
-        return [
-            (
-                backbone, run.dataset, variant.label, run.shots, run.seed,
-                self._predictions_of(run), paths.record_of(run.head),
+    def examples(self) -> list[Example]:
+        """The reference method's rows, whose images the report shows."""
+        runs = [run for run in self.own_runs if run.method == self.reference]
+        attention = {
+            pair: self.paths.figure("attention/{}/{}".format(*pair))[1]
+            for pair in self.drawn_attention
+        }
+        rows = (
+            Example(
+                run.backbone,
+                run.dataset,
+                self.images_of(run.dataset),
+                self.images_receipt(run.dataset),
+                run.predictions,
+                run.texts,
+                attention.get((run.backbone, run.dataset)),
             )
-            for backbone, variant, run in self._trials()
-        ]  # fmt: skip
+            for run in runs
+        )
+        return list(dict.fromkeys(rows))
 
     @property
-    def ablation_notes(self) -> list[str]:
-        """The same of the ablation: what each variant has chosen."""
-        methods = [(found.label, METHODS[found.method](found.settings)) for found in self.variants]
-        return [tell_choices(methods, choose=self.experiment.choose)]
-
-    @property
-    def ablation_predictions(self) -> list[str]:
-        """The predictions that the ablation compares."""
-        return list(dict.fromkeys(self._predictions_of(run) for _, _, run in self._trials()))
-
-    @property
-    def ablation_records(self) -> list[str]:
-        """The records of the runs that the ablation compares."""
-        return [paths.record_of(run.head) for run in self.ablation_trainings()]
-
-    def ablation_trainings(self) -> list[TrainHead]:
-        """The trainings that the ablation compares."""
-        return list(dict.fromkeys(run for _, _, run in self._trials()))
-
-    def _trials(self) -> list[tuple[str, Variant, TrainHead]]:
-        return [
-            (backbone.folder, variant, self.train_head(folder, dataset, variant.name, shots, seed))
-            for backbone in self.experiment.all_backbones
-            for dataset in self.trained
-            for variant in self.variants
-            for folder in [_with(backbone, variant.spatial).folder]
-            for shots, seed in self._ablation_runs()
-        ]
-
-    def _predictions_of(self, run: TrainHead) -> str:
-        return self.predict_test(run.backbone, run.dataset, run.method, run.dataset).predictions
-
-    def _ablation_runs(self) -> list[tuple[int, int]]:
-        experiment, ablation = self.experiment, self.experiment.ablation
-        assert ablation is not None
-        if not METHODS[ablation.method].few_shot:
-            return [(0, 0)]
-        return list(product(ablation.shots or experiment.shots, ablation.seeds or experiment.seeds))
-
-    # Jobs, by the wildcards in their paths.
-
-    def extract_texts(self, backbone: str, dataset: str) -> ExtractTexts:
-        """The job that reads a dataset's class names."""
-        return ExtractTexts(self, dataset, backbone)
-
-    def extract_shots(
-        self, backbone: str, dataset: str, views: str, shots: str | int, seed: str | int
-    ) -> ExtractShots:
-        """The job that extracts the features of one run's images."""
-        return ExtractShots(self, dataset, backbone, paths.parse_shots(shots), int(seed))
-
-    def extract_test(self, backbone: str, dataset: str, part: str) -> ExtractTest:
-        """The job that extracts the features of test images."""
-        return ExtractTest(self, dataset, backbone, part)
-
-    @cache  # noqa: B019 -- there is one plan, and Snakemake asks a dozen times for each training
-    def train_head(
-        self, backbone: str, dataset: str, method: str, shots: str | int, seed: str | int
-    ) -> TrainHead:
-        """The job that trains one head."""
-        return TrainHead(self, dataset, backbone, method, paths.parse_shots(shots), int(seed))
-
-    def head_of(self, job: MethodJob, shots: int, seed: int) -> str:
-        """A head of the same method on the same dataset."""
-        return self.train_head(job.backbone, job.dataset, job.method, shots, seed).head
-
-    def predict_test(self, backbone: str, dataset: str, method: str, tested: str) -> PredictTest:
-        """The job that predicts a test set with all heads of a method on a dataset."""
-        return PredictTest(self, dataset, backbone, method, tested)
-
-    def plot_attention(self, backbone: str, dataset: str) -> PlotAttention:
-        """The job that draws where texts look."""
-        return PlotAttention(self, dataset, backbone)
+    def choices(self) -> dict[str, str]:
+        """Title of a method -> what it chooses in a run, and on which images."""
+        return {
+            METHODS[name].title: explain_choice(name, given)
+            for name, given in self.settings.items()
+        }
 
 
 def _with(backbone: BackboneConfig, spatial: Any) -> BackboneConfig:
     """A backbone, with another kind of spatial features if one is named."""
     return backbone if spatial is None else backbone.model_copy(update={"spatial": spatial})
-
-
-def matching(names: Iterable[Any]) -> str:
-    """A pattern that matches these names, or numbers, and nothing else."""
-    return "|".join(re.escape(str(name)) for name in names) or "(?!)"
-
-
-def shown(path: str | Path) -> str:
-    """A path as a person in the working directory would write it."""
-    path = Path(path)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

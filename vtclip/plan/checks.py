@@ -23,7 +23,7 @@ LONGEST = 200  # bytes of a name: a file's may have 255, and endings and tempora
 
 
 def read_checked(
-    config: Mapping[str, Any], *, source: str
+    config: Mapping[str, Any], files: Sequence[str]
 ) -> tuple[Experiment, dict[str, Settings]]:
     """Check a configuration, its methods and its backbones, each with the others.
 
@@ -33,8 +33,9 @@ def read_checked(
     Raises:
         ConfigError: with what is wrong and the lines to write.
     """
+    source = ", ".join(files)
     check_place(PROJECT)
-    _read_again(source)
+    _refuse_repeated_keys(files)
     experiment = read_experiment(config, source=source)
     with _named(source):
         check_device(experiment.device)
@@ -191,11 +192,11 @@ def check_length(name: str, *, source: str, cure: str) -> None:
         )
 
 
-def _read_again(source: str) -> None:
-    """Read a configuration's files: of a key given twice Snakemake takes the last, silently."""
-    for name in source.split(", "):
-        if name.endswith((".yaml", ".yml")) and Path(name).is_file():
-            read_yaml(name)
+def _refuse_repeated_keys(files: Sequence[str]) -> None:
+    """Read the configuration files: of a repeated key Snakemake takes the last without a word."""
+    for file in files:
+        if file.endswith((".yaml", ".yml")) and Path(file).is_file():
+            read_yaml(file)
 
 
 def _check_epochs_of(settings: Settings, source: str) -> None:

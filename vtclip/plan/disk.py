@@ -6,11 +6,11 @@ from pathlib import Path
 
 from vtclip import paths
 from vtclip.cost import SINGLE, features_bytes
+from vtclip.data.inventory import archive_path
 from vtclip.plan import Plan
-from vtclip.plan.jobs import GUESS
+from vtclip.plan.jobs import count_shot_views, head_bytes
 
 UNPACKED = 1.1  # bytes of images a byte of archives: they are compressed already
-TOWERS = 4  # both towers have up to so many times the text tower's weights
 
 
 def estimate_bytes(plan: Plan) -> dict[str, int]:
@@ -29,7 +29,7 @@ def _archives(plan: Plan) -> Iterator[int]:
     for name in plan.unpacked:
         if not Path(paths.IMAGES_RECEIPT.format(dataset=name)).is_file():
             for archive in plan.datasets[name].archives:
-                if not Path(plan.archive_path(name, archive.file)).is_file():
+                if not Path(archive_path(name, archive.file)).is_file():
                     yield archive.bytes or 0
 
 
@@ -43,7 +43,7 @@ def _weights(plan: Plan) -> Iterator[int]:
     sizes = {plan.backbones[folder].weights: shape for folder, shape in plan.shapes.items()}
     for weights, shape in sizes.items():
         if not Path(paths.WEIGHTS.format(weights=weights)).is_file():
-            yield TOWERS * shape.text_weights * SINGLE
+            yield (shape.image_weights + shape.text_weights) * SINGLE
 
 
 def _features(plan: Plan) -> Iterator[int]:
@@ -51,18 +51,17 @@ def _features(plan: Plan) -> Iterator[int]:
     for backbone, dataset in product(plan.backbones, plan.datasets):
         place, shape = {"backbone": backbone, "dataset": dataset}, plan.shapes[backbone]
         parts = plan.parts_of(dataset)
-        test = (plan.datasets[dataset].counts or GUESS).test
+        test = plan.counts(dataset).test
         for part in parts:
             if not Path(paths.TEST_FEATURES.format(part=part, **place)).is_file():
                 yield features_bytes(shape, test // len(parts))
         for shots, seed in product(experiment.shots, experiment.seeds):
-            run = place | {"views": experiment.views.folder, "shots": shots, "seed": seed}
-            if not Path(paths.SHOT_FEATURES.format(**run)).is_file():
-                job = plan.extract_shots(backbone, dataset, "", shots, seed)
-                yield features_bytes(shape, job.number)
+            run = place | {"views": experiment.views.folder, "shots": paths.format_shots(shots)}
+            if not Path(paths.SHOT_FEATURES.format(seed=seed, **run)).is_file():
+                yield features_bytes(shape, count_shot_views(plan, dataset, shots))
 
 
 def _heads(plan: Plan) -> Iterator[float]:
-    for training in dict.fromkeys(plan.trainings() + plan.ablation_trainings()):
-        if not Path(training.head).is_file():
-            yield training.work.head_bytes
+    for head, run in plan.heads.items():
+        if not Path(head).is_file():
+            yield head_bytes(plan, run)

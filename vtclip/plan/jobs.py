@@ -1,208 +1,343 @@
-"""What each job reads, is told and asks for, by the wildcards in its paths.
+"""The jobs of the rules: a function for each rule, of the wildcards in its paths.
 
-A small input counts by its content. A large one, which Snakemake would compare by its time, counts
-by the checksum in the receipt beside it. What a job asks for is for its first attempt.
+Memory and minutes are those of a job's first attempt.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 from vtclip import cost, paths
-from vtclip.config.dataset import Counts, Dataset, dataset_name
+from vtclip.config.dataset import dataset_name, labels_of
 from vtclip.config.experiment import BackboneConfig
-from vtclip.cost import Shape
-from vtclip.plan.materials import SHARD, architecture_content, architecture_file
+from vtclip.cost import Size
+from vtclip.data.inventory import archive_path, archive_receipt, list_contents
+from vtclip.methods import METHODS, method_module
+from vtclip.methods.base import Method
+from vtclip.plan import Plan
+from vtclip.plan.contents import SHARD, architecture_content, architecture_file
+from vtclip.plan.variants import constant_settings
+from vtclip.runs import Run
 from vtclip.runtime.code_hash import code_hash
 
-if TYPE_CHECKING:
-    from vtclip.plan import Plan
-
-Inputs = Mapping[str, str | Sequence[str]]
-
-GUESS = Counts(train=10_000, val=2000, test=10_000, classes=100)  # where a file does not tell
+TEXT_TOWER = "vtclip.backbones.prompts"  # the module that methods with a text tower load by name
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all jobs of one dataset share."""
+    """What a rule needs to know about one of its jobs."""
 
-    script: ClassVar[str]
-    plan: Plan
-    dataset: str
-
-    @property
-    def inputs(self) -> Inputs:
-        """Small files that are read."""
-        return {}
-
-    @property
-    def large_inputs(self) -> Inputs:
-        """Large files that are read, each with a receipt."""
-        return {}
+    inputs: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)  # plain values
+    code: str = ""  # hash of the code that runs, where it depends on the wildcards
+    threads: int = 1
+    gpus: int = 0
+    mem_mb: int = 1000
+    runtime: int = 10  # minutes
+    group: str | None = None  # jobs of a group share a submission to a scheduler
 
     @property
-    def modules(self) -> Sequence[str]:
-        """Modules that the script loads by name."""
-        return ()
+    def receipts(self) -> list[str]:
+        """The receipts of all inputs, which are large files."""
+        return paths.receipts_of(self.inputs)
 
     @property
-    def code(self) -> str:
-        """The hash of the code that runs."""
-        folder = paths.PROJECT / "workflow" / "scripts"
-        return code_hash(folder / f"{self.script}.py", *self.modules)
-
-    @property
-    def described(self) -> Dataset:
-        """The dataset's file."""
-        return self.plan.datasets[dataset_name(self.dataset)]
-
-    @property
-    def counts(self) -> Counts:
-        """How much the dataset holds; a guess where its file does not tell."""
-        return self.described.counts or GUESS
-
-    @property
-    def images(self) -> str:
-        """The folder that the image paths start from."""
-        return self.plan.images_of(self.dataset)
-
-    @property
-    def manifest(self) -> str:
-        """The manifest of the dataset."""
-        return paths.MANIFEST.format(dataset=dataset_name(self.dataset))
+    def turn(self) -> int:
+        """1 for jobs that run one after another in their submission."""
+        return int(self.group is not None)
 
 
-@dataclass(frozen=True)
-class BackboneJob(Job):
-    """A job that uses a backbone, or what was made with it."""
-
-    backbone: str
-    """its features folder"""
-
-    @property
-    def named(self) -> BackboneConfig:
-        """The backbone of the configuration."""
-        return self.plan.backbones[self.backbone]
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of what the backbone gives."""
-        return self.plan.shapes[self.backbone]
-
-    @property
-    def weights(self) -> str:
-        """Its weights, where the workflow keeps them."""
-        return paths.WEIGHTS.format(weights=self.named.weights)
-
-    @property
-    def building(self) -> dict[str, Any]:
-        """What `load_backbone` is told, besides the weights and the device."""
-        told = self.named.model_dump(include={"name", "spatial", "precision"})
-        return told | {"architecture": architecture_file(self.named)}
-
-    @property
-    def architecture(self) -> dict[str, Any] | None:
-        """The content of an architecture's file of one's own: what is made with it follows it."""
-        return architecture_content(self.named)
-
-    @property
-    def texts(self) -> str:
-        """The text features of the dataset."""
-        return self.plan.texts_of(self.backbone, self.dataset)
+# From archives to manifests.
 
 
-@dataclass(frozen=True)
-class ExtractTexts(BackboneJob):
-    """Class names to text features."""
-
-    script = "extract_texts"
-
-    @property
-    def large_inputs(self) -> Inputs:
-        return {"weights": self.weights, "manifest": self.manifest}
-
-    @property
-    def templates(self) -> list[str]:
-        """The prompts that class names are put in."""
-        return self.described.templates
-
-    def memory(self, threads: int) -> int:
-        """MB."""
-        return cost.backbone_memory(self.shape)
-
-    def minutes(self, threads: int) -> int:
-        """Minutes, on one core."""
-        return cost.text_minutes(self.shape, self.counts.classes * len(self.templates))
+@cache
+def fetch_archive(plan: Plan, *, dataset: str, file: str) -> Job:
+    """An archive, downloaded and verified."""
+    archive = next(each for each in plan.datasets[dataset].archives if each.file == file)
+    return Job(
+        params={
+            "destination": str(archive_path(dataset, file)),
+            "expected": archive.model_dump(include={"bytes", "sha256", "md5"}),
+        },
+    )
 
 
-@dataclass(frozen=True)
-class Extract(BackboneJob):
-    """Images to features."""
-
-    @property
-    def number(self) -> int:
-        """About how many views are encoded."""
-        raise NotImplementedError
-
-    @property
-    def threads(self) -> int:
-        """Cores that decode."""
-        return cost.threads_to_decode(self.number)
-
-    def memory(self, threads: int) -> int:
-        """MB."""
-        return cost.extraction_memory(self.shape, threads - 1)
-
-    def minutes(self, threads: int) -> int:
-        """Minutes."""
-        on_gpu = self.plan.gpus > 0
-        return cost.extraction_minutes(self.shape, self.number, threads, on_gpu=on_gpu)
+@cache
+def unpack_archives(plan: Plan, *, dataset: str) -> Job:
+    """A dataset's archives, unpacked; its params are all that decides what is unpacked where."""
+    described = plan.datasets[dataset]
+    parts = {"file", "into", "nested"}
+    unpacked = described.model_dump(include={"layout", "images", "split"})
+    unpacked["archives"] = [each.model_dump(include=parts) for each in described.archives]
+    receipts = [str(archive_receipt(dataset, each.file)) for each in described.archives]
+    size = sum(each.bytes or 0 for each in described.archives)
+    return Job(
+        inputs={"receipts": receipts},
+        params={"dataset": unpacked},
+        mem_mb=2000,
+        runtime=cost.unpacking_minutes(size),
+    )
 
 
-@dataclass(frozen=True)
-class ExtractShots(Extract):
-    """The sampled images of one run, to features."""
-
-    script = "extract_shots"
-    shots: int
-    seed: int
-
-    @property
-    def inputs(self) -> Inputs:
-        run = {"shots": paths.format_shots(self.shots), "seed": self.seed}
-        return {"shots": paths.SHOTS.format(dataset=self.dataset, **run)}
-
-    @property
-    def large_inputs(self) -> Inputs:
-        return {"weights": self.weights}
-
-    @property
-    def number(self) -> int:
-        views = 1 + self.plan.experiment.views.number
-        return views * min(self.counts.train, self.counts.classes * self.shots)
+@cache
+def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
+    """A dataset's manifest; its params are all that decides images, labels and splits."""
+    described = plan.datasets[dataset]
+    keys = {"layout", "images", "split", "fractions", "class_names", "leave_out", "counts"}
+    return Job(
+        params={
+            "images": plan.images_of(dataset),
+            "contents": list_contents(described),  # a hash, of a user's folder
+            "dataset": described.model_dump(mode="json", include=keys),
+        },
+    )
 
 
-@dataclass(frozen=True)
-class ExtractTest(Extract):
-    """The test images, or a part of them, to features."""
+# Backbones and features.
 
-    script = "extract_test"
-    part: str
 
-    @property
-    def large_inputs(self) -> Inputs:
-        return {"weights": self.weights, "manifest": self.manifest}
+@cache
+def fetch_backbone(plan: Plan, *, weights: str) -> Job:
+    """A backbone's weights, downloaded or copied; the job reads them to write them again."""
+    folder, backbone = next(
+        (folder, each) for folder, each in plan.backbones.items() if each.weights == weights
+    )
+    return Job(
+        inputs={"weights_file": backbone.weights_file} if backbone.weights_file else {},
+        params={
+            "name": backbone.name,
+            "pretrained": backbone.pretrained,
+            "file": architecture_file(backbone),
+            "architecture": architecture_content(backbone),
+        },
+        mem_mb=cost.backbone_memory(plan.shapes[folder]),
+    )
 
-    @property
-    def number(self) -> int:
-        return min(SHARD, self.counts.test)
 
-    @property
-    def shard(self) -> tuple[int, int]:
-        """(i, n): the i-th of n parts."""
-        found = re.fullmatch(r"test-(\d+)of(\d+)", self.part)
-        return (int(found[1]), int(found[2])) if found else (1, 1)
+@cache
+def extract_texts(plan: Plan, *, backbone: str, dataset: str) -> Job:
+    """Text features of a dataset's class names."""
+    shape, templates = plan.shapes[backbone], plan.datasets[dataset].templates
+    return Job(
+        inputs={
+            "weights": plan.weights_of(backbone),
+            "manifest": paths.MANIFEST.format(dataset=dataset),
+        },
+        params=_backbone_params(plan, backbone) | {"templates": templates},
+        mem_mb=cost.backbone_memory(shape),
+        runtime=cost.text_minutes(shape, plan.counts(dataset).classes * len(templates)),
+    )
+
+
+@cache
+def extract_shots(
+    plan: Plan, *, backbone: str, dataset: str, views: str, shots: str, seed: str
+) -> Job:
+    """Features of one run's images."""
+    number = count_shot_views(plan, dataset, paths.parse_shots(shots))
+    return _extract(plan, backbone, dataset, number)
+
+
+@cache
+def extract_test(plan: Plan, *, backbone: str, dataset: str, part: str) -> Job:
+    """Features of test images, or of one part of them."""
+    found = re.fullmatch(r"test-(\d+)of(\d+)", part)
+    shard = (int(found[1]), int(found[2])) if found else (1, 1)
+    number = min(SHARD, plan.counts(dataset).test)
+    manifest = paths.MANIFEST.format(dataset=dataset)
+    return _extract(plan, backbone, dataset, number, {"manifest": manifest}, {"shard": shard})
+
+
+def _extract(
+    plan: Plan,
+    backbone: str,
+    dataset: str,
+    number: int,
+    inputs: Mapping[str, str] | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> Job:
+    """A job that encodes so many views of images."""
+    shape, threads = plan.shapes[backbone], cost.threads_to_decode(number)
+    return Job(
+        inputs={"weights": plan.weights_of(backbone), **(inputs or {})},
+        params={
+            **_backbone_params(plan, backbone),
+            "images": plan.images_of(dataset),
+            **(params or {}),
+        },
+        threads=threads,
+        gpus=plan.gpus,
+        mem_mb=cost.extraction_memory(shape, threads - 1),
+        runtime=cost.extraction_minutes(shape, number, threads, on_gpu=plan.gpus > 0),
+    )
+
+
+def count_shot_views(plan: Plan, dataset: str, shots: int) -> int:
+    """About how many views of a run's images are encoded."""
+    counts = plan.counts(dataset)
+    return (1 + plan.experiment.views.number) * min(counts.train, counts.classes * shots)
+
+
+# Heads and predictions.
+
+
+@cache
+def train_head(
+    plan: Plan, *, backbone: str, dataset: str, method: str, shots: str, seed: str
+) -> Job:
+    """One head."""
+    name, number = plan.methods[method].method, paths.parse_shots(shots)
+    kind, chosen = METHODS[name], _chosen(plan, method, dataset, number)
+    size = _size(plan, backbone, dataset, number)
+    work = chosen.work(size)
+    gpus = plan.gpus if kind.on_gpu else 0
+    threads = cost.training_threads(work, on_gpu=gpus > 0)
+    inputs = {"texts": plan.texts_of(backbone, dataset)}
+    if kind.reads_text_tower:
+        inputs["weights"] = plan.weights_of(backbone)
+    if kind.few_shot:
+        inputs["features"] = paths.SHOT_FEATURES.format(
+            backbone=backbone, dataset=dataset_name(dataset), shots=shots, seed=seed,
+            views=plan.experiment.views.folder,
+        )  # fmt: skip
+    group = None
+    if cost.is_short(work, on_gpu=gpus > 0):
+        group = "training" if kind.on_gpu else "training_on_cores"
+    return Job(
+        inputs=inputs,
+        params={
+            "method": name,
+            "settings": chosen.settings.model_dump(mode="json"),
+            "validation": plan.experiment.choose == "validation",
+            "on_gpu": kind.on_gpu,
+            "tower": _loading(plan.backbones[backbone]) if kind.reads_text_tower else None,
+        },
+        code=_method_code("train_head", name),
+        threads=threads,
+        gpus=gpus,
+        mem_mb=cost.training_memory(size, work, threads),
+        runtime=cost.training_minutes(work, threads, on_gpu=gpus > 0),
+        group=group,
+    )
+
+
+@cache
+def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested: str) -> Job:
+    """The predictions of all heads of a method on a dataset, for one test set."""
+    name, test_set = plan.methods[method].method, dataset_name(tested)
+    kind, runs = METHODS[name], plan.runs_of(method)
+    configured = _configured(plan, method, dataset)
+    other, most = tested != dataset, max(shots for shots, _ in runs)
+    reads_tower = other and kind.reads_text_tower
+    inputs: dict[str, str | list[str]] = {
+        "texts": plan.texts_of(backbone, test_set),
+        "features": [
+            paths.TEST_FEATURES.format(backbone=backbone, dataset=test_set, part=part)
+            for part in plan.parts_of(test_set)
+        ],
+        "heads": [plan.head_of(backbone, dataset, method, *run) for run in runs],
+        "manifest": paths.MANIFEST.format(dataset=test_set),
+    }
+    if other:
+        inputs["trained_texts"] = plan.texts_of(backbone, dataset)
+        inputs["trained_manifest"] = paths.MANIFEST.format(dataset=dataset_name(dataset))
+    if reads_tower:
+        inputs["weights"] = plan.weights_of(backbone)
+    size = _size(plan, backbone, dataset, most, tested)
+    work = configured.work(size)
+    tower_mb = cost.backbone_memory(plan.shapes[backbone]) if reads_tower else 0
+    return Job(
+        inputs=inputs,
+        params={
+            "method": name,
+            "settings": configured.settings.model_dump(mode="json"),
+            "runs": runs,
+            "trained": dataset if other else None,
+            "tower": _loading(plan.backbones[backbone]) if reads_tower else None,
+        },
+        code=_method_code("predict_test", name),
+        gpus=plan.gpus,
+        mem_mb=tower_mb + cost.prediction_memory(size, work, len(runs)),
+        runtime=cost.prediction_minutes(
+            work, images=plan.counts(tested).test, heads=len(runs), on_gpu=plan.gpus > 0
+        ),
+    )
+
+
+@cache
+def plot_attention(plan: Plan, *, backbone: str, dataset: str) -> Job:
+    """Pictures of what texts attend to: VT-CLIP's head of the most shots, the first seed."""
+    run = max(plan.experiment.shots), plan.experiment.seeds[0]
+    return Job(
+        inputs={
+            "weights": plan.weights_of(backbone),
+            "texts": plan.texts_of(backbone, dataset),
+            "head": plan.head_of(backbone, dataset, "vt_clip", *run),
+            "predictions": plan.predictions_of(backbone, dataset, "vt_clip", dataset),
+        },
+        params={
+            "backbone": _loading(plan.backbones[backbone]),
+            "images": plan.images_of(dataset),
+            "settings": _configured(plan, "vt_clip", dataset).settings.model_dump(mode="json"),
+            "run": run,
+        },
+        mem_mb=cost.backbone_memory(plan.shapes[backbone]),
+    )
+
+
+def head_bytes(plan: Plan, run: Run) -> float:
+    """Bytes of a head."""
+    size = _size(plan, run.backbone, run.dataset, run.shots)
+    return _chosen(plan, run.method, run.dataset, run.shots).work(size).head_bytes
+
+
+# What several of them share.
+
+
+def _loading(backbone: BackboneConfig) -> dict[str, Any]:
+    """Arguments of `load_backbone`, besides the weights and the device."""
+    given = backbone.model_dump(include={"name", "spatial", "precision"})
+    return given | {"architecture": architecture_file(backbone)}
+
+
+def _backbone_params(plan: Plan, backbone: str) -> dict[str, Any]:
+    found = plan.backbones[backbone]
+    return {"backbone": _loading(found), "architecture": architecture_content(found)}
+
+
+@cache
+def _configured(plan: Plan, method: str, dataset: str) -> Method:
+    """A method, or a variant of one, with its settings for a dataset."""
+    variant = plan.methods[method]
+    return METHODS[variant.method](variant.settings.for_dataset(dataset_name(dataset)))
+
+
+@cache
+def _chosen(plan: Plan, method: str, dataset: str, shots: int) -> Method:
+    """The same, with constants where nothing may be chosen."""
+    configured = _configured(plan, method, dataset)
+    if plan.experiment.choose == "validation":
+        return configured
+    settings = constant_settings(configured, shots)
+    assert settings is not None, "a method without constants is left out"
+    return type(configured)(settings)
+
+
+def _size(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | None = None) -> Size:
+    """What a head of so many shots is made for, or tested on: the larger number of classes."""
+    counts = plan.counts(dataset)
+    classes = len(labels_of(dataset, counts.classes))
+    images = min(shots * classes, counts.train)
+    if tested is not None:
+        classes = max(classes, len(labels_of(tested, plan.counts(tested).classes)))
+    return Size(plan.shapes[backbone], classes, shots, images, 1 + plan.experiment.views.number)
+
+
+@cache
+def _method_code(script: str, method: str) -> str:
+    """The hash of a script and of all that it calls for a method."""
+    tower = [TEXT_TOWER] if METHODS[method].reads_text_tower else []
+    path = paths.PROJECT / "workflow" / "scripts" / f"{script}.py"
+    return code_hash(path, method_module(method), *tower)

@@ -12,6 +12,7 @@ from vtclip.config.dataset import MEAN as MEAN  # the row over all datasets, in 
 from vtclip.parquet import read_parquet
 from vtclip.paths import format_shots
 from vtclip.results.published import CHOSEN_ON
+from vtclip.runs import Run
 
 _LATEX = str.maketrans(
     {
@@ -60,11 +61,10 @@ class Source(NamedTuple):
     predictions: str | Path
 
 
-def list_sources(
-    keys: Sequence[tuple[str, str, str]], predictions: Sequence[str | Path]
-) -> list[Source]:
-    """Put keys (backbone, dataset, method) and files together, in their order."""
-    return [Source(*key, path) for key, path in zip(keys, predictions, strict=True)]
+def list_sources(runs: Sequence[Run]) -> list[Source]:
+    """The files of predictions behind some runs, in their order."""
+    found = (Source(run.backbone, run.dataset, run.method, run.predictions) for run in runs)
+    return list(dict.fromkeys(found))
 
 
 def read_runs(sources: Sequence[Source]) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-# The plan of the experiment, and how the rules ask it.
+# The plan of the experiment, and how the rules read it.
 import os
 import shlex
 import sys
@@ -16,14 +16,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 from vtclip import paths
+from vtclip.paths import receipt_of
+from vtclip.plan import Plan, jobs
+from vtclip.plan.contents import any_of
+from vtclip.runs import distinct
+from vtclip.runtime import warm
 from vtclip.runtime.code_hash import code_hash
 from vtclip.runtime.devices import list_devices
-from vtclip.paths import receipt_of, receipts_of
-from vtclip.plan import Plan, matching, shown
-from vtclip.plan.misplaced import check_heads
-from vtclip.runtime import warm
-from vtclip.settings import ConfigError
 from vtclip.runtime.terminal import show_one_line_per_job
+from vtclip.settings import ConfigError
 
 # Snakemake starts scripts with it. It writes it into commands as it is, where a space would end it.
 PYTHON = sys.executable
@@ -33,14 +34,13 @@ if workflow.is_main_process and workflow.nodes is None and warm.is_supported():
 
 STARTED = time.time()
 CONFIG = dict(config)
-CONFIG_FILES = ", ".join(
-    shown(path) for path in workflow.overwrite_configfiles or workflow.configfiles
-)
+CONFIG_FILES = [
+    os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
+    for path in workflow.overwrite_configfiles or workflow.configfiles
+]
 
 try:
     PLAN = Plan.read(CONFIG, source=CONFIG_FILES)
-    if workflow.is_main_process:
-        check_heads(PLAN)
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
 
@@ -62,7 +62,7 @@ config.update(
 # As many downloads at a time, where the command line and the profile do not say otherwise.
 if "downloads" not in workflow.global_resources:
     workflow.global_resources["downloads"] = 3
-# Here, not on a cluster (`jobs:`), as many GPU jobs as there are slots: more would hold a core each.
+# Here, not on a cluster (`jobs:`), as many GPU jobs as there are slots: more would occupy a core each.
 devices = list_devices(PLAN.experiment.device)
 if workflow.nodes is None and "gpu" not in workflow.global_resources and devices:
     workflow.global_resources["gpu"] = len(devices) * PLAN.experiment.slots_per_gpu
@@ -85,30 +85,32 @@ SMALL = {
 }  # MB and minutes of a job that reads and writes tables
 
 
-def of(job, answer):
-    """What the plan's job answers, for the wildcards in its paths."""
-    return lambda wildcards: getattr(job(**wildcards), answer)
+def from_plan(job, field, name=None):
+    """A value of the plan's job of these wildcards: a field, or an input or param by its name.
+
+    An input that a job does not have is an empty list.
+    """
+
+    def value(wildcards):
+        found = getattr(job(PLAN, **wildcards), field)
+        return found if name is None else found.get(name, [])
+
+    return value
 
 
-def grown(job, ask):
-    """What the plan's job asks for, more with each attempt."""
-    return lambda wildcards, threads, attempt: (
-        attempt * getattr(job(**wildcards), ask)(threads)
-    )
+def times_attempt(job, field):
+    """What the plan's job requests, times the number of the attempt."""
+    return lambda wildcards, attempt: attempt * getattr(job(PLAN, **wildcards), field)
 
 
-def by_receipt(**large):
-    """Large files as inputs that count by the checksums in their receipts, not by their time."""
-    return {name: ancient(files) for name, files in large.items()} | {
-        "receipts": receipts_of(large)
-    }
+def tracked_by_checksum(files):
+    """A large input: the checksum in its receipt, which is an input too, says if it has changed."""
+    return ancient(files)
 
 
-def inputs_of(job):
-    """The inputs of the plan's job."""
-    return lambda wildcards: by_receipt(**job(**wildcards).large_inputs) | dict(
-        job(**wildcards).inputs
-    )
+def receipts_of(*groups):
+    """The receipts of large inputs."""
+    return [receipt_of(file) for files in groups for file in files]
 
 
 def code_of(script):

@@ -9,8 +9,8 @@ localrules:
 
 rule fetch:
     input:
-        PLAN.archives,
-        PLAN.weights,
+        archives=PLAN.archives,
+        weights=expand(paths.WEIGHTS, weights=PLAN.fetched_weights + PLAN.made_weights),
     localrule: True
     message:
         "Everything that has to be fetched"
@@ -29,8 +29,8 @@ rule fetch_archive:
         runtime=1440,
     params:
         # The file itself is no output: Snakemake would delete what a failed job has fetched.
-        destination=lambda wildcards: PLAN.archive_path(**wildcards),
-        expected=lambda wildcards: PLAN.expected(**wildcards),
+        destination=from_plan(jobs.fetch_archive, "params", "destination"),
+        expected=from_plan(jobs.fetch_archive, "params", "expected"),
         code=code_of("fetch_archive"),
     message:
         "Fetching {wildcards.file} of {wildcards.dataset}"
@@ -40,21 +40,21 @@ rule fetch_archive:
 
 rule unpack_archives:
     input:
-        lambda wildcards: PLAN.receipts_of(**wildcards),
+        archives=from_plan(jobs.unpack_archives, "inputs", "receipts"),
     output:
         paths.IMAGES_RECEIPT,
     log:
         "logs/unpack_archives/{dataset}.log",
     wildcard_constraints:
-        dataset=matching(PLAN.unpacked),
+        dataset=any_of(PLAN.unpacked),
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 2000,
-        runtime=lambda wildcards, attempt: attempt * PLAN.unpacking_minutes(**wildcards),
+        mem_mb=times_attempt(jobs.unpack_archives, "mem_mb"),
+        runtime=times_attempt(jobs.unpack_archives, "runtime"),
     params:
         archives="resources/archives/{dataset}",
-        dataset=lambda wildcards: PLAN.unpacking(**wildcards),
+        dataset=from_plan(jobs.unpack_archives, "params", "dataset"),
         code=code_of("unpack_archives"),
     message:
         "Unpacking {wildcards.dataset}"
@@ -64,7 +64,7 @@ rule unpack_archives:
 
 rule prepare_manifest:
     input:
-        lambda wildcards: PLAN.images_receipt(**wildcards) or [],
+        images=lambda wildcards: PLAN.images_receipt(wildcards.dataset) or [],
     output:
         manifest=paths.MANIFEST,
         receipt=receipt_of(paths.MANIFEST),
@@ -75,9 +75,9 @@ rule prepare_manifest:
     resources:
         **SMALL,
     params:
-        images=lambda wildcards: PLAN.images_of(**wildcards),
-        contents=lambda wildcards: PLAN.contents(**wildcards),
-        dataset=lambda wildcards: PLAN.layout(**wildcards),
+        images=from_plan(jobs.prepare_manifest, "params", "images"),
+        contents=from_plan(jobs.prepare_manifest, "params", "contents"),
+        dataset=from_plan(jobs.prepare_manifest, "params", "dataset"),
         code=code_of("prepare_manifest"),
     message:
         "Checking the images of {wildcards.dataset} against its split"
@@ -87,13 +87,14 @@ rule prepare_manifest:
 
 rule sample_shots:
     input:
-        **by_receipt(manifest=paths.MANIFEST),
+        manifest=tracked_by_checksum(paths.MANIFEST),
+        receipt=receipt_of(paths.MANIFEST),
     output:
         paths.SHOTS,
     log:
         "logs/sample_shots/{dataset}/{shots}shot-seed{seed}.log",
     wildcard_constraints:
-        shots=matching(map(paths.format_shots, PLAN.experiment.shots)),
+        shots=any_of(map(paths.format_shots, PLAN.experiment.shots)),
     conda:
         "../../environment.yml"
     resources:

@@ -14,15 +14,15 @@ rule pretrain_backbone:
     log:
         "logs/pretrain_backbone/{weights}.log",
     wildcard_constraints:
-        weights=matching(PLAN.drawn_weights),
+        weights=any_of(PLAN.made_weights),
     conda:
         "../../environment.yml"
     resources:
         mem_mb=2000,
         runtime=10,
     params:
-        file=lambda wildcards: PLAN.architecture_file(**wildcards),
-        architecture=lambda wildcards: PLAN.architecture(**wildcards),
+        file=from_plan(jobs.fetch_backbone, "params", "file"),
+        architecture=from_plan(jobs.fetch_backbone, "params", "architecture"),
         steps=1500,  # these three as in vtclip/demo/pretrain.py, or a new CLIP is trained
         learning_rate=7e-4,
         seed=0,
@@ -39,7 +39,7 @@ rule draw_dataset:
     log:
         "logs/draw_dataset/{dataset}.log",
     wildcard_constraints:
-        dataset=matching(PLAN.drawn),
+        dataset=any_of(PLAN.drawn),
     conda:
         "../../environment.yml"
     resources:

@@ -7,26 +7,26 @@ localrules:
 
 rule fetch_backbone:
     input:
-        # A file of weights of one's own; nothing for a tag, which is downloaded.
-        lambda wildcards: PLAN.backbone_of(**wildcards).weights_file or [],
+        # A user's file of weights; nothing for a tag, which is downloaded.
+        weights_file=from_plan(jobs.fetch_backbone, "inputs", "weights_file"),
     output:
         weights=paths.WEIGHTS,
         receipt=receipt_of(paths.WEIGHTS),
     log:
         "logs/fetch_backbone/{weights}.log",
     wildcard_constraints:
-        weights=matching(PLAN.fetched_weights),
+        weights=any_of(PLAN.fetched_weights),
     conda:
         "../../environment.yml"
     resources:
         downloads=1,
-        mem_mb=lambda wildcards, attempt: attempt * PLAN.fetching_memory(**wildcards),
+        mem_mb=times_attempt(jobs.fetch_backbone, "mem_mb"),
         runtime=120,
     params:
-        name=lambda wildcards: PLAN.backbone_of(**wildcards).name,
-        pretrained=lambda wildcards: PLAN.backbone_of(**wildcards).pretrained,
-        file=lambda wildcards: PLAN.architecture_file(**wildcards),
-        architecture=lambda wildcards: PLAN.architecture(**wildcards),
+        name=from_plan(jobs.fetch_backbone, "params", "name"),
+        pretrained=from_plan(jobs.fetch_backbone, "params", "pretrained"),
+        file=from_plan(jobs.fetch_backbone, "params", "file"),
+        architecture=from_plan(jobs.fetch_backbone, "params", "architecture"),
         code=code_of("fetch_backbone"),
     message:
         "Fetching the weights of {wildcards.weights}"
@@ -36,7 +36,9 @@ rule fetch_backbone:
 
 rule extract_texts:
     input:
-        unpack(inputs_of(PLAN.extract_texts)),
+        weights=tracked_by_checksum(from_plan(jobs.extract_texts, "inputs", "weights")),
+        manifest=tracked_by_checksum(paths.MANIFEST),
+        receipts=from_plan(jobs.extract_texts, "receipts"),
     output:
         features=paths.TEXTS,
         receipt=receipt_of(paths.TEXTS),
@@ -45,12 +47,12 @@ rule extract_texts:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=grown(PLAN.extract_texts, "memory"),
-        runtime=grown(PLAN.extract_texts, "minutes"),
+        mem_mb=times_attempt(jobs.extract_texts, "mem_mb"),
+        runtime=times_attempt(jobs.extract_texts, "runtime"),
     params:
-        backbone=of(PLAN.extract_texts, "building"),
-        architecture=of(PLAN.extract_texts, "architecture"),
-        templates=of(PLAN.extract_texts, "templates"),
+        backbone=from_plan(jobs.extract_texts, "params", "backbone"),
+        architecture=from_plan(jobs.extract_texts, "params", "architecture"),
+        templates=from_plan(jobs.extract_texts, "params", "templates"),
         code=code_of("extract_texts"),
     message:
         "Reading the class names of {wildcards.dataset} ({wildcards.backbone})"
@@ -60,25 +62,27 @@ rule extract_texts:
 
 rule extract_shots:
     input:
-        unpack(inputs_of(PLAN.extract_shots)),
+        weights=tracked_by_checksum(from_plan(jobs.extract_shots, "inputs", "weights")),
+        receipts=from_plan(jobs.extract_shots, "receipts"),
+        shots=paths.SHOTS,
     output:
         features=paths.SHOT_FEATURES,
         receipt=receipt_of(paths.SHOT_FEATURES),
     log:
         "logs/extract_shots/{backbone}/{dataset}/{views}/{shots}shot-seed{seed}.log",
     wildcard_constraints:
-        views=matching([PLAN.experiment.views.folder]),
+        views=any_of([PLAN.experiment.views.folder]),
     conda:
         "../../environment.yml"
-    threads: of(PLAN.extract_shots, "threads")
+    threads: from_plan(jobs.extract_shots, "threads")
     resources:
         gpu=PLAN.gpus,
-        mem_mb=grown(PLAN.extract_shots, "memory"),
-        runtime=grown(PLAN.extract_shots, "minutes"),
+        mem_mb=times_attempt(jobs.extract_shots, "mem_mb"),
+        runtime=times_attempt(jobs.extract_shots, "runtime"),
     params:
-        backbone=of(PLAN.extract_shots, "building"),
-        architecture=of(PLAN.extract_shots, "architecture"),
-        images=of(PLAN.extract_shots, "images"),
+        backbone=from_plan(jobs.extract_shots, "params", "backbone"),
+        architecture=from_plan(jobs.extract_shots, "params", "architecture"),
+        images=from_plan(jobs.extract_shots, "params", "images"),
         views=PLAN.experiment.views.model_dump(),
         code=code_of("extract_shots"),
     message:
@@ -89,7 +93,9 @@ rule extract_shots:
 
 rule extract_test:
     input:
-        unpack(inputs_of(PLAN.extract_test)),
+        weights=tracked_by_checksum(from_plan(jobs.extract_test, "inputs", "weights")),
+        manifest=tracked_by_checksum(paths.MANIFEST),
+        receipts=from_plan(jobs.extract_test, "receipts"),
     output:
         features=paths.TEST_FEATURES,
         receipt=receipt_of(paths.TEST_FEATURES),
@@ -99,16 +105,16 @@ rule extract_test:
         part=r"test(-\d+of\d+)?",
     conda:
         "../../environment.yml"
-    threads: of(PLAN.extract_test, "threads")
+    threads: from_plan(jobs.extract_test, "threads")
     resources:
         gpu=PLAN.gpus,
-        mem_mb=grown(PLAN.extract_test, "memory"),
-        runtime=grown(PLAN.extract_test, "minutes"),
+        mem_mb=times_attempt(jobs.extract_test, "mem_mb"),
+        runtime=times_attempt(jobs.extract_test, "runtime"),
     params:
-        backbone=of(PLAN.extract_test, "building"),
-        architecture=of(PLAN.extract_test, "architecture"),
-        images=of(PLAN.extract_test, "images"),
-        shard=of(PLAN.extract_test, "shard"),
+        backbone=from_plan(jobs.extract_test, "params", "backbone"),
+        architecture=from_plan(jobs.extract_test, "params", "architecture"),
+        images=from_plan(jobs.extract_test, "params", "images"),
+        shard=from_plan(jobs.extract_test, "params", "shard"),
         code=code_of("extract_test"),
     message:
         "Extracting the features of {wildcards.dataset}'s test images ({wildcards.backbone}, {wildcards.part})"

@@ -15,6 +15,9 @@ localrules:
     report,
 
 
+PREDICTIONS = distinct(PLAN.own_runs, "predictions")
+
+
 rule save_config:
     output:
         PATHS.config,
@@ -35,8 +38,9 @@ rule save_config:
 
 rule aggregate_results:
     input:
-        **by_receipt(predictions=PLAN.predictions()),
-        records=PLAN.records,
+        predictions=tracked_by_checksum(PREDICTIONS),
+        receipts=receipts_of(PREDICTIONS),
+        records=distinct(PLAN.own_runs, "record"),
         published=paths.find_own(paths.PUBLISHED),
     output:
         parquet=f"{TABLES}/results.parquet",
@@ -56,11 +60,11 @@ rule aggregate_results:
     resources:
         **SMALL,
     params:
-        rows=PLAN.keys,
+        runs=PLAN.own_runs,
         titles=PLAN.titles,
         notes=PLAN.notes,
         missing=list(PLAN.missing),
-        backbones=PLAN.published_backbones,
+        backbones=PLAN.backbone_names,
         code=code_of("aggregate_results"),
     message:
         "Writing the results table"
@@ -96,7 +100,8 @@ rule plot_accuracy:
 
 rule aggregate_differences:
     input:
-        **by_receipt(predictions=PLAN.predictions()),
+        predictions=tracked_by_checksum(PREDICTIONS),
+        receipts=receipts_of(PREDICTIONS),
     output:
         parquet=f"{TABLES}/differences.parquet",
         csv=f"{TABLES}/differences.csv",
@@ -113,7 +118,7 @@ rule aggregate_differences:
     resources:
         **SMALL,
     params:
-        rows=PLAN.keys,
+        runs=PLAN.own_runs,
         titles=PLAN.titles,
         notes=PLAN.notes,
         reference=PLAN.reference,
@@ -126,7 +131,9 @@ rule aggregate_differences:
 
 rule aggregate_metrics:
     input:
-        **by_receipt(predictions=PLAN.predictions(), texts=PLAN.all_texts()),
+        predictions=tracked_by_checksum(PREDICTIONS),
+        texts=tracked_by_checksum(distinct(PLAN.own_runs, "texts")),
+        receipts=receipts_of(PREDICTIONS, distinct(PLAN.own_runs, "texts")),
     output:
         metrics=f"{TABLES}/metrics.parquet",
         metrics_csv=f"{TABLES}/metrics.csv",
@@ -139,7 +146,7 @@ rule aggregate_metrics:
     resources:
         **SMALL,
     params:
-        rows=PLAN.keys,
+        runs=PLAN.own_runs,
         code=code_of("aggregate_metrics"),
     message:
         "Measuring macro F1, calibration and accuracy by class"
@@ -150,7 +157,7 @@ rule aggregate_metrics:
 rule plot_cost:
     input:
         results=f"{TABLES}/results.parquet",
-        records=PLAN.records,
+        records=distinct(PLAN.own_runs, "record"),
     output:
         svg=report(
             f"{FIGURES}/cost.svg",
@@ -166,7 +173,7 @@ rule plot_cost:
     resources:
         **SMALL,
     params:
-        rows=PLAN.keys_of_records,
+        runs=PLAN.own_runs,
         titles=PLAN.titles,
         code=code_of("plot_cost"),
     message:
@@ -177,7 +184,14 @@ rule plot_cost:
 
 rule plot_attention:
     input:
-        unpack(inputs_of(PLAN.plot_attention)),
+        weights=tracked_by_checksum(from_plan(jobs.plot_attention, "inputs", "weights")),
+        texts=tracked_by_checksum(from_plan(jobs.plot_attention, "inputs", "texts")),
+        head=tracked_by_checksum(from_plan(jobs.plot_attention, "inputs", "head")),
+        predictions=tracked_by_checksum(
+            from_plan(jobs.plot_attention, "inputs", "predictions")
+        ),
+        receipts=from_plan(jobs.plot_attention, "receipts"),
+        images=lambda wildcards: PLAN.images_receipt(wildcards.dataset) or [],
     output:
         svg=report(
             f"{FIGURES}/attention/{{backbone}}/{{dataset}}.svg",
@@ -191,13 +205,13 @@ rule plot_attention:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=grown(PLAN.plot_attention, "memory"),
+        mem_mb=times_attempt(jobs.plot_attention, "mem_mb"),
         runtime=10,
     params:
-        backbone=of(PLAN.plot_attention, "building"),
-        images=of(PLAN.plot_attention, "images"),
-        settings=of(PLAN.plot_attention, "settings"),
-        run=of(PLAN.plot_attention, "run"),
+        backbone=from_plan(jobs.plot_attention, "params", "backbone"),
+        images=from_plan(jobs.plot_attention, "params", "images"),
+        settings=from_plan(jobs.plot_attention, "params", "settings"),
+        run=from_plan(jobs.plot_attention, "params", "run"),
         code=code_of("plot_attention"),
     message:
         "Drawing what the texts of {wildcards.dataset} look at ({wildcards.backbone})"
@@ -208,8 +222,9 @@ rule plot_attention:
 # The ablation: the same rules train and predict its variants, here they are compared.
 rule aggregate_ablation:
     input:
-        **by_receipt(predictions=PLAN.ablation_predictions),
-        records=PLAN.ablation_records,
+        predictions=tracked_by_checksum(distinct(PLAN.ablation_runs, "predictions")),
+        receipts=receipts_of(distinct(PLAN.ablation_runs, "predictions")),
+        records=distinct(PLAN.ablation_runs, "record"),
     output:
         parquet=f"{TABLES}/ablation.parquet",
         csv=f"{TABLES}/ablation.csv",
@@ -226,7 +241,7 @@ rule aggregate_ablation:
     resources:
         **SMALL,
     params:
-        trials=PLAN.trials,
+        runs=PLAN.ablation_runs,
         notes=PLAN.ablation_notes,
         code=code_of("aggregate_ablation"),
     message:
@@ -264,7 +279,8 @@ rule plot_ablation:
 # Heads on other test sets than their own, or on halves of the classes.
 rule aggregate_tests:
     input:
-        **by_receipt(predictions=PLAN.elsewhere.predictions),
+        predictions=tracked_by_checksum(distinct(PLAN.test_runs, "predictions")),
+        receipts=receipts_of(distinct(PLAN.test_runs, "predictions")),
         published=paths.find_own(paths.PUBLISHED_TESTS),
     output:
         parquet=f"{TABLES}/tests.parquet",
@@ -279,9 +295,9 @@ rule aggregate_tests:
     resources:
         **SMALL,
     params:
-        questions=PLAN.elsewhere.questions,
+        runs=PLAN.test_runs,
         titles=PLAN.titles,
-        backbones=PLAN.published_backbones,
+        backbones=PLAN.backbone_names,
         code=code_of("aggregate_tests"),
     message:
         "Writing the table of test sets"
@@ -314,8 +330,24 @@ rule plot_tests:
 
 rule report:
     input:
-        **by_receipt(predictions=PLAN.report.predictions, texts=PLAN.report.texts),
-        **PLAN.report.inputs,
+        results=f"{TABLES}/results.parquet",
+        differences=f"{TABLES}/differences.parquet",
+        metrics=f"{TABLES}/metrics.parquet",
+        config=PATHS.config,
+        figures=[
+            PATHS.figure(name)[0]
+            for name in ["accuracy", "cost"] + ["ablation"] * bool(PLAN.ablation_runs)
+        ],
+        attention=distinct(PLAN.examples, "attention"),
+        records=distinct(PLAN.own_runs, "record"),
+        predictions=tracked_by_checksum(distinct(PLAN.examples, "predictions")),
+        texts=tracked_by_checksum(distinct(PLAN.examples, "texts")),
+        receipts=receipts_of(
+            distinct(PLAN.examples, "predictions"), distinct(PLAN.examples, "texts")
+        ),
+        # Of images that the workflow has unpacked or drawn; of a user's folder there is none.
+        images=distinct(PLAN.examples, "receipt"),
+        template=paths.find_own(paths.TEMPLATE),
     output:
         report(
             PATHS.report,
@@ -330,7 +362,13 @@ rule report:
     resources:
         **SMALL,
     params:
-        told=PLAN.report.told,
+        runs=PLAN.own_runs,
+        examples=PLAN.examples,
+        name=PLAN.name,
+        titles=PLAN.titles,
+        reference=PLAN.reference,
+        choices=PLAN.choices,
+        missing=dict(PLAN.missing),
         code=code_of("report"),
     message:
         "Writing the report"

@@ -3,7 +3,12 @@
 
 rule train_head:
     input:
-        unpack(inputs_of(PLAN.train_head)),
+        texts=tracked_by_checksum(from_plan(jobs.train_head, "inputs", "texts")),
+        # Nothing for methods that learn from no image.
+        features=tracked_by_checksum(from_plan(jobs.train_head, "inputs", "features")),
+        # Of methods that read the text tower.
+        weights=tracked_by_checksum(from_plan(jobs.train_head, "inputs", "weights")),
+        receipts=from_plan(jobs.train_head, "receipts"),
     output:
         head=PATHS.head,
         history=paths.history_of(PATHS.head),
@@ -11,18 +16,22 @@ rule train_head:
     log:
         PATHS.training_log,
     group:
-        of(PLAN.train_head, "group")
+        from_plan(jobs.train_head, "group")
     conda:
         "../../environment.yml"
-    threads: of(PLAN.train_head, "threads")
+    threads: from_plan(jobs.train_head, "threads")
     resources:
-        gpu=of(PLAN.train_head, "gpus"),
-        turn=of(PLAN.train_head, "turn"),
-        mem_mb=grown(PLAN.train_head, "memory"),
-        runtime=grown(PLAN.train_head, "minutes"),
+        gpu=from_plan(jobs.train_head, "gpus"),
+        turn=from_plan(jobs.train_head, "turn"),
+        mem_mb=times_attempt(jobs.train_head, "mem_mb"),
+        runtime=times_attempt(jobs.train_head, "runtime"),
     params:
-        told=of(PLAN.train_head, "told"),
-        code=of(PLAN.train_head, "code"),
+        method=from_plan(jobs.train_head, "params", "method"),
+        settings=from_plan(jobs.train_head, "params", "settings"),
+        validation=from_plan(jobs.train_head, "params", "validation"),
+        on_gpu=from_plan(jobs.train_head, "params", "on_gpu"),
+        tower=from_plan(jobs.train_head, "params", "tower"),
+        code=from_plan(jobs.train_head, "code"),
     message:
         "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed} ({wildcards.backbone})"
     script:
@@ -32,7 +41,19 @@ rule train_head:
 # The one rule that sees test features: nothing can be chosen on them.
 rule predict_test:
     input:
-        unpack(inputs_of(PLAN.predict_test)),
+        features=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "features")),
+        heads=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "heads")),
+        texts=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "texts")),
+        manifest=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "manifest")),
+        # The three that follow for a test set with other classes than the heads' own.
+        trained_texts=tracked_by_checksum(
+            from_plan(jobs.predict_test, "inputs", "trained_texts")
+        ),
+        trained_manifest=tracked_by_checksum(
+            from_plan(jobs.predict_test, "inputs", "trained_manifest")
+        ),
+        weights=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "weights")),
+        receipts=from_plan(jobs.predict_test, "receipts"),
     output:
         predictions=PATHS.predictions,
         receipt=receipt_of(PATHS.predictions),
@@ -42,14 +63,15 @@ rule predict_test:
         "../../environment.yml"
     resources:
         gpu=PLAN.gpus,
-        mem_mb=grown(PLAN.predict_test, "memory"),
-        runtime=grown(PLAN.predict_test, "minutes"),
+        mem_mb=times_attempt(jobs.predict_test, "mem_mb"),
+        runtime=times_attempt(jobs.predict_test, "runtime"),
     params:
-        method=of(PLAN.predict_test, "base"),
-        settings=of(PLAN.predict_test, "settings"),
-        runs=of(PLAN.predict_test, "runs"),
-        told=of(PLAN.predict_test, "told"),
-        code=of(PLAN.predict_test, "code"),
+        method=from_plan(jobs.predict_test, "params", "method"),
+        settings=from_plan(jobs.predict_test, "params", "settings"),
+        runs=from_plan(jobs.predict_test, "params", "runs"),
+        trained=from_plan(jobs.predict_test, "params", "trained"),
+        tower=from_plan(jobs.predict_test, "params", "tower"),
+        code=from_plan(jobs.predict_test, "code"),
     message:
         "Predicting the test images of {wildcards.tested} with {wildcards.method} ({wildcards.backbone})"
     script:

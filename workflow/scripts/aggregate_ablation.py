@@ -8,7 +8,18 @@ with job(snakemake.log[0]):
     from vtclip.results.ablation import Trial, aggregate_ablation
 
     aggregate_ablation(
-        [Trial(*trial) for trial in snakemake.params.trials],
+        [
+            Trial(
+                run.backbone,
+                run.dataset,
+                run.label,
+                run.shots,
+                run.seed,
+                run.predictions,
+                run.record,
+            )
+            for run in snakemake.params.runs
+        ],
         Path(snakemake.output.parquet).with_suffix(""),
         notes=snakemake.params.notes,
     )

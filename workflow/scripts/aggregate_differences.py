@@ -9,7 +9,7 @@ with job(snakemake.log[0]):
     from vtclip.results.tables import list_sources
 
     aggregate_differences(
-        list_sources(snakemake.params.rows, snakemake.input.predictions),
+        list_sources(snakemake.params.runs),
         Path(snakemake.output.parquet).with_suffix(""),
         reference=snakemake.params.reference,
         titles=snakemake.params.titles,

@@ -10,7 +10,7 @@ with job(snakemake.log[0]):
     from vtclip.results.tables import list_sources
 
     aggregate_results(
-        list_sources(snakemake.params.rows, snakemake.input.predictions),
+        list_sources(snakemake.params.runs),
         Path(snakemake.output.parquet).with_suffix(""),
         titles=snakemake.params.titles,
         notes=snakemake.params.notes,

@@ -9,7 +9,19 @@ with job(snakemake.log[0]):
     from vtclip.results.test_sets import Asked, aggregate_tests
 
     aggregate_tests(
-        [Asked(*question) for question in snakemake.params.questions],
+        list(
+            dict.fromkeys(
+                Asked(
+                    run.backbone,
+                    run.dataset,
+                    run.tested,
+                    run.method,
+                    run.predictions or None,
+                    run.reason,
+                )
+                for run in snakemake.params.runs
+            )
+        ),
         Path(snakemake.output.parquet).with_suffix(""),
         titles=snakemake.params.titles,
         published=read_published(

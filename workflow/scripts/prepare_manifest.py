@@ -9,5 +9,5 @@ with job(snakemake.log[0]):
         snakemake.params.dataset,
         snakemake.params.images,
         snakemake.output.manifest,
-        receipt=next(iter(snakemake.input), None),
+        receipt=snakemake.input.images or None,
     )

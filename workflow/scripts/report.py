@@ -2,12 +2,23 @@
 
 from vtclip.runtime.job import job
 
+KEYS = ("name", "titles", "reference", "choices", "missing")
+
 with job(snakemake.log[0]):
     from vtclip.results.report import report
 
     report(
         snakemake.output[0],
-        told=snakemake.params.told,
+        told={
+            **{name: snakemake.params[name] for name in KEYS},
+            "shown": [
+                (each.backbone, each.dataset, each.images, each.attention)
+                for each in snakemake.params.examples
+            ],
+            "keys_of_records": [
+                (run.backbone, run.dataset, run.method) for run in snakemake.params.runs
+            ],
+        },
         tables={
             "results": snakemake.input.results,
             "differences": snakemake.input.differences,

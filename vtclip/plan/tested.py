@@ -1,36 +1,12 @@
-"""Which test sets the heads of each dataset are tested on, and what cannot be asked of them."""
-
-from __future__ import annotations
+"""The test sets of each dataset's heads, and those that they cannot be tested on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
 
-from vtclip.config.dataset import HALVES, Dataset, dataset_name, half_of, list_datasets, split_half
+from vtclip.config.dataset import HALVES, Dataset, dataset_name, half_of, list_datasets
 from vtclip.config.experiment import Experiment
 from vtclip.data.folders import find_classes, find_splits
 from vtclip.methods import METHODS
 from vtclip.settings import ConfigError, unknown
-
-if TYPE_CHECKING:
-    from vtclip.plan import Plan
-
-
-class Question(NamedTuple):
-    """A cell of the table of test sets, at every number of shots."""
-
-    backbone: str
-    """its features folder"""
-    dataset: str
-    """that the heads are trained on, or the half of it"""
-    tested: str
-    method: str
-    predictions: str | None
-    """None where it cannot be asked"""
-    reason: str
-    """why, if so"""
 
 
 def list_tests(experiment: Experiment) -> dict[str, list[str]]:
@@ -53,84 +29,31 @@ def list_tested(experiment: Experiment) -> list[str]:
     return [name for name in named if name not in experiment.datasets]
 
 
-@dataclass(frozen=True, eq=False)
-class Elsewhere:
-    """Heads on other test sets than their own."""
+def why_not(
+    dataset: str,
+    tested: str,
+    method: str,
+    datasets: Mapping[str, Dataset],
+    missing: Mapping[str, str],
+) -> str:
+    """The reason that a method's heads on a dataset cannot be tested on a test set, or nothing.
 
-    plan: Plan
-
-    @cached_property
-    def tests(self) -> dict[str, list[str]]:
-        """What heads are trained on -> what they are tested on, their own test set first."""
-        return list_tests(self.plan.experiment)
-
-    @property
-    def halves(self) -> list[str]:
-        """The halves of classes, where there are any."""
-        named = dict.fromkeys(name for tested in self.tests.values() for name in tested)
-        there = self.plan.datasets
-        return [name for name in named if split_half(name)[1] and dataset_name(name) in there]
-
-    @property
-    def titles(self) -> dict[str, str]:
-        """Half -> the name that tables and figures show."""
-        datasets = self.plan.datasets
-        return {
-            name: f"{datasets[dataset_name(name)].title}, {split_half(name)[1]} classes"
-            for name in self.halves
-        }
-
-    @cached_property
-    def questions(self) -> list[Question]:
-        """The cells of the table, in its order; none where there are no other test sets."""
-        if all(len(tested) == 1 for tested in self.tests.values()):
-            return []
-        rows = product(self.plan.experiment.all_backbones, self.tests, self.plan.settings)
-        return [
-            self._ask(backbone.folder, dataset, tested, method)
-            for backbone, dataset, method in rows
-            for tested in self.tests[dataset]
-        ]
-
-    @property
-    def predictions(self) -> list[str]:
-        """The predictions behind the table, each once."""
-        found = (question.predictions for question in self.questions)
-        return list(dict.fromkeys(path for path in found if path is not None))
-
-    def targets(self) -> list[str]:
-        """What is made for the table, beside what is made of heads on their own test sets."""
-        if not self.questions:
-            return []
-        own = set(self.plan.predictions())
-        files = self.plan.paths
-        return [
-            *(path for path in self.predictions if path not in own),
-            *files.table("tests", "parquet", "csv", "md"),
-            *files.figure("tests"),
-        ]
-
-    def _ask(self, backbone: str, dataset: str, tested: str, method: str) -> Question:
-        """A method that learns from no image is asked by its head for the very test set."""
-        reason = why_not(self.plan, dataset, tested, method)
-        if reason:
-            return Question(backbone, dataset, tested, method, None, reason)
-        trained = dataset if METHODS[method].few_shot else tested
-        job = self.plan.predict_test(backbone, trained, method, tested)
-        return Question(backbone, dataset, tested, method, job.predictions, "")
-
-
-def why_not(plan: Plan, dataset: str, tested: str, method: str) -> str:
-    """Why a method's heads on a dataset cannot be asked about a test set; "" where they can."""
+    Args:
+        dataset: that the heads are trained on, or a half of its classes.
+        tested: the test set, or a half of its classes.
+        method: the method's name.
+        datasets: name -> file, of the datasets that are run.
+        missing: name -> the reason that a dataset is left out.
+    """
     kind = METHODS[method]
     needed = [tested, dataset] if kind.few_shot else [tested]
     for name in map(dataset_name, needed):
-        if name in plan.missing:
+        if name in missing:
             return f"{name} is left out"
     if kind.names_new_classes or dataset == tested:
         return ""
     same = dataset_name(dataset) != dataset_name(tested) and (
-        family_of(plan.datasets, dataset) == family_of(plan.datasets, tested)
+        family_of(datasets, dataset) == family_of(datasets, tested)
     )
     return "" if same else f"{kind.title} knows only the classes that it was trained on"
 

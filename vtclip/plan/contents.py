@@ -1,0 +1,228 @@
+"""What an experiment consists of: datasets, methods, backbones and their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from vtclip import paths
+from vtclip.backbones.shapes import read_content
+from vtclip.config.dataset import Counts, Dataset, dataset_name, split_half
+from vtclip.config.experiment import GLYPHS, BackboneConfig, Experiment, is_hub_name
+from vtclip.cost import Shape
+from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
+from vtclip.methods import METHODS
+from vtclip.paths import ExperimentPaths
+from vtclip.plan.tested import list_tests
+from vtclip.plan.variants import Variant
+from vtclip.settings import Settings
+
+SHARD = 10_000  # test images per job: two GPUs share a large test set, a killed job loses one part
+UNKNOWN_COUNTS = Counts(train=10_000, val=2000, test=10_000, classes=100)  # for estimates
+
+
+@dataclass(frozen=True, eq=False)  # one object: the jobs of a plan are cached
+class Contents:
+    """A checked experiment, and what it consists of.
+
+    Attributes:
+        experiment: the configuration.
+        paths: the experiment's own paths.
+        datasets: name -> file, of the datasets that are run.
+        missing: name -> why a dataset is left out.
+        settings: method -> settings, in the tables' order.
+        left_out: method -> why a method is left out.
+        variants: the ablation's: the method as configured, then its variants.
+        backbones: features folder -> backbone; those that only variants use come last.
+        shapes: features folder -> the shape of its features.
+    """
+
+    experiment: Experiment
+    paths: ExperimentPaths
+    datasets: Mapping[str, Dataset]
+    missing: Mapping[str, str]
+    settings: Mapping[str, Settings]
+    left_out: Mapping[str, str]
+    variants: Sequence[Variant]
+    backbones: Mapping[str, BackboneConfig]
+    shapes: Mapping[str, Shape]
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.paths.name
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a job requests that can use one."""
+        return 0 if self.experiment.device == "cpu" else 1
+
+    @cached_property
+    def tests(self) -> dict[str, list[str]]:
+        """What heads are trained on -> what they are tested on, their own test set first."""
+        return list_tests(self.experiment)
+
+    @property
+    def trained(self) -> list[str]:
+        """What heads are trained on: datasets, or halves of their classes."""
+        return [name for name in self.tests if dataset_name(name) in self.datasets]
+
+    @property
+    def halves(self) -> list[str]:
+        """The halves of classes, where there are any."""
+        names = dict.fromkeys(name for tested in self.tests.values() for name in tested)
+        return [
+            name for name in names if split_half(name)[1] and dataset_name(name) in self.datasets
+        ]
+
+    @cached_property
+    def methods(self) -> dict[str, Variant]:
+        """Folder name, such as `vt_clip@heads=1`, -> method or variant of one."""
+        plain = {name: Variant(name, {}, given) for name, given in self.settings.items()}
+        return plain | {found.name: found for found in self.variants if not found.as_configured}
+
+    def runs_of(self, method: str) -> list[tuple[int, int]]:
+        """(shots, seed) of each head of a method, or of a variant of one."""
+        variant = self.methods[method]
+        if variant.changes:
+            return self._variant_runs()
+        if not METHODS[variant.method].few_shot:
+            return [(0, 0)]
+        return list(product(self.experiment.shots, self.experiment.seeds))
+
+    def _variant_runs(self) -> list[tuple[int, int]]:
+        experiment, ablation = self.experiment, self.experiment.ablation
+        assert ablation is not None
+        if not METHODS[ablation.method].few_shot:
+            return [(0, 0)]
+        return list(product(ablation.shots or experiment.shots, ablation.seeds or experiment.seeds))
+
+    def counts(self, dataset: str) -> Counts:
+        """How much a dataset contains; a guess where its file does not say."""
+        return self.datasets[dataset_name(dataset)].counts or UNKNOWN_COUNTS
+
+    def parts_of(self, dataset: str) -> list[str]:
+        """Files of a dataset's test features: one, or shards of 10,000 images at most."""
+        counts = self.datasets[dataset].counts
+        shards = max(1, -(-(0 if counts is None else counts.test) // SHARD))
+        if shards == 1:
+            return ["test"]
+        return [f"test-{shard}of{shards}" for shard in range(1, shards + 1)]
+
+    def images_of(self, dataset: str) -> str:
+        """The folder that the image paths of a dataset, or of a half of one, start from."""
+        name = dataset_name(dataset)
+        return str(images_folder(name, self.datasets[name]))
+
+    def images_receipt(self, dataset: str) -> str | None:
+        """The file that says that all images of a dataset are there; None for a user's folder."""
+        name = dataset_name(dataset)
+        receipt = images_receipt(name, self.datasets[name])
+        return None if receipt is None else str(receipt)
+
+    def texts_of(self, backbone: str, dataset: str) -> str:
+        """The text features of a dataset, or of the one that a half belongs to."""
+        return paths.TEXTS.format(backbone=backbone, dataset=dataset_name(dataset))
+
+    def weights_of(self, backbone: str) -> str:
+        """The weights of a backbone, where the workflow keeps them."""
+        return paths.WEIGHTS.format(weights=self.backbones[backbone].weights)
+
+    def head_of(self, backbone: str, dataset: str, method: str, shots: int, seed: int) -> str:
+        """Path of a head."""
+        return self.paths.head.format(
+            backbone=backbone, dataset=dataset, method=method, shots=paths.format_shots(shots),
+            seed=seed,
+        )  # fmt: skip
+
+    def predictions_of(self, backbone: str, dataset: str, method: str, tested: str) -> str:
+        """Predictions of all heads of a method on a dataset, for a test set."""
+        return self.paths.predictions.format(
+            backbone=backbone, dataset=dataset, method=method, tested=tested
+        )
+
+    @property
+    def unpacked(self) -> list[str]:
+        """The datasets that come in archives."""
+        return [name for name, dataset in self.datasets.items() if dataset.archives]
+
+    @property
+    def drawn(self) -> list[str]:
+        """The datasets that the workflow draws itself."""
+        return [name for name, dataset in self.datasets.items() if dataset.drawn]
+
+    @property
+    def archives(self) -> list[str]:
+        """The receipts of all archives."""
+        return [
+            str(archive_receipt(name, archive.file))
+            for name, dataset in self.datasets.items()
+            for archive in dataset.archives
+        ]
+
+    @property
+    def fetched_weights(self) -> list[str]:
+        """Names of weights that are downloaded, or copied from a user's file."""
+        return self._weights(made=False)
+
+    @property
+    def made_weights(self) -> list[str]:
+        """Names of weights that the workflow makes itself."""
+        return self._weights(made=True)
+
+    def _weights(self, *, made: bool) -> list[str]:
+        found = self.backbones.values()
+        names = (each.weights for each in found if (each.pretrained == GLYPHS) == made)
+        return list(dict.fromkeys(names))
+
+    def outputs(self) -> list[str]:
+        """What the workflow writes: files, and folders that are its own altogether."""
+        names = [*self.unpacked, *self.drawn]
+        weights = [
+            paths.WEIGHTS.format(weights=name)
+            for name in (*self.fetched_weights, *self.made_weights)
+        ]
+        return [
+            *weights,
+            *map(paths.receipt_of, weights),
+            *self.archives,
+            *(self.images_of(name) for name in names),
+            *(paths.IMAGES_RECEIPT.format(dataset=name) for name in names),
+            self.paths.folder,
+            *(f"results/{name}" for name in paths.SHARED),
+        ]
+
+    @property
+    def wildcards(self) -> dict[str, str]:
+        """Wildcard of the paths -> a pattern of its values here: other targets have no rule."""
+        runs = [run for method in self.methods for run in self.runs_of(method)]
+        known: dict[str, Iterable[Any]] = {
+            "backbone": self.backbones,
+            "dataset": [*self.datasets, *self.halves],
+            "tested": [*self.datasets, *self.halves],
+            "method": self.methods,
+            "views": [self.experiment.views.folder],
+            "shots": {paths.format_shots(shots) for shots, _ in runs},
+            "seed": {seed for _, seed in runs},
+        }
+        return {wildcard: any_of(values) for wildcard, values in known.items()}
+
+
+def any_of(names: Iterable[Any]) -> str:
+    """A pattern that matches these names or numbers, and nothing else."""
+    return "|".join(re.escape(str(name)) for name in names) or "(?!)"
+
+
+def architecture_file(backbone: BackboneConfig) -> str | None:
+    """The file of a custom architecture, as jobs find it."""
+    return None if backbone.architecture is None else paths.find_own(backbone.architecture)
+
+
+def architecture_content(backbone: BackboneConfig) -> dict[str, Any] | None:
+    """The content of that file, or of a model's on the hub: what is made with it depends on it."""
+    custom = backbone.architecture is not None or is_hub_name(backbone.name)
+    return read_content(backbone) if custom else None
