@@ -120,9 +120,7 @@ def progress(items: Iterable[Item], *, what: str, total: int | None = None) -> I
         mininterval=0.1 if terminal else 10,
         maxinterval=10,
         ascii=not terminal,
-        bar_format=None
-        if terminal
-        else "{desc}: {n_fmt}/{total_fmt} {rate_fmt} {remaining} left\n",
+        bar_format=None if terminal else line,
     )
 
 
