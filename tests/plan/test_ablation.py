@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from vtclip.plan.ablation import list_variants
 
 from vtclip.config.experiment import read_experiment
+from vtclip.plan.variants import list_variants
 from vtclip.settings import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -1,11 +1,11 @@
 """What methods choose on the validation shots, and what they take where nothing may be chosen."""
 
 import pytest
-from vtclip.plan.choosing import settle
 
 from tests.methods.test_folder import add_method  # noqa: F401  (a fixture)
 from tests.plan.conftest import GLYPHS, planned
 from vtclip.methods import METHODS
+from vtclip.plan.variants import constant_settings as settle
 from vtclip.settings import ConfigError
 
 METHODS_HERE = {"zero_shot": None, "weighted": None, "linear_probe": None, "taskres": None}

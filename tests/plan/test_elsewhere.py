@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from vtclip.plan.misplaced import check_heads
 
 from tests.plan.conftest import ARCHITECTURE, CONFIG, GLYPHS, planned
 from tests.plan.test_jobs import files
@@ -253,10 +252,10 @@ def test_a_head_is_known_by_the_name_that_its_features_record(demo, here, change
     record.parent.mkdir(parents=True)
     features = {**RECORD["features"], "backbone": recorded}
     write_record(record, RECORD | {"features": features})
-    check_heads(plan)
+    plan.index()
     write_record(record, RECORD | {"features": {**features, "backbone": "RN50"}})
     with pytest.raises(ConfigError, match=f"expected: backbone {recorded}"):
-        check_heads(plan)
+        plan.index()
 
 
 @pytest.mark.parametrize(
@@ -277,10 +276,10 @@ def test_a_head_that_belongs_elsewhere_is_told_before_any_job(demo, change, part
     head.parent.mkdir(parents=True)
     write_record(head.with_name("run.json"), RECORD | change)
     if not parts:
-        check_heads(plan)
+        plan.index()
         return
     with pytest.raises(ConfigError) as error:
-        check_heads(plan)
+        plan.index()
     for part in [str(head), "Delete its folder", *parts]:
         assert part in str(error.value)
 

@@ -1,7 +1,6 @@
-from vtclip.plan.report import explain_choice
-
 from tests.plan.conftest import planned
 from vtclip.methods.vt_clip import VTClipSettings
+from vtclip.plan.variants import explain_choice
 
 
 def test_all_that_the_report_reads_is_made_by_the_experiment_or_comes_with_the_project(demo):
