@@ -225,3 +225,30 @@ def test_a_configuration_in_json_is_saved_too(config, tmp_path):
     save_config(ordered, tmp_path / "config.yaml")
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config
     assert read_experiment(ordered, source="demo.json").name == "demo"
+
+
+def test_the_first_file_gives_the_name_where_the_configuration_has_none(config):
+    files = ["config/first.yaml", "a, b/second.yaml"]
+    assert read_experiment(config, source=files).name == "first"
+    assert read_experiment(config | {"name": "mine"}, source=files).name == "mine"
+
+
+def test_a_file_whose_name_cannot_name_results_is_refused(config):
+    with pytest.raises(ConfigError, match=r"(?s)^config/my,paper.yaml: name: .*found:.*my,paper"):
+        read_experiment(config, source="config/my,paper.yaml")
+
+
+def test_a_second_file_of_the_same_name_needs_a_name_for_its_results(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = ["config/a/x.yaml", "config/b/x.yaml"]
+    for file in map(Path, files):
+        file.parent.mkdir(parents=True)
+        file.write_text(yaml.safe_dump(config))
+        assert read_experiment(config, source=str(file)).name == "x"
+    save_config(config | {"name": "x"}, "results/x/config.yaml", files=files[:1])
+    assert read_experiment(config, source=[files[0], "config/more.yaml"]).name == "x"
+    with pytest.raises(ConfigError, match=r"(?s)^config/b/x.yaml: name: .*config/a/x.yaml.*write:"):
+        read_experiment(config, source=files[1])
+    assert read_experiment(config | {"name": "x"}, source=files[1]).name == "x"
+    Path(files[0]).unlink()
+    assert read_experiment(config, source=files[1]).name == "x", "a file that was moved"

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from vtclip.files import write_text
-from vtclip.paths import ALL, SHARED, format_shots
-from vtclip.settings import LARGEST, PathText, Settings, check, to_yaml
+from vtclip.files import read_record, write_record, write_text
+from vtclip.paths import ALL, SHARED, ExperimentPaths, format_shots, receipt_of
+from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, to_yaml
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 OWN = "own"  # weights: those that lie beside the configuration
@@ -324,20 +324,49 @@ def _each_once(
     return list(dict.fromkeys([*([] if first is None else [first]), *others]))
 
 
-def read_experiment(config: Mapping[str, Any], *, source: str) -> Experiment:
+def read_experiment(config: Mapping[str, Any], *, source: str | Sequence[str]) -> Experiment:
     """Check a configuration.
 
     Args:
         config: the merged configuration files.
-        source: their names, separated by commas, for the error and for the experiment's name.
+        source: the file, or the files: named in errors, and the first gives the experiment's name
+            where the configuration has none.
 
     Raises:
-        ConfigError: with the key, what was found, what is expected and the corrected lines.
+        ConfigError: with the key, the value found, what is expected and the corrected lines.
     """
-    first = Path(source.partition(",")[0])
-    return check(Experiment, {"name": first.stem, **config}, source=source)
+    files = [source] if isinstance(source, str) else list(source)
+    named = {"name": Path(files[0]).stem, **config}
+    experiment = check(Experiment, named, source=", ".join(files))
+    if "name" not in config:
+        _check_other_file(experiment.name, files[0])
+    return experiment
 
 
-def save_config(config: Mapping[str, Any], destination: str | Path) -> None:
-    """Write the exact configuration of an experiment, merged, as YAML."""
+def save_config(
+    config: Mapping[str, Any], destination: str | Path, *, files: Sequence[str] = ()
+) -> None:
+    """Write the exact configuration of an experiment, merged, as YAML.
+
+    Args:
+        config: the merged configuration files.
+        destination: the file to write.
+        files: the names of the configuration files, for the record beside it.
+    """
+    write_record(receipt_of(destination), {"files": list(files)})
     write_text(destination, to_yaml(dict(config)))
+
+
+def _check_other_file(name: str, file: str) -> None:
+    """Refuse a file whose name has given another file's experiment its folder of results."""
+    try:
+        first, *_ = read_record(receipt_of(ExperimentPaths(name).config))["files"]
+    except (OSError, KeyError, ValueError):
+        return  # there is no record, or an older one
+    if Path(first).is_file() and Path(file).is_file() and not Path(first).samefile(file):
+        raise ConfigError(
+            f"{file}: name: results/{name}/ contains the experiment of {first}.\n"
+            "  found:    no `name:`, and two files of the same name\n"
+            f"  expected: {Experiment.model_fields['name'].description}\n"
+            f"  write:\n    name: {name}-2"
+        )

@@ -36,7 +36,7 @@ def read_checked(
     source = ", ".join(files)
     check_place(PROJECT)
     _refuse_repeated_keys(files)
-    experiment = read_experiment(config, source=source)
+    experiment = read_experiment(config, source=files)
     with _named(source):
         check_device(experiment.device)
     settings = check_methods(experiment.methods, source=source)

@@ -20,7 +20,8 @@ PREDICTIONS = distinct(PLAN.own_runs, "predictions")
 
 rule save_config:
     output:
-        PATHS.config,
+        config=PATHS.config,
+        record=receipt_of(PATHS.config),
     log:
         f"logs/save_config/{PLAN.name}.log",
     conda:
@@ -29,6 +30,7 @@ rule save_config:
         **SMALL,
     params:
         config={"name": PLAN.name} | CONFIG,
+        files=CONFIG_FILES,
         code=code_of("save_config"),
     message:
         "Saving the configuration"
