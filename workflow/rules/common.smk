@@ -103,9 +103,12 @@ def times_attempt(job, field):
     return lambda wildcards, attempt: attempt * getattr(job(PLAN, **wildcards), field)
 
 
-def tracked_by_checksum(files):
-    """A large input: the checksum in its receipt, which is an input too, says if it has changed."""
-    return ancient(files)
+def tracked_by_checksum(files, name=None):
+    """Large files, or the plan's job that names them, as an input that does not count by its time.
+
+    The checksums in the receipts beside them, which are inputs too, say if they have changed.
+    """
+    return ancient(files if name is None else from_plan(files, "inputs", name))
 
 
 def receipts_of(*groups):

@@ -36,7 +36,7 @@ rule fetch_backbone:
 
 rule extract_texts:
     input:
-        weights=tracked_by_checksum(from_plan(jobs.extract_texts, "inputs", "weights")),
+        weights=tracked_by_checksum(jobs.extract_texts, "weights"),
         manifest=tracked_by_checksum(paths.MANIFEST),
         receipts=from_plan(jobs.extract_texts, "receipts"),
     output:
@@ -62,7 +62,7 @@ rule extract_texts:
 
 rule extract_shots:
     input:
-        weights=tracked_by_checksum(from_plan(jobs.extract_shots, "inputs", "weights")),
+        weights=tracked_by_checksum(jobs.extract_shots, "weights"),
         receipts=from_plan(jobs.extract_shots, "receipts"),
         shots=paths.SHOTS,
     output:
@@ -93,7 +93,7 @@ rule extract_shots:
 
 rule extract_test:
     input:
-        weights=tracked_by_checksum(from_plan(jobs.extract_test, "inputs", "weights")),
+        weights=tracked_by_checksum(jobs.extract_test, "weights"),
         manifest=tracked_by_checksum(paths.MANIFEST),
         receipts=from_plan(jobs.extract_test, "receipts"),
     output:

@@ -186,12 +186,10 @@ rule plot_cost:
 
 rule plot_attention:
     input:
-        weights=tracked_by_checksum(from_plan(jobs.plot_attention, "inputs", "weights")),
-        texts=tracked_by_checksum(from_plan(jobs.plot_attention, "inputs", "texts")),
-        head=tracked_by_checksum(from_plan(jobs.plot_attention, "inputs", "head")),
-        predictions=tracked_by_checksum(
-            from_plan(jobs.plot_attention, "inputs", "predictions")
-        ),
+        weights=tracked_by_checksum(jobs.plot_attention, "weights"),
+        texts=tracked_by_checksum(jobs.plot_attention, "texts"),
+        head=tracked_by_checksum(jobs.plot_attention, "head"),
+        predictions=tracked_by_checksum(jobs.plot_attention, "predictions"),
         receipts=from_plan(jobs.plot_attention, "receipts"),
         images=lambda wildcards: PLAN.images_receipt(wildcards.dataset) or [],
     output:

@@ -3,11 +3,11 @@
 
 rule train_head:
     input:
-        texts=tracked_by_checksum(from_plan(jobs.train_head, "inputs", "texts")),
+        texts=tracked_by_checksum(jobs.train_head, "texts"),
         # Nothing for methods that learn from no image.
-        features=tracked_by_checksum(from_plan(jobs.train_head, "inputs", "features")),
+        features=tracked_by_checksum(jobs.train_head, "features"),
         # Of methods that read the text tower.
-        weights=tracked_by_checksum(from_plan(jobs.train_head, "inputs", "weights")),
+        weights=tracked_by_checksum(jobs.train_head, "weights"),
         receipts=from_plan(jobs.train_head, "receipts"),
     output:
         head=PATHS.head,
@@ -41,18 +41,14 @@ rule train_head:
 # The one rule that sees test features: nothing can be chosen on them.
 rule predict_test:
     input:
-        features=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "features")),
-        heads=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "heads")),
-        texts=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "texts")),
-        manifest=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "manifest")),
+        features=tracked_by_checksum(jobs.predict_test, "features"),
+        heads=tracked_by_checksum(jobs.predict_test, "heads"),
+        texts=tracked_by_checksum(jobs.predict_test, "texts"),
+        manifest=tracked_by_checksum(jobs.predict_test, "manifest"),
         # The three that follow for a test set with other classes than the heads' own.
-        trained_texts=tracked_by_checksum(
-            from_plan(jobs.predict_test, "inputs", "trained_texts")
-        ),
-        trained_manifest=tracked_by_checksum(
-            from_plan(jobs.predict_test, "inputs", "trained_manifest")
-        ),
-        weights=tracked_by_checksum(from_plan(jobs.predict_test, "inputs", "weights")),
+        trained_texts=tracked_by_checksum(jobs.predict_test, "trained_texts"),
+        trained_manifest=tracked_by_checksum(jobs.predict_test, "trained_manifest"),
+        weights=tracked_by_checksum(jobs.predict_test, "weights"),
         receipts=from_plan(jobs.predict_test, "receipts"),
     output:
         predictions=PATHS.predictions,
