@@ -8,7 +8,7 @@ import yaml
 from tests.project import ROOT
 from vtclip.__main__ import main
 from vtclip.cli.status import find_states, read_plan
-from vtclip.paths import record_of
+from vtclip.paths import log_of, record_of
 from vtclip.plan.disk import estimate_bytes
 
 CONFIG = "mine.yaml"
@@ -23,8 +23,8 @@ def plan(tmp_path, monkeypatch):
     return read_plan([CONFIG])
 
 
-def finish(training):
-    for file in (training.head, record_of(training.head)):
+def finish(run):
+    for file in (run.head, record_of(run.head)):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_bytes(b"1")
 
@@ -42,21 +42,21 @@ TRACEBACK = (
 
 
 def test_runs_are_done_failed_running_or_missing_by_what_is_on_disk(plan):
-    done, failed, running, cut_off, again, missing, *_ = trainings = plan.trainings()
+    done, failed, running, cut_off, again, missing, *_ = runs = list(plan.heads.values())
     finish(done)
-    write_log(failed.log, TRACEBACK, seconds_ago=500)
-    write_log(running.log, "epochs: 3/50\n")
-    write_log(cut_off.log, "epochs: 3/50\n", seconds_ago=500)
+    write_log(log_of(failed.head), TRACEBACK, seconds_ago=900)
+    write_log(log_of(running.head), "epochs: 3/50\n")
+    write_log(log_of(cut_off.head), "epochs: 3/50\n", seconds_ago=900)
     finish(again)
-    write_log(again.log, "an old log\n", seconds_ago=500)
+    write_log(log_of(again.head), "an old log\n", seconds_ago=900)
     states = find_states(plan)
-    assert list(states) == trainings
+    assert list(states) == runs
     found = [states[run] for run in (done, failed, running, cut_off, again, missing)]
     assert found == ["done", "failed", "running", "missing", "done", "missing"]
 
 
 def test_the_last_lines_of_failed_logs_are_shown_also_of_jobs_before_the_trainings(plan, capsys):
-    write_log(plan.trainings()[0].log, TRACEBACK, seconds_ago=500)
+    write_log(log_of(next(iter(plan.heads))), TRACEBACK, seconds_ago=900)
     write_log("logs/draw_dataset/digits.log", TRACEBACK.replace("luck", "disk"))
     write_log("logs/draw_dataset/others.log", TRACEBACK)
     assert main(["status", CONFIG]) == 1
@@ -71,10 +71,10 @@ def test_the_last_lines_of_failed_logs_are_shown_also_of_jobs_before_the_trainin
 def test_what_is_still_to_be_written_shrinks_as_files_come(plan):
     before = estimate_bytes(plan)
     assert set(before) == {"weights", "features", "heads"}  # the embedded datasets are drawn
-    for training in plan.trainings():
-        finish(training)
+    for run in plan.heads.values():
+        finish(run)
     Path("resources/backbones").mkdir(parents=True)
-    Path(plan.weights[0]).touch()
+    Path("resources/backbones/glyph-clip-glyphs.safetensors").touch()
     assert set(estimate_bytes(plan)) == {"features"}
 
 

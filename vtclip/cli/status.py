@@ -10,11 +10,9 @@ import argparse
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import psutil
 
 from vtclip import paths
 
@@ -30,15 +28,15 @@ EXAMPLES = """examples:
 
 State = Literal["done", "failed", "running", "missing"]
 STATES: tuple[State, ...] = ("done", "failed", "running", "missing")
-# How a log ends whose job has failed: Python's own words.
+# Python's words at the end of a failed job's log.
 FAILED = ("Traceback (most recent call last)", "Fatal Python error")
-END = 20_000  # bytes of a log that are looked at
+END = 20_000  # bytes of a log that are searched for them
 LINES = 6  # of a log that are shown
-RECENT = 120  # seconds in which a job that is at work on another machine has written
+RECENT = 300  # seconds in which a running job has written to its log: it does every 10 s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument(
         "configs",
         metavar="CONFIG",
@@ -58,7 +56,7 @@ def run(given: argparse.Namespace) -> int:
     print("\n".join(_tabulate(states)))
     for reason in plan.missing.values():
         print(f"\n{reason}")
-    logs = [paths.log_of(training.head) for training, state in states.items() if state == "failed"]
+    logs = [paths.log_of(run.head) for run, state in states.items() if state == "failed"]
     logs += find_failed_logs(plan)
     for log in logs:
         print(f"\nFailed: {log}")
@@ -68,10 +66,10 @@ def run(given: argparse.Namespace) -> int:
 
 
 def read_plan(configs: Sequence[str]) -> Plan:
-    """The plan of some configuration files, merged as Snakemake merges them.
+    """Plan some configuration files, merged as Snakemake merges them.
 
     Raises:
-        ConfigError: as of `Plan.read`; or a file that cannot be read.
+        ConfigError: as `Plan.read` does, or for a file that cannot be read.
     """
     from snakemake.utils import update_config
 
@@ -90,46 +88,32 @@ def read_plan(configs: Sequence[str]) -> Plan:
 
 def find_states(plan: Plan) -> dict[Run, State]:
     """The state of every run of an experiment, in the tables' order."""
-    open_logs = set(_find_open_logs())
-    return {run: _find_state(run, open_logs) for run in plan.heads.values()}
+    return {run: _find_state(run.head) for run in plan.heads.values()}
 
 
 def find_failed_logs(plan: Plan) -> list[str]:
-    """The logs of other jobs of the experiment than trainings whose last attempt has failed."""
+    """The logs of the experiment's failed jobs, except trainings."""
     names = {plan.name, *plan.datasets, *(found.weights for found in plan.backbones.values())}
     return [
         str(log)
         for log in sorted(Path("logs").glob("*/**/*.log"))
-        if log.parts[1] != "train_head" and names & {*log.parts, log.stem} and has_failed(log)
+        if log.parts[1] != "train_head" and names & {*log.parts, log.stem} and _has_failed(log)
     ]
 
 
-def has_failed(log: str | Path) -> bool:
-    """Whether a log ends with an error."""
-    return any(sign in _read_end(log) for sign in FAILED)
-
-
-def _find_state(training: Run, open_logs: Iterable[Path]) -> State:
-    log = Path(paths.log_of(training.head))
-    if log.absolute() in open_logs:
-        return "running"
-    if all(Path(file).is_file() for file in (training.head, paths.record_of(training.head))):
+def _find_state(head: str) -> State:
+    if Path(head).is_file() and Path(paths.record_of(head)).is_file():
         return "done"
+    log = Path(paths.log_of(head))
     if not log.is_file():
         return "missing"
-    if has_failed(log):
+    if _has_failed(log):
         return "failed"
     return "running" if time.time() - log.stat().st_mtime < RECENT else "missing"
 
 
-def _find_open_logs() -> Iterator[Path]:
-    """The logs that jobs of this machine are writing."""
-    for process in psutil.process_iter():
-        try:
-            if any("/.snakemake/scripts/" in part for part in process.cmdline()):
-                yield from (Path(file.path) for file in process.open_files())
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue  # it has ended, or it is somebody else's
+def _has_failed(log: Path) -> bool:
+    return any(sign in _read_end(log) for sign in FAILED)
 
 
 def _read_end(log: str | Path) -> str:
@@ -139,23 +123,15 @@ def _read_end(log: str | Path) -> str:
 
 
 def _tabulate(states: dict[Run, State]) -> list[str]:
-    """Lines: a row a dataset and method, a column a state."""
+    """Lines of a table: a row for each dataset and method, a column for each state."""
     rows: dict[tuple[str, ...], Counter[str]] = {}
-    for training, state in states.items():
-        key = (training.backbone, training.dataset, training.method)
-        rows.setdefault(key, Counter())[state] += 1
-    cells = [["backbone", "dataset", "method", *STATES]]
-    cells += [
-        [*key, *(str(number[state] or "") for state in STATES)] for key, number in rows.items()
-    ]
+    for run, state in states.items():
+        rows.setdefault((run.backbone, run.dataset, run.method), Counter())[state] += 1
+    cells = [("backbone", "dataset", "method", *STATES)]
+    cells += [(*key, *(str(n[state] or "") for state in STATES)) for key, n in rows.items()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < 3 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
+    line = "  ".join(f"{{:{'<' if place < 3 else '>'}{w}}}" for place, w in enumerate(widths))
+    return [line.format(*row).rstrip() for row in cells]
 
 
 def _describe_disk(plan: Plan) -> str:
