@@ -12,6 +12,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Compiled modules are written: each test that starts a Python would compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: demo install test test-slow test-slurm test-backbones test-commands test-faults check format constraints clean

@@ -1,4 +1,10 @@
-"""What the tests share: small tensors, published files, and the project in a folder of its own."""
+"""Shared fixtures: small tensors, published files, and copies of the project.
+
+Libraries that take long to import are imported by the fixtures that use them, so that collecting
+the tests stays cheap.
+"""
+
+from __future__ import annotations
 
 import os
 import shutil
@@ -6,15 +12,19 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import polars as pl
 import pytest
-import torch
 from filelock import FileLock
 
 from tests.project import PARTS, ROOT, SEEDS, SHOTS, Project
-from vtclip.backbones.backbone import Backbone, load_backbone
-from vtclip.methods.base import Samples, Task, Texts
+
+if TYPE_CHECKING:
+    import polars as pl
+    import torch
+
+    from vtclip.backbones.backbone import Backbone
+    from vtclip.methods.base import Task
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -42,6 +52,8 @@ def published() -> Path:
 @pytest.fixture(scope="session")
 def backbone() -> Backbone:
     """The small CLIP with random weights."""
+    from vtclip.backbones.backbone import load_backbone
+
     return load_backbone(
         "glyph-clip",
         pretrained=None,
@@ -52,6 +64,8 @@ def backbone() -> Backbone:
 @pytest.fixture
 def manifest() -> pl.DataFrame:
     """Three classes with 6 train, 5 val and 2 test images each, in mixed order."""
+    import polars as pl
+
     rows = [
         (f"{split}/{number}-{label}.png", label, f"class {label}", split)
         for split, size in (("train", 6), ("val", 5), ("test", 2))
@@ -65,6 +79,10 @@ def manifest() -> pl.DataFrame:
 @pytest.fixture
 def task() -> Task:
     """Random features: 4 classes, 3 shots, 2 views, 5 spatial tokens, 16 wide."""
+    import torch
+
+    from vtclip.methods.base import Samples, Task, Texts
+
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
