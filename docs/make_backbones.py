@@ -5,7 +5,7 @@ from pathlib import Path
 from vtclip import cost
 from vtclip.backbones.shapes import Architecture, list_names, read_architecture, read_shape
 from vtclip.backbones.weights import list_tags
-from vtclip.config.experiment import BackboneConfig
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.files import write_text
 from vtclip.methods import METHODS
 from vtclip.settings import ConfigError

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vtclip.backbones.image_shape import TOWERS, TimmTower
 from vtclip.backbones.shapes import list_names, read_content
-from vtclip.config.experiment import BackboneConfig
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.files import write_text
 
 SMALL = "test_*"  # a few hundred thousand weights

@@ -8,7 +8,8 @@ import pytest
 from vtclip.backbones.known import find_weights, read_configuration
 from vtclip.backbones.shapes import read_shape
 from vtclip.backbones.weights import check_weights
-from vtclip.config.experiment import BackboneConfig, read_experiment
+from vtclip.config.backbone_config import BackboneConfig
+from vtclip.config.experiment import read_experiment
 from vtclip.settings import ConfigError
 
 CONFIG = {

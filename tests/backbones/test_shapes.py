@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vtclip.backbones.shapes import list_names, read_architecture, read_content, read_shape
-from vtclip.config.experiment import BackboneConfig
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.settings import ConfigError
 
 ROOT = Path(__file__).parents[2]

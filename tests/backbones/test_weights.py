@@ -7,7 +7,7 @@ import pytest
 
 from vtclip.backbones.shapes import list_names
 from vtclip.backbones.weights import check_weights, list_tags
-from vtclip.config.experiment import BackboneConfig
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.settings import ConfigError
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.dataset import read_dataset
-from vtclip.config.experiment import BackboneConfig, Views, read_experiment, save_config
+from vtclip.config.experiment import Views, read_experiment, save_config
 from vtclip.methods import check_methods
 from vtclip.paths import ALL
 from vtclip.settings import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vtclip.backbones.shapes import list_names
 from vtclip.backbones.weights import check_weights
-from vtclip.config.experiment import BackboneConfig
+from vtclip.config.backbone_config import BackboneConfig
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "backbones.md"

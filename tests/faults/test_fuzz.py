@@ -16,8 +16,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.dataset import ArchiveFile, Counts, Dataset, Fractions
-from vtclip.config.experiment import Ablation, BackboneConfig, Experiment, Views
+from vtclip.config.experiment import Ablation, Experiment, Views
 from vtclip.config.yaml_files import read_yaml
 from vtclip.methods import METHODS
 from vtclip.plan import Plan

@@ -8,7 +8,7 @@ from tests.plan.conftest import ARCHITECTURE, planned
 from tests.plan.test_refusals import assert_tells, refused
 from vtclip.backbones import shapes as architecture
 from vtclip.backbones.shapes import list_names, read_architecture, read_content
-from vtclip.config.experiment import BackboneConfig
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.methods import METHODS
 
 GLYPH_CLIP = json.loads(ARCHITECTURE.read_text())

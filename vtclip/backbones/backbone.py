@@ -22,7 +22,7 @@ from vtclip.backbones.lazy_open_clip import (
     open_clip,
 )
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
-from vtclip.config.experiment import is_hub_name
+from vtclip.config.backbone_config import is_hub_name
 from vtclip.files import atomic_write, check_receipt, write_receipt
 
 __all__ = ["Backbone", "BackboneError", "fetch_backbone", "load_backbone"]

@@ -34,7 +34,7 @@ from vtclip.backbones.lazy_open_clip import (
     merge_preprocess_dict,
     open_clip,
 )
-from vtclip.config.experiment import OWN, find_folder, is_hub_name, name_model
+from vtclip.config.backbone_config import OWN, find_folder, is_hub_name, name_model
 
 
 @dataclass(frozen=True)

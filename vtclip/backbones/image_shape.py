@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, StrictInt
 
-from vtclip.config.experiment import SpatialKind
+from vtclip.config.backbone_config import SpatialKind
 from vtclip.settings import LARGEST, Settings
 
 TOWERS = Path(__file__).with_name("timm_towers.csv")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vtclip.config.experiment import HUB, WEIGHTS, find_folder
+from vtclip.config.backbone_config import HUB, WEIGHTS, find_folder
 from vtclip.settings import ConfigError
 
 CONFIGURATION = "open_clip_config.json"

@@ -12,7 +12,7 @@ from vtclip.backbones.image_shape import Number, Part, Tower, Vision, find_fault
 from vtclip.backbones.known import INSTALL
 from vtclip.backbones.known import find_configuration as find_shared
 from vtclip.backbones.text_shape import Decoder, Text
-from vtclip.config.experiment import BackboneConfig, is_hub_name, name_model
+from vtclip.config.backbone_config import BackboneConfig, is_hub_name, name_model
 from vtclip.cost import Shape
 from vtclip.paths import find_own
 from vtclip.settings import ConfigError, check, unknown

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from vtclip.backbones.shapes import open_clip_folder, read_architecture
-from vtclip.config.experiment import GLYPHS, OWN, BackboneConfig, is_hub_name, name_model
+from vtclip.config.backbone_config import GLYPHS, OWN, BackboneConfig, is_hub_name, name_model
 from vtclip.settings import ConfigError
 
 

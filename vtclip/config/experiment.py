@@ -1,6 +1,5 @@
 """The configuration of an experiment as typed, validated objects."""
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -8,45 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.files import read_record, write_record, write_text
 from vtclip.paths import ALL, SHARED, ExperimentPaths, format_shots, receipt_of
 from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, to_yaml
-
-HUB, FOLDER = "hf-hub:", "local-dir:"
-OWN = "own"  # weights: those that lie beside the configuration
-# The first of these that is there holds the weights; open_clip's own order.
-WEIGHTS = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth",
-    "model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.pth",
-    "model.pth",
-)
-
-
-def name_model(name: str, architecture: str | Path | None = None) -> str:
-    """What features and weights record as their backbone.
-
-    Args:
-        name: the backbone's name, as a configuration has it.
-        architecture: the file of an architecture of one's own: the model is called as the file is.
-    """
-    if architecture is not None:
-        return Path(architecture).stem
-    return name if is_hub_name(name) else name.replace("/", "-")
-
-
-def is_hub_name(name: str) -> bool:
-    """Whether a backbone's name says where a model in the hub's form lies."""
-    return name.startswith((HUB, FOLDER))
-
-
-def find_folder(name: str) -> Path | None:
-    """The folder of a model on this machine; None for any other name."""
-    return Path(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else None
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -66,70 +30,6 @@ def _count_all(written: Any) -> Any:
 
 Distinct = AfterValidator(_distinct)
 Shots = Annotated[int, BeforeValidator(_count_all), Field(ge=1, le=LARGEST)]
-SpatialKind = Literal["projected", "raw"]
-Precision = Literal["float32", "float16", "bfloat16"]
-WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}
-GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedded experiment
-GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
-
-
-class BackboneConfig(Settings):
-    """A frozen CLIP."""
-
-    name: str = Field(
-        pattern=rf"^({HUB}|{FOLDER}[./]*)?[A-Za-z0-9][A-Za-z0-9._/-]{{0,199}}$",
-        description="a model name of open_clip; where a model lies in the form of Hugging Face's "
-        f"hub, {HUB}organisation/model or {FOLDER}path/to/folder; or a name of your own with "
-        "`architecture`",
-        examples=["RN50-quickgelu"],
-    )
-    pretrained: PathText = Field(
-        description="open_clip's tag for the weights, a file of weights, own: those of a model in "
-        "the hub's form, or glyphs: weights that the workflow trains itself on rendered glyphs",
-        examples=["openai"],
-    )
-    architecture: PathText | None = Field(
-        default=None,
-        description="a model configuration in open_clip's JSON form, for a model it does not know",
-        examples=["config/backbones/glyph-clip.json"],
-    )
-    spatial: SpatialKind = Field(
-        default="projected",
-        description="spatial features in the joint space (projected), or before pooling (raw)",
-        examples=["projected"],
-    )
-
-    precision: Precision = Field(
-        default="float32",
-        description="what the features are computed in: float32 (on a GPU with TF32), float16 or "
-        "bfloat16",
-        examples=["float32"],
-    )
-
-    @property
-    def weights_file(self) -> str | None:
-        """The file of weights; None for a tag of open_clip's, for the hub's, or for glyphs."""
-        folder = find_folder(self.name)
-        if folder is not None and self.pretrained == OWN:
-            files = [folder / file for file in WEIGHTS]
-            return str(next((file for file in files if file.is_file()), files[0]))
-        is_file = "/" in self.pretrained or Path(self.pretrained).suffix in WEIGHT_SUFFIXES
-        return self.pretrained if is_file else None
-
-    @property
-    def weights(self) -> str:
-        """Name and weights in words, one part of a path: `RN50-quickgelu-openai`."""
-        words = self.pretrained
-        if self.weights_file is not None and words != OWN:
-            words = Path(self.weights_file).stem
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.name}-{words}")
-
-    @property
-    def folder(self) -> str:
-        """The same for what is made with it: kind and precision too, where they are not usual."""
-        kind = "" if self.spatial == "projected" else f"-{self.spatial}"
-        precision = "" if self.precision == "float32" else f"-{self.precision}"
-        return f"{self.weights}{kind}{precision}"
 
 
 class Views(Settings):

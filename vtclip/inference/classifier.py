@@ -20,7 +20,7 @@ from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.backbones.checkpoints import read_metadata
 from vtclip.backbones.image_towers import encode_images
 from vtclip.backbones.shapes import read_architecture
-from vtclip.config.experiment import BackboneConfig
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import BATCH
 from vtclip.data.images import PictureError, open_picture
 from vtclip.features.extract import encode_within_memory

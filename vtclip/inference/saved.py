@@ -18,13 +18,8 @@ from torch import Tensor
 
 from vtclip import paths
 from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
-from vtclip.config.experiment import (
-    BackboneConfig,
-    Experiment,
-    Precision,
-    SpatialKind,
-    read_experiment,
-)
+from vtclip.config.backbone_config import BackboneConfig, Precision, SpatialKind
+from vtclip.config.experiment import Experiment, read_experiment
 from vtclip.config.yaml_files import read_yaml
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import atomic_write, name_file_in_errors, read_head, read_record

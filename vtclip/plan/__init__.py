@@ -13,8 +13,8 @@ from typing import Any
 
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.dataset import split_half
-from vtclip.config.experiment import BackboneConfig
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.checks import check_datasets, find_missing, read_checked

@@ -8,8 +8,9 @@ from typing import Any
 
 from vtclip.backbones.shapes import check_packages, read_architecture, read_shape
 from vtclip.backbones.weights import check_weights
+from vtclip.config.backbone_config import GLYPH_SIZE, GLYPHS, BackboneConfig
 from vtclip.config.dataset import MEAN, Dataset, list_datasets, read_dataset, split_half
-from vtclip.config.experiment import GLYPH_SIZE, GLYPHS, BackboneConfig, Experiment, read_experiment
+from vtclip.config.experiment import Experiment, read_experiment
 from vtclip.config.yaml_files import read_yaml
 from vtclip.data.folders import ManifestError, check_folder
 from vtclip.data.inventory import explain_missing

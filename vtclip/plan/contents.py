@@ -11,8 +11,9 @@ from typing import Any
 
 from vtclip import paths
 from vtclip.backbones.shapes import read_content
+from vtclip.config.backbone_config import GLYPHS, BackboneConfig, is_hub_name
 from vtclip.config.dataset import Counts, Dataset, dataset_name, split_half
-from vtclip.config.experiment import GLYPHS, BackboneConfig, Experiment, is_hub_name
+from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
 from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
 from vtclip.methods import METHODS

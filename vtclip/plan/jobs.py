@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any
 
 from vtclip import cost, paths
+from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.dataset import dataset_name, labels_of
-from vtclip.config.experiment import BackboneConfig
 from vtclip.cost import Size
 from vtclip.data.inventory import archive_path, archive_receipt, list_contents
 from vtclip.methods import METHODS, method_module

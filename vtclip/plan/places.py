@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtclip import paths
+from vtclip.config.backbone_config import find_folder
 from vtclip.config.dataset import Dataset
-from vtclip.config.experiment import Experiment, find_folder
+from vtclip.config.experiment import Experiment
 from vtclip.data.fetch import mirror_addresses
 from vtclip.settings import ConfigError
 

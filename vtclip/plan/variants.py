@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
+from vtclip.config.backbone_config import SpatialKind
 from vtclip.config.dataset import Dataset
-from vtclip.config.experiment import Ablation, Experiment, SpatialKind
+from vtclip.config.experiment import Ablation, Experiment
 from vtclip.data.folders import find_splits
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe

@@ -1,0 +1,110 @@
+"""The configuration of a backbone, and the names of its model."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from vtclip.settings import PathText, Settings
+
+SpatialKind = Literal["projected", "raw"]
+Precision = Literal["float32", "float16", "bfloat16"]
+
+HUB, FOLDER = "hf-hub:", "local-dir:"
+OWN = "own"  # as `pretrained`: the weights that lie beside the model's configuration
+# The first of these that exists contains the weights, in open_clip's order.
+WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}
+GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedded experiment
+GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
+
+
+class BackboneConfig(Settings):
+    """A frozen CLIP."""
+
+    name: str = Field(
+        pattern=rf"^({HUB}|{FOLDER}[./]*)?[A-Za-z0-9][A-Za-z0-9._/-]{{0,199}}$",
+        description="a model name of open_clip; where a model lies in the form of Hugging Face's "
+        f"hub, {HUB}organisation/model or {FOLDER}path/to/folder; or a name of your own with "
+        "`architecture`",
+        examples=["RN50-quickgelu"],
+    )
+    pretrained: PathText = Field(
+        description="open_clip's tag for the weights, a file of weights, own: those of a model in "
+        "the hub's form, or glyphs: weights that the workflow trains itself on rendered glyphs",
+        examples=["openai"],
+    )
+    architecture: PathText | None = Field(
+        default=None,
+        description="a model configuration in open_clip's JSON form, for a model it does not know",
+        examples=["config/backbones/glyph-clip.json"],
+    )
+    spatial: SpatialKind = Field(
+        default="projected",
+        description="spatial features in the joint space (projected), or before pooling (raw)",
+        examples=["projected"],
+    )
+
+    precision: Precision = Field(
+        default="float32",
+        description="what the features are computed in: float32 (on a GPU with TF32), float16 or "
+        "bfloat16",
+        examples=["float32"],
+    )
+
+    @property
+    def weights_file(self) -> str | None:
+        """Path of the weights; None for a tag of open_clip, the hub's weights, or glyphs."""
+        folder = find_folder(self.name)
+        if folder is not None and self.pretrained == OWN:
+            files = [folder / file for file in WEIGHTS]
+            return str(next((file for file in files if file.is_file()), files[0]))
+        is_file = "/" in self.pretrained or Path(self.pretrained).suffix in WEIGHT_SUFFIXES
+        return self.pretrained if is_file else None
+
+    @property
+    def weights(self) -> str:
+        """Name and weights in words, one part of a path: `RN50-quickgelu-openai`."""
+        words = self.pretrained
+        if self.weights_file is not None and words != OWN:
+            words = Path(self.weights_file).stem
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.name}-{words}")
+
+    @property
+    def folder(self) -> str:
+        """Folder of its features: `weights`, with kind and precision that are not the defaults."""
+        kind = "" if self.spatial == "projected" else f"-{self.spatial}"
+        precision = "" if self.precision == "float32" else f"-{self.precision}"
+        return f"{self.weights}{kind}{precision}"
+
+
+def name_model(name: str, architecture: str | Path | None = None) -> str:
+    """Name of a model as open_clip, features and weights record it.
+
+    Args:
+        name: the backbone's name in a configuration.
+        architecture: the file of a custom architecture, whose stem is then the model's name.
+    """
+    if architecture is not None:
+        return Path(architecture).stem
+    return name if is_hub_name(name) else name.replace("/", "-")
+
+
+def is_hub_name(name: str) -> bool:
+    """Check if a name is the place of a model in the hub's form, and not a name of open_clip."""
+    return name.startswith((HUB, FOLDER))
+
+
+def find_folder(name: str) -> Path | None:
+    """Folder of a model on this machine; None for any other name."""
+    return Path(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else None
