@@ -29,7 +29,7 @@ from vtclip.files import sha256_of
 from vtclip.parquet import read_parquet
 from vtclip.training.predict import Run, Trained, predict_test
 
-synsets = functools.cache(list_synsets)  # imports timm
+read_synsets = functools.cache(list_synsets)  # imports timm
 SETS = ("imagenet", "imagenet_v2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 SOME = {"imagenet_a": range(6, 1000, 5), "imagenet_r": range(1, 1000, 5)}  # 200 classes or fewer
 CODES = torch.nn.functional.normalize(
@@ -68,7 +68,7 @@ def pack(members):
 def pack_imagenet():
     """One training image a class, and a validation image, in an order that the devkit tells."""
     order = np.random.default_rng(0).permutation(1000)  # the devkit's numbers of the leaves
-    synsets = [(number + 1, synsets()[label]) for number, label in enumerate(order)]
+    synsets = [(number + 1, read_synsets()[label]) for number, label in enumerate(order)]
     kinds = [("ILSVRC2012_ID", int), ("WNID", object)]
     meta = io.BytesIO()
     savemat(meta, {"synsets": np.array([*synsets, (1001, "n99999999")], dtype=kinds)})
@@ -78,7 +78,7 @@ def pack_imagenet():
     return {
         "ILSVRC2012_img_train.tar": pack(
             (f"{synset}.tar", pack([(f"{synset}_1.JPEG", PICTURES[label])]))
-            for label, synset in enumerate(synsets())
+            for label, synset in enumerate(read_synsets())
         ),
         "ILSVRC2012_img_val.tar": pack(
             (f"ILSVRC2012_val_{place:08d}.JPEG", PICTURES[order[number]])
@@ -96,14 +96,16 @@ def pack_imagenet():
 def pack_sketch():
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for label, synset in enumerate(synsets()):
+        for label, synset in enumerate(read_synsets()):
             archive.writestr(f"sketch/{synset}/sketch_1.JPEG", PICTURES[label])
     return {"ImageNet-Sketch.zip": buffer.getvalue()}
 
 
 def pack_some(name, folder):
     members = [(f"{folder}/README.txt", b"Images of some classes.")]
-    members += [(f"{folder}/{synsets()[k]}/art_1.jpg", PICTURES[k]) for k in reversed(SOME[name])]
+    members += [
+        (f"{folder}/{read_synsets()[k]}/art_1.jpg", PICTURES[k]) for k in reversed(SOME[name])
+    ]
     return {f"{folder}.tar": pack(members)}
 
 
@@ -193,7 +195,7 @@ def test_a_planted_classifier_of_imagenet_is_always_right(prepared, name, tmp_pa
         trained=None if name == "imagenet" else trained,
     )  # fmt: skip
     predictions = read_parquet(tmp_path / "predictions.parquet")
-    assert predictions.height == len(SOME.get(name, synsets()))
+    assert predictions.height == len(SOME.get(name, read_synsets()))
     assert (predictions["prediction"] == predictions["label"]).all()
 
 
@@ -202,7 +204,7 @@ def test_every_image_has_the_label_and_the_synset_of_what_it_shows(prepared, nam
     found = prepared[name]
     identities = read_identities(found.manifest)
     for image, label in read_parquet(found.manifest, "image", "label").iter_rows():
-        assert identities[label] == synsets()[shown(found.images / image)]
+        assert identities[label] == read_synsets()[shown(found.images / image)]
 
 
 def test_the_folders_of_imagenet_v2_are_numbers_and_no_texts(prepared):
@@ -229,8 +231,8 @@ def test_folders_that_are_no_class_of_imagenet_are_refused(tmp_path):
     with pytest.raises(ManifestError, match="labels .0 to 999., found 1000"):
         list_class_folders(tmp_path)
     (tmp_path / "1000").rmdir()
-    (tmp_path / synsets()[7]).mkdir()
-    with pytest.raises(ManifestError, match=f"two folders of one class, {synsets()[7]}"):
+    (tmp_path / read_synsets()[7]).mkdir()
+    with pytest.raises(ManifestError, match=f"two folders of one class, {read_synsets()[7]}"):
         list_class_folders(tmp_path)
 
 
