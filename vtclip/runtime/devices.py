@@ -1,10 +1,10 @@
-"""Which device a job computes on, and no two jobs on the same one.
+"""The device that a job computes on, and its memory.
 
-Snakemake counts GPUs but assigns none: two jobs that ask for a GPU on a machine with two would
-both take the first. Here a job holds a lease, a lock on one slot of one device, as long as it
+Snakemake counts GPUs but assigns none: of two jobs that request a GPU on a machine with two, both
+would take the first. Here a job has a lease, a lock on one slot of one device, as long as it
 computes. The lock is a file in a folder of this machine, and the kernel frees it when the process
-ends, however it ends. It must be taken before anything asks CUDA for something: then CUDA sees that
-device alone.
+ends, however it ends. It must be taken before the first call of CUDA: then CUDA sees that device
+alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,64 +30,132 @@ import psutil
 if TYPE_CHECKING:
     import torch
 
+logger = logging.getLogger(__name__)
 
-GROUPS = "sys/fs/cgroup"
-UNIFIED = ("memory.max", "memory.current", "inactive_file")
-LEGACY = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+APPLE = "mps"  # PyTorch's name of Apple's GPU
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+# The GPUs of a Slurm step or job, by the node's own numbers, whatever the step sees of them.
+ASSIGNED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
+FOLDER = "VTCLIP_LEASES"  # the environment variable that names another folder for the locks
+POLL = 0.2  # seconds between two attempts to take a lease
 
 _inherited = 0  # bytes of a forked process that are its parent's
+_slots = 1  # of the GPU that this process has leased: the number of jobs that may share it
+
+
+class NoDeviceError(RuntimeError):
+    """The configuration requires a GPU, and there is none, or no lease on it can be taken."""
+
+
+class Device(NamedTuple):
+    """A GPU that this job may take.
+
+    Attributes:
+        visible: its name in CUDA_VISIBLE_DEVICES.
+        name: its name on the whole machine.
+    """
+
+    visible: str
+    name: str
+
+
+@contextmanager
+def lease_device(
+    wanted: str, *, slots: int = 1, folder: str | Path | None = None
+) -> Iterator[torch.device]:
+    """Lease a device while the block runs.
+
+    Of the GPUs that CUDA_VISIBLE_DEVICES or a scheduler leaves to this process, the first free slot
+    is taken; where none is free the job waits. A second slot of a device is taken only when every
+    device has a job. Must be entered before the first call of CUDA.
+
+    Args:
+        wanted: "auto" for a CUDA GPU where there is one, "cpu", "cuda", or "mps" for Apple's.
+        slots: the number of jobs that may share a GPU, 1 or more.
+        folder: of the locks; left out, one for this user in the machine's temporary folder, or
+            the one that VTCLIP_LEASES names.
+
+    Yields:
+        The device: "cuda" or "mps", or "cpu" where there is no GPU.
+
+    Raises:
+        NoDeviceError: "cuda" or "mps" where there is no such GPU, or a folder in which locks are
+            not safe.
+    """
+    devices = list_devices(wanted)
+    if not devices:
+        yield _without_gpu(wanted)
+        return
+    with _take_slot(devices, slots, _lock_folder(folder)) as (device, number):
+        logger.info("GPU %s, slot %d: taken.", device.name, number)
+        try:
+            with _use(device, slots):
+                yield _find_gpu(wanted)
+        finally:
+            logger.info("GPU %s, slot %d: given back.", device.name, number)
+
+
+def list_devices(wanted: str = "auto") -> list[Device]:
+    """List the GPUs that this process may use, without calling CUDA.
+
+    CUDA_VISIBLE_DEVICES counts where it is set, also when it is empty. Under Slurm each is known by
+    the node's own number: with control groups two jobs on two GPUs both see "0".
+
+    Args:
+        wanted: as for `lease_device`. Apple's GPU is listed wherever it is wanted: only PyTorch
+            knows if there is one.
+    """
+    if wanted in ("cpu", APPLE):
+        return [Device(APPLE, APPLE)] if wanted == APPLE else []
+    visible = os.environ.get(VISIBLE)
+    if visible is None:
+        files = [re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*")]
+        numbers = sorted(int(file[1]) for file in files if file)
+        return [Device(str(place), str(number)) for place, number in enumerate(numbers)]
+    names = [name.strip() for name in visible.split(",")]
+    names = [name for name in names if name not in ("", "-1", "NoDevFiles")]
+    assigned = next((os.environ[key].split(",") for key in ASSIGNED if os.environ.get(key)), names)
+    if len(assigned) != len(names):
+        assigned = names
+    return [Device(name, whole) for name, whole in zip(names, assigned, strict=True)]
 
 
 def peak_memory() -> int:
-    """The most bytes of main memory that this process has had, beside those of a warm parent."""
+    """The most bytes of main memory that this process has had, without a warm parent's."""
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - _inherited
 
 
-def leave_out_what_is_resident() -> None:
-    """Let `peak_memory` count from now on: after a fork, what is resident is the parent's."""
+def leave_out_inherited_memory() -> None:
+    """Let `peak_memory` count from now on: after a fork, all resident memory is the parent's."""
     global _inherited
     _inherited += peak_memory()
 
 
 def available_memory(root: str | Path = "/") -> int:
-    """Bytes of main memory that are left: of the machine's, or below a limit of this process.
+    """Bytes of main memory that this process may still take.
 
-    A container and a job of Slurm's are limited by control groups, which psutil does not look at:
-    whoever takes what the machine has free is killed.
-
-    Args:
-        root: the folder in which `proc` and `sys` lie.
+    A container or a Slurm job is limited by control groups (version 2), which psutil does not read:
+    a process that takes all that the machine has free would be killed. `root` contains `proc` and
+    `sys`.
     """
     return min([psutil.virtual_memory().available, *_left_in_groups(Path(root))])
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """What is left below each limit that holds for this process."""
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        if not controllers:
-            mount, names = root / GROUPS, UNIFIED
-        elif "memory" in controllers.split(","):
-            mount, names = root / GROUPS / "memory", LEGACY
-        else:
-            continue
-        # A group obeys the limits of those above it too. Inside a container its path may be the
-        # host's and not be there; the container's own limit then stands at the mount itself.
-        path = PurePosixPath(group.strip("/"))
-        for folder in (path, *path.parents):
-            yield from _left_in_group(mount / folder, *names)
-
-
-def _left_in_group(folder: Path, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
-    most, used = _read(folder / limit).strip(), _read(folder / usage).strip()
-    if not (most.isdigit() and used.isdigit()):
-        return  # "max" for no limit; nothing where there is no such group
-    # Files that were read and may be dropped count as used, but are free to whoever asks.
-    pairs = (line.split() for line in _read(folder / "memory.stat").splitlines())
-    cache = next((int(number) for name, number in pairs if name == reclaimable), 0)
-    yield max(0, int(most) - max(0, int(used) - cache))
+    """Bytes left below each limit of this process's control group and of those above it."""
+    lines = _read(root / "proc/self/cgroup").splitlines()
+    # Inside a container the group's path may be the host's and not exist here; the container's own
+    # limit is then that of the mount itself.
+    path = PurePosixPath(next((line[4:] for line in lines if line.startswith("0::/")), ""))
+    for group in (path, *path.parents):
+        folder = root / "sys/fs/cgroup" / group
+        limit, used = (_read(folder / f"memory.{name}").strip() for name in ("max", "current"))
+        if limit.isdigit() and used.isdigit():  # "max" for no limit; no text where no such group is
+            # Cached files count as used, but are free to any process that allocates.
+            cached = re.search(r"^inactive_file (\d+)$", _read(folder / "memory.stat"), re.M)
+            yield max(0, int(limit) - max(0, int(used) - int(cached[1] if cached else 0)))
 
 
 def _read(path: Path) -> str:
@@ -96,116 +165,29 @@ def _read(path: Path) -> str:
         return ""
 
 
-logger = logging.getLogger(__name__)
-
-APPLE = "mps"  # what PyTorch calls Apple's GPU
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-# What Slurm gave to a step or a job, as the node counts its GPUs, whatever a step sees of them.
-ASSIGNED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
-FOLDER = "VTCLIP_LEASES"  # the environment variable that names another folder for the locks
-LOOK_AGAIN = 0.2  # seconds
-
-_slots = 1  # of the GPU that this process holds: how many jobs may be on it
-
-
-class NoDeviceError(RuntimeError):
-    """The configuration asks for a GPU, and there is none, or no lease on it can be taken."""
-
-
-class Device(NamedTuple):
-    """A GPU that this job may take."""
-
-    visible: str
-    """what CUDA_VISIBLE_DEVICES calls it"""
-    name: str
-    """what the whole machine calls it"""
-
-
-class Slot(NamedTuple):
-    """One place on one device."""
-
-    device: Device
-    number: int
-
-
-@contextmanager
-def lease_device(
-    wanted: str, *, slots: int = 1, folder: str | Path | None = None
-) -> Iterator[torch.device]:
-    """Hold a device while the block runs.
-
-    Of the GPUs that CUDA_VISIBLE_DEVICES or a scheduler leaves to this process, the first free slot
-    is taken; where none is free the job waits. A second slot of a device is taken only when every
-    device has a job. Must be entered before anything asks CUDA for something.
-
-    Args:
-        wanted: "auto" for a GPU of CUDA's where there is one, "cpu", "cuda", or "mps" for Apple's.
-        slots: how many jobs may share a GPU, 1 or more.
-        folder: of the locks; left out, one for this user in the machine's temporary folder, or
-            what VTCLIP_LEASES names.
-
-    Yields:
-        The device: "cuda" or "mps", or "cpu" where there is no GPU.
-
-    Raises:
-        NoDeviceError: "cuda" or "mps" where there is no such GPU, or a folder that cannot hold
-            locks safely.
-    """
-    devices = list_devices(wanted)
-    if not devices:
-        yield _without_gpu(wanted)
-        return
-    with _hold(_open_slots(devices, slots, _lock_folder(folder))) as slot, _sharing(slots):
-        logger.info("GPU %s, slot %d: taken.", slot.device.name, slot.number)
-        try:
-            with _seeing(slot.device):
-                yield _find_gpu(wanted)
-        finally:
-            logger.info("GPU %s, slot %d: given back.", slot.device.name, slot.number)
-
-
-def list_devices(wanted: str = "auto") -> list[Device]:
-    """The GPUs that this process may use, without asking CUDA, which would settle on one.
-
-    CUDA_VISIBLE_DEVICES counts where it is set, also when it is empty. Under Slurm each is known by
-    the node's own number: with control groups two jobs on two GPUs both see "0".
-
-    Args:
-        wanted: as for `lease_device`. Apple's GPU is one wherever it is wanted: whether it is there
-            PyTorch alone knows.
-    """
-    if wanted in ("cpu", APPLE):
-        return [Device(APPLE, APPLE)] if wanted == APPLE else []
-    visible = os.environ.get(VISIBLE)
-    if visible is None:
-        numbers = sorted(
-            int(path.name.removeprefix("nvidia"))
-            for path in Path("/dev").glob("nvidia*")
-            if re.fullmatch(r"nvidia\d+", path.name)
-        )
-        return [Device(str(place), str(number)) for place, number in enumerate(numbers)]
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    names = [name for name in names if name not in ("-1", "NoDevFiles")]
-    assigned = next((os.environ[key].split(",") for key in ASSIGNED if os.environ.get(key)), names)
-    if len(assigned) != len(names):
-        assigned = names
-    return [Device(name, whole) for name, whole in zip(names, assigned, strict=True)]
-
-
 def free_memory(device: torch.device) -> int:
     """Bytes that this job may still allocate on a device.
 
-    What is free is shared with the jobs that may come beside this one: on a GPU as many as the
-    lease has slots, on a CPU as many as its cores can serve.
+    Free memory is shared with the jobs that may come beside this one: on a GPU as many as the lease
+    has slots, on a CPU as many as its cores can serve.
     """
     if device.type == "cuda":
         import torch
 
-        # What PyTorch has reserved and does not use is free for it as well, and for nobody else.
+        # Memory that PyTorch has reserved and does not use is free too, and for this job alone.
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] // _slots + idle
     # Apple's GPU has no memory of its own.
     return available_memory() // (_slots if device.type == APPLE else _jobs_on_cpu())
+
+
+def _jobs_on_cpu() -> int:
+    """The number of jobs with this one's threads that the available cores can serve."""
+    import torch
+
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, cores // torch.get_num_threads())
 
 
 def half_precision(device: torch.device) -> torch.autocast:
@@ -216,7 +198,7 @@ def half_precision(device: torch.device) -> torch.autocast:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself: a GPU since 2020, NVIDIA's Ampere.
+    """Check if a device computes in bfloat16 natively: a GPU since 2020, NVIDIA's Ampere.
 
     `torch.cuda.is_bf16_supported` also counts emulation, which is slower than float32.
     """
@@ -228,39 +210,20 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 @contextmanager
-def _seeing(device: Device) -> Iterator[None]:
-    """Let CUDA see one device alone; Apple's GPU is always the one that there is."""
-    if device.visible == APPLE:
-        yield
-        return
-    before = os.environ.get(VISIBLE)
-    os.environ[VISIBLE] = device.visible
-    try:
-        yield
-    finally:
-        os.environ.pop(VISIBLE)
-        if before is not None:
-            os.environ[VISIBLE] = before
-
-
-@contextmanager
-def _sharing(slots: int) -> Iterator[None]:
-    """Remember how many jobs may be on the GPU, while this one holds a slot of it."""
+def _use(device: Device, slots: int) -> Iterator[None]:
+    """Let CUDA see one device alone, and `free_memory` count with so many jobs on it."""
     global _slots
-    before, _slots = _slots, slots
+    visible, slots_before = os.environ.get(VISIBLE), _slots
+    if device.visible != APPLE:
+        os.environ[VISIBLE] = device.visible
+    _slots = slots
     try:
         yield
     finally:
-        _slots = before
-
-
-def _jobs_on_cpu() -> int:
-    """How many jobs of as many threads as this one the cores that it may use can serve."""
-    import torch
-
-    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, cores // torch.get_num_threads())
+        _slots = slots_before
+        os.environ.pop(VISIBLE, None)
+        if visible is not None:
+            os.environ[VISIBLE] = visible
 
 
 def _find_gpu(wanted: str) -> torch.device:
@@ -276,18 +239,22 @@ def _without_gpu(wanted: str) -> torch.device:
     import torch
 
     if wanted in ("cuda", APPLE):
-        reason = _explain_no_apple() if wanted == APPLE else _explain_none()
         raise NoDeviceError(
-            f"The configuration says `device: {wanted}`, but there is no such GPU here: {reason}. "
-            "Write `device: auto` to go on with a GPU of CUDA's, or with the CPU."
+            f"The configuration requires `device: {wanted}`, but there is no such GPU here: "
+            f"{_why_no_gpu(wanted)}. Write `device: auto` to use a CUDA GPU or the CPU."
         )
     if wanted == "auto":
-        logger.info("No GPU (%s): computing on the CPU.", _explain_none())
+        logger.info("No GPU (%s): computing on the CPU.", _why_no_gpu(wanted))
     return torch.device("cpu")
 
 
-def _explain_none() -> str:
-    """Why this process has no GPU."""
+def _why_no_gpu(wanted: str) -> str:
+    import torch
+
+    if wanted == APPLE:
+        if torch.backends.mps.is_built():
+            return "it needs a Mac with Apple silicon and macOS 12.3 or newer"
+        return f"PyTorch {torch.__version__} was built without it"
     if list_devices():
         return f"PyTorch finds none of {', '.join(device.visible for device in list_devices())}"
     if VISIBLE in os.environ:
@@ -297,20 +264,11 @@ def _explain_none() -> str:
     )
 
 
-def _explain_no_apple() -> str:
-    """Why this process has no GPU of Apple's."""
-    import torch
-
-    if not torch.backends.mps.is_built():
-        return f"PyTorch {torch.__version__} was built without it"
-    return "it takes a Mac with Apple silicon and macOS 12.3 or newer"
-
-
 def _lock_folder(folder: str | Path | None) -> Path:
-    """The folder of the locks on this machine, made where it is not there.
+    """The folder of the locks on this machine, made where it does not exist.
 
-    The temporary folder is everybody's: what lies there under the name may be another user's link,
-    and locks made behind it would overwrite what it leads to.
+    The temporary folder is shared by all users: the folder may be another user's link, and locks
+    made behind it would overwrite the files that it leads to.
     """
     default = Path(tempfile.gettempdir()) / f"vtclip-leases-{os.getuid()}"
     chosen = Path(folder or os.environ.get(FOLDER) or default)
@@ -339,60 +297,44 @@ def _no_lease(path: Path, reason: str) -> NoDeviceError:
     )
 
 
-def _open_slots(devices: Sequence[Device], slots: int, folder: Path) -> list[tuple[Slot, Path]]:
-    """Every slot and its lock file: the first slot of each device before any second one."""
-    return [
-        (Slot(device, number), folder / f"gpu-{_file_name(device.name)}-slot{number}.lock")
-        for number in range(slots)
-        for device in devices
-    ]
-
-
-def _file_name(device: str) -> str:
-    return re.sub(r"[^A-Za-z0-9-]", "_", device)
-
-
 @contextmanager
-def _hold(slots: Sequence[tuple[Slot, Path]]) -> Iterator[Slot]:
-    """Hold the first slot that is free; wait for one."""
-    told = False
+def _take_slot(devices: Sequence[Device], slots: int, folder: Path) -> Iterator[tuple[Device, int]]:
+    """Lock the first free slot, or wait for one: each device's first comes before any second."""
+    waiting = False
     while True:
-        for slot, path in slots:
-            with _lock(path) as locked:
-                if locked:
-                    yield slot
-                    return
-        if not told:
+        for number, device in product(range(slots), devices):
+            name = re.sub(r"[^A-Za-z0-9-]", "_", device.name)
+            lock = _lock(folder / f"gpu-{name}-slot{number}.lock")
+            if lock is not None:
+                try:
+                    yield device, number
+                finally:
+                    os.close(lock)
+                return
+        if not waiting:
             logger.info("Every GPU is taken: waiting.")
-            told = True
-        time.sleep(LOOK_AGAIN)
+            waiting = True
+        time.sleep(POLL)
 
 
-@contextmanager
-def _lock(path: Path) -> Iterator[bool]:
-    """Lock a file while the block runs, if nobody has; gives whether it is locked.
+def _lock(path: Path) -> int | None:
+    """Lock a file until its descriptor, which is returned, is closed; None where it is locked.
 
-    A lock of `lockf` belongs to the process alone: unlike one of `flock`, it does not live on in
-    worker processes that are left behind when the process is killed.
+    A lock of `lockf` belongs to the process alone. One of `flock`, which filelock and portalocker
+    take, would live on in worker processes that are left behind when the process is killed.
     """
     try:
-        # A pipe would be waited for, and a link followed.
+        # A pipe would block, and a link be followed.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise _no_lease(path, str(error)) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _no_lease(path, "it is no plain file")
-        yield _try_lock(descriptor, path)
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int, path: Path) -> bool:
-    try:
+            raise OSError("it is no plain file")
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # somebody has it
-        return False
+        return descriptor
     except OSError as error:
-        raise _no_lease(path, f"this file system has no locks ({error})") from None
-    return True
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError | PermissionError):  # another process has it
+            return None
+        raise _no_lease(path, f"the file cannot be locked ({error})") from None

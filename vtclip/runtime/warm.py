@@ -349,7 +349,7 @@ def become(request: Request) -> None:
     import numpy
 
     numpy.random.seed()  # noqa: NPY002  the global generator, as it would be in a fresh process
-    importlib.import_module("vtclip.runtime.devices").leave_out_what_is_resident()
+    importlib.import_module("vtclip.runtime.devices").leave_out_inherited_memory()
 
 
 @cache
