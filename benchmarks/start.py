@@ -76,7 +76,7 @@ def cpu_of_children() -> float:
 def measure_parent(folder: Path) -> float:
     """CPU-seconds of the imports of the warm parent."""
     before = cpu_of_children()
-    code = "from vtclip.runtime.warm import preload; preload()"
+    code = "from vtclip.runtime.warm_parent import preload; preload()"
     environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(folder)}
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
     return cpu_of_children() - before

@@ -1,4 +1,4 @@
-"""A job that is forked from a warm parent is the job that a Python of its own would be."""
+"""A job that is forked from a warm parent runs as in a Python process of its own."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from vtclip.runtime import warm
 
 pytestmark = pytest.mark.skipif(not warm.is_supported(), reason="jobs are not forked here")
 
-# A process that stands for Snakemake: it starts jobs as Snakemake does, one for each line it reads.
+# A process in place of Snakemake: it starts jobs as Snakemake does, one for each line it reads.
 SNAKEMAKE = """
 import os, subprocess, sys
 from vtclip.runtime import warm
@@ -29,7 +29,7 @@ sys.stdin.read()
 
 @dataclass
 class Run:
-    """A Snakemake that is at work, and its warm parent.
+    """A Snakemake that is running, and its warm parent.
 
     Attributes:
         folder: where its jobs run.
@@ -106,7 +106,7 @@ SURROUNDINGS = """
 """
 
 
-def test_a_forked_job_sees_what_a_python_of_its_own_would(shared):
+def test_a_forked_job_sees_what_a_python_process_of_its_own_would(shared):
     environment = shared.environment | {"ONE": "a b", "OMP_NUM_THREADS": "2"}
     environment.pop("HOME", None)
     seen = []
@@ -159,7 +159,7 @@ def test_threads_are_those_of_the_job(shared):
         ("import os; os.write(2, b'one'); print('two')", 0, "two"),
     ],
 )  # fmt: skip
-def test_a_forked_job_ends_as_a_python_of_its_own_would(shared, code, status, said):
+def test_a_forked_job_ends_as_a_python_process_of_its_own_would(shared, code, status, said):
     found, out, errors = shared.job(code)
     assert found == status
     assert said in out + errors
@@ -229,18 +229,18 @@ def assert_gone(*processes, seconds=10):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_job_dies_with_its_launcher_and_by_the_same_signal(run, number):
-    job = run.start(SLEEP)
+def test_a_job_dies_with_its_launcher_and_by_the_same_signal(shared, number):
+    job = shared.start(SLEEP)
     process = psutil.Process(int(job.stdout.readline()))
     job.send_signal(number)
     assert job.wait(10) == -number
     assert_gone(process)
-    assert run.job("print('next')")[1] == "next\n"
+    assert shared.job("print('next')")[1] == "next\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_launcher_ends_by_the_signal_that_its_job_got(run, number):
-    job = run.start(SLEEP)
+def test_the_launcher_ends_by_the_signal_that_its_job_got(shared, number):
+    job = shared.start(SLEEP)
     os.kill(int(job.stdout.readline()), number)
     assert job.wait(10) == -number
 
@@ -254,7 +254,7 @@ def test_nothing_outlives_a_snakemake_that_is_killed(run):
     assert all(job.wait(10) != 0 for job in jobs)
 
 
-def test_where_the_parent_dies_its_jobs_run_in_a_python_of_their_own(run):
+def test_where_the_parent_dies_its_jobs_run_without_it(run):
     job = run.start("""
         import os, time
         first = not os.path.exists("started")
@@ -272,9 +272,7 @@ def test_where_the_parent_dies_its_jobs_run_in_a_python_of_their_own(run):
     assert run.job("print('next')")[:2] == (0, "next\n")
 
 
-def test_where_no_parent_can_start_jobs_run_in_a_python_of_their_own_and_their_log_says_so(
-    run, tmp_path
-):
+def test_where_no_parent_can_start_jobs_run_without_it_and_log_the_reason(run, tmp_path):
     broken = tmp_path / "broken" / "vtclip"  # found before the package, and not to be imported
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('broken')")
