@@ -1,4 +1,4 @@
-"""What the terminal shows of a run: a line for a job, how many are left, and why one failed."""
+"""The terminal shows a line for each job, the number left, and the reason of a failure."""
 
 import logging
 
@@ -14,9 +14,9 @@ class Terminal:
     def __init__(self):
         self.lines, self.now, self.formatter = [], 1000.0, OneLinePerJob(show_failed_logs=False)
 
-    def __call__(self, event, msg=None, **told):
+    def __call__(self, event, msg=None, **values):
         record = logging.makeLogRecord(
-            {"msg": msg, "levelno": logging.INFO, "event": event, "created": self.now, **told}
+            {"msg": msg, "levelno": logging.INFO, "event": event, "created": self.now, **values}
         )
         if self.formatter.filter(record):
             self.lines.append(self.formatter.format(record))
@@ -43,7 +43,7 @@ def test_each_job_that_ends_is_a_line_with_its_time_and_how_many_of_how_many(ter
     assert "Training vt_clip on digits (7 s," in terminal.lines[-1]
 
 
-def test_the_start_is_told_of_the_first_job_of_each_rule_alone(terminal):
+def test_the_start_is_shown_of_the_first_job_of_each_rule_alone(terminal):
     for number in (1, 2, 3):
         terminal.start(number, "train", f"Training {number}")
     terminal.start(4, "draw", "Drawing")
@@ -71,7 +71,7 @@ def test_the_time_left_is_shorter_where_jobs_run_side_by_side(terminal):
     assert "about 2 min left" in terminal.lines[-1]
 
 
-def test_the_last_line_tells_of_no_time_left(terminal):
+def test_the_last_line_has_no_time_left(terminal):
     for number in range(4):
         terminal.start(number, "train" if number else "draw", "Working")
         terminal.now += 1
@@ -79,7 +79,7 @@ def test_the_last_line_tells_of_no_time_left(terminal):
     assert terminal.lines[-1].endswith("4/4      Working (1 s)")
 
 
-def test_snakemakes_own_account_of_what_it_does_stays_in_its_log(terminal):
+def test_snakemakes_records_of_each_step_stay_in_its_log(terminal):
     before = list(terminal.lines)
     terminal(LogEvent.WORKFLOW_STARTED)
     terminal(LogEvent.PROGRESS, done=1, total=4)
@@ -92,7 +92,7 @@ def test_other_messages_are_shown(terminal):
     assert terminal.lines[-1] == "Provided cores: 2"
 
 
-def test_a_failed_job_is_told_with_its_log_and_without_its_files(terminal):
+def test_a_failed_job_is_shown_with_its_log_and_without_its_files(terminal):
     terminal(
         LogEvent.JOB_ERROR, "failed", rule_name="train", rule_msg="Training", jobid=1,
         input=["a.parquet"], output=["head.safetensors"], log=["logs/a.log"],
@@ -111,7 +111,7 @@ def test_a_failed_job_is_told_with_its_log_and_without_its_files(terminal):
         (False, False, "a plugin's", False),
     ],
 )
-def test_a_dry_run_a_verbose_one_and_another_logger_say_what_they_always_do(
+def test_a_dry_run_a_verbose_one_and_another_logger_keep_snakemakes_messages(
     dryrun, verbose, name, changes
 ):
     logger, handler = logging.Logger("snakemake's"), logging.StreamHandler()

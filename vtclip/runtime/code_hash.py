@@ -2,12 +2,13 @@
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[1]
-ASKS = {"vtclip.cost"}  # what a job asks a scheduler for changes nothing that it makes
+LEFT_OUT = {"vtclip.cost"}  # requests to a scheduler change nothing that a job makes
 
 
 @cache
@@ -26,26 +27,37 @@ def code_hash(script: str | Path, *modules: str) -> str:
     Raises:
         ModuleNotFoundError: a name that is no module of this package.
     """
-    digest = hashlib.sha256(_structure(Path(script)).encode())
-    for module in sorted(_reach([*_imports(Path(script)), *modules])):
-        digest.update(f"\0{module}\0{_structure(_find(module))}".encode())
+    for module in modules:
+        if _find(module) is None:
+            raise ModuleNotFoundError(f"No module '{module}' below {PACKAGE}.")
+    read = _read(Path(script))
+    digest = hashlib.sha256(read.structure.encode())
+    reached: dict[str, _Module] = {}
+    waiting = [*read.imports, *modules]
+    while waiting:
+        module = waiting.pop()
+        path = _find(module)
+        if path is not None and module not in reached.keys() | LEFT_OUT:
+            reached[module] = _read(path)
+            waiting += reached[module].imports
+    for module in sorted(reached):
+        digest.update(f"\0{module}\0{reached[module].structure}".encode())
     return digest.hexdigest()[:16]
 
 
-def _reach(modules: Iterable[str]) -> set[str]:
-    """These modules and all that they import from the package, in their functions too."""
-    reached: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        module = waiting.pop()
-        if module not in reached | ASKS:
-            reached.add(module)
-            waiting += _imports(_find(module))
-    return reached
+class _Module(NamedTuple):
+    structure: str  # the code as Python would write it: the same for any comments and formatting
+    imports: tuple[str, ...]  # names that may be modules of the package, in its functions too
+
+
+@cache
+def _read(path: Path) -> _Module:
+    tree = _Strip().visit(ast.parse(path.read_text(encoding="utf-8")))
+    return _Module(ast.unparse(tree), tuple(_list_imports(tree)))
 
 
 class _Strip(ast.NodeTransformer):
-    """Takes away what does not run: docstrings, and imports for the type checker."""
+    """Removes code that does not run: docstrings, and imports for the type checker."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -57,47 +69,20 @@ class _Strip(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
-@cache
-def _parse(path: Path) -> ast.Module:
-    return _Strip().visit(ast.parse(path.read_text(encoding="utf-8")))
-
-
-@cache
-def _structure(path: Path) -> str:
-    """The code as Python would write it: the same for any comments and any formatting."""
-    return ast.unparse(_parse(path))
-
-
-@cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """The package's modules that a file imports, inside its functions too."""
-    return tuple(sorted(set(_imported_names(_parse(path)))))
-
-
-def _imported_names(tree: ast.AST) -> Iterator[str]:
+def _list_imports(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             # `from vtclip.data import shots` may name a module or something inside one.
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from (name for name in names if name.startswith("vtclip.") and _exists(name))
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
 
 
-def _exists(module: str) -> bool:
-    try:
-        _find(module)
-    except ModuleNotFoundError:
-        return False
-    return True
-
-
-@cache
-def _find(module: str) -> Path:
-    stem = PACKAGE.parent.joinpath(*module.split("."))
-    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-        if path.is_file():
-            return path
-    raise ModuleNotFoundError(f"No module '{module}' below {PACKAGE}.")
+def _find(module: str) -> Path | None:
+    """File of a module of this package; None for any other name."""
+    if module.startswith("vtclip."):
+        stem = PACKAGE.joinpath(*module.split(".")[1:])
+        for path in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if path.is_file():
+                return path
+    return None

@@ -1,14 +1,13 @@
-"""Run a script as a child of the warm parent; what Snakemake starts in place of Python.
+"""Run a script as a child of the warm parent; Snakemake starts this in place of Python.
 
     python -I -S launcher.py ADDRESS SNAKEMAKE script.py
 
 ADDRESS names the parent's socket, SNAKEMAKE is the process ID of the Snakemake that started it.
 The standard library alone is imported, so that this takes 20 ms. Anything that is not a script
-(`-m snakemake`), and any script for which there is no parent, runs in a Python of its own, as it
-would without this file.
+(`-m snakemake`), and any script for which there is no parent, runs as without this file.
 
-The launcher stands for the job: it passes signals on, and ends as the job ends. When it dies, its
-connection closes, and the parent kills the job.
+For Snakemake the launcher is the job: it passes signals on, and ends as the job ends. When it dies,
+its connection closes, and the parent kills the job.
 """
 
 import json
@@ -80,10 +79,10 @@ def run_warm(address: str, command: tuple[str, ...]) -> int:
 
 
 def check_user(peer: socket.socket) -> None:
-    """Check that a peer belongs to this user: anybody may use a name in the abstract namespace.
+    """Check that a peer belongs to this user: any user may use a name in the abstract namespace.
 
     Raises:
-        NoParentError: it belongs to somebody else.
+        NoParentError: it belongs to another user.
     """
     size = struct.calcsize("3i")  # process, user, group
     user = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1]
@@ -92,7 +91,7 @@ def check_user(peer: socket.socket) -> None:
 
 
 def send_request(parent: socket.socket, command: tuple[str, ...]) -> None:
-    """Send all that the job is to have from this process."""
+    """Send the script and the surroundings that the job gets from this process."""
     umask = os.umask(0)
     os.umask(umask)
     request = {
@@ -121,7 +120,7 @@ def pass_on(job: int, number: int) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this user exists."""
+    """Check if a process of this user exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
