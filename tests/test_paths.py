@@ -63,6 +63,8 @@ def test_a_receipt_lies_beside_its_file_and_a_heads_record_is_its_receipt():
     head = ExperimentPaths("mine").head
     assert receipt_of(head) == record_of(head) == f"{Path(head).parent}/run.json"
     assert paths.history_of(head) == f"{Path(head).parent}/history.parquet"
+    log = "logs/train_head/mine/RN50-openai-raw/digits/vt_clip/16shot-seed1.log"
+    assert paths.log_of(head).format(**FILES) == log
 
 
 def test_the_receipts_of_inputs_are_in_their_order_groups_too():
@@ -70,11 +72,11 @@ def test_the_receipts_of_inputs_are_in_their_order_groups_too():
     assert receipts_of(inputs) == ["t.json", "a.json", "b.json"]
 
 
-@pytest.mark.parametrize(("shots", "spelt"), [(0, 0), (16, 16), (paths.ALL, "all")])
-def test_all_shots_have_a_name_of_their_own_and_come_back_from_it(shots, spelt):
-    assert paths.format_shots(shots) == spelt
-    assert paths.parse_shots(spelt) == paths.parse_shots(str(spelt)) == shots
-    assert paths.RUN.format(shots=paths.format_shots(shots), seed=1) == f"{spelt}shot-seed1"
+@pytest.mark.parametrize(("shots", "written"), [(0, 0), (16, 16), (paths.ALL, "all")])
+def test_all_shots_are_written_as_all_and_read_back(shots, written):
+    assert paths.format_shots(shots) == written
+    assert paths.parse_shots(written) == paths.parse_shots(str(written)) == shots
+    assert paths.RUN.format(shots=paths.format_shots(shots), seed=1) == f"{written}shot-seed1"
 
 
 @pytest.mark.parametrize("path", [GLYPH_CLIP, paths.PUBLISHED, paths.DATASETS])
@@ -85,10 +87,10 @@ def test_the_projects_own_files_are_found_from_another_working_directory(
     assert find_own(path) == str(PROJECT / path)
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).touch()
-    assert find_own(path) == path  # one's own comes first
+    assert find_own(path) == path  # the working directory comes first
 
 
-def test_a_path_that_is_nowhere_or_absolute_comes_back_as_it_is(tmp_path, monkeypatch):
+def test_a_path_that_is_nowhere_or_absolute_is_returned_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in ("no/such.json", str(tmp_path / "no.json"), str(PROJECT / GLYPH_CLIP)):
         assert find_own(path) == path

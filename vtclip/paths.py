@@ -1,11 +1,10 @@
 """Every path of the workflow, once.
 
-Patterns hold Snakemake's wildcards in braces; `.format` fills them. They are relative to the
-working directory, but for the project's own files, which `find_own` finds from anywhere.
+Patterns contain Snakemake's wildcards in braces; `.format` fills them. They are relative to the
+working directory, except the project's own files, which `find_own` finds from anywhere.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
@@ -35,50 +34,22 @@ PUBLISHED_TESTS = "config/published-tests.csv"
 TEMPLATE = "vtclip/results/templates/report.html"
 
 
-@dataclass(frozen=True)
 class ExperimentPaths:
-    """The paths of one experiment.
+    """Paths of one experiment.
 
-    Attributes:
+    Args:
         name: the experiment's name, a folder of results/.
     """
 
-    name: str
-
-    @property
-    def folder(self) -> str:
-        """Everything that belongs to this experiment alone."""
-        return f"results/{self.name}"
-
-    @property
-    def config(self) -> str:
-        """The exact configuration, merged."""
-        return f"{self.folder}/config.yaml"
-
-    @property
-    def report(self) -> str:
-        """The page that shows everything."""
-        return f"{self.folder}/report.html"
-
-    @property
-    def run(self) -> str:
-        """The folder of one head."""
-        return f"{self.folder}/heads/{{backbone}}/{{dataset}}/{{method}}/{RUN}"
-
-    @property
-    def head(self) -> str:
-        """A trained head; history.parquet and run.json lie beside it."""
-        return f"{self.run}/{HEAD}"
-
-    @property
-    def training_log(self) -> str:
-        """The log of a head's training."""
-        return f"logs/train_head/{self.name}/{{backbone}}/{{dataset}}/{{method}}/{RUN}.log"
-
-    @property
-    def predictions(self) -> str:
-        """What all heads of a method, trained on one dataset, say of a test set."""
-        return f"{self.folder}/predictions/{{backbone}}/{{dataset}}/{{method}}/{{tested}}.parquet"
+    def __init__(self, name: str) -> None:
+        self.name = name
+        place = "{backbone}/{dataset}/{method}"
+        self.folder = f"results/{name}"  # all that belongs to this experiment alone
+        self.config = f"{self.folder}/config.yaml"  # the exact configuration, merged
+        self.report = f"{self.folder}/report.html"
+        self.head = f"{self.folder}/heads/{place}/{RUN}/{HEAD}"
+        # The predictions of all heads of a method that were trained on one dataset.
+        self.predictions = f"{self.folder}/predictions/{place}/{{tested}}.parquet"
 
     def table(self, name: str, *suffixes: str) -> list[str]:
         """A table in several forms: `table("results", "csv", "md")`."""
@@ -90,10 +61,10 @@ class ExperimentPaths:
 
 
 def receipt_of(path: str | Path) -> str:
-    """The small file beside a large one that holds its checksum.
+    """Path of the small file beside a large one that contains its checksum.
 
-    Snakemake compares files up to 1 MB by content and larger ones by time, so it is the receipt
-    that tells whether a large file has changed.
+    Snakemake compares files up to 1 MB by content and larger ones by time, so the receipt shows if
+    a large file has changed.
     """
     path = Path(path)
     return record_of(path) if path.name == HEAD else str(path.with_suffix(".json"))
@@ -106,35 +77,35 @@ def receipts_of(files: Mapping[str, str | Sequence[str]]) -> list[str]:
 
 
 def history_of(head: str) -> str:
-    """The history of a head's training."""
+    """Path of the history of a head's training."""
     return str(Path(head).with_name("history.parquet"))
 
 
 def record_of(head: str | Path) -> str:
-    """The record of a head's training: what made it, how long it took, its checksum."""
+    """Path of the record of a head's training: what made it, how long it took, its checksum."""
     return str(Path(head).with_name("run.json"))
 
 
 def format_shots(shots: int) -> int | str:
-    """A number of shots as configurations, paths and tables write it: 16, or `all`."""
+    """Write a number of shots as in configurations, paths and tables: 16, or `all`."""
     return "all" if shots == ALL else shots
 
 
 def parse_shots(written: int | str) -> int:
-    """The number of shots that is written so."""
+    """Read a number of shots that `format_shots` wrote."""
     return ALL if written == "all" else int(written)
 
 
 def log_of(head: str | Path) -> str:
-    """The log of a head's training."""
+    """Path of the log of a head's training."""
     experiment, _, *place, run, _ = Path(head).parts[1:]
     return str(Path("logs", "train_head", experiment, *place, f"{run}.log"))
 
 
 def find_own(path: str) -> str:
-    """A file that may be the project's own: from the working directory, else from the project.
+    """Find a file in the working directory, else in the project.
 
-    A path that is in neither place comes back as it is.
+    A path that is in neither place is returned as it is.
     """
     if Path(path).exists() or not (PROJECT / path).exists():
         return path
@@ -142,7 +113,7 @@ def find_own(path: str) -> str:
 
 
 def why_outside(path: str) -> str | None:
-    """Why a path does not stay inside the folder that it is meant for; None where it does.
+    """Reason that a relative path is refused: it leads out of its folder. None for a good one.
 
     Backslashes separate as slashes do, and a letter with a colon is a drive: files may be unpacked
     on one system and read on another.
@@ -152,5 +123,5 @@ def why_outside(path: str) -> str | None:
     if ".." in path.replace("\\", "/").split("/"):
         return "leads out of the folder"
     if "\0" in path:
-        return "holds a zero byte"
+        return "contains a zero byte"
     return None

@@ -170,7 +170,7 @@ def test_a_folder_of_ones_own_that_is_not_there(demo, own_dataset):
         ("into", "a\\..\\..\\x", ["archives.0.into: the path leads out of"]),
         ("into", ".{stem}.", ["archives.0.into: the path leads out of"]),
         ("into", "{name}", ["archives.0.into: braces are for {stem} alone"]),
-        ("into", "a\0b", ["archives.0.into: the path holds a zero byte"]),
+        ("into", "a\0b", ["archives.0.into: the path contains a zero byte"]),
         ("file", "..", ["archives.0.file:", "found:    file: ..", "its name below"]),
         ("file", ".", ["archives.0.file:", "found:    file: .", "its name below"]),
         ("file", "../x.zip", ["archives.0.file:", "found:    file: ../x.zip", "its name below"]),

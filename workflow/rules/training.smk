@@ -14,7 +14,7 @@ rule train_head:
         history=paths.history_of(PATHS.head),
         record=paths.record_of(PATHS.head),
     log:
-        PATHS.training_log,
+        paths.log_of(PATHS.head),
     group:
         from_plan(jobs.train_head, "group")
     conda:
