@@ -140,7 +140,7 @@ class Outer(Settings):
         ({3: 4}, ["3: ", "should be strings", "found:    3: 4"]),
     ],
 )
-def test_a_wrong_value_inside_a_mapping_is_told_with_the_users_own_key(values, said):
+def test_a_wrong_value_inside_a_mapping_is_named_by_the_users_key(values, said):
     with pytest.raises(ConfigError) as error:
         check(Outer, values, source="mine.yaml")
     message = str(error.value)
@@ -151,11 +151,11 @@ def test_a_wrong_value_inside_a_mapping_is_told_with_the_users_own_key(values, s
 
 @pytest.mark.parametrize("path", ["n" * 256, "a/" + "é" * 128, "a/" * 2500, "a\0b"])
 def test_a_path_that_no_file_can_have_is_refused_by_its_key(path):
-    with pytest.raises(ConfigError, match=r"(?s)mine.yaml: file: no file can be called so.*write:"):
+    with pytest.raises(ConfigError, match=r"(?s)mine.yaml: file: no file can have this name.*write:"):
         check(Outer, {"file": path}, source="mine.yaml")
     assert check(Outer, {"file": "a/" * 20 + "n" * 255}, source="").file is not None
 
 
-def test_a_whole_number_that_no_machine_word_holds_is_refused():
+def test_a_whole_number_larger_than_a_machine_word_is_refused():
     with pytest.raises(ConfigError, match=r"needed: Input should be 9223372036854775807 at most"):
         check(Parent, {"needed": 10**30}, source="mine.yaml")

@@ -1,4 +1,4 @@
-"""Checked settings: every wrong key or value ends in one error that says how to mend it."""
+"""Typed settings, and errors that name the wrong key and the lines to write instead."""
 
 import difflib
 import os
@@ -12,207 +12,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, fie
 from pydantic.fields import FieldInfo
 from yaml.representer import SafeRepresenter
 
+LARGEST = 2**31 - 1  # the largest whole number of a table's columns
+WIDEST = 2**63 - 1  # the largest of a machine word
+
+Location = tuple[Any, ...]  # keys and places in lists on the way to a value
+
 
 class ConfigError(ValueError):
-    """A setting that cannot be used. The message names the key, what was found and the cure."""
+    """A setting that cannot be used. The message names the key, the value and what to write."""
 
     def __init__(self, message: str) -> None:
-        # A name that is not UTF-8 is told all the same, and can be written to a log.
+        # A name that is not UTF-8 is shown all the same, and can be written to a log.
         super().__init__(message.encode(errors="backslashreplace").decode())
-
-
-def to_yaml(value: Any) -> str:
-    """A value, such as a whole configuration, as YAML."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-def inline(value: Any) -> str:
-    """A value as YAML on one line, for messages; what YAML cannot show, in other words."""
-    try:
-        text = yaml.dump(
-            value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), sort_keys=False
-        )
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return f"<a {type(value).__name__} that YAML cannot show>"
-    return text.removesuffix("...\n").strip()
-
-
-def shorten(value: Any, limit: int = 80) -> str:
-    """The same, cut to some letters."""
-    text = inline(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML of plain values; of any other its Python form, as text."""
-
-
-# Snakemake makes ordered mappings of JSON.
-_Dumper.add_multi_representer(dict, SafeRepresenter.represent_dict)
-_Dumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(f"{value!r}"))
-
-
-Location = tuple[Any, ...]
-
-
-class _Problem(NamedTuple):
-    """One wrong value or key."""
-
-    location: Location
-    """keys and places in lists on the way to it"""
-    kind: str
-    """as pydantic calls it"""
-    message: str
-    found: Any
-    of_key: bool
-    """whether it is the key itself that is wrong"""
-
-
-class _Place(NamedTuple):
-    """Where a location leads to in a model."""
-
-    owner: type[BaseModel]
-    """the innermost model"""
-    field: FieldInfo | None
-    name: str
-    inside: Location
-    """the rest of the way, inside the field's value"""
-
-
-def explain(
-    model: type[BaseModel], errors: Iterable[Mapping[str, Any]], values: Any, source: str
-) -> str:
-    """A paragraph for each wrong key.
-
-    Args:
-        model: the settings' type.
-        errors: what pydantic has found.
-        values: what was checked.
-        source: the file, and the key inside it, that the values came from.
-    """
-    return "\n".join(_explain(model, problem, source) for problem in _gather(errors, values))
-
-
-def _gather(errors: Iterable[Mapping[str, Any]], values: Any) -> list[_Problem]:
-    """The problems, each place once: a value of two types has an error for each of them."""
-    found: dict[Location, list[_Problem]] = {}
-    for error in errors:
-        problem = _read(error, values)
-        found.setdefault(problem.location, []).append(problem)
-    return [
-        first._replace(message=_join([problem.message for problem in [first, *others]]))
-        for place, (first, *others) in found.items()
-        # The type that fits further in is the one that was meant.
-        if not any(len(deeper) > len(place) == _shared(deeper, place) for deeper in found)
-    ]
-
-
-def _read(error: Mapping[str, Any], values: Any) -> _Problem:
-    """An error of pydantic's, by the way through the values: it also names the types it has tried.
-
-    Of a wrong key the value beside it is what was found.
-    """
-    location: list[Any] = []
-    for part in error["loc"]:
-        if isinstance(values, Mapping):
-            keys = [key for key in values if str(key) == str(part)]
-        else:
-            is_place = isinstance(values, list) and isinstance(part, int) and part < len(values)
-            keys = [part] if is_place else []
-        if keys:
-            location.append(keys[0])
-            values = values[keys[0]]
-    if error["type"] == "missing" or (error["loc"] and not location):  # a key that is left out
-        location.append(error["loc"][-1])
-        values = error["input"]
-    of_key = error["loc"][-1:] == ("[key]",)
-    message = error["msg"].removeprefix("Value error, ")
-    if of_key:
-        message = message.replace("Input", "the key", 1)
-    return _Problem(tuple(location), error["type"], message, values, of_key)
-
-
-def _shared(one: Location, other: Location) -> int:
-    """How many parts two ways begin with together."""
-    pairs = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-
-
-def _join(messages: Sequence[str]) -> str:
-    first, *others = messages
-    return ", or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
-
-
-def _explain(model: type[BaseModel], problem: _Problem, source: str) -> str:
-    location = problem.location
-    key = ".".join(str(part) for part in location) or "(the whole file)"
-    place = _find(model, location)
-    message = problem.message
-    if problem.kind == "extra_forbidden":
-        names = sorted(place.owner.model_fields)
-        message = f"there is no such key; known: {', '.join(names)}"
-        close = difflib.get_close_matches(str(location[-1]), names, n=1)
-        meant = place.owner.model_fields[close[0]] if close else None
-        place = place._replace(field=meant, name="".join(close), inside=())
-    lines = [f"{source}: {key}: {message}."]
-    if problem.kind != "missing":
-        last = str(location[-1]) if location else key
-        lines.append(f"  found:    {last}: {shorten(problem.found)}")
-    if place.field is not None:
-        if place.field.description:
-            lines.append(f"  expected: {place.field.description}")
-        if place.field.examples:
-            cure = _find_cure(problem, place.field.examples[0], place.inside)
-            lines += [] if cure is None else ["  write:", f"    {place.name}: {inline(cure)}"]
-    return "\n".join(lines)
-
-
-def _find(model: type[BaseModel], location: Location) -> _Place:
-    owner, field, name, inside = model, None, "", location
-    for number, part in enumerate(location):
-        found = owner.model_fields.get(str(part))
-        if found is None:
-            if isinstance(part, int) and field is None:
-                continue  # a place in a list of models
-            break
-        field, name, inside = found, str(part), location[number + 1 :]
-        models = [kind for kind in _types_of(field.annotation) if _is_model(kind)]
-        if not models or not any(isinstance(rest, str) for rest in inside):
-            break
-        owner, field = models[0], None
-    return _Place(owner, field, name, inside)
-
-
-def _types_of(annotation: Any) -> tuple[Any, ...]:
-    return (annotation, *get_args(annotation))
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _find_cure(problem: _Problem, example: Any, inside: Location) -> Any:
-    """The field's example; of a mapping the user's own key, with a value that would do.
-
-    Returns:
-        None where nothing is known that would do.
-    """
-    if not inside or not isinstance(example, Mapping):
-        return example
-    key, found = inside[0], problem.found
-    if problem.of_key:
-        return {inline(key): found} if problem.kind == "string_type" else example
-    if problem.kind == "string_type" and isinstance(found, int | float):
-        return {key: inline(found)}
-    if problem.kind == "list_type" and not isinstance(found, Mapping):
-        return {key: [found]}
-    if problem.kind == "too_short":
-        return {key: example[key]} if key in example else None
-    return {key: example.get(key, next(iter(example.values())))}
-
-
-LARGEST = 2**31 - 1  # the largest whole number that columns of tables hold
-WIDEST = 2**63 - 1  # the largest that anything holds
 
 
 class Settings(BaseModel):
@@ -259,28 +70,26 @@ class Settings(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _be_held(cls, value: Any) -> Any:
+    def _check_range(cls, value: Any) -> Any:
         if isinstance(value, int) and abs(value) > WIDEST:
             raise ValueError(f"Input should be {WIDEST} at most")
         return value
 
     def for_dataset(self, dataset: str) -> Self:
-        """The settings as they hold for one dataset."""
+        """The settings for one dataset."""
         return self
 
 
-def _be_a_path(text: str) -> str:
+def _check_path(text: str) -> str:
     sizes = [len(os.fsencode(part)) for part in Path(text).parts]
     if max(sizes, default=0) > 255 or sum(sizes) + len(sizes) > 4095 or "\0" in text:
         raise ValueError(
-            "no file can be called so: a part of a path has 255 bytes at most, a path 4095"
+            "no file can have this name: a part of a path has 255 bytes at most, a path 4095"
         )
     return text
 
 
-PathText = Annotated[str, AfterValidator(_be_a_path)]
-"""A path that a user writes."""
-
+PathText = Annotated[str, AfterValidator(_check_path)]  # a path that a user writes
 Checked = TypeVar("Checked", bound=Settings)
 
 
@@ -289,8 +98,8 @@ def check(model: type[Checked], values: Any, *, source: str) -> Checked:
 
     Args:
         model: the settings' type.
-        values: what the YAML file holds.
-        source: the file, and the key inside it, that the values came from.
+        values: the content of the YAML file.
+        source: the file, and the key inside it, that the values come from.
 
     Raises:
         ConfigError: with one paragraph for each wrong key.
@@ -301,12 +110,12 @@ def check(model: type[Checked], values: Any, *, source: str) -> Checked:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        raise ConfigError(explain(model, problems, values, source)) from None
+        problems = _gather(error.errors(include_url=False), values)
+    raise ConfigError("\n".join(_explain(model, problem, source) for problem in problems))
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, source: str) -> ConfigError:
-    """The error for a name that nobody knows: `Unknown method 'x'; known: a, b, c`."""
+    """Make the error for an unknown name: `Unknown method 'x'; known: a, b, c`."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
@@ -314,9 +123,9 @@ def unknown(kind: str, name: str, known: Iterable[str], *, source: str) -> Confi
 
 
 def misfit(key: str, problem: str, *, found: Any, expected: str, write: Any) -> ConfigError:
-    """The error for a setting that does not go with the backbone.
+    """Make the error for a setting that does not go with the backbone.
 
-    It names no file: the caller, who knows it, writes it before the message.
+    It names no file: the caller, who knows it, puts it before the message.
 
     Args:
         key: the setting.
@@ -329,6 +138,156 @@ def misfit(key: str, problem: str, *, found: Any, expected: str, write: Any) -> 
         f"{key}: {problem}.\n  found:    {key}: {shorten(found)}\n  expected: {expected}\n"
         f"  write:\n    {key}: {inline(write)}"
     )
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML of plain values; of any other its Python form, as text."""
+
+
+# Snakemake makes ordered mappings of JSON.
+_Dumper.add_multi_representer(dict, SafeRepresenter.represent_dict)
+_Dumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(f"{value!r}"))
+
+
+def to_yaml(value: Any) -> str:
+    """Write a value, such as a whole configuration, as YAML."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def inline(value: Any) -> str:
+    """Write a value as YAML on one line, for messages; name its type if YAML cannot show it."""
+    try:
+        text = yaml.dump(
+            value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), sort_keys=False
+        )
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return f"<a {type(value).__name__} that YAML cannot show>"
+    return text.removesuffix("...\n").strip()
+
+
+def shorten(value: Any, limit: int = 80) -> str:
+    """Write a value as YAML on one line, cut to `limit` letters."""
+    text = inline(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+# From pydantic's errors to paragraphs for a person.
+
+
+class _Problem(NamedTuple):
+    """One wrong value or key."""
+
+    location: Location
+    kind: str  # pydantic's name of it
+    message: str
+    found: Any
+    of_key: bool  # whether the key itself is wrong
+
+
+def _gather(errors: Iterable[Mapping[str, Any]], values: Any) -> list[_Problem]:
+    """The problems, each place once: a value of two types has an error for each of them."""
+    found: dict[Location, list[_Problem]] = {}
+    for error in errors:
+        problem = _read(error, values)
+        found.setdefault(problem.location, []).append(problem)
+    return [
+        problems[0]._replace(message=_join([problem.message for problem in problems]))
+        for place, problems in found.items()
+        # Of two types the one that fits further in is meant.
+        if not any(len(deeper) > len(place) and deeper[: len(place)] == place for deeper in found)
+    ]
+
+
+def _join(messages: Sequence[str]) -> str:
+    first, *others = messages
+    return ", or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+
+
+def _read(error: Mapping[str, Any], values: Any) -> _Problem:
+    """Find the place of an error in the values: pydantic's also names the types it has tried.
+
+    Of a wrong key, the value beside it is the one found.
+    """
+    location: list[Any] = []
+    for part in error["loc"]:
+        if isinstance(values, Mapping):
+            keys = [key for key in values if str(key) == str(part)]
+        else:
+            is_place = isinstance(values, list) and isinstance(part, int) and part < len(values)
+            keys = [part] if is_place else []
+        if keys:
+            location.append(keys[0])
+            values = values[keys[0]]
+    if error["type"] == "missing" or (error["loc"] and not location):  # a key that is left out
+        location.append(error["loc"][-1])
+        values = error["input"]
+    of_key = error["loc"][-1:] == ("[key]",)
+    message = error["msg"].removeprefix("Value error, ")
+    if of_key:
+        message = message.replace("Input", "the key", 1)
+    return _Problem(tuple(location), error["type"], message, values, of_key)
+
+
+def _explain(model: type[BaseModel], problem: _Problem, source: str) -> str:
+    """The paragraph about a problem."""
+    location = problem.location
+    key = ".".join(map(str, location)) or "(the whole file)"
+    owner, name, inside = _find_field(model, location)
+    message = problem.message
+    if problem.kind == "extra_forbidden":
+        names = sorted(owner.model_fields)
+        message = f"there is no such key; known: {', '.join(names)}"
+        name, inside = "".join(difflib.get_close_matches(str(location[-1]), names, n=1)), ()
+    lines = [f"{source}: {key}: {message}."]
+    if problem.kind != "missing":
+        last = str(location[-1]) if location else key
+        lines.append(f"  found:    {last}: {shorten(problem.found)}")
+    field = owner.model_fields.get(name)
+    if field is not None and field.description:
+        lines.append(f"  expected: {field.description}")
+    if field is not None and field.examples:
+        value = _suggest(problem, field.examples[0], inside)
+        lines += [] if value is None else ["  write:", f"    {name}: {inline(value)}"]
+    return "\n".join(lines)
+
+
+def _find_field(
+    model: type[BaseModel], location: Location
+) -> tuple[type[BaseModel], str, Location]:
+    """The innermost model of a location, its field there ("" for none), and the rest of the way."""
+    owner, name, inside = model, "", location
+    for number, part in enumerate(location):
+        field = owner.model_fields.get(str(part))
+        if field is None:
+            if isinstance(part, int) and not name:
+                continue  # a place in a list of models
+            break
+        name, inside = str(part), location[number + 1 :]
+        kinds = (field.annotation, *get_args(field.annotation))
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models or not any(isinstance(rest, str) for rest in inside):
+            break
+        owner, name = models[0], ""
+    return owner, name, inside
+
+
+def _suggest(problem: _Problem, example: Any, inside: Location) -> Any:
+    """The field's example; for a mapping the user's key, with a value that would do.
+
+    None where no such value is known.
+    """
+    if not inside or not isinstance(example, Mapping):
+        return example
+    key, found = inside[0], problem.found
+    if problem.of_key:
+        return {inline(key): found} if problem.kind == "string_type" else example
+    if problem.kind == "string_type" and isinstance(found, int | float):
+        return {key: inline(found)}
+    if problem.kind == "list_type" and not isinstance(found, Mapping):
+        return {key: [found]}
+    if problem.kind == "too_short":
+        return {key: example[key]} if key in example else None
+    return {key: example.get(key, next(iter(example.values())))}
 
 
 def _with_default(field: FieldInfo, value: Any) -> FieldInfo:
