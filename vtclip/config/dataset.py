@@ -1,7 +1,7 @@
 """The files of config/datasets/ as typed, validated objects."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,27 +12,37 @@ from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, unk
 HALVES = ("base", "new")
 
 
-def half_of(dataset: str, half: str) -> str:
-    """What a half of a dataset is called: `letters@base`."""
-    return f"{dataset}@{half}"
+class ClassSplit(NamedTuple):
+    """A dataset, or half of its classes.
 
+    Attributes:
+        dataset: the dataset's name.
+        half: "base" or "new"; "" for all classes.
+    """
 
-def split_half(name: str) -> tuple[str, str]:
-    """The dataset and the half of it; "" for a dataset itself."""
-    dataset, at, half = name.rpartition("@")
-    return (dataset, half) if at and half in HALVES else (name, "")
+    dataset: str
+    half: str = ""
+
+    def __str__(self) -> str:
+        """The name in paths and tables: `letters`, or `letters@base`."""
+        return f"{self.dataset}@{self.half}" if self.half else self.dataset
+
+    @classmethod
+    def parse(cls, name: str) -> "ClassSplit":
+        """Read a name in paths and tables."""
+        dataset, at, half = name.rpartition("@")
+        return cls(dataset, half) if at and half in HALVES else cls(name)
+
+    def labels(self, classes: int) -> range:
+        """Its labels in a dataset of K classes; the base half is the first and the larger one."""
+        middle = -(-classes // 2)
+        halves = {"base": range(middle), "new": range(middle, classes)}
+        return halves.get(self.half, range(classes))
 
 
 def dataset_name(name: str) -> str:
-    """The dataset of a half, whose files are read; a dataset itself is its own."""
-    return split_half(name)[0]
-
-
-def labels_of(name: str, classes: int) -> range:
-    """The labels of a half of K classes; all of them for a dataset itself."""
-    middle = -(-classes // 2)
-    halves = {"base": range(middle), "new": range(middle, classes)}
-    return halves.get(split_half(name)[1], range(classes))
+    """Name of the dataset whose files are read, for a dataset or a half of its classes."""
+    return ClassSplit.parse(name).dataset
 
 
 MEAN = "mean"  # as tables call the mean over datasets: no dataset may be called so

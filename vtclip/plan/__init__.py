@@ -14,7 +14,6 @@ from typing import Any
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
 from vtclip.config.backbone_config import BackboneConfig
-from vtclip.config.dataset import split_half
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.checks import check_datasets, find_missing, read_checked
@@ -202,9 +201,8 @@ class Plan(Contents):
         """Method, dataset or half -> the name that tables and figures show."""
         titles = {name: METHODS[name].title for name in self.settings}
         titles |= {name: dataset.title for name, dataset in self.datasets.items()}
-        for half in self.halves:
-            name, which = split_half(half)
-            titles[half] = f"{titles[name]}, {which} classes"
+        for split in self.halves:
+            titles[str(split)] = f"{titles[split.dataset]}, {split.half} classes"
         return titles
 
     @property

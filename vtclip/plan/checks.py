@@ -9,7 +9,7 @@ from typing import Any
 from vtclip.backbones.shapes import check_packages, read_architecture, read_shape
 from vtclip.backbones.weights import check_weights
 from vtclip.config.backbone_config import GLYPH_SIZE, GLYPHS, BackboneConfig
-from vtclip.config.dataset import MEAN, Dataset, list_datasets, read_dataset, split_half
+from vtclip.config.dataset import MEAN, ClassSplit, Dataset, list_datasets, read_dataset
 from vtclip.config.experiment import Experiment, read_experiment
 from vtclip.config.yaml_files import read_yaml
 from vtclip.data.folders import ManifestError, check_folder
@@ -133,7 +133,7 @@ def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[st
     datasets = {name: read_dataset(name) for name in names}
     for name, dataset in datasets.items():
         file = f"config/datasets/{name}.yaml"
-        if name == MEAN or set("{}") & set(name) or split_half(name)[1]:
+        if name == MEAN or set("{}") & set(name) or ClassSplit.parse(name).half:
             raise ConfigError(
                 f"{file}: a dataset cannot be called so.\n  found:    {name}\n"
                 f"  expected: a file's name without braces, and not {MEAN}, which tables call the "

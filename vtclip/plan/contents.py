@@ -12,7 +12,7 @@ from typing import Any
 from vtclip import paths
 from vtclip.backbones.shapes import read_content
 from vtclip.config.backbone_config import GLYPHS, BackboneConfig, is_hub_name
-from vtclip.config.dataset import Counts, Dataset, dataset_name, split_half
+from vtclip.config.dataset import ClassSplit, Counts, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
 from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
@@ -73,12 +73,11 @@ class Contents:
         return [name for name in self.tests if dataset_name(name) in self.datasets]
 
     @property
-    def halves(self) -> list[str]:
+    def halves(self) -> list[ClassSplit]:
         """The halves of classes, where there are any."""
         names = dict.fromkeys(name for tested in self.tests.values() for name in tested)
-        return [
-            name for name in names if split_half(name)[1] and dataset_name(name) in self.datasets
-        ]
+        splits = map(ClassSplit.parse, names)
+        return [split for split in splits if split.half and split.dataset in self.datasets]
 
     @cached_property
     def methods(self) -> dict[str, Variant]:
@@ -203,8 +202,8 @@ class Contents:
         runs = [run for method in self.methods for run in self.runs_of(method)]
         known: dict[str, Iterable[Any]] = {
             "backbone": self.backbones,
-            "dataset": [*self.datasets, *self.halves],
-            "tested": [*self.datasets, *self.halves],
+            "dataset": [*self.datasets, *map(str, self.halves)],
+            "tested": [*self.datasets, *map(str, self.halves)],
             "method": self.methods,
             "views": [self.experiment.views.folder],
             "shots": {paths.format_shots(shots) for shots, _ in runs},

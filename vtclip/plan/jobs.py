@@ -11,7 +11,7 @@ from typing import Any
 
 from vtclip import cost, paths
 from vtclip.config.backbone_config import BackboneConfig
-from vtclip.config.dataset import dataset_name, labels_of
+from vtclip.config.dataset import ClassSplit, dataset_name
 from vtclip.cost import Size
 from vtclip.data.inventory import archive_path, archive_receipt, list_contents
 from vtclip.methods import METHODS, method_module
@@ -328,10 +328,10 @@ def _chosen(plan: Plan, method: str, dataset: str, shots: int) -> Method:
 def _size(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | None = None) -> Size:
     """What a head of so many shots is made for, or tested on: the larger number of classes."""
     counts = plan.counts(dataset)
-    classes = len(labels_of(dataset, counts.classes))
+    classes = len(ClassSplit.parse(dataset).labels(counts.classes))
     images = min(shots * classes, counts.train)
     if tested is not None:
-        classes = max(classes, len(labels_of(tested, plan.counts(tested).classes)))
+        classes = max(classes, len(ClassSplit.parse(tested).labels(plan.counts(tested).classes)))
     return Size(plan.shapes[backbone], classes, shots, images, 1 + plan.experiment.views.number)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from vtclip.config.dataset import HALVES, Dataset, dataset_name, half_of, list_datasets
+from vtclip.config.dataset import HALVES, ClassSplit, Dataset, dataset_name, list_datasets
 from vtclip.config.experiment import Experiment
 from vtclip.data.folders import find_classes, find_splits
 from vtclip.methods import METHODS
@@ -12,7 +12,9 @@ from vtclip.settings import ConfigError, unknown
 def list_tests(experiment: Experiment) -> dict[str, list[str]]:
     """What heads are trained on -> what they are tested on, their own test set first."""
     if experiment.classes == "base":
-        halves = {name: [half_of(name, half) for half in HALVES] for name in experiment.datasets}
+        halves = {
+            name: [str(ClassSplit(name, half)) for half in HALVES] for name in experiment.datasets
+        }
         return {tested[0]: tested for tested in halves.values()}
     others = experiment.tests
     if isinstance(others, str):

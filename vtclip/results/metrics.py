@@ -8,7 +8,7 @@ import polars as pl
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, recall_score
 
-from vtclip.config.dataset import labels_of
+from vtclip.config.dataset import ClassSplit
 from vtclip.parquet import read_parquet
 from vtclip.results.few_shot import write_table
 from vtclip.results.tables import ROW, Source
@@ -37,7 +37,7 @@ def aggregate_metrics(
     runs, by_class = [], []
     for source, names_of in zip(sources, texts, strict=True):
         names = read_parquet(names_of, "label", "class_name")
-        labels = labels_of(source.dataset, names.height)
+        labels = ClassSplit.parse(source.dataset).labels(names.height)
         names = names.slice(labels.start, len(labels))
         table = read_parquet(
             source.predictions, "shots", "seed", "label", "prediction", "confidence"

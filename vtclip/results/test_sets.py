@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from matplotlib.axes import Axes
 
-from vtclip.config.dataset import HALVES, dataset_name, split_half
+from vtclip.config.dataset import HALVES, ClassSplit, dataset_name
 from vtclip.files import write_text
 from vtclip.parquet import read_parquet
 from vtclip.results.few_shot import write_table
@@ -64,7 +64,7 @@ def aggregate_tests(
         `base`, `new` or `harmonic mean`, which is that of the two means over seeds; there the
         dataset `mean` is the mean over datasets. An empty cell has a reason.
     """
-    halves = any(split_half(cell.dataset)[1] for cell in asked)
+    halves = any(ClassSplit.parse(cell.dataset).half for cell in asked)
     runs = pl.concat([_read_runs(cell) for cell in asked])
     others = _mean_over_datasets(runs) if halves else _mean_over_tests(runs)
     table = _mean_over_seeds(pl.concat([runs, others]))
@@ -79,7 +79,7 @@ def aggregate_tests(
 
 def _read_runs(cell: Asked) -> pl.DataFrame:
     """A row a run; one without numbers, and with the reason, where it cannot be asked."""
-    half = split_half(cell.tested)[1]
+    half = ClassSplit.parse(cell.tested).half
     rows: list[dict[str, Any]] = [{"shots": None, "seed": None, "reason": cell.reason}]
     if cell.predictions is not None:
         columns = ("shots", "seed", "label", "prediction", "confidence")

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from vtclip.config.dataset import labels_of
+from vtclip.config.dataset import ClassSplit
 from vtclip.data.layouts import match_classes
 from vtclip.features.store import FeatureBatch, FeatureSet, check_origin, find_non_finite
 from vtclip.features.texts import (
@@ -48,7 +48,7 @@ class Trained:
     @property
     def classes(self) -> int:
         """How many classes the heads have."""
-        return len(labels_of(self.name, len(read_class_names(self.texts))))
+        return len(ClassSplit.parse(self.name).labels(len(read_class_names(self.texts))))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def read_tested(
         device: where the texts go.
     """
     classes, _ = read_classes(texts, device)
-    labels = labels_of(name, len(classes.features))
+    labels = ClassSplit.parse(name).labels(len(classes.features))
     names = read_class_names(texts)[labels.start : labels.stop]
     return Tested(labels, classes.part(labels), names, manifest)
 

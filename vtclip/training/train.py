@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vtclip.config.dataset import labels_of
+from vtclip.config.dataset import ClassSplit
 from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
 from vtclip.features.texts import check_labels, read_class_names, read_classes
 from vtclip.files import atomic_write, measure, write_record
@@ -66,7 +66,7 @@ def train_head(
     torch.manual_seed(seed)
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
     names = read_class_names(texts)
-    labels = labels_of(dataset, len(names))
+    labels = ClassSplit.parse(dataset).labels(len(names))
     task = _read_task(chosen, texts, features, seed, device, labels)
     if validation:
         _check_validation(chosen, task)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vtclip.config.dataset import dataset_name, half_of, labels_of, split_half
+from vtclip.config.dataset import ClassSplit, dataset_name
 from vtclip.data.manifest import read_coop_split
 from vtclip.data.shots import sample_shots
 from vtclip.features.store import open_features_writer
@@ -26,7 +26,7 @@ PUBLISHED = {
     "StanfordCars": (98, 98, 812, 4002, 4039),
     "UCF101": (51, 50, 975, 1934, 1849),
 }
-PICKS = {  # dataset -> its split file, and the folder that the picks name besides
+PICKS = {  # dataset -> its split file, and the folder that begins the paths of the picks
     "caltech101": ("Caltech101", "101_ObjectCategories/"),
     "dtd": ("DescribableTextures", "images/"),
     "eurosat": ("EuroSAT", "2750/"),
@@ -34,25 +34,25 @@ PICKS = {  # dataset -> its split file, and the folder that the picks name besid
 
 
 @pytest.mark.parametrize(("classes", "base"), [(2, 1), (3, 2), (4, 2), (101, 51), (1000, 500)])
-def test_the_first_half_of_the_labels_is_base_and_the_larger_one(classes, base):
-    assert labels_of("a@base", classes) == range(base)
-    assert labels_of("a@new", classes) == range(base, classes)
-    assert labels_of("a", classes) == range(classes)
+def test_base_is_the_first_and_the_larger_half_of_the_labels(classes, base):
+    assert ClassSplit.parse("a@base").labels(classes) == range(base)
+    assert ClassSplit.parse("a@new").labels(classes) == range(base, classes)
+    assert ClassSplit.parse("a").labels(classes) == range(classes)
 
 
-def test_a_half_is_called_as_its_dataset_and_itself():
-    assert half_of("letters", "new") == "letters@new"
-    assert split_half("letters@new") == ("letters", "new")
+def test_a_half_is_named_after_its_dataset():
+    assert str(ClassSplit("letters", "new")) == "letters@new"
+    assert ClassSplit.parse("letters@new") == ("letters", "new")
     assert dataset_name("letters@new") == dataset_name("letters") == "letters"
     for name in ("me@home", "new", "base"):
-        assert split_half(name) == (name, "")
+        assert ClassSplit.parse(name) == (name, "")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_classes_and_images_of_the_halves_are_the_published_ones(name, published):
     split = read_coop_split(published / "coop-splits" / f"split_zhou_{name}.json")
     classes = split["label"].n_unique()
-    base, new = (labels_of(half_of("x", half), classes) for half in ("base", "new"))
+    base, new = (ClassSplit("x", half).labels(classes) for half in ("base", "new"))
     count = {
         (part, half): split.filter(split=part)["label"].is_in(list(labels)).sum()
         for part in ("val", "test")
@@ -85,7 +85,8 @@ def test_a_head_of_the_base_half_learns_the_published_picks_of_its_classes(
     picks = json.loads((published / "coop-shots" / f"{name}.json").read_text())[run]["train"]
     picks = [pick.removeprefix(PICKS[name][1]) for pick in picks]
     label = dict(split.select("image", "label").iter_rows())
-    kept = [pick for pick in picks if label[pick] in labels_of(f"{name}@base", len(names))]
+    base = ClassSplit(name, "base").labels(len(names))
+    kept = [pick for pick in picks if label[pick] in base]
     place = {image: row for row, image in enumerate(sample["image"])}
     head = load_file(tmp_path / "run" / "head.safetensors")
     torch.testing.assert_close(head["keys"], unit(codes[[place[pick] for pick in kept]].float()))
