@@ -103,7 +103,7 @@ def task() -> Task:
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory) -> Project:
-    """The project as a clone holds it; not to be changed."""
+    """The project as in a fresh clone; not to be changed."""
     folder = tmp_path_factory.mktemp("fresh") / "project"
     folder.mkdir()
     for part in PARTS:
@@ -118,7 +118,7 @@ def fresh(tmp_path_factory) -> Project:
 
 @pytest.fixture(scope="session")
 def once(request, tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """Makes a folder of a name once for all processes of pytest-xdist; gives it to each of them."""
+    """Make a folder of a name once for all processes of pytest-xdist."""
     shared = tmp_path_factory.getbasetemp()
     if hasattr(request.config, "workerinput"):
         shared = shared.parent
@@ -136,7 +136,7 @@ def once(request, tmp_path_factory) -> Callable[[str, Callable[[Path], None]], P
 
 @pytest.fixture(scope="session")
 def finished(fresh, once) -> Project:
-    """The embedded experiment at `SHOTS` and `SEEDS`, run to its end; not to be changed."""
+    """The finished embedded experiment at `SHOTS` and `SEEDS`; not to be changed."""
 
     def run(folder: Path) -> None:
         project = fresh.copy(folder)

@@ -1,4 +1,4 @@
-"""The project in a folder of its own, and what Snakemake plans and does there."""
+"""A copy of the project, and what Snakemake plans and does there."""
 
 import os
 import re
@@ -15,22 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DEMO = ("config/demo.yaml",)
 SHOTS, SEEDS = (1, 16), (1, 2)  # of the embedded experiment as tests run it
-# The rules that only name what is asked for.
+# Messages of the rules that only collect what other rules make.
 GOALS = {"Everything that the configuration asks for", "Everything that has to be fetched"}
 PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")
 
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project that a test may run and change.
-
-    Attributes:
-        folder: where it lies.
-        python: the interpreter that runs it.
-    """
+    """A copy of the project that a test may run and change."""
 
     folder: Path
-    python: str = sys.executable
+    python: str = sys.executable  # the interpreter that runs it
 
     def command(self, *arguments: str, config: Sequence[str] = DEMO) -> list[str]:
         # `--configfile` takes all names that follow it: targets must come before.
@@ -38,7 +33,7 @@ class Project:
         return [self.python, "-m", "snakemake", *cores, *arguments, "--configfile", *config]
 
     def snakemake(self, *arguments: str, config: Sequence[str] = DEMO):
-        """Run Snakemake to its end, with both outputs in `stdout`."""
+        """Run Snakemake, with both outputs in `stdout`."""
         return subprocess.run(
             self.command(*arguments, config=config),
             cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -46,7 +41,7 @@ class Project:
         )  # fmt: skip
 
     def run(self, *arguments: str, config: Sequence[str] = DEMO) -> str:
-        """Run Snakemake and give what it said; a failure fails the test."""
+        """Run Snakemake and return its output; a failure fails the test."""
         done = self.snakemake(*arguments, config=config)
         assert done.returncode == 0, done.stdout[-5000:]
         return done.stdout
@@ -58,8 +53,8 @@ class Project:
         return set(re.findall(r"^ *Job \d+: (.*)$", said, flags=re.MULTILINE)) - GOALS
 
     def leases(self) -> dict[str, list[tuple[datetime, datetime]]]:
-        """GPU -> (from, to) of each job that held it, from the jobs' own logs."""
-        held = defaultdict(list)
+        """GPU -> (from, to) of each job that leased it, from the jobs' logs."""
+        leased = defaultdict(list)
         line = re.compile(
             r"^(\S+ \S+) INFO vtclip.runtime.devices: GPU (\S+), slot \d+: (taken|given back)"
         )
@@ -70,8 +65,8 @@ class Project:
                 if found[3] == "taken":
                     taken[found[2]] = when
                 else:
-                    held[found[2]].append((taken.pop(found[2]), when))
-        return held
+                    leased[found[2]].append((taken.pop(found[2]), when))
+        return leased
 
     def edit(self, path: str, old: str, new: str) -> None:
         file = self.folder / path
@@ -80,12 +75,12 @@ class Project:
         file.write_text(text.replace(old, new))
 
     def copy(self, folder: Path) -> "Project":
-        """The same, times and results included."""
+        """Copy it with results and modification times."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
 
 def make_interpreter(folder: Path) -> tuple[Path, Path]:
-    """A Python in a folder of its own, without packages: the interpreter, and where they go."""
+    """A new Python without packages: the interpreter, and where they go."""
     venv.create(folder, symlinks=True, with_pip=False)
     return folder / "bin" / "python", next(folder.glob("lib/python*/site-packages"))

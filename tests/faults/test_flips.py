@@ -106,6 +106,7 @@ def campaign(broken, number, seed, tally):
         tally[f"a flipped bit in {Path(file).name}", "refused" if refusal else "no effect"] += 1
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_gives_another_result_in_silence(broken, tally):
     campaign(broken, QUICK, 0, tally)
 
@@ -115,6 +116,7 @@ def test_two_hundred_flipped_bits_give_no_other_result_in_silence(broken, tally)
     campaign(broken, CAMPAIGN, 1, tally)
 
 
+@pytest.mark.slow
 def test_a_file_cut_short_is_refused_by_name(broken, tally):
     for file, read in READERS.items():
         path = broken.folder / file

@@ -9,20 +9,14 @@ import time
 
 import polars as pl
 import psutil
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from tests.project import SEEDS, SHOTS
-from vtclip.files import write_receipt
 
 pytestmark = pytest.mark.workflow
 
 CLIP = "glyph-clip-glyphs"
 METHODS = ("zero_shot", "linear_probe", "tip_adapter_f", "vt_clip")
-FEW_SHOT = METHODS[1:]
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +57,15 @@ def test_vt_clip_is_over_the_linear_probe_at_one_shot_on_digits(results):
     assert accuracy(results, "digits", "vt_clip", 1) > probe
 
 
-def test_figures_and_tables_stand_where_the_readme_says(finished):
+def test_tables_figures_and_report_are_where_the_readme_says(finished):
     tables = [f"tables/results.{suffix}" for suffix in ("parquet", "csv", "md", "tex", "txt")]
     tables += [f"tables/{name}.csv" for name in ("differences", "metrics", "classes")]
-    for name in [*tables, "figures/accuracy.svg", "figures/cost.png", "report.html"]:
+    pictures = [
+        f"figures/attention/{CLIP}/{dataset}.{suffix}"
+        for dataset in ("digits", "letters")
+        for suffix in ("svg", "png")
+    ]
+    for name in [*tables, "figures/accuracy.svg", "figures/cost.png", "report.html", *pictures]:
         assert (finished.folder / "results/demo" / name).stat().st_size > 0
 
 
@@ -95,7 +94,7 @@ def training_heads(folder):
 
 
 def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(changed, finished):
-    """Kills Snakemake, then its orphaned job; each time starts the command behind `make demo`."""
+    """Kill Snakemake, then its orphaned job; run the command behind `make demo` after each."""
 
     def demo():
         return subprocess.run(
@@ -133,36 +132,3 @@ def test_a_run_killed_in_mid_training_goes_on_and_ends_with_the_same_table(chang
     table = "results/demo/tables/results.csv"
     assert (changed.folder / table).read_text() == (finished.folder / table).read_text()
     assert (finished.folder / "results/demo/tables/results.txt").read_text() in again.stdout
-
-
-def test_attention_pictures_stand_beside_the_other_figures(finished):
-    for dataset in ("digits", "letters"):
-        for suffix in ("svg", "png"):
-            folder = finished.folder / "results/demo/figures/attention" / CLIP
-            picture = folder / f"{dataset}.{suffix}"
-            assert picture.stat().st_size > 0
-
-
-def test_swapped_test_labels_change_no_head_and_no_setting(changed):
-    """Tuned methods train again while every test label is wrong: the same heads, bit for bit.
-
-    Predictions on such labels are refused, for they are not the manifest's.
-    """
-    features = changed.folder / f"results/features/{CLIP}/digits/test.parquet"
-    table = pq.read_table(features)
-    labels = pc.subtract(9, table["label"]).cast("int32")
-    swapped = table.set_column(table.schema.get_field_index("label"), "label", labels)
-    pq.write_table(swapped, features, compression="none")
-    write_receipt(features)
-    runs = changed.folder / f"results/demo/heads/{CLIP}/digits"
-    heads = [runs / method / "1shot-seed1" / "head.safetensors" for method in FEW_SHOT]
-    before = {head: load_file(head) for head in heads}
-    for head in heads:
-        head.unlink()
-    changed.run(*(str(head.relative_to(changed.folder)) for head in heads))
-    for head in heads:
-        after = load_file(head)
-        assert all(torch.equal(before[head][name], after[name]) for name in after), head
-    done = changed.snakemake()
-    assert done.returncode != 0
-    assert "expected images/zero/0000.png with label 0" in done.stdout

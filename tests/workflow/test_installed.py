@@ -60,7 +60,8 @@ def imports_of(path: Path) -> Iterator[str]:
             yield node.module
 
 
-def test_all_that_is_imported_anywhere_is_installed(python):
+@pytest.mark.slow
+def test_everything_that_is_imported_is_installed(python):
     files = [*(ROOT / "vtclip").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")]
     names = sorted({name for file in files for name in imports_of(file)})
     code = "import sys, importlib\nfor name in sys.argv[1:]: importlib.import_module(name)"
@@ -71,7 +72,7 @@ def test_all_that_is_imported_anywhere_is_installed(python):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_the_tests_own_packages_are_not_there(python):
+def test_packages_that_only_tests_need_are_missing(python):
     done = subprocess.run([python, "-c", "import pytest"], stderr=subprocess.DEVNULL, check=False)
     assert done.returncode != 0
 

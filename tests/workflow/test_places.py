@@ -1,4 +1,4 @@
-"""The project and its interpreter work wherever they lie, or say at once that they cannot."""
+"""The project and its interpreter run from any path, or are refused at once."""
 
 import sysconfig
 
@@ -9,6 +9,7 @@ from tests.project import Project, make_interpreter
 pytestmark = pytest.mark.workflow
 
 
+@pytest.mark.slow
 def test_a_project_and_an_interpreter_below_odd_names_work(fresh, tmp_path):
     odd = tmp_path / 'it\'s a $HOME; "q" é'
     project = fresh.copy(odd / "project").folder

@@ -1,28 +1,35 @@
-"""What a dry run plans after each kind of change: what depends on it, and nothing else.
+"""What runs again after each kind of change: what depends on it, and nothing else.
 
-The README's table of what runs again has a test here for each of its rows.
+The README's table of what runs again has a test here for each of its rows. A handful of real dry
+runs show that Snakemake compares the inputs and params of the plan's jobs; all else compares them
+without starting it.
 """
 
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
-from tests.project import SEEDS, SHOTS
-
-pytestmark = pytest.mark.workflow
+from tests.project import ROOT, SEEDS, SHOTS
+from tests.workflow.plan_jobs import list_again, list_jobs, select
+from vtclip.plan import Plan
+from vtclip.runtime.code_hash import code_hash
 
 DATASETS = ("digits", "letters")
 RUNS = [(shots, seed) for shots in SHOTS for seed in SEEDS]
-METHODS = ("zero_shot", "linear_probe", "tip_adapter_f", "vt_clip")
-FEW_SHOT = METHODS[1:]
+FEW_SHOT = ("linear_probe", "tip_adapter_f", "vt_clip")
 CLIP = "glyph-clip-glyphs"
-FEATURES = f"results/features/{CLIP}/digits"
-SHOT_FEATURES = f"{FEATURES}/4crops-0.8-1.0"
-HEADS = f"results/demo/heads/{CLIP}/digits"
+FEATURES = f"results/features/{CLIP}"
+SHOT_FEATURES = f"{FEATURES}/digits/4crops-0.8-1.0"
+HEADS = f"results/demo/heads/{CLIP}"
+PREDICTIONS = f"results/demo/predictions/{CLIP}"
 TABLES = {
     "Writing the results table",
     "Comparing the methods run by run",
@@ -32,6 +39,119 @@ TABLES = {
     "Writing the report",
 }
 SAVED = {"Saving the configuration"}
+
+# In process.
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    """The embedded experiment, as a working directory with a config/ of its own."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load(Path("config/demo.yaml").read_text())
+    return config | {"shots": list(SHOTS), "seeds": list(SEEDS)}
+
+
+def read(config, **changes):
+    plan = Plan.read(config | changes, source="config/demo.yaml")
+    list_jobs(plan)  # before any edit: a job is made once, when it is first requested
+    return plan
+
+
+def edit(path, old, new):
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new))
+
+
+def test_a_datasets_template_reruns_its_texts_heads_and_predictions(demo):
+    before = read(demo)
+    edit("config/datasets/digits.yaml", "the digit {}", "a digit, {}")
+    after = read(demo)
+    made = (f"{FEATURES}/digits/texts.parquet", f"{HEADS}/digits/*", f"{PREDICTIONS}/digits/*")
+    assert list_again(before, after) == select(after, *made)
+
+
+def test_a_datasets_counts_rerun_its_manifest_and_nothing_of_another_dataset(demo):
+    before = read(demo)
+    edit("config/datasets/digits.yaml", "val: 200", "val: 199")
+    again = list_again(before, read(demo))
+    assert "results/manifests/digits.parquet" in again
+    assert not [path for path in again if "letters" in path]
+
+
+@pytest.mark.parametrize(
+    ("changes", "runs"),
+    [
+        ({"seeds": [*SEEDS, 4]}, [f"{shots}shot-seed4" for shots in SHOTS]),
+        ({"shots": [*SHOTS, 32]}, [f"32shot-seed{seed}" for seed in SEEDS]),
+        ({"shots": [1]}, []),
+    ],
+    ids=["a new seed", "a new number of shots", "a number of shots fewer"],
+)
+def test_other_runs_train_no_run_again(demo, changes, runs):
+    before, after = read(demo), read(demo, **changes)
+    made = [f"{PREDICTIONS}/*/{method}/*" for method in FEW_SHOT]
+    made += [f"{folder}/*/{run}*" for folder in (FEATURES, HEADS) for run in runs]
+    assert list_again(before, after) == select(after, *made)
+
+
+def test_other_views_leave_texts_and_test_features_as_they_are(demo):
+    before, after = read(demo), read(demo, views=demo["views"] | {"number": 3})
+    made = [f"{FEATURES}/*/3crops*"]
+    made += [f"{folder}/*/{method}/*" for folder in (HEADS, PREDICTIONS) for method in FEW_SHOT]
+    assert list_again(before, after) == select(after, *made)
+
+
+def test_an_edited_architecture_reruns_all_that_was_made_with_it(demo):
+    before = read(demo)
+    edit("config/backbones/glyph-clip.json", '"layers": 3', '"layers": 2')
+    after = read(demo)
+    assert list_again(before, after) == set(list_jobs(after)) - select(after, "results/manifests/*")
+
+
+def test_raw_spatial_features_lie_beside_the_others_and_need_no_other_weights(demo):
+    before, after = read(demo), read(demo, backbone=demo["backbone"] | {"spatial": "raw"})
+    again = list_again(before, after)
+    assert {path.split("/")[-1] for path in again} >= {"texts.parquet", "head.safetensors"}
+    assert all("glyph-clip-glyphs-raw/" in path for path in again)
+
+
+def test_an_ablation_leaves_the_experiment_as_it_is(demo):
+    ablation = {"one_at_a_time": {"heads": [1], "spatial": ["raw"]}, "shots": [1], "seeds": [2]}
+    before, after = read(demo), read(demo, ablation=ablation)
+    heads = {path for path in list_again(before, after) if path.endswith("head.safetensors")}
+    assert heads == {
+        f"results/demo/heads/{CLIP}{kind}/{dataset}/vt_clip@{variant}/1shot-seed2/head.safetensors"
+        for variant, kind in (("heads=1", ""), ("spatial=raw", "-raw"))
+        for dataset in DATASETS
+    }
+    made = [path for path in list_again(before, after) if "vt_clip@" not in path]
+    assert all(f"{CLIP}-raw/" in path for path in made)
+
+
+def test_training_code_is_part_of_the_hash_of_training_and_of_no_extraction(tmp_path):
+    for part in ("vtclip", "workflow/scripts"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    edit(tmp_path / "vtclip/training/train.py", "manual_seed(seed)", "manual_seed(+seed)")
+    names = ("sample_shots", "extract_texts", "extract_shots", "extract_test", "train_head")
+    scripts = [f"workflow/scripts/{name}.py" for name in names]
+    code = (
+        "import sys; from vtclip.runtime.code_hash import code_hash\n"
+        "for script in sys.argv[1:]: print(code_hash(script))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *scripts],
+        cwd=tmp_path, check=True, text=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    same = [
+        found == code_hash(ROOT / script)
+        for found, script in zip(done.stdout.split(), scripts, strict=True)
+    ]
+    assert dict(zip(names, same, strict=True)) == {name: name != "train_head" for name in names}
+
+
+# Through Snakemake.
 
 
 def trainings(dataset, method, runs=RUNS):
@@ -51,38 +171,10 @@ def predictions(dataset, method):
     return jobs
 
 
-def all_of(methods, datasets=DATASETS, runs=RUNS):
-    jobs = set()
-    for dataset in datasets:
-        for method in methods:
-            jobs |= trainings(dataset, method, runs) | predictions(dataset, method)
-    return jobs
-
-
-def sampled(runs, datasets=DATASETS):
-    return {
-        f"Sampling {shots} images per class of {dataset}, seed {seed}"
-        for dataset in datasets
-        for shots, seed in runs
-    }
-
-
-def extracted(runs, datasets=DATASETS):
-    return {
-        f"Extracting the features of {dataset}: {shots} shots, seed {seed} ({CLIP})"
-        for dataset in datasets
-        for shots, seed in runs
-    }
-
-
-TEXTS_AND_TESTS = {
-    job
-    for dataset in DATASETS
-    for job in (
-        f"Reading the class names of {dataset} ({CLIP})",
-        f"Extracting the features of {dataset}'s test images ({CLIP}, test)",
+def all_of(method):
+    return set().union(
+        *(trainings(dataset, method) | predictions(dataset, method) for dataset in DATASETS)
     )
-}
 
 
 def touch(project, path):
@@ -91,106 +183,58 @@ def touch(project, path):
     os.utime(project.folder / path, (later, later))
 
 
-def test_a_template_of_one_dataset_plans_its_texts_runs_predictions_and_the_tables(changed):
-    changed.edit("config/datasets/digits.yaml", "the digit {}", "a digit, {}")
-    texts = {f"Reading the class names of digits ({CLIP})"}
-    assert changed.plan() == texts | all_of(METHODS, ["digits"]) | TABLES
-
-
-def test_a_new_seed_plans_its_own_shots_features_and_runs_and_no_other_training(changed):
-    changed.edit("config/demo.yaml", "seeds: [1, 2]", "seeds: [1, 2, 4]")
-    runs = [(shots, 4) for shots in SHOTS]
-    expected = sampled(runs) | extracted(runs) | all_of(FEW_SHOT, runs=runs)
-    assert changed.plan() == expected | TABLES | SAVED
-
-
-def test_a_new_number_of_shots_plans_its_own_and_no_other_training(changed):
-    changed.edit("config/demo.yaml", "shots: [1, 16]", "shots: [1, 16, 32]")
-    runs = [(32, seed) for seed in SEEDS]
-    expected = sampled(runs) | extracted(runs) | all_of(FEW_SHOT, runs=runs)
-    assert changed.plan() == expected | TABLES | SAVED
-
-
-def test_one_number_of_shots_fewer_plans_no_training_and_no_features(changed):
-    changed.edit("config/demo.yaml", "shots: [1, 16]", "shots: [1]")
-    assert changed.plan() == all_of(FEW_SHOT, runs=[]) | TABLES | SAVED
-
-
-def test_other_views_plan_features_of_the_shots_and_the_test_features_stay(changed):
-    changed.edit("config/demo.yaml", "number: 4", "number: 3")
-    assert changed.plan() == extracted(RUNS) | all_of(FEW_SHOT) | TABLES | SAVED
-
-
-def test_one_methods_setting_plans_that_methods_runs_predictions_and_the_tables(changed):
+@pytest.mark.workflow
+def test_one_methods_setting_reruns_that_method_and_the_tables(changed):
     changed.edit("config/demo.yaml", "weight_decay: 3.0", "weight_decay: 2.0")
-    assert changed.plan() == all_of(["vt_clip"]) | TABLES | SAVED
+    assert changed.plan() == all_of("vt_clip") | TABLES | SAVED
 
 
-def test_the_readmes_method_added_as_one_file_plans_its_own_runs_and_the_tables(changed):
-    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
-    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
-    (changed.folder / "vtclip/methods/prototypes.py").write_text(code)
-    assert changed.plan() == set(), "a method that nobody names"
-    changed.edit("config/demo.yaml", "  vt_clip:", "  prototypes:\n  vt_clip:")
-    assert changed.plan() == all_of(["prototypes"]) | TABLES | SAVED
-
-
-def test_changed_training_code_plans_training_and_what_follows_and_no_features(changed):
-    changed.edit("vtclip/training/train.py", "torch.manual_seed(seed)", "torch.manual_seed(+seed)")
-    assert changed.plan() == all_of(METHODS) | TABLES
-
-
-def test_one_methods_changed_code_plans_that_method_alone(changed):
+@pytest.mark.workflow
+def test_one_methods_changed_code_reruns_that_method_and_the_tables(changed):
     changed.edit("vtclip/methods/linear_probe.py", "ITERATIONS = 100", "ITERATIONS = 101")
-    assert changed.plan() == all_of(["linear_probe"]) | TABLES
+    assert changed.plan() == all_of("linear_probe") | TABLES
 
 
-def test_comments_and_docstrings_plan_nothing(changed):
-    for module in ("settings", "runtime/job", "methods/base", "training/train"):
-        path = f"vtclip/{module}.py"
-        text = (changed.folder / path).read_text()
-        (changed.folder / path).write_text(text.replace('"""', '"""Once more: ', 1) + "\n# More.\n")
-    changed.edit("config/demo.yaml", "datasets:", "# my datasets\ndatasets:")
-    assert changed.plan() == set()
+def readmes_method():
+    page = (ROOT / "docs" / "methods.md").read_text()
+    return re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
 
 
-def test_an_edited_architecture_plans_all_that_was_made_with_it(changed):
-    changed.edit("config/backbones/glyph-clip.json", '"layers": 3', '"layers": 2')
-    pretraining = {"Making the small CLIP that was pre-trained on rendered glyphs"}
-    made = pretraining | TEXTS_AND_TESTS | extracted(RUNS) | all_of(METHODS)
-    assert changed.plan() == made | TABLES
-
-
-def test_raw_spatial_features_lie_beside_the_others_and_need_no_other_weights(changed):
-    text = (changed.folder / "config/demo.yaml").read_text()
-    raw = text.replace("  pretrained: glyphs", "  spatial: raw\n  pretrained: glyphs")
-    (changed.folder / "config/raw.yaml").write_text(raw)
-    planned = changed.plan("config/raw.yaml")
-    assert not any("small CLIP" in job for job in planned)
-    assert all("glyph-clip-glyphs-raw" in job for job in planned if "(glyph" in job)
-    assert changed.plan() == set()
+@pytest.mark.workflow
+def test_a_method_added_as_one_file_runs_itself_and_the_tables(changed):
+    (changed.folder / "vtclip/methods/prototypes.py").write_text(readmes_method())
+    changed.edit("config/demo.yaml", "  vt_clip:", "  prototypes:\n  vt_clip:")
+    assert changed.plan() == all_of("prototypes") | TABLES | SAVED
 
 
 # Each takes a receipt, small as it is, and a file that Snakemake would compare by its time.
 LARGE = (
     "results/manifests/digits.parquet",
     f"resources/backbones/{CLIP}.safetensors",
-    f"{FEATURES}/test.parquet",
-    f"{FEATURES}/texts.parquet",
+    f"{FEATURES}/digits/test.parquet",
+    f"{FEATURES}/digits/texts.parquet",
     f"{SHOT_FEATURES}/16shot-seed1.parquet",
-    f"{HEADS}/vt_clip/16shot-seed1/head.safetensors",
-    f"results/demo/predictions/{CLIP}/digits/vt_clip/digits.parquet",
+    f"{HEADS}/digits/vt_clip/16shot-seed1/head.safetensors",
+    f"{PREDICTIONS}/digits/vt_clip/digits.parquet",
 )
 
 
-def test_the_time_of_a_file_plans_nothing(changed):
+@pytest.mark.workflow
+def test_times_comments_docstrings_and_a_method_that_no_experiment_names_rerun_nothing(changed):
     assert (changed.folder / SHOT_FEATURES / "16shot-seed1.parquet").stat().st_size > 1_000_000
     for path in (*LARGE, "config/datasets/digits.yaml", "workflow/scripts/train_head.py"):
         touch(changed, path)
+    for module in ("settings", "runtime/job", "methods/base", "training/train"):
+        path = f"vtclip/{module}.py"
+        text = (changed.folder / path).read_text()
+        (changed.folder / path).write_text(text.replace('"""', '"""Once more: ', 1) + "\n# More.\n")
+    changed.edit("config/demo.yaml", "datasets:", "# my datasets\ndatasets:")
+    (changed.folder / "vtclip/methods/prototypes.py").write_text(readmes_method())
     assert changed.plan() == set()
 
 
-def test_a_receipt_tells_when_a_large_file_has_changed(changed):
+@pytest.mark.workflow
+def test_a_changed_receipt_reruns_what_its_file_is_an_input_of(changed):
     receipt = changed.folder / SHOT_FEATURES / "16shot-seed1.json"
     found = json.loads(receipt.read_text())
     receipt.write_text(json.dumps(found | {"sha256": "0" * 64}))
@@ -201,18 +245,16 @@ def test_a_receipt_tells_when_a_large_file_has_changed(changed):
     assert changed.plan() == expected
 
 
-def test_a_deleted_predictions_file_plans_it_and_the_tables(changed):
-    (changed.folder / f"results/demo/predictions/{CLIP}/digits/vt_clip/digits.parquet").unlink()
-    assert changed.plan() == predictions("digits", "vt_clip") | TABLES
-
-
-def test_a_deleted_head_plans_it_its_predictions_and_the_tables(changed):
-    (changed.folder / HEADS / "vt_clip/1shot-seed2/head.safetensors").unlink()
+@pytest.mark.workflow
+def test_deleted_heads_and_predictions_are_made_again_with_the_tables(changed):
+    (changed.folder / PREDICTIONS / "letters/linear_probe/letters.parquet").unlink()
+    (changed.folder / HEADS / "digits/vt_clip/1shot-seed2/head.safetensors").unlink()
     expected = trainings("digits", "vt_clip", [(1, 2)]) | predictions("digits", "vt_clip")
-    assert changed.plan() == expected | TABLES
+    assert changed.plan() == expected | predictions("letters", "linear_probe") | TABLES
 
 
-def test_features_of_one_run_hold_that_runs_images_alone(finished):
+@pytest.mark.workflow
+def test_features_of_one_run_are_those_of_its_images_alone(finished):
     shots = pq.read_table(finished.folder / "results/shots/digits/1shot-seed1.parquet")
     features = pq.read_table(
         finished.folder / SHOT_FEATURES / "1shot-seed1.parquet", columns=["image", "view"]

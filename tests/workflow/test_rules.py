@@ -1,35 +1,57 @@
-"""What the rules look like: they point at the plan, and hold no logic of their own."""
+"""The rules name their inputs, and each runs the script of its name."""
 
-import ast
+import re
 
 from tests.project import ROOT
 
-COMMON = ROOT / "workflow/rules/common.smk"
+FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+NAMED = re.compile(r"^ {8}(\w+)=(.*)")
 
 
-def test_the_common_rules_are_short_and_their_functions_have_three_lines_at_most():
-    text = COMMON.read_text()
-    assert len(text.splitlines()) < 150
-    code = text.split("# MB and minutes")[1].partition("\n")[2]  # below it, plain Python
-    functions = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
-    assert len(functions) > 3
-    for function in functions:
-        body = [node for node in function.body if not is_docstring(node)]
-        lines = body[-1].end_lineno - body[0].lineno + 1
-        assert lines <= 3, f"{function.name} has {lines} lines"
+def read_rules() -> dict[str, tuple[str, str]]:
+    """Rule -> its text, with the lines of comments left out, and the name of its file."""
+    found = {}
+    for file in FILES:
+        text = re.sub(r"^\s*#.*\n", "", file.read_text(), flags=re.MULTILINE)
+        for part in re.split(r"^(?=(?:use )?rule )", text, flags=re.MULTILINE)[1:]:
+            name = re.search(r"^(?:use rule \w+ as|rule) (\w+)", part)
+            assert name, part
+            found[name[1]] = part, file.name
+    return found
 
 
-def is_docstring(node):
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+def read_inputs(rule: str) -> str:
+    """The lines below `input:`."""
+    found = re.search(r"^    input:\n((?: {8}.*\n)+)", rule, flags=re.MULTILINE)
+    return found[1] if found else ""
+
+
+def name_inputs(rule: str) -> list[str]:
+    return [found[1] for line in read_inputs(rule).splitlines() if (found := NAMED.match(line))]
+
+
+def test_no_rule_hides_its_inputs_behind_a_function_that_gives_several():
+    for rule, (text, file) in read_rules().items():
+        assert "unpack(" not in text, f"{file}: {rule}"
+        inputs = re.findall(r"^ {8}[^\s)\]].*", read_inputs(text), flags=re.MULTILINE)
+        unnamed = [line for line in inputs if not NAMED.match(line)]
+        assert not unnamed or len(inputs) == 1, f"{file}: {rule}: {unnamed}"
+
+
+def test_predict_test_is_the_only_rule_that_reads_test_features():
+    rules = read_rules()
+    assert {"features", "heads", "texts", "manifest"} <= set(name_inputs(rules["predict_test"][0]))
+    readers = [
+        name
+        for name, (text, _) in rules.items()
+        if "TEST_FEATURES" in read_inputs(text) or "jobs.predict_test" in read_inputs(text)
+    ]
+    assert readers == ["predict_test"]
 
 
 def test_every_rule_runs_the_script_of_its_own_name():
-    for file in (ROOT / "workflow/rules").glob("*.smk"):
-        rule = None
-        for line in file.read_text().splitlines():
-            if line.startswith("rule "):
-                rule = line.removeprefix("rule ").removesuffix(":")
-            if "../scripts/" in line:
-                assert line.strip() == f'"../scripts/{rule}.py"', f"{file.name}: {rule}"
-                script = ROOT / "workflow/scripts" / f"{rule}.py"
-                assert script.read_text().startswith(f'"""Rule {rule}: vtclip.')
+    for rule, (text, file) in read_rules().items():
+        for script in re.findall(r'"\.\./scripts/(\w+)\.py"', text):
+            assert script == rule, f"{file}: {rule}"
+            content = (ROOT / "workflow/scripts" / f"{rule}.py").read_text()
+            assert content.startswith(f'"""Rule {rule}: vtclip.')
