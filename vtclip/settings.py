@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from yaml.representer import SafeRepresenter
 
 LARGEST = 2**31 - 1  # the largest whole number of a table's columns
@@ -33,7 +34,7 @@ class Settings(BaseModel):
 
         class MySettings(Recipe, defaults={"learning_rate": 0.002}): ...
 
-    Type, bounds and description stay the field's; a single example becomes the new default.
+    Type, bounds and description stay the field's.
     """
 
     model_config = ConfigDict(
@@ -245,9 +246,9 @@ def _explain(model: type[BaseModel], problem: _Problem, source: str) -> str:
     field = owner.model_fields.get(name)
     if field is not None and field.description:
         lines.append(f"  expected: {field.description}")
-    if field is not None and field.examples:
-        value = _suggest(problem, field.examples[0], inside)
-        lines += [] if value is None else ["  write:", f"    {name}: {inline(value)}"]
+    value = None if field is None else _suggest(problem, _example(field), inside)
+    if value is not None:
+        lines += ["  write:", f"    {name}: {inline(value)}"]
     return "\n".join(lines)
 
 
@@ -269,6 +270,13 @@ def _find_field(
             break
         owner, name = models[0], ""
     return owner, name, inside
+
+
+def _example(field: FieldInfo) -> Any:
+    """A field's first example, or else its default; None if that shows nothing to write."""
+    if field.examples:
+        return field.examples[0]
+    return None if field.default in (PydanticUndefined, None, "", [], {}) else field.default
 
 
 def _suggest(problem: _Problem, example: Any, inside: Location) -> Any:
@@ -294,9 +302,8 @@ def _with_default(field: FieldInfo, value: Any) -> FieldInfo:
     """A copy of a field, so that the parent's stays as it is."""
     changed = copy(field)
     changed.default, changed.default_factory = value, None
-    nothing = value is None or value == {} or value == []  # which shows nobody what to write
-    if len(changed.examples or []) == 1 and not nothing:
-        changed.examples = [value]
+    if len(changed.examples or []) == 1 and value not in (None, {}, []):
+        changed.examples = None  # the default is one
     return changed
 
 

@@ -39,22 +39,14 @@ class Part(Settings):
 class Vision(Part):
     """An image tower."""
 
-    image_size: Number = Field(default=224, description="pixels of a side", examples=[224])
-    layers: Number | Stages = Field(
-        default=12, description="of a ViT a number, of a ResNet four", examples=[12]
-    )
-    width: Number = Field(default=768, description="width of the layers", examples=[768])
-    patch_size: Number | None = Field(
-        default=16, description="pixels of a patch's side, of a ViT", examples=[16]
-    )
-    mlp_ratio: Ratio = Field(
-        default=4.0, description="hidden width of a layer, by its width", examples=[4.0]
-    )
+    image_size: Number = Field(default=224, description="pixels of a side")
+    layers: Number | Stages = Field(default=12, description="of a ViT a number, of a ResNet four")
+    width: Number = Field(default=768, description="width of the layers")
+    patch_size: Number | None = Field(default=16, description="pixels of a patch's side, of a ViT")
+    mlp_ratio: Ratio = Field(default=4.0, description="hidden width of a layer, by its width")
     pool_type: str = "tok"
     attentional_pool: Any = False
-    attn_pooler_queries: Number = Field(
-        default=256, description="queries of the attention pool", examples=[256]
-    )
+    attn_pooler_queries: Number = Field(default=256, description="queries of the attention pool")
     timm_model_name: str | None = None
     timm_pool: str | None = "avg"
     timm_proj: str | None = "linear"

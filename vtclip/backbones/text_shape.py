@@ -33,13 +33,11 @@ OTHERS = HUGGING_FACE["xlm-roberta-large"]  # any other is reckoned as this one
 class Text(Part):
     """A text tower."""
 
-    context_length: Number = Field(default=77, description="tokens of a text", examples=[77])
-    vocab_size: Number = Field(default=49408, description="known tokens", examples=[49408])
-    width: Number = Field(default=512, description="width of the layers", examples=[512])
-    layers: Number = Field(default=12, description="number of layers", examples=[12])
-    mlp_ratio: Ratio = Field(
-        default=4.0, description="hidden width of a layer, by its width", examples=[4.0]
-    )
+    context_length: Number = Field(default=77, description="tokens of a text")
+    vocab_size: Number = Field(default=49408, description="known tokens")
+    width: Number = Field(default=512, description="width of the layers")
+    layers: Number = Field(default=12, description="number of layers")
+    mlp_ratio: Ratio = Field(default=4.0, description="hidden width of a layer, by its width")
     no_causal_mask: bool = False
     embed_cls: bool = False
     pool_type: str = "argmax"
@@ -84,9 +82,9 @@ class Text(Part):
 class Decoder(Part):
     """What a CoCa writes captions with: here it takes memory, and does nothing."""
 
-    vocab_size: Number = Field(default=49408, description="known tokens", examples=[49408])
-    width: Number = Field(default=512, description="width of the layers", examples=[512])
-    layers: Number = Field(default=12, description="number of layers", examples=[12])
+    vocab_size: Number = Field(default=49408, description="known tokens")
+    width: Number = Field(default=512, description="width of the layers")
+    layers: Number = Field(default=12, description="number of layers")
 
     @property
     def weights(self) -> int:

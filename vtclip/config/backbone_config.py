@@ -52,14 +52,12 @@ class BackboneConfig(Settings):
     spatial: SpatialKind = Field(
         default="projected",
         description="spatial features in the joint space (projected), or before pooling (raw)",
-        examples=["projected"],
     )
 
     precision: Precision = Field(
         default="float32",
         description="what the features are computed in: float32 (on a GPU with TF32), float16 or "
         "bfloat16",
-        examples=["float32"],
     )
 
     @property

@@ -45,26 +45,26 @@ def dataset_name(name: str) -> str:
     return ClassSplit.parse(name).dataset
 
 
-MEAN = "mean"  # as tables call the mean over datasets: no dataset may be called so
-# Each 10,000 test images are a job: what nobody has would be planned for hours.
+MEAN = "mean"  # the tables' name of the mean over datasets: no dataset may have it
+# Each 10,000 test images are a job: an absurd number would be planned for hours.
 Count = Annotated[int, Field(le=100_000_000)]
 
 
-def _stay_inside(path: str) -> str:
+def _check_inside(path: str) -> str:
     if (reason := why_outside(path)) is not None:
         raise ValueError(f"the path {reason}")
     return path
 
 
-def _fill_inside(pattern: str) -> str:
-    """The same for a path with `{stem}`, which may also stand for nothing."""
-    path = _stay_inside(pattern.replace("{stem}", ""))
+def _check_pattern(pattern: str) -> str:
+    """The same for a path with `{stem}`."""
+    path = _check_inside(pattern.replace("{stem}", ""))
     if set("{}") & set(path):
         raise ValueError("braces are for {stem} alone")
     return pattern
 
 
-Inside = Annotated[str, AfterValidator(_stay_inside)]
+Inside = Annotated[str, AfterValidator(_check_inside)]
 
 
 Drawn = Literal[
@@ -73,7 +73,7 @@ Drawn = Literal[
 
 
 class Counts(Settings):
-    """How many images a split holds, and how many classes there are."""
+    """Numbers of images in each split, and of classes."""
 
     train: Count = Field(
         ge=0, description="training images; 0 for a dataset that only tests", examples=[4128]
@@ -111,7 +111,7 @@ class ArchiveFile(Settings):
         description="its MD5 checksum, 32 hexadecimal digits",
         examples=["3138e1922a9193bfa496528edbbc45d0"],
     )
-    into: Annotated[str, AfterValidator(_fill_inside)] = Field(
+    into: Annotated[str, AfterValidator(_check_pattern)] = Field(
         default="",
         description="the folder, inside the dataset's, that its members go to; {stem} stands for "
         "the name of a nested archive",
@@ -125,16 +125,14 @@ class ArchiveFile(Settings):
 
 
 class Fractions(Settings):
-    """How one folder of class folders is split."""
+    """Shares of the splits of one folder of class folders."""
 
-    train: float = Field(default=0.5, gt=0, lt=1, description="training share", examples=[0.5])
-    val: float = Field(default=0.2, gt=0, lt=1, description="validation share", examples=[0.2])
-    seed: int = Field(
-        default=0, ge=0, le=LARGEST, description=f"of the split, 0 to {LARGEST}", examples=[0]
-    )
+    train: float = Field(default=0.5, gt=0, lt=1, description="training share")
+    val: float = Field(default=0.2, gt=0, lt=1, description="validation share")
+    seed: int = Field(default=0, ge=0, le=LARGEST, description=f"of the split, 0 to {LARGEST}")
 
     @model_validator(mode="after")
-    def _leave_a_test_share(self) -> "Fractions":
+    def _check_shares(self) -> "Fractions":
         if self.train + self.val >= 1:
             raise ValueError("train and val leave nothing to test on: their sum must be below 1")
         return self
@@ -150,7 +148,6 @@ class Dataset(Settings):
         default="coop",
         description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
         "fgvc, imagenet or imagenet_test (folders called as ImageNet's synsets or labels)",
-        examples=["coop"],
     )
     archives: list[ArchiveFile] = Field(
         default=[],
@@ -203,7 +200,6 @@ class Dataset(Settings):
         default=["a photo of a {}."],
         min_length=1,
         description="prompts in which {} stands for the class name",
-        examples=[["a photo of a {}."]],
     )
     counts: Counts | None = Field(
         default=None,
@@ -217,7 +213,7 @@ class Dataset(Settings):
     citation: str = Field(default="", description="how to cite it", examples=["Li et al., 2022"])
 
     @model_validator(mode="after")
-    def _have_what_the_layout_needs(self) -> "Dataset":
+    def _check_layout(self) -> "Dataset":
         needs = {"coop": ("split", "counts"), "folders": ("folder",)}.get(self.layout, ("counts",))
         for key in needs:
             if getattr(self, key) is None:
@@ -226,11 +222,11 @@ class Dataset(Settings):
 
 
 def list_datasets(folder: str | Path | None = None) -> dict[str, Path]:
-    """The dataset files by name.
+    """List the dataset files by name.
 
     Args:
-        folder: where they are; left out, config/datasets of the working directory and, for those
-            that it does not have, the project's own.
+        folder: their folder; left out, config/datasets of the working directory and, for those
+            that it does not have, of the project.
     """
     places = [Path(folder)] if folder else [PROJECT / DATASETS, Path(DATASETS)]
     return {file.stem: file for place in places for file in place.glob("*.yaml")}
@@ -244,7 +240,7 @@ def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
         folder: as for `list_datasets`.
 
     Raises:
-        ConfigError: there is no such file, or it holds a wrong key or value.
+        ConfigError: there is no such file, or it contains a wrong key or value.
     """
     files = list_datasets(folder)
     if name not in files:
@@ -252,7 +248,8 @@ def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     path = files[name]
     dataset = check(Dataset, read_yaml(path), source=str(path))
     for template in dataset.templates:
-        if not _has_one_place(template):
+        # `str.format` fills it.
+        if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
             raise ConfigError(
                 f"{path}: templates: no place for the class name, or another one.\n"
                 f"  found:    {template!r}\n"
@@ -260,8 +257,3 @@ def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
                 "    templates: ['a photo of a {}.']"
             )
     return dataset
-
-
-def _has_one_place(template: str) -> bool:
-    """Whether a prompt has one {}, and no other brace: `str.format` fills it."""
-    return template.count("{}") == 1 and not set("{}") & set(template.replace("{}", ""))

@@ -13,7 +13,7 @@ from vtclip.paths import ALL, SHARED, ExperimentPaths, format_shots, receipt_of
 from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, to_yaml
 
 
-def _distinct(values: list[Any]) -> list[Any]:
+def _check_distinct(values: list[Any]) -> list[Any]:
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
         raise ValueError(f"{format_shots(repeated[0])!r} is named twice")
@@ -28,28 +28,25 @@ def _count_all(written: Any) -> Any:
     return ALL if written == "all" else written
 
 
-Distinct = AfterValidator(_distinct)
+Distinct = AfterValidator(_check_distinct)
 Shots = Annotated[int, BeforeValidator(_count_all), Field(ge=1, le=LARGEST)]
+ShotsList = Annotated[list[Shots], BeforeValidator(_list_all), Distinct]
 
 
 class Views(Settings):
     """The cached views of each training image."""
 
-    number: int = Field(
-        default=4, ge=0, description="random views beside the test view, 0 or more", examples=[4]
-    )
+    number: int = Field(default=4, ge=0, description="random views beside the test view, 0 or more")
     scale: tuple[float, float] = Field(
         default=(0.5, 1.0),
         description="smallest and largest share of the image's area in a crop, within 0 .. 1",
         examples=[[0.5, 1.0]],
     )
-    flip: bool = Field(
-        default=True, description="whether half of the views are mirrored", examples=[True]
-    )
+    flip: bool = Field(default=True, description="whether half of the views are mirrored")
 
     @field_validator("scale")
     @classmethod
-    def _be_shares(cls, scale: tuple[float, float]) -> tuple[float, float]:
+    def _check_scale(cls, scale: tuple[float, float]) -> tuple[float, float]:
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError("expected 0 < smallest <= largest <= 1")
         return scale
@@ -62,14 +59,13 @@ class Views(Settings):
 
 
 class Ablation(Settings):
-    """What is varied, and at which runs of the experiment."""
+    """Settings to vary, and the runs of the experiment to vary them at."""
 
     method: str = Field(
         default="vt_clip",
         description="the method, one of the experiment's `methods`",
-        examples=["vt_clip"],
     )
-    shots: Annotated[list[Shots], BeforeValidator(_list_all), Distinct] | None = Field(
+    shots: ShotsList | None = Field(
         default=None,
         min_length=1,
         description="some of the experiment's `shots`; left out, all",
@@ -94,7 +90,7 @@ class Ablation(Settings):
 
 
 class Experiment(Settings):
-    """What is computed: one few-shot table."""
+    """One few-shot table to compute."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -123,7 +119,7 @@ class Experiment(Settings):
         description="names of files in config/datasets/, each once",
         examples=[["digits", "letters"]],
     )
-    shots: Annotated[list[Shots], BeforeValidator(_list_all), Distinct] = Field(
+    shots: ShotsList = Field(
         min_length=1,
         description="numbers of labelled images per class, 1 or more, or `all` of each class, each "
         "once",
@@ -148,7 +144,6 @@ class Experiment(Settings):
         default="validation",
         description="what methods choose settings on: the validation shots, or none: each then "
         "takes constants, and one that has none is left out",
-        examples=["validation"],
     )
     tests: Literal["crossed"] | dict[str, Annotated[list[str], Distinct]] = Field(
         default={},
@@ -176,30 +171,28 @@ class Experiment(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto",
         description="auto, cpu, cuda, or mps (Apple's GPU, which auto does not take)",
-        examples=["auto"],
     )
     slots_per_gpu: int = Field(
         default=1,
         ge=1,
         description="jobs that may share a GPU, 1 or more; `--resources gpu=` then counts slots",
-        examples=[1],
     )
 
     @field_validator("name")
     @classmethod
-    def _leave_shared_folders_alone(cls, name: str) -> str:
+    def _check_not_shared(cls, name: str) -> str:
         if name in SHARED:
             raise ValueError(f"results/{name}/ is shared by all experiments")
         return name
 
     @field_validator("backbones")
     @classmethod
-    def _be_told_apart(
+    def _check_backbones(
         cls, several: list[BackboneConfig], found: ValidationInfo
     ) -> list[BackboneConfig]:
-        """Some backbone, and no two that would share a folder or a file of weights."""
+        """Require a backbone, and refuse two with one folder of features or file of weights."""
         if "backbone" not in found.data:
-            return several  # it is wrong itself
+            return several  # `backbone` itself is wrong
         named = _each_once(found.data["backbone"], several)
         if not named:
             raise ValueError("there is no backbone: write `backbone:`, or this key for several")

@@ -10,22 +10,22 @@ from vtclip.settings import ConfigError
 
 
 def read_yaml(path: str | Path) -> Any:
-    """What a YAML file holds.
+    """Read a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML in UTF-8, or gives a key twice.
+        ConfigError: it cannot be read, is no YAML in UTF-8, or has a key twice.
     """
     try:
         with Path(path).open(encoding="utf-8") as file:
             return _StrictLoader(file).get_single_data()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}. Save it as UTF-8.") from None
-    except Exception as error:  # PyYAML lets all kinds through: 2024-13-13 is a ValueError
+    except Exception as error:  # PyYAML raises all kinds: for 2024-13-13 a ValueError
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is an error, and not the last of the two."""
+    """YAML in which a repeated key is an error; PyYAML would take the last of the two."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)

@@ -60,7 +60,7 @@ class Description(Settings):
     which experiment it is.
     """
 
-    version: Literal[1] = Field(default=1, description="of this form", examples=[1])
+    version: Literal[1] = Field(default=1, description="of this form")
     method: str = Field(description="a method's name", examples=["vt_clip"])
     settings: dict[str, Any] = Field(description="all of its settings")
     class_names: list[str] = Field(min_length=2, description="the classes, by label")

@@ -200,14 +200,9 @@ class Recipe(Settings):
     optimiser: Literal["adamw", "adam", "sgd"] = Field(
         default="adamw",
         description="adamw, adam (weight decay as a part of the gradient), or sgd (momentum 0.9)",
-        examples=["adamw"],
     )
-    epsilon: float = Field(
-        default=1e-8, gt=0, description="Adam's and AdamW's epsilon, above 0", examples=[1e-8]
-    )
-    weight_decay: float = Field(
-        default=0.01, ge=0, description="weight decay, 0 or more", examples=[0.01]
-    )
+    epsilon: float = Field(default=1e-8, gt=0, description="Adam's and AdamW's epsilon, above 0")
+    weight_decay: float = Field(default=0.01, ge=0, description="weight decay, 0 or more")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="label smoothing, 0 to below 1", examples=[0.1]
     )
@@ -220,26 +215,22 @@ class Recipe(Settings):
     select: Literal["last", "val"] = Field(
         default="last",
         description="the epoch that is kept: the last, or the best on the validation shots",
-        examples=["last"],
     )
-    batch_size: int = Field(default=32, ge=1, description="images a step", examples=[32])
+    batch_size: int = Field(default=32, ge=1, description="images a step")
     warmup: float = Field(
         default=0.05,
         ge=0,
         lt=1,
         description="share of the steps in which the learning rate rises, 0 to below 1",
-        examples=[0.05],
     )
     epochs: Epochs = Field(
         default={1: 50, 2: 100, 8: 200},  # CoOp's
         description="epochs, or from which number of shots on how many epochs",
-        examples=[{1: 50, 2: 100, 8: 200}],
     )
     epochs_of: dict[str, Epochs] = Field(
         default={"imagenet": 50},  # CoOp's
         description="dataset -> its own epochs, in place of `epochs`; left out, the default holds "
         "only where `epochs` is left out too",
-        examples=[{"imagenet": 50}],
     )
     stop_at_loss: float | None = Field(
         default=None,
@@ -252,7 +243,6 @@ class Recipe(Settings):
         default=False,
         description="whether torch.compile fuses a step's operations: a minute at the start of "
         "each job, which only long trainings earn back",
-        examples=[False],
     )
 
     def for_dataset(self, dataset: str) -> Self:

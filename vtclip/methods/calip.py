@@ -24,19 +24,16 @@ class CALIPSettings(Settings):
         default=1.12,  # the paper's, for ImageNet
         ge=0,
         description="weight of the texts that have seen the image (beta 2), 0 or more",
-        examples=[1.12],
     )
     image_weight: float = Field(
         default=0.02,  # the paper's, for ImageNet
         ge=0,
         description="weight of the image that has seen the texts (beta 3), 0 or more",
-        examples=[0.02],
     )
     sharpness: float = Field(
         default=2.0,
         gt=0,
         description="factor on the cosines before the softmax of the attention, above 0",
-        examples=[2.0],
     )
 
 

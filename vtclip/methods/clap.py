@@ -24,7 +24,6 @@ class CLAPSettings(ZSLPSettings):
         ge=0,
         description="factor on what holds the vectors near the texts; 0 for ZS-LP, 1 is the "
         "paper's",
-        examples=[1.0],
     )
 
 

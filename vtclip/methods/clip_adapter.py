@@ -24,13 +24,11 @@ class CLIPAdapterSettings(Recipe, defaults={"learning_rate": 0.001}):
         ge=0,
         le=1,
         description="share of the adapted feature in the sum, 0 to 1",
-        examples=[0.2],
     )
     reduction: int = Field(
         default=4,
         ge=1,
         description="how many times narrower the hidden layer is than the feature",
-        examples=[4],
     )
 
 

@@ -34,7 +34,6 @@ class CoOpSettings(
         default=16,
         ge=1,
         description="number of learned words before the class name, 1 or more",
-        examples=[16],
     )
     words: str | None = Field(
         default=None,

@@ -31,7 +31,6 @@ class CrossModalSettings(Settings):
         default=[1e-4, 1e-3],
         min_length=1,
         description="largest learning rates to choose from on the validation shots, above 0",
-        examples=[[0.0001, 0.001]],
     )
     weight_decay: list[Annotated[float, Field(ge=0)]] = Field(
         default=[0.0, 1e-4, 1e-2],
@@ -44,16 +43,12 @@ class CrossModalSettings(Settings):
         min_length=1,
         description="images and texts a step, half of each, to choose from on the validation "
         "shots, 2 or more",
-        examples=[[8, 32]],
     )
-    iterations: int = Field(
-        default=12_800, ge=1, le=LARGEST, description="steps of a training", examples=[12_800]
-    )
+    iterations: int = Field(default=12_800, ge=1, le=LARGEST, description="steps of a training")
     select: Literal["last", "val"] = Field(
         default="val",
         description="the iteration that is kept: the last, or of every hundredth the best on the "
         "validation shots",
-        examples=["val"],
     )
     text_share: float = Field(
         default=0.0,

@@ -37,9 +37,7 @@ class LinearProbeSettings(Settings):
         description="values of scikit-learn's C to choose from on the validation shots, above 0",
         examples=[[0.1, 1.0, 10.0, 100.0]],
     )
-    iterations: int = Field(
-        default=1000, ge=1, description="largest number of L-BFGS iterations", examples=[1000]
-    )
+    iterations: int = Field(default=1000, ge=1, description="largest number of L-BFGS iterations")
 
 
 class LinearProbe(Method):

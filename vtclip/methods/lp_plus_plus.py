@@ -25,13 +25,10 @@ TURN = 10  # epochs after which alpha moves
 class LPPlusPlusSettings(Settings):
     """Settings of LP++. The step sizes come from the shots."""
 
-    epochs: int = Field(
-        default=300, ge=1, description="steps, each on all shots at once", examples=[300]
-    )
+    epochs: int = Field(default=300, ge=1, description="steps, each on all shots at once")
     select: Literal["last", "val"] = Field(
         default="val",
         description="the epoch that is kept: the last, or the best on the validation shots",
-        examples=["val"],
     )
 
 

@@ -48,7 +48,6 @@ class ProKeRSettings(Settings):
         ge=1,
         description="rows of the kernel's matrix up to which each view of an image is a row of its "
         "own; above, an image is one row, the mean of its views",
-        examples=[4000],
     )
 
 

@@ -25,7 +25,6 @@ class SSTextSettings(Settings):
         default=1.0,
         ge=0,
         description="factor on the shots' part; 0 for zero-shot, 1 is the paper's",
-        examples=[1.0],
     )
 
 

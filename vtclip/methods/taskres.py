@@ -35,9 +35,7 @@ class TaskResSettings(
     say what they chose them on. Here one pair holds for all datasets.
     """
 
-    alpha: float = Field(
-        default=0.5, ge=0, description="weight of the residual, 0 or more", examples=[0.5]
-    )
+    alpha: float = Field(default=0.5, ge=0, description="weight of the residual, 0 or more")
 
 
 class TaskRes(Method):

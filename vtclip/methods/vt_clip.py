@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 class VTClipSettings(Recipe, defaults={"stop_at_loss": 0.0003}):
     """Settings of VT-CLIP. The paper leaves them untold: `docs/method.md` gives the reasons."""
 
-    blocks: int = Field(default=1, ge=1, description="blocks, 1 or more", examples=[1])
+    blocks: int = Field(default=1, ge=1, description="blocks, 1 or more")
     heads: int = Field(
         default=8,
         ge=1,
         description="attention heads, a divisor of the features' width",
-        examples=[8],
     )
     self_attention: bool = Field(
-        default=True, description="whether the texts attend to one another first", examples=[True]
+        default=True, description="whether the texts attend to one another first"
     )
     feed_forward: float = Field(
         default=4.0,
@@ -34,22 +33,19 @@ class VTClipSettings(Recipe, defaults={"stop_at_loss": 0.0003}):
         le=1000,
         description="hidden width of the feed-forward part as a multiple of the features' width, "
         "0 for none, 1000 at most",
-        examples=[4.0],
     )
     norm: Literal["pre", "post"] = Field(
         default="pre",
         description="norms before each part (pre), or after each sum (post), which does not start "
         "at zero-shot",
-        examples=["pre"],
     )
     residual: Literal["zero", "gate"] = Field(
         default="zero",
         description="how the parts start at nothing: last projections at zero, or a learned gate "
         "at zero",
-        examples=["zero"],
     )
     residual_weight: float = Field(
-        default=1.0, gt=0, description="fixed weight of each part, above 0", examples=[1.0]
+        default=1.0, gt=0, description="fixed weight of each part, above 0"
     )
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="dropout in each part, 0 to below 1", examples=[0.1]

@@ -202,8 +202,8 @@ class Contents:
         runs = [run for method in self.methods for run in self.runs_of(method)]
         known: dict[str, Iterable[Any]] = {
             "backbone": self.backbones,
-            "dataset": [*self.datasets, *map(str, self.halves)],
-            "tested": [*self.datasets, *map(str, self.halves)],
+            "dataset": [*self.datasets, *self.halves],
+            "tested": [*self.datasets, *self.halves],
             "method": self.methods,
             "views": [self.experiment.views.folder],
             "shots": {paths.format_shots(shots) for shots, _ in runs},
