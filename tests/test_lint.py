@@ -1,4 +1,4 @@
-"""Nothing that is read may run code: the linter refuses what could let it."""
+"""Data never runs code: the linter refuses every call that could let it."""
 
 import ast
 import json
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PARTS = ("vtclip", "workflow", "tests", "benchmarks", "docs")
 
-# What the linter does not know: these arguments of any function, and torch.load without its own.
+# What the linter does not know: these arguments of any function, and torch.load without `weights_only`.
 UNSAFE = {
     ("allow_pickle", True),
     ("load_weights_only", False),

@@ -1,4 +1,4 @@
-"""docs/methods.md holds a method that works as it stands."""
+"""docs/methods.md contains a method that works as it is."""
 
 import re
 from dataclasses import replace

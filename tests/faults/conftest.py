@@ -1,4 +1,4 @@
-"""A small experiment to break: one archive, one run of each method, and how it ends undisturbed."""
+"""A small experiment to break: one archive, one run of each method, and its undisturbed end."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ CLIP = "glyph-clip-glyphs"
 WEIGHTS = f"resources/backbones/{CLIP}"
 CLASSES = ("circle", "cross", "square")
 EACH = {"train": 6, "val": 4, "test": 10}  # images per class
-# All that the experiment makes, but for the weights.
+# Everything that the experiment makes, except the weights.
 MADE = (
     "resources/archives/shapes", "resources/images/shapes", "resources/images/shapes.json",
     "results", ".snakemake",
@@ -29,7 +29,7 @@ MADE = (
 
 @pytest.fixture
 def tally(record_property) -> Iterator[Counter[tuple[str, str]]]:
-    """(fault, how it ended) -> how often; `make test` prints the sum of all tests at its end."""
+    """(fault, how it ended) -> how often; pytest prints the sums at its end."""
     counts: Counter[tuple[str, str]] = Counter()
     yield counts
     for (fault, outcome), number in counts.items():
@@ -38,11 +38,7 @@ def tally(record_property) -> Iterator[Counter[tuple[str, str]]]:
 
 @dataclass(frozen=True)
 class Broken:
-    """The small experiment in a folder of its own.
-
-    Attributes:
-        project: the folder.
-    """
+    """The small experiment in a copy of the project."""
 
     project: Project
 
@@ -51,14 +47,14 @@ class Broken:
         return self.project.folder
 
     def run(self) -> str:
-        """Run it to its end, as a user does after a fault."""
+        """Run it as a user does after a fault."""
         return self.project.run(config=[CONFIG])
 
     def command(self, *arguments: str) -> list[str]:
         return self.project.command(*arguments, config=[CONFIG])
 
     def tables(self) -> dict[str, bytes]:
-        """The tables that do not tell times, as they are on disk."""
+        """The bytes of each table."""
         folder = self.folder / "results/broken/tables"
         return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -71,8 +67,8 @@ class Broken:
             for path in sorted((self.folder / "results/broken/heads").rglob("*.safetensors"))
         }
 
-    def start_anew(self) -> None:
-        """Remove all that it made, but for the weights."""
+    def remove_outputs(self) -> None:
+        """Remove everything that it has made, except the weights."""
         for path in MADE:
             if (self.folder / path).is_dir():
                 shutil.rmtree(self.folder / path)
@@ -85,13 +81,13 @@ class Broken:
 
 @pytest.fixture(scope="session")
 def undisturbed(finished, once) -> Broken:
-    """The small experiment, run to its end without any fault; not to be changed."""
+    """The small experiment, finished without any fault; not to be changed."""
     return Broken(Project(once("undisturbed", lambda folder: _run(finished.folder, folder))))
 
 
 @pytest.fixture
 def broken(undisturbed, tmp_path) -> Broken:
-    """The same, to be changed."""
+    """A copy that a test may change."""
     return undisturbed.copy(tmp_path / "project")
 
 

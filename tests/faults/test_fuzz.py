@@ -1,4 +1,4 @@
-"""Whatever stands in a configuration or a dataset's file: it is planned, or refused by one error.
+"""Any content of a configuration or a dataset's file is planned, or refused by one error.
 
 `make test` tries some examples of each kind, `make test-faults` two thousand.
 """
@@ -16,12 +16,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.plan_jobs import find_jobs
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.dataset import ArchiveFile, Counts, Dataset, Fractions
 from vtclip.config.experiment import Ablation, Experiment, Views
 from vtclip.config.yaml_files import read_yaml
 from vtclip.methods import METHODS
-from vtclip.plan import Plan
+from vtclip.plan import Plan, jobs
 from vtclip.settings import ConfigError, to_yaml
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -57,7 +58,7 @@ ODD = [
     "%s", "1", "true", "null", "glyphs", "openai", "my.pt", "my.json", "vt_clip@heads=1", "mean",
     datetime.date(2024, 2, 29), datetime.datetime(2024, 2, 29, 1, 2), b"bytes", {1, 2}, LOOP,
 ]  # fmt: skip
-# Whole folders of the machine would be looked through.
+# Such paths would walk whole folders of the machine.
 texts = st.text(max_size=8).filter(lambda text: not text.startswith(("/", "..", "~")))
 keys = st.sampled_from(NAMES) | texts | st.integers(-2, 20) | st.booleans() | st.none()
 scalars = (
@@ -72,7 +73,7 @@ values = st.recursive(
 
 
 def ways_into(content: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to every value inside."""
+    """The keys that lead to each value inside."""
     items = content.items() if isinstance(content, dict) else enumerate(content)
     ways = []
     for key, value in items:
@@ -133,38 +134,26 @@ def noisy(draw: Callable, files: list[bytes]) -> bytes:
     return text
 
 
-def ask(plan: Plan) -> None:
-    """All that the rules ask, of some of the jobs."""
-    assert "config.yaml" in plan.targets()[0]
-    for path in plan.targets() + plan.archives + plan.weights:
+def assert_complete(plan: Plan) -> None:
+    """Check that the plan answers everything that the rules read."""
+    assert plan.targets()
+    for path in (*plan.targets(), *plan.outputs()):
         assert max(len(part.encode()) for part in path.split("/")) < 240
         assert not set("{}") & set(path)
     assert plan.wildcards
-    assert len(plan.records) == len(plan.keys_of_records)
     assert plan.titles
+    assert plan.notes
     for name in plan.datasets:
-        plan.unpacking(name), plan.layout(name), plan.images_of(name), plan.unpacking_minutes(name)
         for file in plan.datasets[name].archives:
-            plan.expected(name, file.file)
-    trainings = {(run.backbone, run.method): run for run in plan.trainings()}
-    trainings |= {(run.backbone, run.method): run for run in plan.ablation_trainings()}
-    for run in trainings.values():
-        jobs = [run, plan.extract_shots(run.backbone, run.dataset, "", run.shots, run.seed)]
-        jobs += [plan.extract_test(run.backbone, run.dataset, "test")]
-        jobs += [plan.extract_texts(run.backbone, run.dataset)]
-        jobs += [plan.predict_test(run.backbone, run.dataset, run.method, run.dataset)]
-        for job in jobs:
-            assert job.memory(1) > 0
-            assert job.minutes(1) > 0
-            assert job.large_inputs is not None
-        yaml.safe_dump(run.told)
-        assert run.threads > 0
-        assert run.group in (None, "training", "training_on_cores")
-        assert run.code
+            assert jobs.fetch_archive(plan, dataset=name, file=file.file).params["expected"]
+    for job, _ in find_jobs(plan).values():
+        json.dumps({**job.params, **job.inputs})  # plain values
+        assert min(job.threads, job.mem_mb, job.runtime) > 0
+        assert job.group in (None, "training", "training_on_cores")
 
 
 def assert_planned_or_refused(plan: Callable[[], Plan], *files: str) -> None:
-    """A plan answers all questions; an error is of one kind, and names the file."""
+    """Check that a configuration is planned, or refused by a ConfigError that names the file."""
     try:
         planned = plan()
     except ConfigError as error:
@@ -173,7 +162,7 @@ def assert_planned_or_refused(plan: Callable[[], Plan], *files: str) -> None:
         assert len(message) < 20_000
         message.encode()  # it can be printed and logged
     else:
-        ask(planned)
+        assert_complete(planned)
 
 
 def try_examples(number: int, strategy: st.SearchStrategy, one: Callable[[Any], None]) -> None:
@@ -188,7 +177,7 @@ def try_examples(number: int, strategy: st.SearchStrategy, one: Callable[[Any], 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """A working directory with weights, an architecture and photographs of one's own."""
+    """A working directory with a user's weights, architecture and photographs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.pt").write_text("weights")
     shutil.copy(CONFIG / "backbones" / "glyph-clip.json", tmp_path / "my.json")
@@ -201,7 +190,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_a_configuration_with_anything_in_it(here, examples):
+def test_any_configuration_is_planned_or_refused(here, examples):
     def one(config):
         assert_planned_or_refused(lambda: Plan.read(config, source="mine.yaml"), "mine.yaml")
         to_yaml(config)
@@ -210,7 +199,7 @@ def test_a_configuration_with_anything_in_it(here, examples):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_a_datasets_file_with_anything_in_it(here, examples):
+def test_any_datasets_file_is_planned_or_refused(here, examples):
     file = Path("config/datasets/mine.yaml")
     config = DEMO | {"datasets": ["mine"]}
 
@@ -223,7 +212,7 @@ def test_a_datasets_file_with_anything_in_it(here, examples):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_files_with_noise_in_their_bytes(here, examples):
+def test_files_with_changed_bytes_are_planned_or_refused(here, examples):
     file = Path("config/datasets/mine.yaml")
 
     def one(noise):
@@ -244,7 +233,7 @@ def test_files_with_noise_in_their_bytes(here, examples):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_an_architecture_with_anything_in_it(here, examples):
+def test_any_architecture_is_planned_or_refused(here, examples):
     backbone = {"name": "mine", "pretrained": "my.pt", "architecture": "my.json"}
     config = DEMO | {"backbone": backbone, "backbones": [], "datasets": ["digits"]}
 
@@ -258,8 +247,8 @@ def test_an_architecture_with_anything_in_it(here, examples):
 
 
 def as_json(content: Any) -> str:
-    """JSON, in which a value of a kind that it has not is a text."""
+    """JSON, with values of other kinds as text."""
     try:
         return json.dumps(content, default=str, skipkeys=True)
-    except ValueError:  # a list that holds itself
+    except ValueError:  # a list that contains itself
         return "[" * 100_000

@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment, and started again: the end is that of an undisturbed run."""
+"""A run that is killed at any moment and started again ends as an undisturbed run does."""
 
 import os
 import random
@@ -13,13 +13,13 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-WHOM = ("a job", "a launcher", "the warm parent", "Snakemake", "all of them")
+TARGETS = ("a job", "a launcher", "the warm parent", "Snakemake", "all of them")
 LONGEST = 8  # seconds after which a run is killed at the latest
-QUICK, EACH = 5, 5  # kills in `make test-slow`; kills of one run
-CAMPAIGN = 10  # runs of `make test-faults`
+KILLS = 5  # of one run
+CAMPAIGN = 10  # runs of `make test-faults`; `make test-slow` has one
 
 
-def at_work(folder):
+def list_processes(folder):
     """The launchers, the warm parents and the jobs that they have forked, in a folder."""
     found = []
     for process in psutil.process_iter():
@@ -32,27 +32,27 @@ def at_work(folder):
     return found
 
 
-def find(run, folder, whom):
-    """One process of a kind, or none."""
+def find(run, folder, target):
+    """One process of a kind, if there is one."""
     launchers, parents, jobs = [], [], []
-    for process in at_work(folder):
+    for process in list_processes(folder):
         with suppress(psutil.NoSuchProcess):
             is_launcher = any(part.endswith("launcher.py") for part in process.cmdline())
             is_parent = process.ppid() == run.pid
             (launchers if is_launcher else parents if is_parent else jobs).append(process)
-    return {"a job": jobs, "a launcher": launchers, "the warm parent": parents}[whom][:1]
+    return {"a job": jobs, "a launcher": launchers, "the warm parent": parents}[target][:1]
 
 
-def kill(run, folder, whom, number):
-    """Send a signal to one process, to Snakemake, or to the whole group; whether anyone was hit."""
+def kill(run, folder, target, number):
+    """Send a signal to one process, to Snakemake or to the whole group; True if it reached one."""
     if run.poll() is not None:
         return False
-    if whom == "all of them":
+    if target == "all of them":
         os.killpg(run.pid, number)
-    elif whom == "Snakemake":
+    elif target == "Snakemake":
         run.send_signal(number)
     else:
-        found = find(run, folder, whom)
+        found = find(run, folder, target)
         for process in found:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
@@ -62,15 +62,15 @@ def kill(run, folder, whom, number):
 
 def assert_nothing_is_left(folder):
     deadline = time.monotonic() + 10
-    while left := at_work(folder):
+    while left := list_processes(folder):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 
 
-def disturb(broken, draw, kills, tally):
-    """Run anew and kill, again and again; then let it end as a user does after the last fault."""
-    broken.start_anew()
-    for _ in range(kills):
+def disturb(broken, draw, tally):
+    """Start from nothing, kill the run a number of times, then unlock and let it end."""
+    broken.remove_outputs()
+    for _ in range(KILLS):
         subprocess.run(broken.command("--unlock", "--quiet"), cwd=broken.folder, check=False,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         run = subprocess.Popen(
@@ -78,9 +78,9 @@ def disturb(broken, draw, kills, tally):
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         time.sleep(draw.uniform(1, LONGEST))
-        whom, number = draw.choice(WHOM), draw.choice(SIGNALS)
-        hit = kill(run, broken.folder, whom, number)
-        fault = f"{signal.Signals(number).name} to {whom}" if hit else "a kill that came too late"
+        target, number = draw.choice(TARGETS), draw.choice(SIGNALS)
+        hit = kill(run, broken.folder, target, number)
+        fault = f"{signal.Signals(number).name} to {target}" if hit else "a kill that came too late"
         try:
             run.wait(timeout=60 if number != signal.SIGKILL else 30)
         except subprocess.TimeoutExpired:
@@ -102,14 +102,15 @@ def check(broken, undisturbed):
     assert len(left) <= len(list(broken.folder.joinpath("results").rglob("*"))) // 10, left
 
 
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_as_if_nothing_had_been(broken, undisturbed, tally):
-    disturb(broken, random.Random(0), QUICK, tally)
-    check(broken, undisturbed)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("seed", range(1, CAMPAIGN + 1))
-def test_fifty_kills_change_nothing(broken, undisturbed, tally, seed):
-    disturb(broken, random.Random(seed), EACH, tally)
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(1, CAMPAIGN + 1)),
+    ],
+)
+def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_run(
+    broken, undisturbed, tally, seed
+):
+    disturb(broken, random.Random(seed), tally)
     check(broken, undisturbed)

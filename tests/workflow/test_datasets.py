@@ -68,6 +68,7 @@ def caltech(published, tmp_path, project):
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_caltech101_is_fetched_unpacked_prepared_and_sampled_as_coop_does(caltech, published):
     targets = [
         f"results/shots/caltech101/{shots}shot-seed{seed}.parquet"

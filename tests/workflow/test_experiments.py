@@ -35,7 +35,7 @@ def test_a_second_experiment_with_two_backbones_shares_what_it_can_with_the_firs
     assert tables_of(changed, "demo") == before
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert changed.plan() == set()
-    # The second has its own configuration, features of its own views, and rows of both backbones.
+    # The second has its configuration, features of other views, and rows of both backbones.
     saved = yaml.safe_load((changed.folder / "results/second/config.yaml").read_text())
     assert (saved["name"], saved["methods"]) == ("second", methods)
     assert (shared / "1crops-0.7-1.0" / "1shot-seed1.parquet").is_file()
@@ -52,7 +52,7 @@ def test_a_second_experiment_with_two_backbones_shares_what_it_can_with_the_firs
 def test_the_workflow_runs_in_another_directory_and_prints_no_table_that_it_did_not_make(
     finished, tmp_path
 ):
-    """Its own files are found from anywhere; what it makes goes to that directory."""
+    """The project's files are found from anywhere; outputs go to that directory."""
     there = tmp_path / "another directory"
     for part in ("resources", "results/manifests", "results/shots", "results/features"):
         shutil.copytree(finished.folder / part, there / part)

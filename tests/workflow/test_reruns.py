@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.plan_jobs import list_again, list_jobs, select
 from tests.project import ROOT, SEEDS, SHOTS
-from tests.workflow.plan_jobs import list_again, list_jobs, select
 from vtclip.plan import Plan
 from vtclip.runtime.code_hash import code_hash
 
@@ -45,7 +45,7 @@ SAVED = {"Saving the configuration"}
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
-    """The embedded experiment, as a working directory with a config/ of its own."""
+    """The embedded experiment, with a copy of config/ as the working directory."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
     config = yaml.safe_load(Path("config/demo.yaml").read_text())

@@ -78,9 +78,9 @@ def refuse_beside_another() -> None:
     """Raise an error where this machine is part of a Slurm."""
     running = {process.info["name"] for process in psutil.process_iter(["name"])}
     if found := running & {"slurmctld", "slurmd", "slurmstepd"}:
-        raise RuntimeError(f"This machine has a Slurm of its own: {', '.join(found)} runs.")
+        raise RuntimeError(f"This machine already has a Slurm: {', '.join(found)} runs.")
     if DEFAULT.exists() and not left_behind(DEFAULT):
-        raise RuntimeError(f"This machine has a Slurm of its own: {DEFAULT} is there.")
+        raise RuntimeError(f"This machine already has a Slurm: {DEFAULT} is there.")
 
 
 def left_behind(link: Path) -> bool:

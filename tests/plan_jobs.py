@@ -13,9 +13,14 @@ from vtclip.plan import Plan, jobs
 Record = tuple[set[str], Mapping[str, Any], str]
 
 
+def find_jobs(plan: Plan) -> dict[str, tuple[jobs.Job, set[str]]]:
+    """Output -> the job that makes it and inputs that its rule adds, from manifests on."""
+    return {path: (job, added) for path, job, added in _jobs(plan)}
+
+
 def list_jobs(plan: Plan) -> dict[str, Record]:
-    """Output -> the record of the job that makes it, from manifests to predictions."""
-    return {path: _record(job, more) for path, job, more in _jobs(plan)}
+    """Output -> the record of the job that makes it."""
+    return {path: _record(*found) for path, found in find_jobs(plan).items()}
 
 
 def list_again(before: Plan, after: Plan) -> set[str]:
@@ -37,9 +42,9 @@ def select(plan: Plan, *patterns: str) -> set[str]:
     return found
 
 
-def _record(job: jobs.Job, more: set[str]) -> Record:
+def _record(job: jobs.Job, added: set[str]) -> Record:
     groups = ({found} if isinstance(found, str) else set(found) for found in job.inputs.values())
-    return more.union(*groups), job.params, job.code
+    return added.union(*groups), job.params, job.code
 
 
 def _jobs(plan: Plan) -> Iterator[tuple[str, jobs.Job, set[str]]]:
