@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PARTS = ("vtclip", "workflow", "tests", "benchmarks", "docs")
 
-# What the linter does not know: these arguments of any function, and torch.load without `weights_only`.
+# The linter does not know these arguments, nor torch.load without `weights_only`.
 UNSAFE = {
     ("allow_pickle", True),
     ("load_weights_only", False),

@@ -1,4 +1,4 @@
-"""docs/backbones.md and the README's choice say what the plan knows now."""
+"""docs/backbones.md and the README's selection agree with the plan."""
 
 import re
 import runpy
@@ -22,12 +22,12 @@ def read_rows() -> dict[str, dict[str, str]]:
     }
 
 
-def test_the_page_of_the_backbones_is_what_the_plan_knows_now():
+def test_the_backbones_page_is_what_its_script_writes_now():
     script = runpy.run_path(str(ROOT / "docs" / "make_backbones.py"))
     assert PAGE.read_text() == script["render_page"](), "run: python docs/make_backbones.py"
 
 
-def test_the_page_has_every_configuration_and_what_can_be_done_with_it():
+def test_the_backbones_page_has_a_row_for_every_configuration():
     rows = read_rows()
     assert sorted(rows) == list_names()
     assert {row["spatial"] for row in rows.values()} == {"projected, raw"}
@@ -40,7 +40,7 @@ def test_the_page_has_every_configuration_and_what_can_be_done_with_it():
     assert "openai" not in rows["RN50"]["weights"], "they were trained with QuickGELU"
 
 
-def test_the_readmes_choice_agrees_with_the_page_and_can_be_had():
+def test_the_readmes_selection_agrees_with_the_page_and_can_be_downloaded():
     rows, table = read_rows(), (ROOT / "README.md").read_text()
     choice = re.findall(r"\n\| `(\S+)` \| `(\S+)` \| (\S+) \| (\S+) \| (.+) \|", table)
     assert len(choice) == 5

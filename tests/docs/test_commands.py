@@ -1,4 +1,4 @@
-"""The commands of README and docs: each is one that there is."""
+"""The commands of README and docs exist, and their experiments are planned."""
 
 import re
 import runpy
@@ -35,30 +35,30 @@ SNAKEMAKE = {
     for line in commands(page)
     if "snakemake " in line
 }
-TO_COME = {"config/birds.yaml"}  # `vtclip new` writes it: tests/cli/test_new.py
+WRITTEN_LATER = {"config/birds.yaml"}  # `vtclip new` writes it: tests/cli/test_new.py
 
 
 @pytest.mark.parametrize("command", SNAKEMAKE)
 def test_every_experiment_that_the_pages_run_is_planned(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     configs = SNAKEMAKE[command] or ["config/config.yaml"]
-    if not TO_COME & set(configs):
+    if not WRITTEN_LATER & set(configs):
         assert read_plan(configs).targets()
 
 
-def test_the_commands_that_no_test_runs_stand_in_the_pages():
+def test_every_command_that_no_test_runs_is_in_a_page():
     assert not_run()
     assert set(not_run()) <= {command for page in PAGES for command in commands(page)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_of_a_page_says_what_it_is(page):
+def test_every_block_of_a_page_names_its_language(page):
     opened = re.findall(r"^```(\w*)$", page.read_text(), re.MULTILINE)[::2]
     assert set(opened) <= {"sh", "python", "yaml", "text"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_target_of_make_that_a_page_names_is_there(page):
+def test_every_target_of_make_that_a_page_names_exists(page):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = [line.split()[1:] for line in commands(page) if line.startswith("make ")]
     assert {word for words in named for word in words if "=" not in word} <= targets

@@ -1,7 +1,7 @@
-"""Types the commands of README and docs one after another in a fresh clone: an hour.
+"""Run the commands of README and docs one after another in a fresh clone: an hour.
 
-`make test-commands` runs these. VTCLIP_COMMANDS_IN names a clone in which to go on, so that what is
-finished there is not run again.
+`make test-commands` runs these. VTCLIP_COMMANDS_IN names a clone to continue in, so that finished
+work is not run again.
 """
 
 import os
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.commands
 BASH, GIT = shutil.which("bash"), shutil.which("git")
 
 NOT_RUN = not_run()
-TYPED = dict.fromkeys(
+RUN = dict.fromkeys(
     command for page in PAGES for command in commands(page) if command not in NOT_RUN
 )
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """A clone, and beside the project's files the photographs that a page supposes."""
+    """A clone with the photographs that a page assumes."""
     given = os.environ.get("VTCLIP_COMMANDS_IN")
     folder = Path(given) if given else tmp_path_factory.mktemp("commands") / "vtclip"
     if not given:
@@ -42,7 +42,7 @@ def clone(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", TYPED, ids=str)
+@pytest.mark.parametrize("command", RUN, ids=str)
 def test_the_command_succeeds(clone, command):
     done = subprocess.run(
         [BASH, "-c", command], cwd=clone, text=True, check=False,

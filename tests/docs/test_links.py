@@ -1,4 +1,4 @@
-"""The links between pages: file and heading are there."""
+"""The links between pages lead to files and headings that exist."""
 
 import re
 from pathlib import Path
