@@ -139,7 +139,7 @@ def test_a_larger_backbone_asks_for_more_memory_and_time_for_its_texts():
     assert backbone_memory(RN50) < backbone_memory(VIT_L_14)
     assert extraction_memory(RN50, 1) < extraction_memory(VIT_L_14, 1)
     assert text_minutes(RN50, 7000) < text_minutes(VIT_L_14, 7000)
-    # Both towers of ViT-L-14 hold 428 M weights of 4 bytes, and a process takes its own.
+    # Both towers of ViT-L-14 have 428 M weights of 4 bytes, and a process takes its own.
     assert backbone_memory(VIT_L_14) == pytest.approx(PROCESS + 2 * 4 * 428, rel=0.01)
 
 

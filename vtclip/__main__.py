@@ -22,7 +22,7 @@ EPILOG = "`vtclip COMMAND --help` describes a command, with examples."
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command."""
+    """Make the parser of the whole command."""
     parser = argparse.ArgumentParser(
         prog="vtclip",
         description=DESCRIPTION,
@@ -34,15 +34,15 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         name = command.__name__.rpartition(".")[2]
-        own = commands.add_parser(
+        subparser = commands.add_parser(
             name,
             help=command.HELP,
             description=command.__doc__,
             epilog=command.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_arguments(own)
-        own.set_defaults(run=command.run)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
     return parser
 
 
@@ -61,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = given.run(given)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # what reads the output, such as `head`, has read enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, RuntimeError) as error:  # all that this package raises
+    except (ValueError, OSError, RuntimeError) as error:  # all kinds that this package raises
         if given.traceback:
             traceback.print_exc()
         print(f"vtclip: {error}", file=sys.stderr)

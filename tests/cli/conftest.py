@@ -73,13 +73,12 @@ def made(tmp_path_factory) -> Path:
     }  # fmt: skip
     save_config(experiment, root / "results/mine/config.yaml")
     keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision")
-    told = json.loads(json.dumps({key: origin[key] for key in keys}))
+    made_with = json.loads(json.dumps({key: origin[key] for key in keys}))
     heads = root / "results/mine/heads/glyph-clip-mine/pets"
     for method, shots in (("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1)):
         run = f"{shots}shot-seed{1 if shots else 0}"
-        save_run(
-            heads / method / run, method, Texts(features, backbone.logit_scale), told, shots=shots
-        )
+        read = Texts(features, backbone.logit_scale)
+        save_run(heads / method / run, method, read, made_with, shots=shots)
     for number in range(3):
         Image.new("RGB", (40, 30), (80 * number, 10, 90)).save(root / f"{number}.png")
     return root

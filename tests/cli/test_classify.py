@@ -71,11 +71,11 @@ def test_an_exported_file_classifies_in_an_empty_folder_as_the_run_does(
     _, expected, _ = classify(capsys, RUN, here / "0.png", "--json")
     assert main(["export", RUN, "small.safetensors"]) == 0
     assert main(["export", RUN, "whole.safetensors", "--with-backbone"]) == 0
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+    empty = tmp_path / "empty"
+    empty.mkdir()
     for file in ("small.safetensors", "whole.safetensors"):
-        shutil.move(here / file, elsewhere / file)
-    monkeypatch.chdir(elsewhere)
+        shutil.move(here / file, empty / file)
+    monkeypatch.chdir(empty)
     capsys.readouterr()
     status, found, _ = classify(capsys, "whole.safetensors", here / "0.png", "--json")
     assert (status, json.loads(found)) == (0, json.loads(expected))

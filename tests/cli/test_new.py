@@ -42,7 +42,9 @@ def test_a_folder_becomes_a_dataset_and_an_experiment_that_can_be_planned(photog
     assert plan.name == "mine"
 
 
-def test_damaged_images_are_left_out_and_equal_ones_and_odd_files_told(photographs, capsys, caplog):
+def test_damaged_images_are_left_out_and_equal_ones_and_odd_files_named(
+    photographs, capsys, caplog
+):
     (photographs / "a & b" / "cut.png").write_bytes(b"\x89PNG")
     (photographs / "a & b" / "notes.txt").write_text("odd")
     content = (photographs / "a & b" / "0.png").read_bytes()

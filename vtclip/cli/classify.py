@@ -29,7 +29,7 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("head", metavar="HEAD", help="the trained head")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
     parser.add_argument(
@@ -43,11 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also draw what the two most probable classes attend to, into this folder",
     )
-    add_backbone_arguments(parser)
-
-
-def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
-    """What says where the backbone is, and where it computes."""
     parser.add_argument(
         "--backbone",
         metavar="FILE",
@@ -62,7 +57,7 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Classify; 1 if an image could not be."""
+    """Classify; returns 1 if an image could not be classified."""
     from vtclip.inference.classifier import load_classifier
     from vtclip.plan.checks import check_device
     from vtclip.runtime.devices import lease_device
@@ -90,27 +85,26 @@ def run(given: argparse.Namespace) -> int:
 
 
 def find_images(given: Sequence[str]) -> Iterator[str]:
-    """The files behind names of files, folders and patterns, in their order.
+    """List the files that names of files, folders and patterns stand for, in their order.
 
     Raises:
-        ValueError: a folder or a pattern without a picture.
+        ValueError: a folder without an image, or a pattern without a file.
     """
     from vtclip.data.folders import walk
     from vtclip.data.images import is_picture
 
     for name in given:
         if Path(name).is_dir():
-            files = [Path(name, entry.path) for entry in walk(name) if entry.kind == "file"]
-            pictures = [str(file) for file in files if is_picture(file)]
+            entries = [Path(name, entry.path) for entry in walk(name) if entry.kind == "file"]
+            pictures = [str(file) for file in entries if is_picture(file)]
             if not pictures:
                 raise ValueError(f"{name}: this folder contains no image.")
             yield from pictures
         elif not Path(name).exists() and set("*?[") & set(name):
-            # A pattern may be absolute, and so has no folder that it starts from.
-            matching = sorted(glob(name, recursive=True))  # noqa: PTH207
-            if not matching:
+            files = sorted(glob(name, recursive=True))  # noqa: PTH207  it may be absolute
+            if not files:
                 raise ValueError(f"{name}: no file matches this pattern.")
-            yield from matching
+            yield from files
         else:
             yield name
 
@@ -120,7 +114,7 @@ def _draw_attention(
 ) -> None:
     for number, prediction in enumerate(predictions, start=1):
         if not prediction.reason:
-            # Images of two folders may be called alike, and a dot would begin a suffix.
+            # Images of two folders may have one name, and a dot would begin a suffix.
             name = f"{number}-{Path(prediction.image).stem}".replace(".", "-")
             classifier.draw_attention(prediction, folder / name)
 

@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("head", metavar="HEAD", help="the trained head, as for `vtclip classify`")
     parser.add_argument("file", metavar="FILE", help="the file to write")
     form = parser.add_mutually_exclusive_group()
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Export."""
+    """Write the file."""
     from vtclip.inference.classifier import load_classifier, read_with_backbone
     from vtclip.inference.saved import write_saved
 

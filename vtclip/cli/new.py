@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtclip import paths
+from vtclip.config.dataset import MEAN, Dataset
 from vtclip.config.yaml_files import read_yaml
-from vtclip.settings import ConfigError, to_yaml
+from vtclip.files import write_text
+from vtclip.settings import ConfigError, check, to_yaml
 
 if TYPE_CHECKING:
     from vtclip.data.survey import Survey
@@ -24,12 +26,11 @@ EXAMPLES = """examples:
   vtclip new birds ~/photographs/birds --template 'a photo of a {}, a type of bird.'
 """
 
-LIKE = "config/first.yaml"
-SHOWN = 5  # images of a kind that are named
+SHOWN = 5  # images or groups that are named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the command's arguments."""
     parser.add_argument("dataset", metavar="DATASET", help="a name for the dataset")
     parser.add_argument("folder", metavar="FOLDER", help="the folder of class folders")
     parser.add_argument(
@@ -40,19 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like",
         metavar="CONFIG",
-        default=LIKE,
+        default="config/first.yaml",
         help="the experiment to copy the backbone, methods, shots and seeds from "
         "(default: %(default)s)",
     )
 
 
 def run(given: argparse.Namespace) -> int:
-    """Write the two files, and tell what was found."""
+    """Write the two files, and print what was found."""
     from vtclip.cli.status import read_plan
-    from vtclip.config.dataset import Dataset
     from vtclip.data.survey import survey_folder
-    from vtclip.files import write_text
-    from vtclip.settings import check
 
     dataset_file, experiment_file = _check_name(given.dataset)
     described: dict[str, Any] = {
@@ -83,12 +81,12 @@ def run(given: argparse.Namespace) -> int:
 
 
 def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str, Any]:
-    """An experiment on one dataset, as another experiment is.
+    """Make an experiment on one dataset from another experiment.
 
     Args:
         name: the dataset.
-        like: the other experiment; its numbers of shots that every class has images for are kept.
-        survey: what the dataset holds.
+        like: the other experiment; it gives the numbers of shots that every class has images for.
+        survey: the images of the dataset.
 
     Raises:
         ConfigError: no number of shots is left.
@@ -109,7 +107,7 @@ def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str
 
 
 def describe_survey(survey: Survey) -> list[str]:
-    """What was found, in lines for a person."""
+    """Describe a folder's images in lines of text."""
     counts = survey.count()
     totals = {split: counts[split].sum() for split in ("train", "val", "test")}
     images = sum(totals.values())
@@ -122,32 +120,30 @@ def describe_survey(survey: Survey) -> list[str]:
         lines.append(f"  {name:{min(widest, 40)}}  " + " ".join(f"{n:>6}" for n in numbers))
     if survey.damaged:
         lines.append(f"{len(survey.damaged)} images cannot be read and are left out:")
-        lines += _shorten([f"{image}: {why}" for image, why in survey.damaged.items()])
+        lines += _list_first([f"{image}: {why}" for image, why in survey.damaged.items()])
     if survey.equal:
         mixed = survey.mixed()
         lines.append(
             f"{len(survey.equal)} groups of identical images, {len(mixed)} of them in several "
             "splits or classes" + (": keep each of these in one place only." if mixed else ".")
         )
-        lines += _shorten([" = ".join(group) for group in mixed or survey.equal])
+        lines += _list_first([" = ".join(group) for group in mixed or survey.equal])
     return lines
 
 
-def _shorten(lines: list[str]) -> list[str]:
+def _list_first(lines: list[str]) -> list[str]:
     more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return [f"  {line}" for line in lines[:SHOWN]] + more
 
 
 def _check_name(name: str) -> tuple[str, str]:
-    """The two files that are to be written.
+    """Names of the two files to write.
 
     Raises:
-        ConfigError: a name that files cannot have, or one of the two is there already.
+        ConfigError: a name that files cannot have, or one of the two exists.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in (
-        *paths.SHARED,
-        "mean",
-    ):
+    reserved = (*paths.SHARED, MEAN)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in reserved:
         raise ConfigError(
             f"this is not a valid name for a dataset.\n  found:    {name}\n  expected: letters, "
             "digits, '.', '_' and '-', beginning with a letter or digit"

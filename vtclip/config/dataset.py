@@ -93,7 +93,7 @@ class ArchiveFile(Settings):
     )
     urls: list[str] = Field(
         default=[],
-        description="addresses, best first, `gdrive:<id>` among them; none if it takes an account",
+        description="addresses, best first, `gdrive:<id>` among them; none if an account is needed",
         examples=[["https://..."]],
     )
     bytes: int | None = Field(
@@ -156,7 +156,7 @@ class Dataset(Settings):
     )
     images: Inside = Field(
         default="",
-        description="the folder, as the archives hold it, that the split's image paths start from",
+        description="the folder, inside the archives, that the split's image paths start from",
         examples=["101_ObjectCategories"],
     )
     drawn: Drawn | None = Field(
@@ -172,7 +172,7 @@ class Dataset(Settings):
     folder: PathText | None = Field(
         default=None,
         description="layout folders: a folder of class folders, or of train, val and test folders "
-        "that hold them",
+        "with class folders inside",
         examples=["/data/my-photographs"],
     )
     fractions: Fractions = Field(
@@ -182,18 +182,18 @@ class Dataset(Settings):
     )
     class_names: dict[str, str] = Field(
         default={},
-        description="layout folders: what a class folder is called in a prompt",
+        description="layout folders: class folder -> its name in a prompt",
         examples=[{"n02123045": "tabby cat"}],
     )
     classes_of: str | None = Field(
         default=None,
-        description="the dataset whose classes these are, or some of them: those who know only "
-        "its classes can then be tested here",
+        description="the dataset whose classes these are, or some of them: heads of its classes "
+        "can then be tested here",
         examples=["imagenet"],
     )
     leave_out: list[str] = Field(
         default=[],
-        description="images, as the manifest names them, that are left out: they cannot be read",
+        description="images to leave out, as the manifest names them: they cannot be read",
         examples=[["images/beagle_116.jpg"]],
     )
     templates: list[str] = Field(
@@ -203,7 +203,7 @@ class Dataset(Settings):
     )
     counts: Counts | None = Field(
         default=None,
-        description="what the split must hold; may be left out for layout folders",
+        description="the numbers that the split must have; may be left out for layout folders",
         examples=[{"train": 4128, "val": 1649, "test": 2465, "classes": 100}],
     )
     licence: str = Field(default="", description="the images' licence", examples=["CC BY 4.0"])

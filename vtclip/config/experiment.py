@@ -164,7 +164,7 @@ class Experiment(Settings):
     )
     mirror: PathText | None = Field(
         default=None,
-        description="a folder or an http(s) address that holds <dataset>/<file>, asked in place "
+        description="a folder or an http(s) address that contains <dataset>/<file>, used in place "
         "of all the addresses of the dataset files",
         examples=["/data/archives"],
     )
@@ -200,7 +200,7 @@ class Experiment(Settings):
             origin = {(each.name, each.pretrained, each.architecture) for each in (one, other)}
             if one.folder == other.folder or (one.weights == other.weights and len(origin) > 1):
                 raise ValueError(
-                    f"two backbones would both be called {one.weights}: give one of them another "
+                    f"two backbones would have the name {one.weights}: give one of them another "
                     "name, or its file of weights"
                 )
         return several

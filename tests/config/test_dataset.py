@@ -1,0 +1,47 @@
+"""The files of config/datasets/ are checked, and each is found by its name."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vtclip.config.dataset import read_dataset
+from vtclip.settings import ConfigError
+
+DATASETS = Path(__file__).parents[2] / "config" / "datasets"
+
+
+def test_every_dataset_file_is_accepted():
+    for path in DATASETS.glob("*.yaml"):
+        assert read_dataset(path.stem, path.parent).title
+
+
+@pytest.mark.parametrize(
+    "text", ["a photo", "a {} and a {}.", "a {} {x}.", "a {0}.", "a {", "a }} {}.", ""]
+)
+def test_a_template_without_exactly_one_place_for_the_class_name_is_refused(tmp_path, text):
+    content = yaml.safe_load((DATASETS / "digits.yaml").read_text())
+    content["templates"] = ["a photo of a {}.", text]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"(?s)mine\.yaml: templates: .*found: .*write:"):
+        read_dataset("mine", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "title: 3", "title: ["])
+def test_a_dataset_file_with_other_content_is_an_error_that_names_it(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.yaml: "):
+        read_dataset("mine", tmp_path)
+
+
+def test_a_dataset_file_of_the_working_directory_comes_before_the_projects(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_dataset("digits").title == "Digits"
+    folder = tmp_path / "config" / "datasets"
+    folder.mkdir(parents=True)
+    content = yaml.safe_load((DATASETS / "digits.yaml").read_text())
+    (folder / "digits.yaml").write_text(yaml.safe_dump(content | {"title": "My digits"}))
+    assert read_dataset("digits").title == "My digits"
+    assert read_dataset("letters").title == "Letters (synthetic)"
+    with pytest.raises(ConfigError, match="Unknown dataset 'digts'.*letters.*mean 'digits'"):
+        read_dataset("digts")
