@@ -18,10 +18,13 @@ from paper import read_plan
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
-from vtclip.plan.heads import TrainHead
 
+from vtclip.cost import Work, training_threads
+from vtclip.methods import METHODS
 from vtclip.plan import Plan
-from vtclip.plan.jobs import Extract
+from vtclip.plan.contents import SHARD
+from vtclip.plan.jobs import count_shot_views, head_work
+from vtclip.runs import Run
 
 CORES = 8  # beside each GPU
 # Seconds of a job that are not its arithmetic, as `benchmarks/overhead.py` measured them. Jobs that
@@ -59,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = read_plan()
     jobs = time_jobs(plan, arguments)
-    probes = [training for training in plan.trainings() if not training.on_gpu]
+    probes = [head_work(plan, run) for run in plan.own_runs if not METHODS[run.method].on_gpu]
     core = measure_core()
     print(f"Features are those of {count_views(plan):,} views.\n")
     report_parts(jobs, probes, core)
@@ -70,14 +73,14 @@ def time_jobs(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[Job]]
     """What each job takes on a GPU, by what it does."""
     rate = arguments.tflops * 1e12 * arguments.share
     seconds: dict[str, list[float]] = {kind: [] for kind in OVERHEADS}
-    for training in plan.trainings():
-        if training.on_gpu:
-            kind = training.method if training.method in seconds else "other methods"
+    for run in plan.own_runs:
+        if METHODS[run.method].on_gpu:
+            kind = run.method if run.method in seconds else "other methods"
             ends_early = arguments.ends_early and kind == "vt_clip"
-            share = share_of_steps(training) if ends_early else 1.0
-            seconds[kind].append(share * training.work.flops / rate)
+            share = share_of_steps(run) if ends_early else 1.0
+            seconds[kind].append(share * head_work(plan, run).flops / rate)
     seconds["predictions"] = [flops / rate for flops in count_predicting(plan)]
-    seconds["features"] = [job.number / arguments.images for job in list_extractions(plan)]
+    seconds["features"] = [views / arguments.images for views in list_extractions(plan)]
     saved = IMPORT if arguments.forked else 0.0
     return {
         kind: [Job(arithmetic, OVERHEADS[kind] - saved) for arithmetic in their]
@@ -87,34 +90,36 @@ def time_jobs(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[Job]]
 
 def count_views(plan: Plan) -> int:
     """Views of all images, as the plan estimates them."""
-    return sum(job.number for job in list_extractions(plan))
+    return sum(list_extractions(plan))
 
 
-def share_of_steps(training: TrainHead) -> float:
+def share_of_steps(run: Run) -> float:
     """Of a training of VT-CLIP, before it ends."""
-    return 1.0 if training.dataset == "imagenet" else STEPS.get(int(training.run["shots"]), 1.0)
+    return 1.0 if run.dataset == "imagenet" else STEPS.get(run.shots, 1.0)
 
 
 def count_predicting(plan: Plan) -> Iterator[float]:
     """Floating-point operations of each prediction: every head, every test image."""
-    for key in plan.keys:
-        job = plan.predict_test(*key, tested=key.dataset)
-        yield job.work.predict_flops * job.counts.test * len(job.runs)
+    flops: dict[str, float] = {}
+    for run in plan.own_runs:
+        images = plan.counts(run.tested).test
+        flops.setdefault(run.predictions, 0.0)
+        flops[run.predictions] += head_work(plan, run).predict_flops * images
+    yield from flops.values()
 
 
-def list_extractions(plan: Plan) -> Iterator[Extract]:
-    """The jobs that extract the features of images."""
-    views = plan.experiment.views.folder
-    for backbone in plan.backbones:
+def list_extractions(plan: Plan) -> Iterator[int]:
+    """Views of each job that extracts the features of images."""
+    seeds = len(plan.experiment.seeds)
+    for _ in plan.backbones:
         for dataset in plan.datasets:
             for shots in plan.experiment.shots:
-                for seed in plan.experiment.seeds:
-                    yield plan.extract_shots(backbone, dataset, views, shots, seed)
-            for part in plan.parts_of(dataset):
-                yield plan.extract_test(backbone, dataset, part)
+                yield from [count_shot_views(plan, dataset, shots)] * seeds
+            for _ in plan.parts_of(dataset):
+                yield min(SHARD, plan.counts(dataset).test)
 
 
-def report_parts(jobs: dict[str, list[Job]], probes: list[TrainHead], core: float) -> None:
+def report_parts(jobs: dict[str, list[Job]], probes: list[Work], core: float) -> None:
     """A row for each part of the table."""
     print("| part | jobs | hours of arithmetic | of overhead | longest job, minutes |")
     print("|---|---:|---:|---:|---:|")
@@ -123,9 +128,9 @@ def report_parts(jobs: dict[str, list[Job]], probes: list[TrainHead], core: floa
         overhead = sum(job.overhead for job in their) / 3600
         longest = max(job.seconds for job in their) / 60
         print(f"| {kind} | {len(their):,} | {arithmetic:.2f} | {overhead:.2f} | {longest:.1f} |")
-    hours = sum(probe.work.flops for probe in probes) / core / 3600
+    hours = sum(probe.flops for probe in probes) / core / 3600
     longest = max(seconds_of(probe, core) for probe in probes) / 60
-    unlucky = max(probe.work.longest for probe in probes) / core / 60
+    unlucky = max(probe.longest for probe in probes) / core / 60
     print(
         f"| linear_probe, on cores | {len(probes):,} | {hours:.1f} | | {longest:.1f} |\n\n"
         f"A core of this machine fits at {core / 1e9:.0f} GFLOP/s. Fits that follow one another "
@@ -133,14 +138,14 @@ def report_parts(jobs: dict[str, list[Job]], probes: list[TrainHead], core: floa
     )
 
 
-def seconds_of(probe: TrainHead, core: float) -> float:
+def seconds_of(probe: Work, core: float) -> float:
     """Seconds of a linear probe on its cores, if all its chains of fits take as long."""
-    return probe.work.flops / probe.threads / core
+    return probe.flops / training_threads(probe, on_gpu=False) / core
 
 
 def report_gpus(
     jobs: dict[str, list[Job]],
-    probes: list[TrainHead],
+    probes: list[Work],
     core: float,
     arguments: argparse.Namespace,
 ) -> None:
@@ -148,7 +153,7 @@ def report_gpus(
     every = [job for their in jobs.values() for job in their]
     overhead = sum(job.overhead for job in every) / arguments.slots
     total = sum(job.arithmetic for job in every) + overhead
-    cores = sum(probe.work.flops for probe in probes) / core
+    cores = sum(probe.flops for probe in probes) / core
     longest = {kind: max(job.seconds for job in their) for kind, their in jobs.items()}
     longest["linear_probe"] = max(seconds_of(probe, core) for probe in probes)
     slowest = max(longest, key=longest.__getitem__)

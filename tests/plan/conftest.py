@@ -8,16 +8,50 @@ import yaml
 
 from vtclip.config.dataset import read_dataset
 from vtclip.data.inventory import archive_path
-from vtclip.plan import Plan
+from vtclip.paths import format_shots
+from vtclip.plan import Plan, jobs
+from vtclip.runs import Run
 
 CONFIG = Path(__file__).parents[2] / "config"
 ARCHITECTURE = CONFIG / "backbones" / "glyph-clip.json"
 GLYPHS, RN50 = "glyph-clip-glyphs", "RN50-quickgelu-openai"  # folders of features
 
 
-def planned(config: dict[str, Any], source: str = "config/demo.yaml", **changes: Any) -> Plan:
+def planned(
+    config: dict[str, Any], source: str | list[str] = "config/demo.yaml", **changes: Any
+) -> Plan:
     """The plan of a configuration with other keys."""
     return Plan.read(config | changes, source=source)
+
+
+WILDCARDS = {
+    "fetch_archive": ("dataset", "file"),
+    "unpack_archives": ("dataset",),
+    "prepare_manifest": ("dataset",),
+    "fetch_backbone": ("weights",),
+    "extract_texts": ("backbone", "dataset"),
+    "extract_shots": ("backbone", "dataset", "views", "shots", "seed"),
+    "extract_test": ("backbone", "dataset", "part"),
+    "train_head": ("backbone", "dataset", "method", "shots", "seed"),
+    "predict_test": ("backbone", "dataset", "method", "tested"),
+    "plot_attention": ("backbone", "dataset"),
+}
+
+
+def job(plan: Plan, rule: str, *wildcards: str | int) -> jobs.Job:
+    """A rule's job of these wildcards."""
+    named = zip(WILDCARDS[rule], map(str, wildcards), strict=True)
+    return getattr(jobs, rule)(plan, **dict(named))
+
+
+def training(plan: Plan, run: Run) -> jobs.Job:
+    """The job that trains the head of a row."""
+    return job(plan, "train_head", *Path(run.head).parts[3:6], format_shots(run.shots), run.seed)
+
+
+def weights(plan: Plan) -> list[str]:
+    """The names of all weights."""
+    return plan.fetched_weights + plan.made_weights
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +84,7 @@ def imagenet(here) -> None:
 
 @pytest.fixture
 def own_dataset(here):
-    """Saves a file of the project's datasets, with other keys, as one of one's own."""
+    """Saves a file of the project's datasets, with other keys, as a user's."""
 
     def save(name: str, base: str, **keys: Any) -> None:
         content = yaml.safe_load((CONFIG / "datasets" / f"{base}.yaml").read_text())

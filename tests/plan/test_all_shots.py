@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.plan.conftest import GLYPHS, planned
+from tests.plan.conftest import GLYPHS, job, planned, training
 from vtclip.paths import ALL
 from vtclip.settings import ConfigError
 
@@ -13,7 +13,7 @@ OWN = {"methods": {"zero_shot": None, "linear_probe": None, "taskres": None}, "d
 
 @pytest.fixture
 def mine(here, own_dataset):
-    """Makes a dataset of one's own of some folders."""
+    """Makes a user's dataset of some folders."""
 
     def make(*folders: str) -> None:
         for folder in folders:
@@ -29,43 +29,41 @@ def mine(here, own_dataset):
 def test_files_of_all_shots_are_called_so(demo):
     plan = planned(demo, shots=[4, "all"], seeds=[2])
     assert plan.runs_of("vt_clip") == [(4, 2), (ALL, 2)]
-    run = plan.trainings()[2]
+    run = plan.own_runs[2]
     assert run.head.endswith("/digits/linear_probe/allshot-seed2/head.safetensors")
-    assert run.large_inputs["features"].endswith("/digits/4crops-0.8-1.0/allshot-seed2.parquet")
-    assert run == plan.train_head(GLYPHS, "digits", "linear_probe", ALL, 2)
-    assert plan.train_head(GLYPHS, "digits", "linear_probe", "all", "2").head == run.head
-    shots = plan.extract_shots(GLYPHS, "digits", "4crops-0.8-1.0", "all", "2")
-    assert shots.inputs == {"shots": "results/shots/digits/allshot-seed2.parquet"}
+    features = training(plan, run).inputs["features"]
+    assert features.endswith("/digits/4crops-0.8-1.0/allshot-seed2.parquet")
     assert re.fullmatch(plan.wildcards["shots"], "all")
     assert not re.fullmatch(plan.wildcards["shots"], str(ALL))
     assert not [target for target in plan.targets() if str(ALL) in target]
 
 
-def test_all_shots_ask_for_as_much_as_the_dataset_has(demo):
+def test_all_shots_request_as_much_as_the_largest_number_of_shots(demo):
     plan = planned(demo, shots=["all"])
-    run = plan.train_head(GLYPHS, "digits", "vt_clip", ALL, 1)
     counts = plan.datasets["digits"].counts
-    assert run.size(ALL).images == counts.train
-    assert run.size(ALL).val_images == 4 * counts.classes
-    views = 1 + plan.experiment.views.number
-    assert plan.extract_shots(GLYPHS, "digits", "", "all", 1).number == views * counts.train
+    most = counts.train // counts.classes
+    for rule, wildcards in [
+        ("train_head", (GLYPHS, "digits", "vt_clip")), ("extract_shots", (GLYPHS, "digits", "")),
+    ]:  # fmt: skip
+        requested, expected = (job(plan, rule, *wildcards, shots, 1) for shots in ("all", most))
+        assert (requested.mem_mb, requested.runtime) == (expected.mem_mb, expected.runtime)
 
 
 def test_an_ablation_may_be_of_all_shots(demo):
     ablation = {"one_at_a_time": {"heads": [1]}, "shots": ["all"], "seeds": [1]}
     plan = planned(demo, shots=[1, "all"], ablation=ablation)
-    assert {run.shots for run in plan.ablation_trainings()} == {ALL}
+    assert {run.shots for run in plan.ablation_runs} == {ALL}
     with pytest.raises(ConfigError, match=r"has no all(.|\n)*some of 1, 2"):
         planned(demo, shots=[1, 2], ablation=ablation)
 
 
 @pytest.mark.parametrize("folders", [[""], ["train", "val", "test"]])
-def test_a_folder_of_ones_own_takes_all_its_images(demo, mine, folders):
+def test_a_users_folder_takes_all_its_images(demo, mine, folders):
     mine(*folders)
-    assert len(planned(demo, shots="all", seeds=[1], **OWN).trainings()) == 3
+    assert len(planned(demo, shots="all", seeds=[1], **OWN).own_runs) == 3
 
 
-def test_choosing_without_images_to_choose_on_is_refused_with_the_cure(demo, mine):
+def test_choosing_without_images_to_choose_on_is_refused_with_what_to_write(demo, mine):
     mine("train", "test")
     with pytest.raises(ConfigError) as error:
         planned(demo, "my.yaml", shots=[1, "all"], **OWN)

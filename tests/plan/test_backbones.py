@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.plan.conftest import ARCHITECTURE, planned
-from tests.plan.test_refusals import assert_tells, refused
+from tests.plan.conftest import ARCHITECTURE, job, planned
+from tests.plan.test_checks import assert_tells, refused
 from vtclip.backbones import shapes as architecture
 from vtclip.backbones.shapes import list_names, read_architecture, read_content
 from vtclip.config.backbone_config import BackboneConfig
@@ -34,7 +34,7 @@ def weights(here) -> str:
 
 @pytest.fixture
 def own(here, weights):
-    """Saves the glyph CLIP with other keys of its image tower, as a backbone of one's own."""
+    """Saves the glyph CLIP with other keys of its image tower, as a custom backbone."""
 
     def save(**vision):
         content = GLYPH_CLIP | {"vision_cfg": vision}
@@ -57,27 +57,30 @@ def test_every_configuration_of_open_clip_is_planned(demo, weights, transformers
     content = read_content(BackboneConfig(**backbone))
     assert shape.dim == shape.width == content["embed_dim"]
     (folder,) = plan.backbones
-    texts, test = plan.extract_texts(folder, "digits"), plan.extract_test(folder, "digits", "test")
+    texts, test = (
+        job(plan, "extract_texts", folder, "digits"),
+        job(plan, "extract_test", folder, "digits", "test"),
+    )
     # Both towers, twice while they are read, and the process.
-    assert texts.memory(1) > 2 * 4 * (shape.image_weights + shape.text_weights) / 1e6
-    assert test.memory(1) > texts.memory(1)
-    assert test.minutes(1) > 0
+    assert texts.mem_mb > 2 * 4 * (shape.image_weights + shape.text_weights) / 1e6
+    assert test.mem_mb > texts.mem_mb
+    assert test.runtime > 0
 
 
-def test_a_larger_backbone_asks_for_more(demo, weights, transformers):
+def test_a_larger_backbone_requests_more(demo, weights, transformers):
     names = [
         "MobileCLIP2-S0",
         "ViT-B-16-SigLIP2",
         "ViT-SO400M-16-SigLIP2-512",
         "PE-Core-bigG-14-448",
     ]
-    asked = []
+    requested = []
     for name in names:
         plan = planned(demo, backbone={"name": name, "pretrained": weights}, device="cpu")
-        test = plan.extract_test(*plan.backbones, "digits", "test")
-        asked.append((test.memory(1), test.minutes(1)))
-    assert asked == sorted(asked)
-    assert asked[-1][0] > 4 * asked[0][0]
+        test = job(plan, "extract_test", *plan.backbones, "digits", "test")
+        requested.append((test.mem_mb, test.runtime))
+    assert requested == sorted(requested)
+    assert requested[-1][0] > 4 * requested[0][0]
 
 
 def test_a_small_tower_of_timms_takes_the_place_of_the_glyph_clips(demo, own):
@@ -88,7 +91,7 @@ def test_a_small_tower_of_timms_takes_the_place_of_the_glyph_clips(demo, own):
         (shape,) = plan.shapes.values()
         assert shape[:3] == (5, 64, 64)
         assert shape.image_weights < 400_000
-        assert {key.method for key in plan.keys} == set(METHODS)
+        assert {run.method for run in plan.own_runs} == set(METHODS)
     raw = planned(demo, backbone=backbone | {"spatial": "raw"})
     assert next(iter(raw.shapes.values()))[:3] == (4, 64, 64)
 
@@ -101,7 +104,7 @@ def test_a_folder_in_the_hubs_form_is_planned_and_what_is_made_with_it_follows_i
     (folder / "open_clip_model.safetensors").touch()
     plan = planned(demo, backbone={"name": "local-dir:my-clip", "pretrained": "own"})
     assert plan.shapes["local-dir-my-clip-own"][:3] == (17, 64, 64)
-    assert plan.architecture("local-dir-my-clip-own") == config
+    assert job(plan, "fetch_backbone", "local-dir-my-clip-own").params["architecture"] == config
 
 
 def test_a_folder_in_the_hubs_form_must_not_lie_where_the_workflow_writes(demo, here):

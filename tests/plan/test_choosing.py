@@ -3,17 +3,19 @@
 import pytest
 
 from tests.methods.test_folder import add_method  # noqa: F401  (a fixture)
-from tests.plan.conftest import GLYPHS, planned
+from tests.plan.conftest import GLYPHS, job, planned, training
 from vtclip.methods import METHODS
-from vtclip.plan.variants import constant_settings as settle
+from vtclip.plan import jobs
+from vtclip.plan.variants import constant_settings
 from vtclip.settings import ConfigError
 
 METHODS_HERE = {"zero_shot": None, "weighted": None, "linear_probe": None, "taskres": None}
 
 
 @pytest.fixture(autouse=True)
-def weighted(add_method):  # noqa: F811
+def weighted(add_method, monkeypatch):  # noqa: F811
     """A method that chooses a weight, and has a constant for each number of shots."""
+    monkeypatch.setattr(jobs, "_method_code", lambda script, method: "of code in no file")
     add_method(
         "weighted",
         "from pydantic import Field\n"
@@ -45,21 +47,22 @@ def test_methods_choose_on_the_validation_shots_where_nothing_else_is_said(demo)
     plan = planned(demo, methods=METHODS_HERE)
     assert list(plan.settings) == [*METHODS_HERE]
     assert plan.left_out == {}
-    head = plan.train_head(GLYPHS, "digits", "weighted", 4, 1)
-    assert head.told["settings"]["sum_weight"] == [0.5, 1.0]
-    assert head.told["validation"]
+    head = job(plan, "train_head", GLYPHS, "digits", "weighted", 4, 1)
+    assert head.params["settings"]["sum_weight"] == [0.5, 1.0]
+    assert head.params["validation"]
 
 
 def test_without_validation_each_method_takes_the_constants_of_its_shots(demo):
     plan = without(demo)
     for shots in (1, 16):
-        told = plan.train_head(GLYPHS, "digits", "weighted", shots, 1).told
-        assert told["settings"]["sum_weight"] == [shots]
-        assert not told["validation"]
+        params = job(plan, "train_head", GLYPHS, "digits", "weighted", shots, 1).params
+        assert params["settings"]["sum_weight"] == [shots]
+        assert not params["validation"]
 
 
 def test_no_training_is_given_validation_shots_then(demo):
-    assert [run.told["validation"] for run in without(demo).trainings()] == [False] * 2 * (1 + 30)
+    plan = without(demo)
+    assert not any(training(plan, run).params["validation"] for run in plan.own_runs)
 
 
 def test_a_method_without_constants_is_left_out_by_name(demo):
@@ -69,14 +72,14 @@ def test_a_method_without_constants_is_left_out_by_name(demo):
         "linear_probe": "config/demo.yaml: linear_probe is left out: with `choose: none` it has no "
         "constants to take."
     }
-    assert "linear_probe" not in {key.method for key in plan.keys}
+    assert "linear_probe" not in {run.method for run in plan.own_runs}
     assert not [target for target in plan.targets() if "linear_probe" in target]
     (note,) = plan.notes
     assert note.startswith("Nothing was chosen on any image")
     assert note.endswith("Left out, for they have none: Linear probe.")
 
 
-def test_the_footnote_tells_what_each_method_has_chosen_and_on_how_many_images(demo):
+def test_the_footnote_names_what_each_method_has_chosen_and_on_how_many_images(demo):
     settings = METHODS_HERE | {"vt_clip": {"select": "val"}}
     assert planned(demo, methods=settings).notes == [
         "Chosen on the validation shots, min(shots, 4) images per class: Zero-shot CLIP, TaskRes: "
@@ -85,7 +88,7 @@ def test_the_footnote_tells_what_each_method_has_chosen_and_on_how_many_images(d
     ]
 
 
-def test_the_footnote_of_an_ablation_tells_it_of_each_variant(demo):
+def test_the_footnote_of_an_ablation_names_it_of_each_variant(demo):
     plan = planned(demo, ablation={"one_at_a_time": {"select": ["val"]}})
     (note,) = plan.ablation_notes
     assert note.endswith("as configured: nothing; select: val: when to stop.")
@@ -95,14 +98,14 @@ def test_a_single_value_that_the_configuration_names_stays():
     kind = METHODS["weighted"]
     for given, taken in (([0.25], [0.25]), ([0.25, 0.5], [4.0])):
         method = kind(kind.settings_type(sum_weight=given))
-        assert settle(method, 4).sum_weight == taken
-    assert settle(kind(kind.settings_type()), 4).other == [7.0]
+        assert constant_settings(method, 4).sum_weight == taken
+    assert constant_settings(kind(kind.settings_type()), 4).other == [7.0]
 
 
 @pytest.mark.parametrize("name", ["zero_shot", "calip", "clip_adapter", "coop", "vt_clip", "clap"])
 def test_a_method_that_tunes_nothing_keeps_its_own_settings(name):
     method = METHODS[name](METHODS[name].settings_type())
-    assert settle(method, 16) == method.settings
+    assert constant_settings(method, 16) == method.settings
 
 
 def test_every_methods_constants_leave_nothing_to_choose():
@@ -120,7 +123,7 @@ def test_every_methods_constants_leave_nothing_to_choose():
         {"methods": {"vt_clip": None}, "ablation": {"one_at_a_time": {"select": ["val"]}}},
     ],
 )
-def test_choosing_the_epoch_is_refused_by_one_error_with_the_cure(demo, changes):
+def test_choosing_the_epoch_is_refused_with_what_to_write(demo, changes):
     message = refused(demo, **changes)
     assert message.startswith("config/demo.yaml: ")
     for part in ("select", "found:    select: val, and choose: none", "write:\n    select: last"):
@@ -146,12 +149,9 @@ def test_another_word_is_refused_with_the_known_ones(demo):
 
 
 def test_with_and_without_a_choice_no_head_is_shared_that_may_differ(demo):
-    """In two folders the paths differ, and in one what the jobs are told."""
+    """In two folders the paths differ, and in one the params of the jobs."""
     chosen, plain = planned(demo, methods=METHODS_HERE), without(demo)
-    for run in plain.trainings():
-        other = chosen.train_head(run.backbone, run.dataset, run.method, run.shots, run.seed)
-        assert (run.head, run.told) != (other.head, other.told)
-    elsewhere = without(demo, name="demo-without")
-    assert not {run.head for run in elsewhere.trainings()} & {
-        run.head for run in chosen.trainings()
-    }
+    for run in plain.own_runs:
+        assert training(plain, run).params != training(chosen, run).params
+    other = without(demo, name="demo-without")
+    assert not {run.head for run in other.own_runs} & {run.head for run in chosen.own_runs}

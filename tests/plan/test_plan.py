@@ -6,23 +6,25 @@ import sys
 
 import pytest
 
-from tests.plan.conftest import CONFIG, GLYPHS, RN50, planned
+from tests.plan.conftest import CONFIG, GLYPHS, RN50, job, planned
+from vtclip.runs import distinct
+from vtclip.settings import ConfigError
 
 # How much there is, and in which order.
 
 
 def test_the_embedded_experiment_trains_92_heads_and_predicts_8_test_sets(demo):
     plan = planned(demo)
-    assert len(plan.trainings()) == 92
-    assert len({training.head for training in plan.trainings()}) == 92
-    assert len(plan.predictions()) == 8
+    assert len(plan.own_runs) == 92
+    assert len({run.head for run in plan.own_runs}) == 92
+    assert len(distinct(plan.own_runs, "predictions")) == 8
 
 
 def test_the_papers_experiment_trains_1012_heads(paper, imagenet):
     plan = planned(paper, "config/config.yaml")
     assert (len(plan.datasets), len(plan.settings), plan.missing) == (11, 8, {})
-    assert len(plan.trainings()) == 11 * (6 * 5 * 3 + 2) == 1012
-    assert len(plan.predictions()) == 11 * 8
+    assert len(plan.own_runs) == 11 * (6 * 5 * 3 + 2) == 1012
+    assert len(distinct(plan.own_runs, "predictions")) == 11 * 8
 
 
 def test_a_method_that_learns_from_no_image_is_run_once(demo):
@@ -37,7 +39,7 @@ def test_a_dataset_whose_archives_cannot_be_had_is_left_out_with_the_reason(pape
     assert "ILSVRC2012_img_train.tar" in plan.missing["imagenet"]
     assert "take 'imagenet' from `datasets:` in mine.yaml" in plan.missing["imagenet"]
     assert "imagenet" not in plan.datasets
-    assert len(plan.trainings()) == 920
+    assert len(plan.own_runs) == 920
     assert not [target for target in plan.targets() if "imagenet" in target]
 
 
@@ -55,17 +57,28 @@ def test_the_rows_of_tables_are_in_the_order_of_the_configuration(demo):
         for dataset in ("letters", "digits")
         for method in ("vt_clip", "tip_adapter_f", "linear_probe", "zero_shot")
     ]
-    assert plan.keys == expected
-    assert [text.split("/")[3:6] for text in plan.predictions()] == [[*key] for key in expected]
-    assert [text.split("/")[2:4] for text in plan.all_texts()] == [[*key[:2]] for key in expected]
+    assert list(dict.fromkeys(run[:2] + run[3:4] for run in plan.own_runs)) == expected
 
 
-def test_each_record_belongs_to_the_key_beside_it(demo):
-    plan = planned(demo)
-    assert len(plan.records) == len(plan.keys_of_records) == 92
-    for record, key in zip(plan.records, plan.keys_of_records, strict=True):
-        assert record.startswith(f"results/demo/heads/{'/'.join(key)}/")
-        assert record.endswith("/run.json")
+def test_each_row_of_the_index_names_the_files_of_its_head(demo):
+    ablation = {"one_at_a_time": {"heads": [4]}, "shots": [1], "seeds": [1]}
+    plan = planned(demo, tests="crossed", ablation=ablation)
+    rows = plan.index()
+    assert len(rows) == len(set(rows))
+    for run in rows:
+        assert (run.head == "") == bool(run.reason)
+        if run.reason:
+            assert (run.predictions, run.record, run.texts) == ("", "", "")
+            continue
+        trained = run.tested if run.method == "zero_shot" else run.dataset
+        folder = f"results/demo/heads/{run.backbone}/{trained}/{run.method}/"
+        assert run.head == f"{folder}{run.shots}shot-seed{run.seed}/head.safetensors"
+        assert run.record == run.head.replace("head.safetensors", "run.json")
+        tested = f"{run.backbone}/{trained}/{run.method}/{run.tested}.parquet"
+        assert run.predictions == f"results/demo/predictions/{tested}"
+        assert run.texts == f"results/features/{run.backbone}/{run.tested}/texts.parquet"
+    labels = [run.label for run in rows]
+    assert labels == sorted(labels, key=bool), "the ablation's rows come last"
 
 
 def test_tables_and_figures_show_titles(demo):
@@ -82,14 +95,15 @@ def test_differences_are_taken_from_vt_clip_or_else_from_the_last_method(demo):
 
 
 def test_published_numbers_are_found_by_name_and_weights(paper):
-    assert planned(paper).published_backbones == [(RN50, "RN50-quickgelu", "openai")]
+    assert planned(paper).backbone_names == [(RN50, "RN50-quickgelu", "openai")]
 
 
 def test_planning_imports_neither_torch_nor_open_clip():
     code = (
-        "import sys, yaml; from vtclip.plan import Plan; config = yaml.safe_load(sys.stdin); "
-        "plan = Plan.read(config, source='a.yaml'); jobs = plan.trainings()[::40]; "
-        "[(job.code, job.memory(1), job.minutes(1)) for job in jobs]; "
+        "import sys, yaml; from vtclip.plan import Plan, jobs; config = yaml.safe_load(sys.stdin); "
+        "plan = Plan.read(config, source='a.yaml'); "
+        "[jobs.train_head(plan, backbone=run.backbone, dataset=run.dataset, method=run.method, "
+        "shots=str(run.shots), seed=str(run.seed)) for run in plan.own_runs[::40]]; "
         "sys.exit(bool({'torch', 'open_clip', 'polars', 'sklearn'} & set(sys.modules)))"
     )
     with (CONFIG / "config.yaml").open() as config:
@@ -125,7 +139,7 @@ def test_wildcards_match_what_there_is_and_nothing_else(demo):
 
 def test_everything_that_is_made_is_a_target(demo):
     targets = planned(demo).targets()
-    assert targets[:2] == ["results/demo/config.yaml", "results/demo/report.html"]
+    assert {"results/demo/config.yaml", "results/demo/report.html"} <= set(targets)
     assert len([target for target in targets if target.endswith("/head.safetensors")]) == 92
     assert len([target for target in targets if "/predictions/" in target]) == 8
     tables = {
@@ -162,8 +176,8 @@ def test_an_ablation_adds_its_heads_its_table_and_its_figure_and_changes_no_row(
         *(f"results/demo/tables/ablation.{suffix}" for suffix in ("csv", "md", "parquet")),
     ]
     assert set(plain.targets()) <= set(plan.targets())
-    assert plan.keys == plain.keys
-    assert plan.weights == plain.weights
+    assert plan.own_runs == plain.own_runs
+    assert plan.fetched_weights == plain.fetched_weights
 
 
 def test_an_ablations_trials_name_the_backbone_of_the_rows_and_the_files_of_the_variant(demo):
@@ -171,7 +185,8 @@ def test_an_ablations_trials_name_the_backbone_of_the_rows_and_the_files_of_the_
     plan = planned(demo, datasets=["digits"], ablation=ablation)
     heads, predictions = "results/demo/heads", "results/demo/predictions"
     raw = "vt_clip@spatial=raw"
-    assert plan.trials == [
+    columns = ("backbone", "dataset", "label", "shots", "seed", "predictions", "record")
+    assert [tuple(getattr(run, column) for column in columns) for run in plan.ablation_runs] == [
         (
             GLYPHS, "digits", "as configured", 1, 2,
             f"{predictions}/{GLYPHS}/digits/vt_clip/digits.parquet",
@@ -183,12 +198,11 @@ def test_an_ablations_trials_name_the_backbone_of_the_rows_and_the_files_of_the_
             f"{heads}/{GLYPHS}-raw/digits/{raw}/1shot-seed2/run.json",
         ),
     ]  # fmt: skip
-    assert plan.ablation_predictions == [trial[-2] for trial in plan.trials]
-    assert plan.ablation_records == [trial[-1] for trial in plan.trials]
-    variant = plan.train_head(f"{GLYPHS}-raw", "digits", raw, 1, 2)
-    assert (variant.base, variant.modules) == ("vt_clip", ["vtclip.methods.vt_clip"])
-    assert variant.building["spatial"] == "raw"
-    assert plan.predict_test(f"{GLYPHS}-raw", "digits", raw, "digits").runs == [(1, 2)]
+    variant = job(plan, "train_head", f"{GLYPHS}-raw", "digits", raw, 1, 2)
+    assert variant.params["method"] == "vt_clip"
+    assert variant.inputs["features"].startswith(f"results/features/{GLYPHS}-raw/")
+    predicting = job(plan, "predict_test", f"{GLYPHS}-raw", "digits", raw, "digits")
+    assert predicting.params["runs"] == [(1, 2)]
 
 
 # The experiment's name.
@@ -199,7 +213,7 @@ def test_an_ablations_trials_name_the_backbone_of_the_rows_and_the_files_of_the_
     [
         ("config/demo.yaml", {}, "demo"),
         ("/data/my.experiment.yaml", {}, "my.experiment"),
-        ("config/demo.yaml, config/ablation.yaml", {}, "demo"),
+        (["config/demo.yaml", "config/ablation.yaml"], {}, "demo"),
         ("config/demo.yaml", {"name": "mine"}, "mine"),
         ("a b.yaml", {"name": "mine"}, "mine"),
     ],
@@ -207,12 +221,18 @@ def test_an_ablations_trials_name_the_backbone_of_the_rows_and_the_files_of_the_
 def test_an_experiment_is_called_by_its_key_or_its_first_file(demo, source, keys, name):
     plan = planned(demo, source, **keys)
     assert plan.name == name
-    assert plan.targets()[0] == f"results/{name}/config.yaml"
+    assert f"results/{name}/config.yaml" in plan.targets()
+
+
+def test_a_file_whose_name_cannot_be_a_folders_is_refused_and_not_cut_at_its_comma(demo):
+    with pytest.raises(ConfigError, match=r"config/my,paper\.yaml: name: .*"):
+        planned(demo, "config/my,paper.yaml")
 
 
 def test_experiments_share_features_and_have_heads_of_their_own(demo):
-    one, other = (
-        planned(demo, name=name).train_head(GLYPHS, "digits", "vt_clip", 1, 1) for name in "ab"
-    )
-    assert one.large_inputs == other.large_inputs
-    assert one.head.replace("results/a/", "results/b/") == other.head != one.head
+    plans = [planned(demo, name=name) for name in "ab"]
+    wildcards = (GLYPHS, "digits", "vt_clip", 1, 1)
+    one, other = (job(plan, "train_head", *wildcards) for plan in plans)
+    assert one.inputs == other.inputs
+    head, another = (plan.head_of(*wildcards) for plan in plans)
+    assert head.replace("results/a/", "results/b/") == another != head

@@ -8,7 +8,7 @@ from vtclip import paths
 from vtclip.cost import SINGLE, features_bytes
 from vtclip.data.inventory import archive_path
 from vtclip.plan import Plan
-from vtclip.plan.jobs import count_shot_views, head_bytes
+from vtclip.plan.jobs import count_shot_views, head_work
 
 UNPACKED = 1.1  # bytes of images a byte of archives: they are compressed already
 
@@ -64,4 +64,4 @@ def _features(plan: Plan) -> Iterator[int]:
 def _heads(plan: Plan) -> Iterator[float]:
     for head, run in plan.heads.items():
         if not Path(head).is_file():
-            yield head_bytes(plan, run)
+            yield head_work(plan, run).head_bytes

@@ -12,7 +12,7 @@ from typing import Any
 from vtclip import cost, paths
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.dataset import ClassSplit, dataset_name
-from vtclip.cost import Size
+from vtclip.cost import Size, Work
 from vtclip.data.inventory import archive_path, archive_receipt, list_contents
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
@@ -287,10 +287,10 @@ def plot_attention(plan: Plan, *, backbone: str, dataset: str) -> Job:
     )
 
 
-def head_bytes(plan: Plan, run: Run) -> float:
-    """Bytes of a head."""
+def head_work(plan: Plan, run: Run) -> Work:
+    """The work of fitting a head and of predicting with it."""
     size = _size(plan, run.backbone, run.dataset, run.shots)
-    return _chosen(plan, run.method, run.dataset, run.shots).work(size).head_bytes
+    return _chosen(plan, run.method, run.dataset, run.shots).work(size)
 
 
 # What several of them share.

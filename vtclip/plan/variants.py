@@ -79,7 +79,12 @@ def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
     _check_part(ablation.seeds or [], experiment.seeds, "seeds", source)
     variants = [_make_variant(experiment, ablation.method, {}, source)]
     for place, changes in _list_changes(ablation):
-        variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
+        try:
+            variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}\n  An ablation takes a list of such values: `[...]`."
+            ) from None
         _refuse_twice(variant, variants[1:], f"{source}.{place}")
         check_length(variant.name, source=f"{source}.{place}", cure="vary fewer settings at a time")
         variants.append(variant)

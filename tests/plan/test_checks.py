@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.plan import conftest
-from tests.plan.conftest import planned
+from tests.plan.conftest import job, planned
 from vtclip.settings import ConfigError
 
 ARCHITECTURE = json.loads(conftest.ARCHITECTURE.read_text())
@@ -221,7 +221,7 @@ def test_odd_names_in_a_folder_of_ones_own_do_not_stop_the_plan(demo, here, own_
     Path(os.fsdecode(b"photos/caf\xe9")).mkdir()
     keys = {"layout": "folders", "folder": "photos", "drawn": None, "counts": None}
     own_dataset("mine", "digits", **keys)
-    assert planned(demo, datasets=["mine"]).contents("mine")
+    assert job(planned(demo, datasets=["mine"]), "prepare_manifest", "mine").params["contents"]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_layout_without_the_key_that_it_needs(demo, own_dataset):
 
 def test_the_largest_seed_is_planned(demo):
     plan = planned(demo, seeds=[2**31 - 1])
-    assert "1shot-seed2147483647" in plan.trainings()[-5].head
+    assert "1shot-seed2147483647" in plan.own_runs[-5].head
 
 
 # The files themselves.
@@ -313,7 +313,7 @@ def test_a_key_that_is_given_twice_in_any_of_the_configurations_files(demo, here
     (here / "mine.yaml").write_text("seeds: [1]\n")
     (here / "more.yml").write_text("shots: [1]\ndevice: cpu\nshots: [2]\n")
     with pytest.raises(ConfigError) as error:
-        planned(demo, "mine.yaml, more.yml")
+        planned(demo, ["mine.yaml", "more.yml"])
     assert_tells(str(error.value), "more.yml: ", "'shots' is given twice", "line 3")
 
 

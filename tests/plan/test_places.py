@@ -1,11 +1,11 @@
-"""An input of one's own that the workflow writes too: Snakemake would delete it to make it anew."""
+"""A user's file that the workflow writes too: Snakemake would delete it before making it."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.plan.conftest import ARCHITECTURE, planned
+from tests.plan.conftest import ARCHITECTURE, planned, weights
 from vtclip.plan import Plan
 from vtclip.settings import ConfigError
 
@@ -29,11 +29,11 @@ def refused(config, **changes) -> str:
         planned(config, "mine.yaml", **changes)
     message = str(error.value)
     assert "the workflow itself writes there" in message
-    assert "move it elsewhere" in message
+    assert "move it to another place" in message
     return message
 
 
-def test_weights_of_ones_own_where_those_of_another_backbone_are_fetched_to(demo, touch):
+def test_a_users_weights_where_those_of_another_backbone_are_fetched_to(demo, touch):
     path = touch("resources/backbones/RN50-quickgelu-openai.safetensors")
     for written in (path, f"./{path}", f"config/../{path}"):
         touch("config/file")
@@ -44,7 +44,7 @@ def test_weights_of_ones_own_where_those_of_another_backbone_are_fetched_to(demo
     planned(demo, backbone=mine)  # alone, nothing is fetched to there
 
 
-def test_weights_of_ones_own_where_the_workflow_trains_its_own(demo, touch):
+def test_a_users_weights_where_the_workflow_trains_its_own(demo, touch):
     path = touch("resources/backbones/glyph-clip-glyphs.safetensors")
     other = demo["backbone"] | {"pretrained": path}
     assert path in refused(demo, backbones=[other])
@@ -69,7 +69,7 @@ def test_weights_named_by_the_folder_that_resources_is_a_link_to(demo, here):
 def test_weights_beside_those_that_the_workflow_writes_are_accepted(demo, touch):
     path = touch("resources/backbones/RN50-quickgelu.safetensors")
     plan = planned(demo, backbone={"name": "RN50-quickgelu", "pretrained": path})
-    assert plan.weights == ["resources/backbones/RN50-quickgelu-RN50-quickgelu.safetensors"]
+    assert weights(plan) == ["RN50-quickgelu-RN50-quickgelu"]
 
 
 def test_an_architecture_where_the_receipt_of_the_weights_goes(demo, touch):
@@ -96,7 +96,9 @@ def test_a_folder_of_images_that_the_workflow_draws(demo, here, own_dataset, fol
 
 
 @pytest.mark.parametrize("folder", [".", "resources", "results/features", "results/demo/figures"])
-def test_a_folder_of_images_that_holds_results_or_lies_among_them(demo, here, own_dataset, folder):
+def test_a_folder_of_images_that_contains_results_or_lies_among_them(
+    demo, here, own_dataset, folder
+):
     make_classes(here / folder)
     own_dataset("mine", "digits", layout="folders", folder=folder, drawn=None)
     refused(demo, datasets=["digits", "mine"], name="demo")
@@ -113,7 +115,7 @@ def test_archives_where_the_images_go(paper, here, own_dataset):
 
 
 def test_a_configuration_where_it_is_saved_again(demo):
-    source = "config/demo.yaml, results/demo/config.yaml"
+    source = ["config/demo.yaml", "results/demo/config.yaml"]
     with pytest.raises(ConfigError, match=r"^results/demo/config.yaml: .*") as error:
         Plan.read(demo | {"name": "demo"}, source=source)
     assert "copy the configuration to config/" in str(error.value)
