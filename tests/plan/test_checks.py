@@ -536,14 +536,14 @@ def test_two_backbones_whose_files_would_be_the_same(demo, here, other):
         (here / path).write_text(json.dumps(ARCHITECTURE))
     message = refused(demo, backbone=wrong(), backbones=[wrong(**other)])
     assert_tells(
-        message, "mine.yaml: backbones: ", "both be called glyph-clip-my", "found:", "expected:"
+        message, "mine.yaml: backbones: ", "two backbones would have the name glyph-clip-my", "found:", "expected:"
     )
 
 
 def test_a_file_called_glyphs_beside_the_weights_that_the_workflow_trains(demo, here):
     (here / "glyphs.pt").write_text("weights")
     other = demo["backbone"] | {"pretrained": "glyphs.pt", "spatial": "raw"}
-    assert "both be called glyph-clip-glyphs" in refused(demo, backbones=[other])
+    assert "two backbones would have the name glyph-clip-glyphs" in refused(demo, backbones=[other])
 
 
 @pytest.mark.parametrize(
