@@ -536,7 +536,11 @@ def test_two_backbones_whose_files_would_be_the_same(demo, here, other):
         (here / path).write_text(json.dumps(ARCHITECTURE))
     message = refused(demo, backbone=wrong(), backbones=[wrong(**other)])
     assert_tells(
-        message, "mine.yaml: backbones: ", "two backbones would have the name glyph-clip-my", "found:", "expected:"
+        message,
+        "mine.yaml: backbones: ",
+        "two backbones would have the name glyph-clip-my",
+        "found:",
+        "expected:",
     )
 
 
