@@ -1,23 +1,17 @@
 import polars as pl
 import pytest
 
+from tests.results.conftest import make_run, write_costs, write_predictions
 from vtclip.files import write_json
 from vtclip.paths import ALL
-from vtclip.results.few_shot import aggregate_results, list_differences
-from vtclip.results.figures import _place, mean_seconds, plot_accuracy, plot_cost
-from vtclip.results.tables import Source, render_latex, render_markdown, render_text
-
-
-def write_predictions(path, accuracies):
-    """A predictions file in which each (shots, seed) has that share of ten images right."""
-    tables = [
-        pl.DataFrame({"shots": shots, "seed": seed, "label": [0] * 10}).with_columns(
-            prediction=(pl.int_range(10) >= round(10 * accuracy)).cast(pl.Int32)
-        )
-        for (shots, seed), accuracy in accuracies.items()
-    ]
-    pl.concat(tables).write_parquet(path)
-    return path
+from vtclip.results.few_shot import (
+    aggregate_results,
+    find_inconsistencies,
+    render_latex,
+    render_markdown,
+    render_text,
+)
+from vtclip.results.figures import plot_accuracy, plot_cost, read_costs
 
 
 @pytest.fixture
@@ -25,12 +19,12 @@ def results(tmp_path):
     few = {(1, 1): 0.5, (1, 2): 0.7, (2, 1): 0.8, (2, 2): 0.8}
     zero_shot = {"a": {(0, 0): 0.4}, "b": {(0, 0): 0.2}}
     probe = {"a": few, "b": few | {(1, 1): 0.3, (1, 2): 0.3}}
-    sources = [
-        Source("clip", dataset, method, write_predictions(tmp_path / f"{dataset}{method}", runs))
+    runs = [
+        make_run(dataset, method, write_predictions(tmp_path / f"{dataset}{method}", runs))
         for dataset in ("a", "b")
         for method, runs in (("zero_shot", zero_shot[dataset]), ("probe", probe[dataset]))
     ]
-    return aggregate_results(sources, tmp_path / "results")
+    return aggregate_results(runs, tmp_path / "results")
 
 
 def test_mean_and_sample_spread_over_seeds_are_in_percent(results):
@@ -73,7 +67,7 @@ def test_the_figure_is_the_same_file_for_the_same_table(results, tmp_path):
 
 def test_all_shots_come_last_by_their_name_and_stand_one_step_to_the_right(tmp_path):
     runs = write_predictions(tmp_path / "runs", {(ALL, 1): 0.9, (4, 1): 0.5, (1, 1): 0.3})
-    table = aggregate_results([Source("clip", "a", "probe", runs)], tmp_path / "results")
+    table = aggregate_results([make_run("a", "probe", runs)], tmp_path / "results")
     assert table.filter(dataset="a")["shots"].to_list() == [1, 4, ALL]
     assert "| dataset | method | 1 shot | 4 shots | all shots |" in render_markdown(table)
     assert render_text(table).startswith("dataset  method  1-shot  4-shot  all-shot\n")
@@ -82,14 +76,12 @@ def test_all_shots_come_last_by_their_name_and_stand_one_step_to_the_right(tmp_p
     drawn = (tmp_path / "accuracy.svg").read_text()
     assert "<!-- all -->" in drawn
     assert str(ALL) not in drawn
-    assert [_place(k, [1, 4, ALL]) for k in (1, 4, ALL)] == [1, 4, 8]
-    assert _place(ALL, [ALL]) == 2
 
 
 def test_footnotes_stand_below_every_form_of_the_table(tmp_path):
     runs = write_predictions(tmp_path / "runs", {(1, 1): 0.5})
     note = "Chosen on the validation shots: alpha."
-    aggregate_results([Source("clip", "a", "probe", runs)], tmp_path / "results", notes=[note])
+    aggregate_results([make_run("a", "probe", runs)], tmp_path / "results", notes=[note])
     for suffix in ("md", "tex", "txt"):
         assert note in " ".join((tmp_path / f"results.{suffix}").read_text().split())
 
@@ -104,18 +96,17 @@ def test_published_curves_and_costs_are_drawn(results, tmp_path):
 
 
 def test_the_cost_is_the_mean_seconds_of_a_methods_runs_at_each_number_of_shots(results, tmp_path):
-    runs = {"zero_shot": [(0, 2.0)], "probe": [(1, 1.0), (1, 3.0), (2, 5.0)]}
-    paths = {
-        method: [
-            write_json(tmp_path / f"{method}{number}.json", {"shots": shots, "seconds": seconds})
-            or tmp_path / f"{method}{number}.json"
-            for number, (shots, seconds) in enumerate(found)
-        ]
-        for method, found in runs.items()
-    }
-    assert mean_seconds(paths["probe"]) == {1: 2.0, 2: 5.0}
-    found = [(("clip", "a", method), path) for method, files in paths.items() for path in files]
-    plot_cost(tmp_path / "results.parquet", found, tmp_path / "cost", {"probe": "The Probe"})
+    seconds = {"zero_shot": [(0, 2.0)], "probe": [(1, 1.0), (1, 3.0), (2, 5.0)]}
+    runs = [
+        make_run("a", method, "", shots=k, record=write_costs(tmp_path / f"{method}{cost}", cost))
+        for method, found in seconds.items()
+        for k, cost in found
+    ]
+    found = read_costs(runs).select("method", "shots", "runs", "seconds", "memory").rows()
+    assert found == [
+        ("zero_shot", 0, 1, 2.0, 0.5), ("probe", 1, 2, 2.0, 0.5), ("probe", 2, 1, 5.0, 0.5)
+    ]  # fmt: skip
+    plot_cost(tmp_path / "results.parquet", runs, tmp_path / "cost", {"probe": "The Probe"})
     drawn = (tmp_path / "cost.svg").read_text()
     assert "<!-- The Probe -->" in drawn
     assert "<!-- zero_shot -->" in drawn
@@ -152,10 +143,10 @@ def test_a_footnote_tells_where_runs_differ_in_device_precision_or_version(tmp_p
     for number, change in enumerate([{}, *others]):
         write_json(tmp_path / f"{number}.json", same | change)
         records.append(tmp_path / f"{number}.json")
-    assert list_differences(records[:1]) == []
-    assert list_differences([records[0], records[2]]) == []  # only the last number differs
-    assert list_differences(records[:2]) == [
+    assert find_inconsistencies(records[:1]) == []
+    assert find_inconsistencies([records[0], records[2]]) == []  # only the last number differs
+    assert find_inconsistencies(records[:2]) == [
         "Not all runs have the same device: cpu (1 runs), cuda (1 runs)."
     ]
-    (told,) = list_differences([records[0], records[3]])
-    assert told == "Not all runs have the same version of torch: 2.9 (1 runs), 2.10 (1 runs)."
+    (sentence,) = find_inconsistencies([records[0], records[3]])
+    assert sentence == "Not all runs have the same version of torch: 2.9 (1 runs), 2.10 (1 runs)."

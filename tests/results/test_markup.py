@@ -5,12 +5,10 @@ import xml.etree.ElementTree as ElementTree
 import polars as pl
 import pytest
 
-from tests.results.test_few_shot import write_predictions
-from vtclip.files import write_json
-from vtclip.results.ablation import Trial, aggregate_ablation, plot_ablation
-from vtclip.results.few_shot import aggregate_results
+from tests.results.conftest import make_run, write_costs, write_predictions
+from vtclip.results.few_shot import aggregate_results, render_text
 from vtclip.results.figures import drawing, plot_accuracy, plot_cost, title_of
-from vtclip.results.tables import Source, escape_latex, escape_markdown, render_text
+from vtclip.results.tables import escape_latex, escape_markdown
 
 ODD = [
     "ke$ha", "$1 bill", "$x^2$", "$\\frac{$", "a|b", "*a*", "_a_", "`a`", "<b>", "[a](b)", "a\\b",
@@ -45,13 +43,13 @@ def test_what_would_be_markup_is_escaped(name, markdown, latex):
 @pytest.fixture
 def results(tmp_path):
     """A table and figures in which datasets and methods have odd titles."""
-    sources = [
-        Source("clip", dataset, method, write_predictions(tmp_path / f"{number}{method}", runs))
+    runs = [
+        make_run(dataset, method, write_predictions(tmp_path / f"{number}{method}", runs))
         for number, dataset in enumerate(ODD[:3])
         for method, runs in (("zero_shot", {(0, 0): 0.2}), ("probe", {(1, 1): 0.5, (2, 1): 0.6}))
     ]
     titles = {"zero_shot": ODD[3], "probe": "[a]|b & \\c"}
-    aggregate_results(sources, tmp_path / "results", titles=titles)
+    aggregate_results(runs, tmp_path / "results", titles=titles)
     return tmp_path, titles
 
 
@@ -91,26 +89,14 @@ def test_titles_with_dollars_are_drawn_and_powers_of_ten_are_plain_numbers(resul
     folder, _ = results
     titles = {ODD[0]: r"$\frac{$", "probe": r"The $\x$"}
     plot_accuracy(folder / "results.parquet", folder / "accuracy", titles)
-    runs = []
-    for shots, seconds in ((1, 2.0), (2, 0.03)):
-        write_json(folder / f"{shots}.json", {"shots": shots, "seconds": seconds})
-        runs.append((("clip", ODD[0], "probe"), folder / f"{shots}.json"))
+    runs = [
+        make_run(ODD[0], "probe", "", shots=shots, record=write_costs(folder / f"{shots}", seconds))
+        for shots, seconds in ((1, 2.0), (2, 0.03))
+    ]
     plot_cost(folder / "results.parquet", runs, folder / "cost", titles)
     assert r"<!-- $\frac{$ -->" in texts_of(folder / "accuracy.svg")
     for text in (r"The $\x$", "0.1", "1"):
         assert f"<!-- {text} -->" in texts_of(folder / "cost.svg")
-
-
-def test_a_variant_of_any_words_has_a_row_and_a_place_in_the_figure(tmp_path):
-    predictions = write_predictions(tmp_path / "found.parquet", {(1, 1): 0.5})
-    write_json(tmp_path / "run.json", {"val_accuracy": 0.5})
-    files = (predictions, tmp_path / "run.json")
-    label = r"words: $\a$ |"
-    trials = [Trial("clip", "a", name, 1, 1, *files) for name in ("as configured", label)]
-    aggregate_ablation(trials, tmp_path / "ablation")
-    assert r"| words: \$\\a\$ \| |" in (tmp_path / "ablation.md").read_text()
-    plot_ablation(tmp_path / "ablation.parquet", tmp_path / "gains", {})
-    assert f"<!-- {label} -->" in texts_of(tmp_path / "gains.svg")
 
 
 def test_the_table_of_a_terminal_keeps_to_lines(results):

@@ -3,9 +3,9 @@ import polars as pl
 import pytest
 import torch
 
+from tests.results.conftest import make_run
 from vtclip.features.texts import write_texts
 from vtclip.results.metrics import aggregate_metrics, calibration_error, measure
-from vtclip.results.tables import Source
 
 
 def test_the_calibration_error_equals_a_computation_bin_by_bin():
@@ -44,10 +44,14 @@ def test_accuracy_by_class_is_the_mean_over_seeds(tmp_path):
     ]
     pl.concat(runs).write_parquet(tmp_path / "predictions.parquet")
     found = aggregate_metrics(
-        [Source("clip", "a", "probe", tmp_path / "predictions.parquet")],
-        [tmp_path / "texts.parquet"],
-        tmp_path / "metrics", tmp_path / "classes",
-    )  # fmt: skip
+        [
+            make_run(
+                "a", "probe", tmp_path / "predictions.parquet", texts=tmp_path / "texts.parquet"
+            )
+        ],
+        tmp_path / "metrics",
+        tmp_path / "classes",
+    )
     assert found.select("dataset", "method", "shots", "seeds").row(0) == ("a", "probe", 4, 2)
     classes = pl.read_parquet(tmp_path / "classes.parquet")
     assert classes["class_name"].to_list() == ["ant", "bee", "cow"]

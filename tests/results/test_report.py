@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.results.conftest import make_run
 from vtclip.features.texts import write_texts
 from vtclip.files import write_record
 from vtclip.parquet import write_parquet
@@ -18,7 +19,7 @@ from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
 from vtclip.results.metrics import aggregate_metrics
 from vtclip.results.report import report
-from vtclip.results.tables import Source
+from vtclip.runs import Example
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"
 NAMES = [ALERT, AND, "cow"]
@@ -78,7 +79,7 @@ def record(folder, method):
             "features": {"backbone": "RN50", "weights_sha256": "c0ffee", "device_kind": "cpu"},
         },
     )  # fmt: skip
-    return path
+    return str(path)
 
 
 def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40) -> str:
@@ -91,29 +92,38 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40) -> str:
     write_texts(folder / "texts.parquet", NAMES, torch.eye(3), {"logit_scale": 1.0})
     for method in METHODS:
         predictions(folder / f"{method}.parquet", wrong)
-    sources = [Source("RN50", d, m, folder / f"{m}.parquet") for d in datasets for m in METHODS]
-    aggregate_results(sources, folder / "results")
-    aggregate_differences(sources, folder / "differences", reference="vt_clip")
-    texts = [folder / "texts.parquet"] * len(sources)
-    aggregate_metrics(sources, texts, folder / "metrics", folder / "classes")
+    texts = str(folder / "texts.parquet")
+    runs = [
+        make_run(
+            dataset, method, folder / f"{method}.parquet", backbone="RN50", shots=1, seed=1,
+            record=record(folder, method), texts=texts,
+        )
+        for dataset in datasets
+        for method in METHODS
+    ]  # fmt: skip
+    aggregate_results(runs, folder / "results")
+    aggregate_differences(runs, folder / "differences", reference="vt_clip")
+    aggregate_metrics(runs, folder / "metrics", folder / "classes")
     plot_accuracy(folder / "results.parquet", folder / "accuracy", {})
     (folder / "config.yaml").write_text(f"name: mine  # {ALERT}\n")
-    attention = str(folder / "images/0.png")
-    told = {
-        "name": f"mine {ALERT}", "titles": {"vt_clip": "VT-CLIP"}, "reference": "vt_clip",
-        "choices": {"VT-CLIP": "Nothing: the last epoch is kept."},
-        "missing": {"imagenet": f"takes an account {AND}"},
-        "shown": [("RN50", dataset, str(folder / "images"), attention) for dataset in datasets],
-        "keys_of_records": [("RN50", DATASET, method) for method in METHODS],
-    }  # fmt: skip
+    images, attention = str(folder / "images"), str(folder / "images/0.png")
+    predicted = str(folder / "vt_clip.parquet")
     report(
-        folder / "report.html", told=told,
+        folder / "report.html",
+        runs=runs,
+        examples=[
+            Example("RN50", dataset, images, None, predicted, texts, attention)
+            for dataset in datasets
+        ],
+        name=f"mine {ALERT}",
+        titles={"vt_clip": "VT-CLIP"},
+        reference="vt_clip",
+        choices={"VT-CLIP": "Nothing: the last epoch is kept."},
+        missing={"imagenet": f"takes an account {AND}"},
         tables={name: folder / f"{name}.parquet" for name in ("results", "differences", "metrics")},
-        config=folder / "config.yaml", figures=[folder / "accuracy.svg"],
-        records=[record(folder, method) for method in METHODS],
-        predictions=[str(folder / "vt_clip.parquet")] * len(datasets),
-        texts=[str(folder / "texts.parquet")] * len(datasets),
-    )  # fmt: skip
+        config=folder / "config.yaml",
+        figures=[folder / "accuracy.svg"],
+    )
     return (folder / "report.html").read_text(encoding="utf-8")
 
 

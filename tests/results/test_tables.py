@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from vtclip.results.few_shot import add_published
-from vtclip.results.tables import render_latex, render_markdown, render_text
+from vtclip.results.few_shot import add_published, render_latex, render_markdown, render_text
+from vtclip.results.published import NOTHING_PUBLISHED
 
 PAPER = (
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101",
@@ -11,7 +11,9 @@ PAPER = (
 ALL_METHODS = ("zero_shot", "linear_probe", "tip_adapter_f", "vt_clip")
 
 
-def results(datasets=("dtd",), methods=("zero_shot", "vt_clip"), shots=(1, 16), published=None):
+def results(
+    datasets=("dtd",), methods=("zero_shot", "vt_clip"), shots=(1, 16), published=NOTHING_PUBLISHED
+):
     rows = [
         {
             "backbone": "clip",

@@ -3,8 +3,9 @@
 import polars as pl
 import pytest
 
+from tests.results.conftest import make_run
 from vtclip.results.published import read_published
-from vtclip.results.test_sets import ELEVEN, Asked, aggregate_tests, plot_tests
+from vtclip.results.test_sets import ELEVEN, aggregate_tests, plot_tests
 
 TITLES = {"digits": "Digits", "noisy": "Noisy digits", "probe": "Linear probe", "vt": "VT-CLIP"}
 REASON = "Linear probe knows only the classes that it was trained on"
@@ -34,12 +35,12 @@ def value(table, column="mean", **cell):
 
 
 def test_a_cell_is_the_mean_over_seeds_with_its_calibration_error(predicted, tmp_path):
-    asked = [
-        Asked("b", "digits", "digits", "vt", predicted(8, 10), ""),
-        Asked("b", "digits", "noisy", "vt", predicted(2, 4), ""),
-        Asked("b", "digits", "turned", "vt", predicted(6, 6), ""),
+    runs = [
+        make_run("digits", "vt", predicted(8, 10), tested="digits"),
+        make_run("digits", "vt", predicted(2, 4), tested="noisy"),
+        make_run("digits", "vt", predicted(6, 6), tested="turned"),
     ]
-    table = aggregate_tests(asked, tmp_path / "tests")
+    table = aggregate_tests(runs, tmp_path / "tests")
     assert value(table, tested="digits") == pytest.approx(90)
     assert value(table, "std", tested="noisy") == pytest.approx(200**0.5)
     assert value(table, "calibration_error", tested="noisy") == pytest.approx(60)
@@ -48,12 +49,12 @@ def test_a_cell_is_the_mean_over_seeds_with_its_calibration_error(predicted, tmp
 
 
 def test_an_empty_cell_has_its_reason_beside_each_row(predicted, tmp_path):
-    asked = [
-        Asked("b", "digits", "digits", "probe", predicted(8), ""),
-        Asked("b", "digits", "letters", "probe", None, REASON),
-        Asked("b", "letters", "letters", "probe", None, "letters is left out"),
+    runs = [
+        make_run("digits", "probe", predicted(8), tested="digits"),
+        make_run("digits", "probe", "", tested="letters", reason=REASON),
+        make_run("letters", "probe", "", tested="letters", reason="letters is left out"),
     ]
-    table = aggregate_tests(asked, tmp_path / "tests", titles=TITLES)
+    table = aggregate_tests(runs, tmp_path / "tests", titles=TITLES)
     assert value(table, "reason", dataset="digits", tested="letters") == REASON
     text = (tmp_path / "tests.md").read_text()
     lines = text.split("Expected calibration")[0].splitlines()
@@ -63,12 +64,12 @@ def test_an_empty_cell_has_its_reason_beside_each_row(predicted, tmp_path):
 
 
 def test_halves_have_a_harmonic_mean_of_the_means_over_seeds(predicted, tmp_path):
-    asked = [
-        Asked("b", f"{name}@base", f"{name}@{half}", "vt", predicted(*hits), "")
+    runs = [
+        make_run(f"{name}@base", "vt", predicted(*hits), tested=f"{name}@{half}")
         for name, halves in {"digits": [(9, 7), (2, 6)], "letters": [(6, 6), (4, 4)]}.items()
         for half, hits in zip(("base", "new"), halves, strict=True)
     ]
-    table = aggregate_tests(asked, tmp_path / "tests")
+    table = aggregate_tests(runs, tmp_path / "tests")
     digits = {"dataset": "digits", "method": "vt"}
     assert value(table, tested="base", **digits) == pytest.approx(80)
     assert value(table, tested="harmonic mean", **digits) == pytest.approx(2 * 80 * 40 / 120)
@@ -85,11 +86,11 @@ def test_the_published_harmonic_mean_over_datasets_is_that_of_the_two_averages()
 
 
 def test_a_method_that_names_no_new_class_has_no_harmonic_mean(predicted, tmp_path):
-    asked = [
-        Asked("b", "digits@base", "digits@base", "probe", predicted(8), ""),
-        Asked("b", "digits@base", "digits@new", "probe", None, REASON),
+    runs = [
+        make_run("digits@base", "probe", predicted(8), tested="digits@base"),
+        make_run("digits@base", "probe", "", tested="digits@new", reason=REASON),
     ]
-    table = aggregate_tests(asked, tmp_path / "tests")
+    table = aggregate_tests(runs, tmp_path / "tests")
     assert "harmonic mean" not in table["tested"]
     assert "–" in (tmp_path / "tests.md").read_text()
 
@@ -98,7 +99,7 @@ def write_published(path, *lines):
     path.write_text(
         "\n".join(["method,dataset,tested,shots,accuracy,backbone,chosen_on,source", *lines])
     )
-    return read_published(path, [("b", "RN50-quickgelu", "openai")], elsewhere=True)
+    return read_published(path, [("clip", "RN50-quickgelu", "openai")], by_test_set=True)
 
 
 def test_published_numbers_stand_beside_ours(predicted, tmp_path):
@@ -107,11 +108,11 @@ def test_published_numbers_stand_beside_ours(predicted, tmp_path):
         "vt,digits,noisy,4,25.0,RN50,nothing,x",
         "vt,digits,digits,8,1.0,RN50,nothing,x",
     )
-    asked = [
-        Asked("b", "digits", "digits", "vt", predicted(8), ""),
-        Asked("b", "digits", "noisy", "vt", predicted(3), ""),
+    runs = [
+        make_run("digits", "vt", predicted(8), tested="digits"),
+        make_run("digits", "vt", predicted(3), tested="noisy"),
     ]
-    table = aggregate_tests(asked, tmp_path / "tests", published=published)
+    table = aggregate_tests(runs, tmp_path / "tests", published=published)
     assert value(table, "difference", tested="noisy") == pytest.approx(5)
     assert value(table, "published", tested="digits") is None
     assert "30.0 / 25.0 (+5.0)" in (tmp_path / "tests.md").read_text()
@@ -121,12 +122,12 @@ def test_a_published_mean_over_datasets_stands_only_beside_that_of_the_eleven(pr
     lines = [f"vt,mean,{half},4,50.0,RN50,nothing,x" for half in ("base", "new", "harmonic mean")]
     published = write_published(tmp_path / "p.csv", *lines)
     for names, number in ((sorted(ELEVEN), 3), (sorted(ELEVEN)[1:], 0)):
-        asked = [
-            Asked("b", f"{name}@base", f"{name}@{half}", "vt", predicted(8), "")
+        runs = [
+            make_run(f"{name}@base", "vt", predicted(8), tested=f"{name}@{half}")
             for name in names
             for half in ("base", "new")
         ]
-        table = aggregate_tests(asked, tmp_path / "tests", published=published)
+        table = aggregate_tests(runs, tmp_path / "tests", published=published)
         assert table["published"].count() == number
 
 
@@ -134,23 +135,23 @@ def test_the_projects_own_published_numbers_can_be_read():
     backbones = [(name, f"{name}-quickgelu", "openai") for name in ("RN50", "ViT-B-16", "ViT-B-32")]
     from vtclip.paths import PUBLISHED_TESTS, find_own
 
-    table = read_published(find_own(PUBLISHED_TESTS), backbones, elsewhere=True)
+    table = read_published(find_own(PUBLISHED_TESTS), backbones, by_test_set=True)
     assert table.height > 60
     assert table["published"].is_between(15, 100).all()
     assert table["source"].str.len_chars().min() > 5
 
 
 def test_the_figure_has_a_panel_a_dataset_and_is_the_same_each_time(predicted, tmp_path):
-    asked = [
-        Asked("b", source, tested, method, path, "" if path else REASON)
+    runs = [
+        make_run(source, method, path, tested=tested, reason="" if path else REASON)
         for source in ("digits", "letters")
         for tested in ("digits", "letters")
         for method, path in (
             ("vt", predicted(8, 6)),
-            ("probe", predicted(3) if source == tested else None),
+            ("probe", predicted(3) if source == tested else ""),
         )
     ]
-    aggregate_tests(asked, tmp_path / "tests")
+    aggregate_tests(runs, tmp_path / "tests")
     made = []
     for _ in range(2):
         plot_tests(tmp_path / "tests.parquet", tmp_path / "figure", TITLES)

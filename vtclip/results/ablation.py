@@ -1,43 +1,43 @@
-"""The ablation's table and figure: what each variant gains over the method as it is configured."""
+"""The ablation's table and figure: the gain of each variant over the method as configured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
 
 from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
-from vtclip.results.few_shot import write_table
-from vtclip.results.figures import drawing, title_of
-from vtclip.results.tables import MEAN, align, name_shots, read_accuracies
+from vtclip.results.figures import draw_panels
+from vtclip.results.tables import (
+    align,
+    backbone_column,
+    mean_and_deviation,
+    mean_over,
+    name_shots,
+    pivot,
+    read_accuracies,
+    write_table,
+)
+from vtclip.runs import Run, distinct
 
-CONFIGURED = "as configured"
+CONFIGURED = "as configured"  # the label of the method itself
 VALIDATION, TEST = "validation", "test"
-
-
-class Trial(NamedTuple):
-    """One run of one variant."""
-
-    backbone: str
-    dataset: str
-    variant: str
-    """its label, or CONFIGURED"""
-    shots: int
-    seed: int
-    predictions: str | Path
-    run: str | Path
-    """its run.json"""
+SCHEMA = {
+    "backbone": pl.String, "dataset": pl.String, "variant": pl.String, "shots": pl.Int32,
+    "seed": pl.Int32, "images": pl.String, "accuracy": pl.Float64,
+}  # fmt: skip
 
 
 def aggregate_ablation(
-    trials: Sequence[Trial], destination: str | Path, *, notes: Sequence[str] = ()
+    runs: Sequence[Run], destination: str | Path, *, notes: Sequence[str] = ()
 ) -> pl.DataFrame:
     """Write the ablation table as Parquet, CSV and Markdown.
 
     Args:
-        trials: all runs, in the table's order, those of the method as configured among them.
+        runs: all heads of all variants, in the table's order; a label says which variant it is,
+            CONFIGURED that it is the method as configured.
         destination: the path to write to, without a suffix.
         notes: footnotes of the Markdown table.
 
@@ -46,98 +46,50 @@ def aggregate_ablation(
         in percent. Gains are over the method as configured, on the same shots, seed by seed. The
         dataset `mean` is the mean over datasets.
     """
-    runs = pl.concat([_read_validation(trials), _read_test(trials)])
-    table = _compare(runs)
-    destination = Path(destination)
+    found = _read_runs(runs)
+    over_datasets = mean_over(found, "dataset", found["dataset"].n_unique(), "accuracy")
+    table = _compare(pl.concat([found, over_datasets]))
     write_table(table, destination)
-    write_text(destination.with_suffix(".md"), _render(table, notes))
+    write_text(Path(destination).with_suffix(".md"), _render(table, notes))
     return table
 
 
-def plot_ablation(table: str | Path, destination: str | Path, titles: dict[str, str]) -> None:
-    """Draw each variant's gain on the test images.
-
-    A panel a dataset and backbone, a marker a number of shots.
-
-    Args:
-        table: the ablation table, in Parquet.
-        destination: the path to write to, without a suffix; .svg and .png are written.
-        titles: dataset -> the panel's title.
-    """
-    gains = read_parquet(table).filter(pl.col("variant") != CONFIGURED, images=TEST)
-    groups = gains.partition_by("backbone", "dataset", maintain_order=True)
-    several = gains["backbone"].n_unique() > 1
-    variants = gains["variant"].unique(maintain_order=True).to_list()
-    with drawing(destination, 2 + 2.8 * len(groups), 1.2 + 0.3 * len(variants)) as figure:
-        panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
-        for panel, group in zip(panels, groups, strict=True):
-            _draw_gains(panel, group, variants)
-            name = title_of(group["dataset"][0], titles)
-            panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-
-
-def _read_validation(trials: Sequence[Trial]) -> pl.DataFrame:
-    rows = []
-    for trial in trials:
-        accuracy = read_record(trial.run)["val_accuracy"]
-        rows.append((*trial[:5], VALIDATION, None if accuracy is None else 100 * accuracy))
-    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
-
-
-def _read_test(trials: Sequence[Trial]) -> pl.DataFrame:
-    accuracies = {}
-    for path in {trial.predictions for trial in trials}:
-        for shots, seed, accuracy in read_accuracies(path).iter_rows():
-            accuracies[path, shots, seed] = accuracy
-    rows = [
-        (*trial[:5], TEST, accuracies[trial.predictions, trial.shots, trial.seed])
-        for trial in trials
-    ]
-    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
-
-
-_SCHEMA = {
-    "backbone": pl.String, "dataset": pl.String, "variant": pl.String, "shots": pl.Int32,
-    "seed": pl.Int32, "images": pl.String, "accuracy": pl.Float64,
-}  # fmt: skip
+def _read_runs(runs: Sequence[Run]) -> pl.DataFrame:
+    """Accuracy in percent of each run on its validation shots, and then on the test images."""
+    tested = {
+        (path, shots, seed): accuracy
+        for path in distinct(runs, "predictions")
+        for shots, seed, accuracy in read_accuracies(path).iter_rows()
+    }
+    rows: list[tuple[Any, ...]] = []
+    for images in (VALIDATION, TEST):
+        for run in runs:
+            if images == TEST:
+                accuracy = tested[run.predictions, run.shots, run.seed]
+            else:
+                found = read_record(run.record)["val_accuracy"]
+                accuracy = None if found is None else 100 * found
+            place = (run.backbone, run.dataset, run.label, run.shots, run.seed)
+            rows.append((*place, images, accuracy))
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
 def _compare(runs: pl.DataFrame) -> pl.DataFrame:
-    run = ["shots", "seed", "images"]
-    over = ["backbone", "variant", *run]
-    mean = runs.group_by(over, maintain_order=True).agg(pl.col("accuracy").mean())
-    mean = mean.with_columns(dataset=pl.lit(MEAN)).select(runs.columns)
-    runs = pl.concat([runs, mean])
     configured = runs.filter(variant=CONFIGURED).drop("variant")
-    on = ["backbone", "dataset", *run]
-    return (
-        runs.join(configured, on=on, suffix="_configured", maintain_order="left")
-        .with_columns(gain=pl.col("accuracy") - pl.col("accuracy_configured"))
-        .group_by("backbone", "dataset", "variant", "images", "shots", maintain_order=True)
-        .agg(
-            pl.col("accuracy").mean().alias("mean"),
-            pl.col("gain").mean(),
-            pl.col("gain").std().alias("gain_std"),
-            pl.len().cast(pl.Int32).alias("seeds"),
-        )
-    )
+    same = ["backbone", "dataset", "shots", "seed", "images"]
+    joined = runs.join(configured, on=same, suffix="_configured", maintain_order="left")
+    gains = joined.with_columns(gain=pl.col("accuracy") - pl.col("accuracy_configured"))
+    key = ["backbone", "dataset", "variant", "images", "shots"]
+    table = mean_and_deviation(gains, key, "accuracy", "gain").drop("accuracy_std")
+    return table.rename({"accuracy": "mean"})
 
 
 def _render(table: pl.DataFrame, notes: Sequence[str]) -> str:
     """One Markdown table for the validation shots and one for the test images."""
     parts = []
-    for images in (VALIDATION, TEST):
-        shots = sorted(table["shots"].unique())
-        several = table["backbone"].n_unique() > 1
-        keys = ["dataset", *(["backbone"] if several else []), "variant"]
-        rows = [[*keys, *(name_shots(k) for k in shots)]]
-        chosen = table.filter(images=images)
-        for group in chosen.partition_by("dataset", "backbone", "variant", maintain_order=True):
-            cells = {row["shots"]: _cell(row) for row in group.to_dicts()}
-            rows.append([*(group[key][0] for key in keys), *(cells[k] for k in shots)])
-        title = {VALIDATION: "the validation shots", TEST: "the test images"}[images]
+    for images, title in ((VALIDATION, "the validation shots"), (TEST, "the test images")):
+        key = ["dataset", *backbone_column(table), "variant"]
+        rows = pivot(table.filter(images=images), key, "shots", _cell, names={"shots": name_shots})
         parts.append(f"Accuracy on {title} in percent.\n\n{align(rows)}\n")
     seeds = max(table["seeds"].to_list())
     note = (
@@ -153,6 +105,31 @@ def _cell(row: dict[str, Any]) -> str:
     if row["gain_std"] is None:
         return f"{row['mean']:.1f} ({row['gain']:+.1f})"
     return f"{row['mean']:.1f} ({row['gain']:+.1f} ± {row['gain_std']:.1f})"
+
+
+def plot_ablation(table: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
+    """Draw each variant's gain on the test images.
+
+    A panel per dataset and backbone, a marker per number of shots.
+
+    Args:
+        table: the ablation table, in Parquet.
+        destination: the path to write to, without a suffix; .svg and .png are written.
+        titles: dataset -> the panel's title.
+    """
+    gains = read_parquet(table).filter(pl.col("variant") != CONFIGURED, images=TEST)
+    groups = gains.partition_by("backbone", "dataset", maintain_order=True)
+    variants = gains["variant"].unique(maintain_order=True).to_list()
+    draw_panels(
+        destination,
+        groups,
+        lambda panel, group: _draw_gains(panel, group, variants),
+        titles,
+        columns=len(groups),
+        size=(2 + 2.8 * len(groups), 1.2 + 0.3 * len(variants)),
+        legend_columns=gains["shots"].n_unique(),
+        share_y=True,
+    )
 
 
 def _draw_gains(panel: Axes, gains: pl.DataFrame, variants: Sequence[str]) -> None:

@@ -1,10 +1,10 @@
-"""Paired differences between methods, with how sure they are.
+"""Paired differences between methods, with bootstrap intervals.
 
 The runs of a dataset resemble each other more than runs of two datasets do, so they are no
 independent samples. The bootstrap goes down the same two levels as the experiment: where there are
-`ENOUGH` datasets it draws datasets, and seeds within each; the interval then tells of datasets
-like these. Where there are fewer, a draw of datasets says little: they stay as they are, only seeds
-are drawn within each, and the interval tells of these datasets alone.
+`MIN_DATASETS` datasets it draws datasets, and seeds within each; the interval is then about
+datasets like these. Where there are fewer, a draw of datasets says little: they stay as they are,
+only seeds are drawn within each, and the interval is about these datasets alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,12 @@ import numpy as np
 import polars as pl
 
 from vtclip.files import write_text
-from vtclip.results.few_shot import write_table
-from vtclip.results.tables import Source, align, name_shots, read_runs
+from vtclip.results.tables import align, backbone_column, name_shots, pivot, read_runs, write_table
+from vtclip.runs import Run
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
-UNIT = ["dataset"]  # what is drawn as a whole: its runs share their images
-ENOUGH = 5  # datasets, to draw from them
+MIN_DATASETS = 5  # to draw from them
 SCHEMA = {
     "backbone": pl.String, "method": pl.String, "other": pl.String, "shots": pl.Int32,
     "difference": pl.Float64, "low": pl.Float64, "high": pl.Float64, "resampled": pl.String,
@@ -31,20 +30,20 @@ SCHEMA = {
 
 
 def aggregate_differences(
-    sources: Sequence[Source],
+    runs: Sequence[Run],
     destination: str | Path,
     *,
     reference: str,
-    titles: Mapping[str, str] | None = None,
+    titles: Mapping[str, str] = {},
     notes: Sequence[str] = (),
 ) -> pl.DataFrame:
-    """Write how much each method is over each other, as Parquet, CSV and Markdown.
+    """Write the lead of each method over each other, as Parquet, CSV and Markdown.
 
     Two methods are compared run by run: the same backbone, dataset, seed and shots. A method that
     uses no shots is compared at every number of shots.
 
     Args:
-        sources: the predictions.
+        runs: all heads on their own test sets.
         destination: the path to write to, without a suffix.
         reference: the method that the Markdown table compares with all others.
         titles: method -> the name to show there; left out, the methods' own names.
@@ -55,20 +54,19 @@ def aggregate_differences(
         high (a 95% bootstrap interval), resampled (what it draws: "datasets and seeds", "datasets"
         or "seeds"; null, and no interval, where there are few datasets and one seed), pairs.
     """
-    runs = read_runs(sources)
-    methods = runs["method"].unique(maintain_order=True).to_list()
-    few_shot = runs.filter(pl.col("shots") > 0)
-    shots = sorted(few_shot["shots"].unique()) or [0]
+    found = read_runs(runs)
+    methods = found["method"].unique(maintain_order=True).to_list()
+    shots = sorted(found.filter(pl.col("shots") > 0)["shots"].unique()) or [0]
     rows = [
-        (backbone, method, other, k, *found)
-        for (backbone,), of_backbone in runs.group_by("backbone", maintain_order=True)
+        (backbone, method, other, k, *compared)
+        for (backbone,), group in found.group_by("backbone", maintain_order=True)
         for method, other in combinations(methods, 2)
         for k in shots
-        if (found := _compare(of_backbone, method, other, k))
+        if (compared := _compare(group, method, other, k))
     ]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     write_table(table, destination)
-    page = _render(table, reference, titles or {}, notes)
+    page = _render(table, reference, titles, notes)
     write_text(Path(destination).with_suffix(".md"), page)
     return table
 
@@ -77,7 +75,7 @@ def _compare(runs: pl.DataFrame, method: str, other: str, shots: int) -> tuple[A
     """difference, low, high, resampled, pairs; None where no runs meet."""
     left, right = (_runs_at(runs, name, shots) for name in (method, other))
     both_seeded = "seed" in left.columns and "seed" in right.columns
-    pairs = left.join(right, on=[*UNIT, "seed"] if both_seeded else UNIT, suffix="_other")
+    pairs = left.join(right, on=["dataset", "seed"] if both_seeded else "dataset", suffix="_other")
     if pairs.is_empty():
         return None
     pairs = pairs.with_columns(difference=pl.col("accuracy") - pl.col("accuracy_other"))
@@ -89,45 +87,46 @@ def _runs_at(runs: pl.DataFrame, method: str, shots: int) -> pl.DataFrame:
     """dataset, seed, accuracy at a number of shots; without seed for a method without shots."""
     own = runs.filter(method=method)
     if own["shots"].to_list() == [0] * own.height:
-        return own.select(*UNIT, "accuracy")
-    return own.filter(shots=shots).select(*UNIT, "seed", "accuracy")
+        return own.select("dataset", "accuracy")
+    return own.filter(shots=shots).select("dataset", "seed", "accuracy")
 
 
 def _interval(pairs: pl.DataFrame) -> tuple[float | None, float | None, str | None]:
     """Percentiles of the bootstrapped mean, and what was drawn."""
     drawn = []
-    if pairs.select(UNIT).n_unique() >= ENOUGH:
+    datasets = pairs["dataset"].n_unique()
+    if datasets >= MIN_DATASETS:
         drawn.append("datasets")
-    if pairs.select(UNIT).n_unique() < pairs.height:
+    if datasets < pairs.height:
         drawn.append("seeds")
     if not drawn:
         return None, None, None
     tail = (1 - CONFIDENCE) / 2
-    means = _resample(pairs, draw_units="datasets" in drawn)
+    means = _resample(pairs, draw_datasets="datasets" in drawn)
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high), " and ".join(drawn)
 
 
-def _resample(pairs: pl.DataFrame, *, draw_units: bool) -> np.ndarray:
+def _resample(pairs: pl.DataFrame, *, draw_datasets: bool) -> np.ndarray:
     """The mean difference in each of RESAMPLES samples.
 
-    A sample is U units, drawn with replacement or each once, and in each as many pairs as it has,
-    drawn with replacement.
+    A sample is D datasets, drawn with replacement or each once, and of each as many pairs as it
+    has, drawn with replacement. A dataset is drawn as a whole, since its runs share their images.
 
     Args:
-        pairs: UNIT, difference; a row a pair of runs, in U units of P pairs at most.
-        draw_units: whether to draw units.
+        pairs: dataset, difference; a row per pair of runs, of D datasets with P pairs at most.
+        draw_datasets: whether to draw datasets.
     """
     rng = np.random.default_rng(0)
     # Sorted, for a join promises no order, and the same pairs must give the same interval.
-    pairs = pairs.sort(*UNIT, "difference").with_row_index("row")
-    units = pairs.group_by(UNIT, maintain_order=True).agg(pl.col("row").min(), pl.len())
-    start, size = (units[name].to_numpy().astype(int) for name in ("row", "len"))  # (U,)
-    chosen = np.arange(len(units))[None].repeat(RESAMPLES, 0)  # (R, U)
-    if draw_units:
-        chosen = rng.integers(len(units), size=chosen.shape)
-    sizes = size[chosen][..., None].repeat(size.max(), -1)  # (R, U, P)
-    used = np.arange(size.max()) < sizes  # a unit may have fewer pairs than P
+    pairs = pairs.sort("dataset", "difference").with_row_index("row")
+    datasets = pairs.group_by("dataset", maintain_order=True).agg(pl.col("row").min(), pl.len())
+    start, size = (datasets[name].to_numpy().astype(int) for name in ("row", "len"))  # (D,)
+    chosen = np.arange(len(datasets))[None].repeat(RESAMPLES, 0)  # (R, D)
+    if draw_datasets:
+        chosen = rng.integers(len(datasets), size=chosen.shape)
+    sizes = size[chosen][..., None].repeat(size.max(), -1)  # (R, D, P)
+    used = np.arange(size.max()) < sizes  # a dataset may have fewer pairs than P
     drawn = start[chosen][..., None] + rng.integers(sizes)
     found = pairs["difference"].to_numpy()[drawn]
     return (found * used).sum((1, 2)) / used.sum((1, 2))
@@ -136,22 +135,23 @@ def _resample(pairs: pl.DataFrame, *, draw_units: bool) -> np.ndarray:
 def _render(
     table: pl.DataFrame, reference: str, titles: Mapping[str, str], notes: Sequence[str]
 ) -> str:
-    """The reference's lead over every other method; a column a number of shots."""
+    """The reference's lead over every other method; a column per number of shots."""
+
+    def title(method: str) -> str:
+        return titles.get(method, method)
+
     led = table.filter((pl.col("method") == reference) | (pl.col("other") == reference))
-    shots = sorted(table["shots"].unique())
-    cells: dict[tuple[str, str], dict[int, str]] = {}
-    for row in led.iter_rows(named=True):
-        sign = 1 if row["method"] == reference else -1
-        other = row["other"] if sign == 1 else row["method"]
-        cells.setdefault((row["backbone"], other), {})[row["shots"]] = _cell(row, sign)
-    several = table["backbone"].n_unique() > 1
-    head = [*(["backbone"] if several else []), f"{titles.get(reference, reference)} over"]
-    rows = [[*head, *(name_shots(k) for k in shots)]]
-    rows += [
-        [*([backbone] if several else []), titles.get(other, other)]
-        + [found.get(k, "") for k in shots]
-        for (backbone, other), found in cells.items()
-    ]
+    is_led = pl.col("method") == reference
+    beaten = pl.when(is_led).then("other").otherwise("method")
+    over = f"{title(reference)} over"
+    rows = pivot(
+        led.with_columns(pl.when(is_led).then(1).otherwise(-1).alias("sign"), beaten.alias(over)),
+        [*backbone_column(table), over],
+        "shots",
+        _cell,
+        names={over: title, "shots": name_shots},
+        order=sorted(table["shots"].unique()),
+    )
     return f"{align(rows)}\n\n{' '.join([_explain(led), *notes])}\n"
 
 
@@ -169,12 +169,13 @@ def _explain(table: pl.DataFrame) -> str:
         return (
             f"{mean}; in brackets {interval}. Seeds are drawn again within each dataset, and the "
             "datasets stay: this tells how sure the mean is over these datasets, not over datasets "
-            f"at large. With {ENOUGH} datasets or more they would be drawn too."
+            f"at large. With {MIN_DATASETS} datasets or more they would be drawn too."
         )
-    return f"{mean}. One seed of fewer than {ENOUGH} datasets has no interval."
+    return f"{mean}. One seed of fewer than {MIN_DATASETS} datasets has no interval."
 
 
-def _cell(row: dict[str, Any], sign: int) -> str:
+def _cell(row: dict[str, Any]) -> str:
+    sign = row["sign"]
     mean = f"{sign * row['difference']:+.1f}"
     if row["low"] is None:
         return mean

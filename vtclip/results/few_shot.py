@@ -1,52 +1,58 @@
-"""Predictions to the table: mean and spread of the accuracy over seeds."""
+"""The results table: mean and deviation of the accuracy over seeds."""
 
+import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from vtclip.files import atomic_write, read_record, write_text
-from vtclip.parquet import write_parquet
-from vtclip.paths import ALL
+from vtclip.files import read_record, write_text
+from vtclip.paths import format_shots
+from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED, join_published
 from vtclip.results.tables import (
+    KEY,
     MEAN,
-    ROW,
-    Source,
+    align,
+    backbone_column,
+    escape_latex,
+    format_mean,
+    list_widths,
+    mean_and_deviation,
+    mean_over,
+    name_shots,
+    one_line,
+    pivot,
     read_runs,
-    render_latex,
-    render_markdown,
-    render_text,
+    write_table,
 )
+from vtclip.runs import Run, distinct
 
-KEY = [*ROW, "shots"]
-PUBLISHED = {
-    "backbone": pl.String, "dataset": pl.String, "method": pl.String, "shots": pl.Int32,
-    "published": pl.Float64, "chosen_on": pl.String,
-}  # fmt: skip
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+WIDTH = 100  # columns of a terminal
+PACKAGES = ("torch", "open_clip_torch", "scikit-learn")  # whose versions may move a number
 
 
 def aggregate_results(
-    sources: Sequence[Source],
+    runs: Sequence[Run],
     destination: str | Path,
     *,
-    titles: Mapping[str, str] | None = None,
+    titles: Mapping[str, str] = {},
     missing: Sequence[str] = (),
-    published: pl.DataFrame | None = None,
-    records: Sequence[str | Path] = (),
+    published: pl.DataFrame = NOTHING_PUBLISHED,
     notes: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Write the results table as Parquet, CSV, Markdown, LaTeX and plain text.
 
     Args:
-        sources: the predictions, in the table's order.
+        runs: all heads on their own test sets, in the table's order.
         destination: the path to write to, without a suffix.
         titles: method -> the name to show; left out, the methods' own names.
         missing: datasets that were left out; the table says so.
-        published: what `read_published` gives, to stand beside our numbers.
-        records: the run.json of every head; a footnote tells where they differ in what made them.
-        notes: footnotes before that one.
+        published: the result of `read_published`, to stand beside our numbers.
+        notes: footnotes; more follow where the runs differ in what made them.
 
     Returns:
         backbone, dataset, method, shots, mean, std (of a sample; null for one seed), seeds,
@@ -54,88 +60,45 @@ def aggregate_results(
         percent, null where nothing is published. The dataset `mean` is the mean over datasets, seed
         by seed.
     """
-    runs = read_runs(sources)
-    runs = pl.concat([runs, _mean_over_datasets(runs)])
-    results = runs.group_by(*KEY, maintain_order=True).agg(
-        pl.col("accuracy").mean().alias("mean"),
-        pl.col("accuracy").std().alias("std"),
-        pl.len().cast(pl.Int32).alias("seeds"),
-    )
+    found = read_runs(runs)
+    over_datasets = mean_over(found, "dataset", found["dataset"].n_unique(), "accuracy")
+    results = mean_and_deviation(pl.concat([found, over_datasets]), KEY, "accuracy")
+    results = results.rename({"accuracy": "mean", "accuracy_std": "std"})
     results = add_published(results, published)
     destination = Path(destination)
     write_table(results, destination)
-    notes = [*notes, *list_differences(records)]
-    write_text(
-        destination.with_suffix(".md"),
-        render_markdown(results, missing, titles=titles, notes=notes),
-    )
-    write_text(destination.with_suffix(".tex"), render_latex(results, titles=titles, notes=notes))
-    write_text(
-        destination.with_suffix(".txt"), render_text(results, missing, titles=titles, notes=notes)
-    )
+    notes = [*notes, *find_inconsistencies(distinct(runs, "record"))]
+    for suffix, content in {
+        ".md": render_markdown(results, missing, titles=titles, notes=notes),
+        ".tex": render_latex(results, titles=titles, notes=notes),
+        ".txt": render_text(results, missing, titles=titles, notes=notes),
+    }.items():
+        write_text(destination.with_suffix(suffix), content)
     return results
 
 
-def write_table(table: pl.DataFrame, destination: str | Path) -> None:
-    """Write a table as Parquet and CSV; `destination` has no suffix.
-
-    All shots are `all` in the CSV, and `vtclip.paths.ALL` in Parquet.
-    """
-    destination = Path(destination)
-    write_parquet(destination.with_suffix(".parquet"), table)
-    with atomic_write(destination.with_suffix(".csv")) as temporary:
-        _name_all_shots(table).write_csv(temporary, float_precision=4)
-
-
-def _name_all_shots(table: pl.DataFrame) -> pl.DataFrame:
-    if "shots" not in table.columns or ALL not in table["shots"]:
-        return table
-    return table.with_columns(pl.col("shots").cast(pl.String).replace(str(ALL), "all"))
-
-
-def _mean_over_datasets(runs: pl.DataFrame) -> pl.DataFrame:
-    """The mean run by run, where every dataset has that run."""
-    datasets = runs["dataset"].n_unique()
-    return (
-        runs.group_by("backbone", "method", "shots", "seed", maintain_order=True)
-        .agg(pl.col("accuracy").mean(), pl.len())
-        .filter(pl.col("len") == datasets)
-        .with_columns(dataset=pl.lit(MEAN))
-        .select(runs.columns)
-    )
-
-
-def add_published(results: pl.DataFrame, published: pl.DataFrame | None) -> pl.DataFrame:
+def add_published(results: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
     """Add the columns `published`, `published_chosen_on` and `difference`.
 
     The mean over datasets has a published number where every dataset has one; what those were
     chosen on stands there in a list with semicolons.
     """
-    if published is None:
-        published = pl.DataFrame(schema=PUBLISHED)
     datasets = results.filter(pl.col("dataset") != MEAN)["dataset"].unique()
+    columns = [*KEY, "published", "chosen_on"]
     means = (
         published.filter(pl.col("dataset").is_in(datasets.implode()))
         .group_by("backbone", "method", "shots")
         .agg(
-            pl.col("published").mean(),
-            pl.col("chosen_on").unique().sort().str.join("; "),
-            pl.len(),
+            pl.col("published").mean(), pl.col("chosen_on").unique().sort().str.join("; "), pl.len()
         )
         .filter(pl.col("len") == len(datasets))
-        .with_columns(pl.lit(MEAN).alias("dataset"))
+        .with_columns(dataset=pl.lit(MEAN))
     )
-    columns = [*KEY, "published", pl.col("chosen_on").alias("published_chosen_on")]
     known = pl.concat([published.select(columns), means.select(columns)])
-    return results.join(known, on=KEY, how="left", maintain_order="left").with_columns(
-        difference=pl.col("mean") - pl.col("published")
-    )
+    return join_published(results, known.rename({"chosen_on": "published_chosen_on"}), KEY)
 
 
-PACKAGES = ("torch", "open_clip_torch", "scikit-learn")  # whose versions may move a number
-
-
-def list_differences(records: Sequence[str | Path]) -> list[str]:
+def find_inconsistencies(records: Sequence[str | Path]) -> list[str]:
     """A sentence for each kind of thing that differs between the runs of a table.
 
     Device kinds, precisions, and major.minor versions of the packages that compute.
@@ -144,25 +107,163 @@ def list_differences(records: Sequence[str | Path]) -> list[str]:
         records: the run.json of every head.
     """
     runs = [read_record(record) for record in records]
-    return [
-        f"Not all runs have the same {kind}: {_count_runs(found)}."
-        for kind, found in _gather(runs).items()
-        if len(found) > 1
-    ]
-
-
-def _gather(runs: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
-    """Kind -> how many runs have each value."""
-    kinds = {"device": "device_kind", "precision": "precision"}
     found = {
-        kind: Counter(str(run[key]) for run in runs if key in run) for kind, key in kinds.items()
+        "device": [run["device_kind"] for run in runs if "device_kind" in run],
+        "precision": [run["precision"] for run in runs if "precision" in run],
     }
     for package in PACKAGES:
         versions = (run.get("versions", {}).get(package) for run in runs)
-        short = (".".join(version.split(".")[:2]) for version in versions if version)
-        found[f"version of {package}"] = Counter(short)
-    return found
+        short = [".".join(version.split(".")[:2]) for version in versions if version]
+        found[f"version of {package}"] = short
+    return [
+        f"Not all runs have the same {kind}: {count_values(values)}."
+        for kind, values in found.items()
+        if len(set(values)) > 1
+    ]
 
 
-def _count_runs(found: Counter[str]) -> str:
-    return ", ".join(f"{value} ({number} runs)" for value, number in found.most_common())
+def count_values(values: Sequence[Any]) -> str:
+    """Each value with the number of runs that have it, the most frequent first."""
+    found = Counter(map(str, values)).most_common()
+    return ", ".join(f"{value} ({number} runs)" for value, number in found)
+
+
+def render_markdown(
+    results: pl.DataFrame,
+    missing: Sequence[str] = (),
+    *,
+    titles: Mapping[str, str] = {},
+    notes: Sequence[str] = (),
+) -> str:
+    """The results, and a second table with published numbers where there are any.
+
+    Args:
+        results: the table of `aggregate_results`.
+        missing: datasets that were left out.
+        titles: method -> the name to show.
+        notes: footnotes.
+    """
+    rows = _lay_out(results, lambda row: format_mean(row["mean"], row["std"]), titles)
+    rows += _missing_rows(missing, rows[0])
+    text = f"{align(rows)}\n\n{' '.join([_explain(results), *notes])}\n"
+    beside = results.filter(pl.col("published").is_not_null())
+    if beside.is_empty():
+        return text
+    kinds = beside["published_chosen_on"].unique(maintain_order=True)
+    marks = {kind: str(number).translate(RAISED) for number, kind in enumerate(kinds, start=1)}
+    rows = _lay_out(
+        beside,
+        lambda row: (
+            f"{row['mean']:.1f} / {row['published']:.1f}{marks[row['published_chosen_on']]} "
+            f"({row['difference']:+.1f})"
+        ),
+        titles,
+    )
+    words = {kind: ", or ".join(CHOSEN_ON[word] for word in kind.split("; ")) for kind in kinds}
+    explained = "; ".join(f"{mark} {words[kind]}" for kind, mark in marks.items())
+    return (
+        f"{text}\nOurs / published (difference):\n\n{align(rows)}\n\n"
+        f"What the published numbers' settings were chosen on: {explained}.\n"
+    )
+
+
+def render_latex(
+    results: pl.DataFrame, *, titles: Mapping[str, str] = {}, notes: Sequence[str] = ()
+) -> str:
+    """The results as a LaTeX table, for the package booktabs."""
+    head, *rows = _lay_out(
+        results,
+        lambda row: format_mean(row["mean"], row["std"], r"\,$\pm$\,"),
+        titles,
+        escape=escape_latex,
+    )
+    left = len(head) - results["shots"].n_unique()
+    lines = [
+        r"% \usepackage{booktabs}",
+        rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(head) - left)}}}",
+        r"\toprule",
+        _join_latex(head),
+    ]
+    previous = None
+    for row in rows:
+        if row[0] != previous:
+            lines.append(r"\midrule")
+        lines.append(_join_latex([row[0] if row[0] != previous else "", *row[1:]]))
+        previous = row[0]
+    comments = [f"% {line}" for line in [_explain(results), *notes]]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
+
+
+def _join_latex(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def render_text(
+    results: pl.DataFrame,
+    missing: Sequence[str] = (),
+    width: int = WIDTH,
+    *,
+    titles: Mapping[str, str] = {},
+    notes: Sequence[str] = (),
+) -> str:
+    """The results for a terminal; deviations and long names give way to keep the width."""
+    lay_out = partial(_lay_out, results, titles=titles, name=lambda k: f"{format_shots(k)}-shot")
+    rows = lay_out(lambda row: format_mean(row["mean"], row["std"], "±"))
+    if _total_width(rows) > width:
+        rows = lay_out(lambda row: format_mean(row["mean"], None))
+    too_wide = max(0, _total_width(rows) - width)
+    longest = max(8, max(len(row[0]) for row in rows) - too_wide)
+    rows += _missing_rows(missing, rows[0])
+    rows = [[_shorten(row[0], longest), *row[1:]] for row in rows]
+    left = len(rows[0]) - results["shots"].n_unique()
+    explained = textwrap.wrap(" ".join([_explain(results), *notes]), width)
+    return "\n".join([*_align_plainly(rows, left), "", *explained]) + "\n"
+
+
+def _align_plainly(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Lines of cells, `left` columns of them to the left; an empty line before each new name."""
+    widths, lines, previous = list_widths(rows), [], None
+    for row in rows:
+        if previous not in (None, row[0]):
+            lines.append("")
+        cells = [
+            cell.ljust(w) if place < left else cell.rjust(w)
+            for place, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+        previous = row[0]
+    return lines
+
+
+def _total_width(rows: Sequence[Sequence[str]]) -> int:
+    return sum(list_widths(rows)) + 2 * (len(rows[0]) - 1)
+
+
+def _shorten(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def _lay_out(
+    results: pl.DataFrame,
+    cell: Callable[[dict[str, Any]], str],
+    titles: Mapping[str, str],
+    *,
+    name: Callable[[int], str] = name_shots,
+    escape: Callable[[str], str] = one_line,
+) -> list[list[str]]:
+    """A row per dataset, backbone and method, a column per number of shots, after the head."""
+    # A dataset's rows stand together, whatever the backbone.
+    together = pl.concat(results.partition_by("dataset", maintain_order=True))
+    key = ["dataset", *backbone_column(results), "method"]
+    names = {"method": lambda method: titles.get(method, method), "shots": name}
+    rows = pivot(together, key, "shots", cell, names=names)
+    return [[*map(escape, row[: len(key)]), *row[len(key) :]] for row in rows]
+
+
+def _missing_rows(missing: Sequence[str], head: Sequence[str]) -> list[list[str]]:
+    return [[dataset, "missing", *([""] * (len(head) - 2))] for dataset in missing]
+
+
+def _explain(results: pl.DataFrame) -> str:
+    seeds = max(results["seeds"].to_list())
+    return f"Accuracy on the test images in percent, mean ± standard deviation over {seeds} seeds."

@@ -1,6 +1,6 @@
-"""What else predictions tell: accuracy by class, macro F1, calibration."""
+"""Macro F1, calibration, and accuracy by class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +10,19 @@ from sklearn.metrics import f1_score, recall_score
 
 from vtclip.config.dataset import ClassSplit
 from vtclip.parquet import read_parquet
-from vtclip.results.few_shot import write_table
-from vtclip.results.tables import ROW, Source
+from vtclip.results.tables import KEY, mean_and_deviation, write_table
+from vtclip.runs import Run
 
 BINS = 15  # of confidence, as is usual for the expected calibration error (Guo et al., 2017)
 
 
 def aggregate_metrics(
-    sources: Sequence[Source],
-    texts: Sequence[str | Path],
-    metrics: str | Path,
-    classes: str | Path,
+    runs: Sequence[Run], metrics: str | Path, classes: str | Path
 ) -> pl.DataFrame:
     """Write macro F1 and calibration error of each run's predictions, and accuracy by class.
 
     Args:
-        sources: the predictions.
-        texts: the text features behind each of them, for the class names.
+        runs: all heads on their own test sets; their texts have the class names.
         metrics, classes: the paths to write to, without a suffix, as Parquet and CSV.
 
     Returns:
@@ -34,33 +30,31 @@ def aggregate_metrics(
         calibration_error_std, seeds; in percent. The table of classes: backbone, dataset, method,
         shots, label, class_name, accuracy (percent, the mean over seeds), images.
     """
-    runs, by_class = [], []
-    for source, names_of in zip(sources, texts, strict=True):
-        names = read_parquet(names_of, "label", "class_name")
-        labels = ClassSplit.parse(source.dataset).labels(names.height)
+    measured, by_class = [], []
+    for backbone, dataset, method, predictions, texts in dict.fromkeys(
+        (run.backbone, run.dataset, run.method, run.predictions, run.texts) for run in runs
+    ):
+        names = read_parquet(texts, "label", "class_name")
+        labels = ClassSplit.parse(dataset).labels(names.height)
         names = names.slice(labels.start, len(labels))
-        table = read_parquet(
-            source.predictions, "shots", "seed", "label", "prediction", "confidence"
-        )
-        for (shots, seed), run in table.group_by("shots", "seed", maintain_order=True):
-            key = {column: getattr(source, column) for column in ROW}
-            key |= {"shots": shots, "seed": seed}
-            runs.append(key | measure(run))
-            by_class.append(_measure_classes(run, names).with_columns(**_literals(key)))
-    found = _mean_over_seeds(pl.DataFrame(runs))
-    write_table(found, metrics)
-    over_seeds = pl.concat(by_class).group_by(
-        *ROW, "shots", "label", "class_name", maintain_order=True
-    )
+        table = read_parquet(predictions, "shots", "seed", "label", "prediction", "confidence")
+        for (shots, seed), found in table.group_by("shots", "seed", maintain_order=True):
+            run = dict(zip(KEY, (backbone, dataset, method, shots), strict=True)) | {"seed": seed}
+            measured.append(run | measure(found))
+            named = {name: pl.lit(value) for name, value in run.items()}
+            by_class.append(_measure_classes(found, names).with_columns(**named))
+    table = mean_and_deviation(pl.DataFrame(measured), KEY, "macro_f1", "calibration_error")
+    write_table(table, metrics)
+    over_seeds = pl.concat(by_class).group_by(*KEY, "label", "class_name", maintain_order=True)
     write_table(over_seeds.agg(pl.col("accuracy").mean(), pl.col("images").first()), classes)
-    return found
+    return table
 
 
 def measure(run: pl.DataFrame) -> dict[str, float]:
     """Macro F1 and expected calibration error of one run, in percent.
 
     Args:
-        run: label, prediction, confidence (0 .. 1); a row an image.
+        run: label, prediction, confidence (0 .. 1); a row per image.
     """
     labels, found = run["label"].to_numpy(), run["prediction"].to_numpy()
     f1 = f1_score(labels, found, average="macro", zero_division=0.0)
@@ -72,7 +66,7 @@ def calibration_error(hits: np.ndarray, confidence: np.ndarray) -> float:
     """The gap between accuracy and mean confidence in equal bins of confidence, weighted by size.
 
     Args:
-        hits: (M,) whether each prediction is right.
+        hits: (M,) bool, true for a right prediction.
         confidence: (M,) in 0 .. 1.
     """
     confidence = confidence.clip(0, 1)  # a softmax in float32 may exceed 1 by rounding
@@ -92,18 +86,4 @@ def _measure_classes(run: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
     images = np.bincount(run["label"].to_numpy(), minlength=len(labels))
     return names.with_columns(
         accuracy=pl.Series(100 * accuracy).fill_nan(None), images=pl.Series(images)
-    )
-
-
-def _literals(key: Mapping[str, object]) -> dict[str, pl.Expr]:
-    return {name: pl.lit(value) for name, value in key.items()}
-
-
-def _mean_over_seeds(runs: pl.DataFrame) -> pl.DataFrame:
-    return runs.group_by(*ROW, "shots", maintain_order=True).agg(
-        pl.col("macro_f1").mean(),
-        pl.col("macro_f1").std().alias("macro_f1_std"),
-        pl.col("calibration_error").mean(),
-        pl.col("calibration_error").std().alias("calibration_error_std"),
-        pl.len().cast(pl.Int32).alias("seeds"),
     )

@@ -9,16 +9,22 @@ SCHEMA = {
     "method": pl.String, "dataset": pl.String, "shots": pl.Int32, "accuracy": pl.Float64,
     "backbone": pl.String, "chosen_on": pl.String, "source": pl.String,
 }  # fmt: skip
+# What settings and epoch were chosen on, as the file has it -> in words.
 CHOSEN_ON = {
     "nothing": "no image",
     "min(k, 4)": "min(shots, 4) validation images per class",
     "k a class": "as many validation images per class as shots",
     "validation split": "the whole validation split",
     "test set": "the test images",
-    "not told": "images that its authors do not tell",
+    "not stated": "images that its authors do not state",
 }
-"""What a number's settings and epoch were chosen on, as the file has it -> in words."""
 OPENAI = "openai"  # the weights that all published numbers were made with
+NOTHING_PUBLISHED = pl.DataFrame(
+    schema={
+        "backbone": pl.String, "method": pl.String, "dataset": pl.String, "tested": pl.String,
+        "shots": pl.Int32, "published": pl.Float64, "chosen_on": pl.String,
+    }
+)  # fmt: skip
 
 
 class PublishedError(ValueError):
@@ -26,7 +32,7 @@ class PublishedError(ValueError):
 
 
 def read_published(
-    path: str | Path, backbones: Sequence[tuple[str, str, str]], *, elsewhere: bool = False
+    path: str | Path, backbones: Sequence[tuple[str, str, str]], *, by_test_set: bool = False
 ) -> pl.DataFrame:
     """The published numbers for some backbones; none for other weights than OpenAI's.
 
@@ -35,7 +41,7 @@ def read_published(
             CHOSEN_ON), source.
         backbones: (features folder, open_clip's name, its tag of the weights) of each;
             `-quickgelu` at the end of a name makes no other backbone.
-        elsewhere: whether the file has a column `tested`, for the table of test sets.
+        by_test_set: whether the file has a column `tested` too, for the table of test sets.
 
     Returns:
         backbone (the features folder), method, dataset, shots, published (percent), chosen_on,
@@ -45,7 +51,8 @@ def read_published(
         PublishedError: a column is missing, something else was chosen on, or a number is there
             twice.
     """
-    schema = SCHEMA | ({"tested": pl.String} if elsewhere else {})
+    more = ["tested"] if by_test_set else []
+    schema = SCHEMA | dict.fromkeys(more, pl.String)
     table = pl.read_csv(path, schema_overrides=schema)
     missing = [column for column in schema if column not in table.columns]
     if missing:
@@ -59,20 +66,33 @@ def read_published(
             f"{path}: {row['method']}, {row['dataset']}, {row['shots']}: chosen_on: found "
             f"{row['chosen_on'] or 'no word'}; expected one of: {'; '.join(CHOSEN_ON)}."
         )
-    wanted = {
-        "folder": [folder for folder, _, _ in backbones],
-        "backbone": [name.removesuffix("-quickgelu") for _, name, _ in backbones],
-        "pretrained": [pretrained for _, _, pretrained in backbones],
-    }
-    named = pl.DataFrame(wanted, schema=dict.fromkeys(wanted, pl.String))
-    table = table.join(named.filter(pretrained=OPENAI), on="backbone").select(
+    names = [
+        (folder, name.removesuffix("-quickgelu"))
+        for folder, name, weights in backbones
+        if weights == OPENAI
+    ]
+    schema = dict.fromkeys(["folder", "backbone"], pl.String)
+    table = table.join(pl.DataFrame(names, schema=schema, orient="row"), on="backbone").select(
         pl.col("folder").alias("backbone"), "method", "dataset", "shots",
-        pl.col("accuracy").alias("published"), "chosen_on", "source",
-        *(["tested"] if elsewhere else []),
+        pl.col("accuracy").alias("published"), "chosen_on", "source", *more,
     )  # fmt: skip
-    key = ["backbone", "method", "dataset", "shots", *(["tested"] if elsewhere else [])]
+    key = ["backbone", "method", "dataset", "shots", *more]
     twice = table.filter(table.select(key).is_duplicated()).select(key[1:])
     if twice.height:
         found = ", ".join(str(value) for value in twice.row(0))
         raise PublishedError(f"{path}: {found} is there twice. Keep one of the two lines.")
     return table
+
+
+def join_published(
+    table: pl.DataFrame, published: pl.DataFrame, key: Sequence[str]
+) -> pl.DataFrame:
+    """Add the columns of published numbers, and `difference`: ours minus theirs.
+
+    Args:
+        table: `key`, mean.
+        published: `key`, published, and what else to add.
+        key: the columns that say which number goes with which.
+    """
+    joined = table.join(published, on=key, how="left", maintain_order="left")
+    return joined.with_columns(difference=pl.col("mean") - pl.col("published"))

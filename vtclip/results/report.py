@@ -1,37 +1,36 @@
 """The report: one HTML page that needs no network, with all that an experiment has found."""
 
+import base64
+import io
 import platform
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from vtclip import __version__
+from vtclip.data.images import PictureError, open_picture
 from vtclip.features.texts import read_class_names
 from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import PROJECT, TEMPLATE
 from vtclip.results.differences import CONFIDENCE
-from vtclip.results.figures import drawing
-from vtclip.results.mistakes import (
-    COLUMNS,
-    embed_picture,
-    embed_svg,
-    find_confusions,
-    find_mistakes,
-    measure_reliability,
-)
-from vtclip.results.tables import MEAN, name_shots
+from vtclip.results.few_shot import count_values
+from vtclip.results.figures import drawing, read_costs
+from vtclip.results.mistakes import COLUMNS, find_confusions, find_mistakes, measure_reliability
+from vtclip.results.tables import MEAN, format_mean, name_shots, pivot
+from vtclip.runs import Example, Run, distinct
 
 PAIRS, EXAMPLES, MISTAKES = 5, 3, 8  # shown of each dataset
 PICTURE_BYTES = 1_500_000  # of all pictures of attention, and as many of all examples
+SIDES = (1200, 900, 700, 500, 350, 240, 160, 96, 64)  # pixels of the longer side that are tried
 CAPTIONS = {
     "accuracy": "Accuracy against the number of images per class. A band is one standard deviation "
     "over seeds; a dashed line is a published number.",
@@ -40,103 +39,79 @@ CAPTIONS = {
 }
 
 
-class Shown(NamedTuple):
-    """A dataset whose images are shown, with one backbone."""
-
-    backbone: str
-    dataset: str
-    images: str
-    """the folder that the image paths start from"""
-    attention: str | None
-    """the picture of attention, if there is one"""
-    predictions: str
-    texts: str
-
-
 def report(
     destination: str | Path,
     *,
-    told: Mapping[str, Any],
+    runs: Sequence[Run],
+    examples: Sequence[Example],
+    name: str,
+    titles: Mapping[str, str],
+    reference: str,
+    choices: Mapping[str, str],
+    missing: Mapping[str, str],
     tables: Mapping[str, str | Path],
     config: str | Path,
     figures: Sequence[str | Path],
-    records: Sequence[str | Path],
-    predictions: Sequence[str],
-    texts: Sequence[str],
     template: str | Path = PROJECT / TEMPLATE,
 ) -> None:
     """Write the page.
 
     Args:
         destination: the HTML file.
-        told: what `vtclip.plan.report.Report.told` gives.
+        runs: all heads on their own test sets.
+        examples: the datasets whose images the page shows, with predictions of the reference.
+        name: of the experiment.
+        titles: dataset or method -> the name to show.
+        reference: the method whose mistakes are shown.
+        choices: title of a method -> a sentence about what it chooses in a run.
+        missing: dataset that was left out -> the reason.
         tables: "results", "differences" and "metrics", in Parquet.
         config: the experiment's configuration.
         figures: SVG files.
-        records: the run.json of every head.
-        predictions: of the reference method, one for each of `told["shown"]`.
-        texts: their text features, for the class names.
         template: the page's template; whatever is filled in is escaped.
     """
-    pairs = zip(told["shown"], predictions, texts, strict=True)
-    shown = [Shown(*place, *files) for place, *files in pairs]
-    runs = [read_record(record) for record in records]
-    titles = {**told["titles"], MEAN: "Mean over datasets"}
+    titles = {**titles, MEAN: "Mean over datasets"}
     results = read_parquet(tables["results"])
     page = _load(template).render(
-        name=told["name"],
+        name=name,
         datasets=list(dict.fromkeys(results["dataset"])),
         titles=titles,
-        reference=titles.get(told["reference"], told["reference"]),
+        reference=titles.get(reference, reference),
         results=tabulate_results(results, titles),
         differences=_tabulate_differences(read_parquet(tables["differences"]), titles),
         metrics=read_parquet(tables["metrics"]).to_dicts(),
-        costs=_tabulate_costs(told["keys_of_records"], runs),
+        costs=read_costs(runs).to_dicts(),
         figures=[
             (embed_svg(figure), CAPTIONS.get(Path(figure).stem, Path(figure).stem))
             for figure in figures
         ],
-        shown=[_show(one, len(shown)) for one in shown],
-        choices=told["choices"],
-        missing=told["missing"],
+        examples=[_describe_example(example, len(examples)) for example in examples],
+        choices=choices,
+        missing=missing,
         config=Path(config).read_text(encoding="utf-8"),
-        provenance=describe_provenance(runs),
+        provenance=describe_provenance(distinct(runs, "record")),
         confidence=f"{CONFIDENCE:.0%}",
     )
     write_text(destination, page)
 
 
-def tabulate_results(results: pl.DataFrame, titles: Mapping[str, str]) -> dict[str, Any]:
-    """The results as a page shows them: a row a dataset, backbone and method.
+def tabulate_results(results: pl.DataFrame, titles: Mapping[str, str]) -> list[list[Any]]:
+    """The results as the page shows them: the head, then a row per dataset, backbone and method.
 
-    Returns:
-        columns: the names of the numbers of shots; rows: dataset, backbone, method, and cells,
-        each None or (text, number to sort by).
+    A row is the three names, and for each number of shots None or (text, number to sort by).
     """
-    shots = sorted(results["shots"].unique())
-    rows = []
-    for group in results.partition_by("dataset", "backbone", "method", maintain_order=True):
-        first = group.row(0, named=True)
-        cells = {row["shots"]: _cell(row) for row in group.to_dicts()}
-        rows.append(
-            {
-                "dataset": first["dataset"],
-                "backbone": first["backbone"],
-                "method": titles.get(first["method"], first["method"]),
-                "cells": [cells.get(number) for number in shots],
-            }
-        )
-    return {"columns": [name_shots(number) for number in shots], "rows": rows}
+    key = ["dataset", "backbone", "method"]
+    names = {"method": lambda method: titles.get(method, method), "shots": name_shots}
+    return pivot(results, key, "shots", _cell, names=names, empty=None)
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[str, float]:
-    spread = "" if row["std"] is None else f" ± {row['std']:.1f}"
     published = "" if row["published"] is None else f" (published {row['published']:.1f})"
-    return f"{row['mean']:.1f}{spread}{published}", row["mean"]
+    return f"{format_mean(row['mean'], row['std'])}{published}", row["mean"]
 
 
 def _tabulate_differences(table: pl.DataFrame, titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each pair with its interval; `sure` tells that zero is outside of it."""
+    """Each pair with its interval; `sure` means that zero is outside of it."""
     return [
         row
         | {
@@ -148,40 +123,22 @@ def _tabulate_differences(table: pl.DataFrame, titles: Mapping[str, str]) -> lis
     ]
 
 
-def _tabulate_costs(
-    keys: Sequence[Sequence[str]], runs: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Mean seconds and largest memory of a run, by backbone, method and shots."""
-    groups: dict[tuple[str, str, int], list[Mapping[str, Any]]] = {}
-    for (backbone, _, method), run in zip(keys, runs, strict=True):
-        groups.setdefault((backbone, method, run["shots"]), []).append(run)
-    return [
-        {
-            "backbone": backbone, "method": method, "shots": shots, "runs": len(found),
-            "seconds": sum(run["seconds"] for run in found) / len(found),
-            "memory": max(run["peak_memory_bytes"] for run in found) / 1e9,
-            "gpu_memory": max(run["peak_gpu_memory_bytes"] for run in found) / 1e9,
-        }
-        for (backbone, method, shots), found in groups.items()
-    ]  # fmt: skip
-
-
-def _show(one: Shown, number: int) -> dict[str, Any]:
-    """What the page shows of a dataset; `number` of them share the bytes for pictures."""
-    names = read_class_names(one.texts)
-    run = read_parquet(one.predictions, *COLUMNS)
+def _describe_example(example: Example, number: int) -> dict[str, Any]:
+    """The part of the page about a dataset; `number` of them share the bytes for pictures."""
+    names = read_class_names(example.texts)
+    run = read_parquet(example.predictions, *COLUMNS)
     run = run.filter(pl.col("shots") == pl.col("shots").max())
     limit = PICTURE_BYTES // (number * (PAIRS * EXAMPLES + MISTAKES))
 
     def picture(image: str) -> str | None:
-        return embed_picture(Path(one.images, image), limit=limit, side=160)
+        return embed_picture(Path(example.images, image), limit=limit, side=160)
 
-    attention = one.attention and embed_picture(one.attention, limit=PICTURE_BYTES // number)
+    attention = example.attention
     return {
-        "backbone": one.backbone,
-        "dataset": one.dataset,
+        "backbone": example.backbone,
+        "dataset": example.dataset,
         "shots": name_shots(run["shots"][0]),
-        "attention": attention,
+        "attention": attention and embed_picture(attention, limit=PICTURE_BYTES // number),
         "reliability": _draw_reliability(run),
         "confusions": [
             (names[found.label], names[found.prediction], found.share,
@@ -210,8 +167,48 @@ def _draw_reliability(run: pl.DataFrame) -> str:
         return embed_svg(file.with_suffix(".svg"))
 
 
-def describe_provenance(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What made the runs, as names and values; of several values each with its number of runs."""
+def embed_svg(path: str | Path) -> str:
+    """A figure as an address that contains it."""
+    return _data_address("image/svg+xml", Path(path).read_bytes())
+
+
+def embed_picture(path: str | Path, *, limit: int, side: int = SIDES[0]) -> str | None:
+    """A picture as an address that contains it, in JPEG.
+
+    Args:
+        path: the image file.
+        limit: bytes; the picture is made smaller until it has as few, or is 64 pixels large.
+        side: pixels of the longer side at most.
+
+    Returns:
+        None for a file that cannot be read: the page is of use without it.
+    """
+    try:
+        picture = open_picture(path)
+    except PictureError:
+        return None
+    content = b""
+    for size in (size for size in SIDES if size <= side):
+        picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+        written = io.BytesIO()
+        picture.save(written, "JPEG", quality=82)
+        content = written.getvalue()
+        if len(content) <= limit:
+            break
+    return _data_address("image/jpeg", content)
+
+
+def _data_address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
+    """What made the runs, as names and values; of several values each with its number of runs.
+
+    Args:
+        records: the run.json of every head.
+    """
+    runs = [read_record(record) for record in records]
     kinds: dict[str, list[Any]] = {
         "backbone": [run["features"].get("backbone") for run in runs],
         "weights": [run["features"].get("pretrained") for run in runs],
@@ -222,32 +219,28 @@ def describe_provenance(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, st
     }
     for package in runs[0]["versions"] if runs else ():
         kinds[package] = [run["versions"].get(package) for run in runs]
-    told = [(kind, _count(found)) for kind, found in kinds.items()]
     return [
         ("vtclip", __version__),
         ("commit", _find_commit() or "not known"),
         ("Python", platform.python_version()),
-        *told,
+        *((kind, _summarise(found)) for kind, found in kinds.items()),
         ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
 
 
-def _count(values: Sequence[Any]) -> str:
-    found = Counter(str(value) for value in values)
-    if len(found) == 1:
-        return next(iter(found))
-    return ", ".join(f"{value} ({number} runs)" for value, number in found.most_common())
+def _summarise(values: Sequence[Any]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else count_values(values)
 
 
 def _find_commit() -> str | None:
-    """The commit of the project's folder, if it is one of git's and has git's own history."""
+    """The commit of the project's folder, if it is one of git's and has its own history."""
     git = shutil.which("git")
     if git is None or not (PROJECT / ".git").exists():
         return None
-    asked = subprocess.run(
+    answer = subprocess.run(
         [git, "-C", str(PROJECT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
-    return asked.stdout.strip() or None
+    return answer.stdout.strip() or None
 
 
 def _load(template: str | Path) -> Any:

@@ -1,8 +1,8 @@
 """The table and figure of heads on other test sets than their own, and on halves of the classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -10,10 +10,21 @@ from matplotlib.axes import Axes
 from vtclip.config.dataset import HALVES, ClassSplit, dataset_name
 from vtclip.files import write_text
 from vtclip.parquet import read_parquet
-from vtclip.results.few_shot import write_table
-from vtclip.results.figures import STYLES, drawing, title_of
+from vtclip.paths import format_shots
+from vtclip.results.figures import STYLES, draw_panels, title_of
 from vtclip.results.metrics import calibration_error
-from vtclip.results.tables import MEAN, align
+from vtclip.results.published import NOTHING_PUBLISHED, join_published
+from vtclip.results.tables import (
+    MEAN,
+    align,
+    backbone_column,
+    format_mean,
+    mean_and_deviation,
+    mean_over,
+    pivot,
+    write_table,
+)
+from vtclip.runs import Run
 
 HARMONIC = "harmonic mean"
 CELL = ["backbone", "dataset", "tested", "method", "shots"]
@@ -29,30 +40,18 @@ NOTE = (
 )
 
 
-class Asked(NamedTuple):
-    """A method's heads on one dataset, and a test set."""
-
-    backbone: str
-    dataset: str
-    tested: str
-    method: str
-    predictions: str | Path | None
-    """None where it cannot be asked"""
-    reason: str
-    """why, if so"""
-
-
 def aggregate_tests(
-    asked: Sequence[Asked],
+    runs: Sequence[Run],
     destination: str | Path,
     *,
-    titles: Mapping[str, str] | None = None,
-    published: pl.DataFrame | None = None,
+    titles: Mapping[str, str] = {},
+    published: pl.DataFrame = NOTHING_PUBLISHED,
 ) -> pl.DataFrame:
     """Write the table as Parquet, CSV and Markdown.
 
     Args:
-        asked: all cells, in the table's order.
+        runs: all heads on all test sets, in the table's order; one with a reason, and without
+            predictions, where a method's heads cannot be tested.
         destination: the path to write to, without a suffix.
         titles: dataset or method -> the name to show.
         published: backbone, dataset, tested, method, shots, published (percent).
@@ -64,87 +63,75 @@ def aggregate_tests(
         `base`, `new` or `harmonic mean`, which is that of the two means over seeds; there the
         dataset `mean` is the mean over datasets. An empty cell has a reason.
     """
-    halves = any(ClassSplit.parse(cell.dataset).half for cell in asked)
-    runs = pl.concat([_read_runs(cell) for cell in asked])
-    others = _mean_over_datasets(runs) if halves else _mean_over_tests(runs)
-    table = _mean_over_seeds(pl.concat([runs, others]))
+    found = _read_runs(runs)
+    halves = any(ClassSplit.parse(run.dataset).half for run in runs)
+    means = _mean_over_datasets(found) if halves else _mean_over_tests(found)
+    table = mean_and_deviation(
+        pl.concat([found, *means]),
+        CELL,
+        *MEASURES,
+        seeds=pl.col("accuracy").count().cast(pl.Int32),
+        reason=pl.col("reason").first(),
+    ).rename({"accuracy": "mean", "accuracy_std": "std"})
     if halves:
-        table = pl.concat([table, _harmonic(table)])
-    table = _add_published(_in_order(table), published)
-    destination = Path(destination)
+        table = pl.concat([table, _harmonic_mean(table)])
+    table = _add_published(_sort(table), published)
     write_table(table, destination)
-    write_text(destination.with_suffix(".md"), render(table, titles or {}))
+    write_text(Path(destination).with_suffix(".md"), render(table, titles))
     return table
 
 
-def _read_runs(cell: Asked) -> pl.DataFrame:
-    """A row a run; one without numbers, and with the reason, where it cannot be asked."""
-    half = ClassSplit.parse(cell.tested).half
-    rows: list[dict[str, Any]] = [{"shots": None, "seed": None, "reason": cell.reason}]
-    if cell.predictions is not None:
-        columns = ("shots", "seed", "label", "prediction", "confidence")
-        table = read_parquet(cell.predictions, *columns)
-        rows = [
-            {"shots": shots, "seed": seed, **_measure(run)}
-            for (shots, seed), run in table.group_by("shots", "seed", maintain_order=True)
-        ]
+def _read_runs(runs: Sequence[Run]) -> pl.DataFrame:
+    """A row per run; one without numbers, and with the reason, where there are no predictions."""
     schema = {"shots": pl.Int32, "seed": pl.Int32, "reason": pl.String}
     schema |= dict.fromkeys(MEASURES, pl.Float64)
-    return pl.DataFrame(rows, schema=schema).select(
-        pl.lit(cell.backbone).alias("backbone"),
-        pl.lit(dataset_name(cell.dataset)).alias("dataset"),
-        pl.lit(half or cell.tested).alias("tested"),
-        pl.lit(cell.method).alias("method"),
-        pl.all(),
-    )
+    tables = []
+    for backbone, dataset, tested, method, predictions, reason in dict.fromkeys(
+        (run.backbone, run.dataset, run.tested, run.method, run.predictions, run.reason)
+        for run in runs
+    ):
+        rows = _measure_runs(predictions) if predictions else [{"reason": reason}]
+        tables.append(
+            pl.DataFrame(rows, schema=schema).select(
+                pl.lit(backbone).alias("backbone"),
+                pl.lit(dataset_name(dataset)).alias("dataset"),
+                pl.lit(ClassSplit.parse(tested).half or tested).alias("tested"),
+                pl.lit(method).alias("method"),
+                pl.all(),
+            )
+        )
+    return pl.concat(tables)
 
 
-def _measure(run: pl.DataFrame) -> dict[str, float]:
-    hits = (run["label"] == run["prediction"]).to_numpy()
-    error = calibration_error(hits, run["confidence"].to_numpy())
-    return {"accuracy": 100 * float(hits.mean()), "calibration_error": 100 * error}
+def _measure_runs(predictions: str | Path) -> list[dict[str, Any]]:
+    table = read_parquet(predictions, "shots", "seed", "label", "prediction", "confidence")
+    rows = []
+    for (shots, seed), run in table.group_by("shots", "seed", maintain_order=True):
+        hits = (run["label"] == run["prediction"]).to_numpy()
+        error = calibration_error(hits, run["confidence"].to_numpy())
+        measured = {"accuracy": 100 * float(hits.mean()), "calibration_error": 100 * error}
+        rows.append({"shots": shots, "seed": seed, **measured})
+    return rows
 
 
-def _mean_over_tests(runs: pl.DataFrame) -> pl.DataFrame:
+def _mean_over_tests(runs: pl.DataFrame) -> list[pl.DataFrame]:
     """The mean over all test sets but the dataset's own, where there are several."""
     others = runs.filter(pl.col("tested") != pl.col("dataset"))
-    wanted = others.group_by("dataset").agg(pl.col("tested").n_unique().alias("wanted"))
-    means = _mean_of(others, ["backbone", "dataset", "method", "shots", "seed"])
-    return (
-        means.join(wanted, on="dataset", maintain_order="left")
-        .filter(pl.col("wanted") > 1, pl.col("number") == pl.col("wanted"))
-        .with_columns(tested=pl.lit(MEAN))
-        .select(runs.columns)
-    )
+    return [
+        mean_over(group.filter(pl.col("accuracy").is_not_null()), "tested", number, *MEASURES)
+        for group in others.partition_by("dataset", maintain_order=True)
+        if (number := group["tested"].n_unique()) > 1
+    ]
 
 
-def _mean_over_datasets(runs: pl.DataFrame) -> pl.DataFrame:
+def _mean_over_datasets(runs: pl.DataFrame) -> list[pl.DataFrame]:
     """The mean of each half over the datasets, where there are several."""
-    wanted = runs["dataset"].n_unique()
-    means = _mean_of(runs, ["backbone", "tested", "method", "shots", "seed"])
-    every = means.filter(pl.col("number") == wanted, pl.lit(wanted > 1))
-    return every.with_columns(dataset=pl.lit(MEAN)).select(runs.columns)
+    number = runs["dataset"].n_unique()
+    known = runs.filter(pl.col("accuracy").is_not_null())
+    return [mean_over(known, "dataset", number, *MEASURES)] if number > 1 else []
 
 
-def _mean_of(runs: pl.DataFrame, over: list[str]) -> pl.DataFrame:
-    answered = runs.filter(pl.col("accuracy").is_not_null())
-    measures = [pl.col(name).mean() for name in MEASURES]
-    grouped = answered.group_by(over, maintain_order=True)
-    return grouped.agg(*measures, pl.len().alias("number"), reason=pl.lit(None, pl.String).first())
-
-
-def _mean_over_seeds(runs: pl.DataFrame) -> pl.DataFrame:
-    return runs.group_by(CELL, maintain_order=True).agg(
-        pl.col("accuracy").mean().alias("mean"),
-        pl.col("accuracy").std().alias("std"),
-        pl.col("calibration_error").mean(),
-        pl.col("calibration_error").std().alias("calibration_error_std"),
-        pl.col("accuracy").count().cast(pl.Int32).alias("seeds"),
-        pl.col("reason").first(),
-    )
-
-
-def _harmonic(table: pl.DataFrame) -> pl.DataFrame:
+def _harmonic_mean(table: pl.DataFrame) -> pl.DataFrame:
     """2 b n / (b + n) of the accuracies on base and new classes, where both are known."""
     key = [name for name in CELL if name != "tested"]
     base, new = (table.filter(pl.col("mean").is_not_null(), tested=half) for half in HALVES)
@@ -161,96 +148,86 @@ def _harmonic(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _in_order(table: pl.DataFrame) -> pl.DataFrame:
-    """Backbones, datasets, methods and test sets as they came, and means after them."""
+def _sort(table: pl.DataFrame) -> pl.DataFrame:
+    """Sort backbones, datasets, methods and test sets as they came, and means after them."""
     ranks = [
-        pl.col(column).replace_strict({name: n for n, name in enumerate(_names(table[column]))})
+        pl.col(column).replace_strict(
+            {name: rank for rank, name in enumerate(_list_names(table[column]))}
+        )
         for column in ("backbone", "dataset", "method", "tested")
     ]
     return table.sort(*ranks, "shots", maintain_order=True)
 
 
-def _names(column: pl.Series) -> list[str]:
+def _list_names(column: pl.Series) -> list[str]:
     """The names in a column as they come, and means after them."""
     names = column.unique(maintain_order=True).to_list()
     return sorted(names, key=lambda name: name in (MEAN, HARMONIC))
 
 
-def _add_published(table: pl.DataFrame, published: pl.DataFrame | None) -> pl.DataFrame:
-    """Add `published` and `difference`; a mean over datasets is that of the eleven alone."""
-    if published is None:
-        published = pl.DataFrame(
-            schema={name: table.schema[name] for name in CELL} | {"published": pl.Float64}
-        )
+def _add_published(table: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
+    """Add `published` and `difference`; a published mean over datasets is of the eleven alone."""
     if set(table["dataset"]) - {MEAN} != ELEVEN:
         published = published.filter(pl.col("dataset") != MEAN)
-    known = published.select(*CELL, "published")
-    joined = table.join(known, on=CELL, how="left", maintain_order="left")
-    joined = joined.with_columns(difference=pl.col("mean") - pl.col("published"))
-    return joined.select(pl.exclude("reason"), "reason")
+    table = join_published(table, published.select(*CELL, "published"), CELL)
+    return table.select(pl.exclude("reason"), "reason")
 
 
 def render(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
     """The table as Markdown: accuracy, calibration error, and published numbers beside ours."""
     parts = [
         f"Accuracy on the test images in percent, {NOTE}\n",
-        f"{_spread(table, titles, ('mean', 'std'))}\n",
+        f"{_lay_out_measure(table, 'mean', 'std', titles)}\n",
         *(f"–: {reason}.\n" for reason in table["reason"].drop_nulls().unique(maintain_order=True)),
         "Expected calibration error in percent, on the same images.\n",
-        f"{_spread(table, titles, ('calibration_error', 'calibration_error_std'))}\n",
+        f"{_lay_out_measure(table, 'calibration_error', 'calibration_error_std', titles)}\n",
     ]
     beside = table.filter(pl.col("difference").is_not_null())
     if not beside.is_empty():
-        parts += ["Ours / published (difference):\n", f"{_spread_published(beside, titles)}\n"]
+        laid_out = _lay_out(
+            beside,
+            lambda row: f"{row['mean']:.1f} / {row['published']:.1f} ({row['difference']:+.1f})",
+            titles,
+        )
+        parts += ["Ours / published (difference):\n", f"{laid_out}\n"]
     return "\n".join(parts)
 
 
-def _spread(table: pl.DataFrame, titles: Mapping[str, str], measure: tuple[str, str]) -> str:
-    known = table.filter(pl.col(measure[0]).is_not_null() | pl.col("reason").is_not_null())
-    return _lay_out(known, titles, lambda row: _show(row[measure[0]], row[measure[1]]))
-
-
-def _spread_published(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
+def _lay_out_measure(table: pl.DataFrame, mean: str, std: str, titles: Mapping[str, str]) -> str:
+    known = table.filter(pl.col(mean).is_not_null() | pl.col("reason").is_not_null())
     return _lay_out(
-        table,
-        titles,
-        lambda row: f"{row['mean']:.1f} / {row['published']:.1f} ({row['difference']:+.1f})",
+        known, lambda row: "–" if row[mean] is None else format_mean(row[mean], row[std]), titles
     )
 
 
-def _lay_out(table: pl.DataFrame, titles: Mapping[str, str], cell: Any) -> str:
-    """A row a dataset, method and number of shots, a column a test set.
+def _lay_out(
+    table: pl.DataFrame, cell: Callable[[dict[str, Any]], str], titles: Mapping[str, str]
+) -> str:
+    """A row per dataset, method and number of shots, a column per test set.
 
-    What cannot be asked of a method stands in the rows that it has, or in one of its own.
+    A test set that a method cannot be tested on has a sign in the rows that the method has; a
+    method without any has one row.
     """
-    tested = _names(table["tested"])
-    several = table["backbone"].n_unique() > 1
-    head = ["trained on", *(["backbone"] if several else []), "method", "shots"]
-    rows = [[*head, *(_name(name, titles) for name in tested)]]
-    for group in table.partition_by("backbone", "dataset", "method", maintain_order=True):
-        key = group.row(0, named=True)
-        named = [_name(key["dataset"], titles), *([key["backbone"]] if several else [])]
-        named.append(titles.get(key["method"], key["method"]))
-        for shots in group["shots"].drop_nulls().unique(maintain_order=True).to_list() or [None]:
-            found = [] if shots is None else group.filter(shots=shots).to_dicts()
-            cells = {row["tested"]: cell(row) for row in found}
-            number = "" if shots is None else str(shots)
-            rows.append([*named, number, *(cells.get(name, "–") for name in tested)])
-    return align(rows)
+    method = ["backbone", "dataset", "method"]
+    no_row = pl.col("shots").is_null() & pl.col("shots").is_not_null().any().over(method)
+    shown = table.filter(~no_row).rename({"dataset": "trained on"})
+    key = ["trained on", *backbone_column(table), "method", "shots"]
 
+    def name(value: str) -> str:
+        return value if value == MEAN else title_of(value, titles)
 
-def _name(name: str, titles: Mapping[str, str]) -> str:
-    return name if name == MEAN else title_of(name, titles)
-
-
-def _show(mean: float | None, std: float | None) -> str:
-    if mean is None:
-        return ""
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+    names = {
+        "trained on": name,
+        "method": lambda method: titles.get(method, method),
+        "shots": lambda shots: "" if shots is None else str(format_shots(shots)),
+        "tested": name,
+    }
+    order = _list_names(table["tested"])
+    return align(pivot(shown, key, "tested", cell, names=names, order=order, empty="–"))
 
 
 def plot_tests(table: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
-    """Draw accuracy by test set at the most shots: a panel a dataset, a marker a method.
+    """Draw accuracy by test set at the most shots: a panel per dataset, a marker per method.
 
     Args:
         table: the table of test sets, in Parquet.
@@ -260,21 +237,19 @@ def plot_tests(table: str | Path, destination: str | Path, titles: Mapping[str, 
     found = read_parquet(table)
     methods = found["method"].unique(maintain_order=True).to_list()
     groups = found.partition_by("backbone", "dataset", maintain_order=True)
-    several = found["backbone"].n_unique() > 1
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
     longest = max(group["tested"].n_unique() for group in groups)
     width = 1 + 3.4 * columns  # inches, of which a method's name takes less than two
-    with drawing(destination, width, rows * (1.2 + 0.35 * longest)) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False).flatten()
-        for panel, group in zip(panels, groups, strict=False):
-            _draw_tests(panel, group, methods, titles)
-            name = title_of(group["dataset"][0], titles)
-            panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
-        for panel in panels[len(groups) :]:
-            panel.set_visible(False)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=int(width / 2))
+    draw_panels(
+        destination,
+        groups,
+        lambda panel, group: _draw_tests(panel, group, methods, titles),
+        titles,
+        columns=columns,
+        size=(width, rows * (1.2 + 0.35 * longest)),
+        legend_columns=int(width / 2),
+    )
 
 
 def _draw_tests(
@@ -291,6 +266,7 @@ def _draw_tests(
             xerr=rows["std"].fill_null(0), fmt=STYLES[number % len(STYLES)][0], markersize=4,
             color=f"C{number % 10}", elinewidth=1, label=title_of(method, titles),
         )  # fmt: skip
-    panel.set_yticks(list(places.values()), [_name(name, titles) for name in places])
+    names = [name if name == MEAN else title_of(name, titles) for name in places]
+    panel.set_yticks(list(places.values()), names)
     panel.set_xlabel("accuracy (%)")
     panel.grid(alpha=0.3)

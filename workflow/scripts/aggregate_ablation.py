@@ -5,21 +5,10 @@ from pathlib import Path
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.results.ablation import Trial, aggregate_ablation
+    from vtclip.results.ablation import aggregate_ablation
 
     aggregate_ablation(
-        [
-            Trial(
-                run.backbone,
-                run.dataset,
-                run.label,
-                run.shots,
-                run.seed,
-                run.predictions,
-                run.record,
-            )
-            for run in snakemake.params.runs
-        ],
+        snakemake.params.runs,
         Path(snakemake.output.parquet).with_suffix(""),
         notes=snakemake.params.notes,
     )

@@ -6,10 +6,9 @@ from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.differences import aggregate_differences
-    from vtclip.results.tables import list_sources
 
     aggregate_differences(
-        list_sources(snakemake.params.runs),
+        snakemake.params.runs,
         Path(snakemake.output.parquet).with_suffix(""),
         reference=snakemake.params.reference,
         titles=snakemake.params.titles,

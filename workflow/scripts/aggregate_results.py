@@ -7,14 +7,12 @@ from vtclip.runtime.job import job
 with job(snakemake.log[0]):
     from vtclip.results.few_shot import aggregate_results
     from vtclip.results.published import read_published
-    from vtclip.results.tables import list_sources
 
     aggregate_results(
-        list_sources(snakemake.params.runs),
+        snakemake.params.runs,
         Path(snakemake.output.parquet).with_suffix(""),
         titles=snakemake.params.titles,
         notes=snakemake.params.notes,
         missing=snakemake.params.missing,
         published=read_published(snakemake.input.published, snakemake.params.backbones),
-        records=snakemake.input.records,
     )

@@ -9,7 +9,7 @@ with job(snakemake.log[0]):
 
     plot_cost(
         snakemake.input.results,
-        [((run.backbone, run.dataset, run.method), run.record) for run in snakemake.params.runs],
+        snakemake.params.runs,
         Path(snakemake.output.svg).with_suffix(""),
         snakemake.params.titles,
     )

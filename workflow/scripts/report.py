@@ -2,23 +2,18 @@
 
 from vtclip.runtime.job import job
 
-KEYS = ("name", "titles", "reference", "choices", "missing")
-
 with job(snakemake.log[0]):
     from vtclip.results.report import report
 
     report(
         snakemake.output[0],
-        told={
-            **{name: snakemake.params[name] for name in KEYS},
-            "shown": [
-                (each.backbone, each.dataset, each.images, each.attention)
-                for each in snakemake.params.examples
-            ],
-            "keys_of_records": [
-                (run.backbone, run.dataset, run.method) for run in snakemake.params.runs
-            ],
-        },
+        runs=snakemake.params.runs,
+        examples=snakemake.params.examples,
+        name=snakemake.params.name,
+        titles=snakemake.params.titles,
+        reference=snakemake.params.reference,
+        choices=snakemake.params.choices,
+        missing=snakemake.params.missing,
         tables={
             "results": snakemake.input.results,
             "differences": snakemake.input.differences,
@@ -26,8 +21,5 @@ with job(snakemake.log[0]):
         },
         config=snakemake.input.config,
         figures=snakemake.input.figures,
-        records=snakemake.input.records,
-        predictions=snakemake.input.predictions,
-        texts=snakemake.input.texts,
         template=snakemake.input.template,
     )
