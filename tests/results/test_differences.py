@@ -13,7 +13,7 @@ def write_run(folder, backbone, dataset, method, accuracies):
 
 
 def simulate(folder, datasets, seeds, *, backbones=1):
-    """The lead of vt_clip over probe, with a spread of 5 over datasets and 1 over seeds, exactly."""
+    """The lead of vt_clip over probe, with a spread of 5 over datasets and 1 over seeds."""
 
     def spread(number, deviation):
         values = np.linspace(-1, 1, number) if number > 1 else np.zeros(1)
