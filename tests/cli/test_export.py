@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vtclip.__main__ import main
-from vtclip.inference.classifier import load_classifier, trace
+from vtclip.inference.classifier import load_classifier
+from vtclip.inference.onnx_export import trace
 
 RUNS = ("zero_shot/0shot-seed0", "linear_probe/1shot-seed1", "vt_clip/1shot-seed1")
 ONNX = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))

@@ -5,13 +5,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vtclip.features.texts import write_texts
-from vtclip.inference.attention import choose_rows, find_looks, plot_attention
-from vtclip.methods.base import Samples, Task, Texts
+from vtclip.inference.attention import choose_rows, find_maps, plot_attention
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
+from vtclip.task import Samples, Task, Texts
 
 
 def predictions(hits):
-    """A run's predictions; hits tells which are right. Class 0 is always the best or the second."""
+    """A run's predictions; hits says which are right. Class 0 is always the best or the second."""
     return pl.DataFrame(
         {
             "image": [f"{number}.png" for number in range(len(hits))],
@@ -54,28 +54,28 @@ def run(tmp_path, backbone):
 
 def test_maps_are_the_attention_of_the_two_classes_without_the_pooled_token(run, backbone):
     rows = pl.read_parquet(run / "predictions.parquet")
-    looks = find_looks(backbone, {}, run / "texts.parquet", run / "head.safetensors", rows, run)
-    assert [(look.label, look.other, look.right) for look in looks] == [
+    maps = find_maps(backbone, {}, run / "texts.parquet", run / "head.safetensors", rows, run)
+    assert [(each.label, each.other, each.right) for each in maps] == [
         ("ant", "bee", True), ("ant", "bee", True),
         ("ant", "$\\cow$", False), ("ant", "$\\cow$", False),
     ]  # fmt: skip
-    for look in looks:
-        assert look.at_label.shape == look.at_other.shape == (4, 4)
-        assert not torch.equal(look.at_label, look.at_other)
+    for each in maps:
+        assert each.of_label.shape == each.of_other.shape == (4, 4)
+        assert not torch.equal(each.of_label, each.of_other)
         # 17 times the shares of 16 places; the share of the pooled token is missing.
-        assert 0 < look.at_label.mean() < 17 / 16
+        assert 0 < each.of_label.mean() < 17 / 16
 
 
-def test_the_pictures_are_drawn_for_the_run_that_is_asked_for(run, backbone):
+def test_the_pictures_are_drawn_for_the_requested_run(run, backbone):
     other = pl.read_parquet(run / "predictions.parquet").with_columns(seed=2, image=pl.lit("no"))
     pl.concat([other, pl.read_parquet(run / "predictions.parquet")]).write_parquet(
         run / "predictions.parquet"
     )
     plot_attention(
         backbone, {}, run / "texts.parquet", run / "head.safetensors",
-        run / "predictions.parquet", run, run / "looks", shots=4, seed=1,
+        run / "predictions.parquet", run, run / "attention", shots=4, seed=1,
     )  # fmt: skip
-    assert (run / "looks.png").read_bytes()[:4] == b"\x89PNG"
-    drawn = (run / "looks.svg").read_text()
-    assert "<!-- “$\\cow$” (predicted) looks -->" in drawn
-    assert "<!-- “bee” (second) looks -->" in drawn
+    assert (run / "attention.png").read_bytes()[:4] == b"\x89PNG"
+    drawn = (run / "attention.svg").read_text()
+    assert "<!-- text “$\\cow$” (predicted) -->" in drawn
+    assert "<!-- text “bee” (second) -->" in drawn

@@ -68,7 +68,7 @@ def run(given: argparse.Namespace) -> int:
     with lease_device(given.device) as device:
         classifier = load_classifier(given.head, backbone=given.backbone, device=device)
         if given.attention:
-            classifier.check_attention()
+            classifier.guided_head()
         found = classifier.predict(images)
         if len(images) > 1:
             found = progress(found, what="images", total=len(images))

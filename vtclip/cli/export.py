@@ -44,7 +44,7 @@ def run(given: argparse.Namespace) -> int:
     if Path(given.file).is_dir():
         raise ValueError(f"{given.file}: expected the name of a file, found a folder.")
     if given.onnx:
-        from vtclip.inference.classifier import check_onnx, export_onnx
+        from vtclip.inference.onnx_export import check_onnx, export_onnx
 
         check_onnx()
         export_onnx(load_classifier(given.head, backbone=given.backbone), given.file)

@@ -1,15 +1,14 @@
-"""Where texts look: the attention of VT-CLIP over test images, as the paper's figure shows it."""
+"""The attention of VT-CLIP's class texts over test images, as in the paper's figure."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from vtclip.backbones.backbone import Backbone
@@ -22,26 +21,15 @@ from vtclip.results.figures import drawing
 from vtclip.results.tables import one_line
 
 
-@dataclass(frozen=True)
-class Look:
-    """One image and where two texts look on it.
+class AttentionMaps(NamedTuple):
+    """The attention of two classes' texts over an image."""
 
-    Attributes:
-        pixels: (H, W, 3) in 0 .. 1, as the backbone sees the image.
-        label: the class's name.
-        other: the predicted class's name or, where the prediction is right, that of the second.
-        right: whether the prediction is right.
-        at_label: (g, g), the attention of the class's text, times the number of tokens: 1 is
-            what a text that looks everywhere alike gives.
-        at_other: (g, g), the same of the other class's text.
-    """
-
-    pixels: Tensor
-    label: str
-    other: str
-    right: bool
-    at_label: Tensor
-    at_other: Tensor
+    pixels: Tensor  # (H, W, 3) in 0 .. 1, as the backbone sees the image
+    label: str  # name of the true class
+    other: str  # name of the predicted class or, where the prediction is right, of the second
+    right: bool  # true for a right prediction
+    of_label: Tensor  # (g, g), times the number of tokens: an even share is 1
+    of_other: Tensor  # (g, g)
 
 
 def plot_attention(
@@ -57,7 +45,7 @@ def plot_attention(
     seed: int,
     number: int = 8,
 ) -> None:
-    """Draw what the true and the predicted class's text look at, for some test images.
+    """Draw what the true and the predicted class's text attend to, for some test images.
 
     Half of the images are classified rightly and half wrongly, where there are as many. Beside a
     right prediction stands the second class.
@@ -71,18 +59,13 @@ def plot_attention(
         images: the folder that the image paths start from.
         destination: the path to write to, without a suffix; .svg and .png are written.
         shots, seed: the run.
-        number: how many images.
+        number: of images.
     """
     run = read_parquet(predictions).filter(shots=shots, seed=seed)
-    looks = find_looks(backbone, settings, texts, head, choose_rows(run, number), images)
-    rows = math.ceil(len(looks) / 2)
+    maps = find_maps(backbone, settings, texts, head, choose_rows(run, number), images)
+    rows = math.ceil(len(maps) / 2)
     with drawing(destination, 9.6, 1.75 * rows + 0.4) as figure:
-        panels = figure.subplots(rows, 6, squeeze=False)
-        for panel in panels.flatten():
-            panel.set_axis_off()
-        for place, look in enumerate(looks):
-            row, side = divmod(place, 2)
-            _draw_look(list(panels[row, 3 * side : 3 * side + 3]), look)
+        _draw_maps(figure.subplots(rows, 6, squeeze=False).reshape(-1, 3), maps)
 
 
 def draw_attention(
@@ -92,11 +75,11 @@ def draw_attention(
     class_names: Sequence[str],
     destination: str | Path,
 ) -> None:
-    """Draw what the best and the second class's text look at in one image.
+    """Draw what the best and the second class's text attend to in one image.
 
     Args:
         pixels: (3, H, W), as the backbone sees the image.
-        attention: (K, N), as `VisualGuidedText.attention` gives it.
+        attention: (K, N), the result of `VisualGuidedText.attention`.
         top: labels, the most probable first.
         class_names: K names, by label.
         destination: the path to write to, without a suffix; .svg and .png are written.
@@ -104,12 +87,10 @@ def draw_attention(
     maps = _to_maps(attention)
     best, second = top[:2]
     names = class_names[best], class_names[second]
-    look = Look(_to_picture(pixels), *names, True, maps[best], maps[second])
     with drawing(destination, 5.4, 2.1) as figure:
-        panels = list(figure.subplots(1, 3))
-        for panel in panels:
-            panel.set_axis_off()
-        _draw_look(panels, look)
+        panels = figure.subplots(1, 3, squeeze=False)
+        shown = AttentionMaps(_to_picture(pixels), *names, True, maps[best], maps[second])
+        _draw_maps(panels, [shown])
 
 
 def choose_rows(run: pl.DataFrame, number: int) -> pl.DataFrame:
@@ -123,15 +104,15 @@ def choose_rows(run: pl.DataFrame, number: int) -> pl.DataFrame:
 
 
 @torch.inference_mode()
-def find_looks(
+def find_maps(
     backbone: Backbone,
     settings: dict[str, Any],
     texts: str | Path,
     head: str | Path,
     rows: pl.DataFrame,
     images: str | Path,
-) -> list[Look]:
-    """The attention of two texts an image: the true and the predicted class's.
+) -> list[AttentionMaps]:
+    """The attention of the true and the predicted class's text, for each of some images.
 
     Args:
         rows: image, label, top (the best classes, best first).
@@ -145,16 +126,15 @@ def find_looks(
         [backbone.preprocess(open_picture(Path(images) / image)) for image in rows["image"]]
     )
     _, spatial = backbone.encode_images(pixels)
-    attention = classifier.guide.attention(classes.features, spatial.float())  # (B, K, N)
-    maps = _to_maps(attention)
-    looks = []
+    maps = _to_maps(classifier.guide.attention(classes.features, spatial.float()))  # (B, K, g, g)
+    found = []
     for place, (label, top) in enumerate(rows.select("label", "top").iter_rows()):
         right = top[0] == label
         other = top[1] if right else top[0]
+        pair = maps[place, label], maps[place, other]
         picture = _to_picture(pixels[place])
-        at_label, at_other = maps[place, label], maps[place, other]
-        looks.append(Look(picture, names[label], names[other], right, at_label, at_other))
-    return looks
+        found.append(AttentionMaps(picture, names[label], names[other], right, *pair))
+    return found
 
 
 def _to_maps(attention: Tensor) -> Tensor:
@@ -171,18 +151,25 @@ def _to_picture(pixels: Tensor) -> Tensor:
     return ((pixels - low) / (high - low).clamp_min(1e-6)).permute(1, 2, 0)
 
 
-def _draw_look(panels: Sequence[Axes], look: Look) -> None:
-    """The image, and the same twice under colour where a text looks more than evenly."""
-    colour = "black" if look.right else "firebrick"
-    rank = "second" if look.right else "predicted"
-    label, other = one_line(look.label), one_line(look.other)
-    titles = (label, f"“{label}” looks", f"“{other}” ({rank}) looks")
-    strongest = float(torch.stack([look.at_label, look.at_other]).max())
-    for panel, title in zip(panels, titles, strict=True):
-        panel.imshow(look.pixels.mean(dim=-1).numpy(), cmap="gray", vmin=0, vmax=1)
-        panel.set_title(title, fontsize=8, color=colour)
-    for panel, attention in zip(panels[1:], (look.at_label, look.at_other), strict=True):
-        size = look.pixels.shape[:2]
-        smooth = F.interpolate(attention[None, None], size, mode="bilinear")[0, 0]
-        share = ((smooth - 1) / max(strongest - 1, 1e-6)).clamp(0, 1).numpy()
-        panel.imshow(share, cmap="autumn", vmin=0, vmax=1, alpha=0.8 * share)
+def _draw_maps(panels: np.ndarray, maps: Sequence[AttentionMaps]) -> None:
+    """Draw each image, and twice in colour where a text attends more than evenly.
+
+    Args:
+        panels: (images or more, 3) of matplotlib's.
+        maps: of the images.
+    """
+    for panel in panels.flat:
+        panel.set_axis_off()
+    for row, shown in zip(panels, maps, strict=False):
+        colour = "black" if shown.right else "firebrick"
+        rank = "second" if shown.right else "predicted"
+        label, other = one_line(shown.label), one_line(shown.other)
+        titles = (label, f"text “{label}”", f"text “{other}” ({rank})")
+        for panel, title in zip(row, titles, strict=True):
+            panel.imshow(shown.pixels.mean(dim=-1).numpy(), cmap="gray", vmin=0, vmax=1)
+            panel.set_title(title, fontsize=8, color=colour)
+        pair = torch.stack([shown.of_label, shown.of_other])
+        smooth = F.interpolate(pair[None], shown.pixels.shape[:2], mode="bilinear")[0]
+        strongest = max(float(pair.max()) - 1, 1e-6)
+        for panel, share in zip(row[1:], ((smooth - 1) / strongest).clamp(0, 1), strict=True):
+            panel.imshow(share.numpy(), cmap="autumn", vmin=0, vmax=1, alpha=0.8 * share.numpy())

@@ -1,30 +1,25 @@
-"""A trained head, ready to classify images of one's own."""
+"""A trained head with its backbone, ready to classify images."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.backbones.checkpoints import read_metadata
-from vtclip.backbones.image_towers import encode_images
 from vtclip.backbones.shapes import read_architecture
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import BATCH
 from vtclip.data.images import PictureError, open_picture
 from vtclip.features.extract import encode_within_memory
-from vtclip.files import atomic_write
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
 from vtclip.methods import METHODS
 from vtclip.nn.learner import eval_on
@@ -32,24 +27,17 @@ from vtclip.nn.visual_guided import VisualGuidedHead
 from vtclip.task import Images, Texts
 
 DECODERS = 4  # threads
-ALIKE = 0.999  # the cosine of a text with itself, on another machine and in other arithmetic
+MIN_COSINE = 0.999  # of a text with itself, on another machine and in other arithmetic
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a head says of one image.
+    """The probabilities of one image's classes, or why there are none."""
 
-    Attributes:
-        image: the file.
-        class_names: K names, by label.
-        probabilities: (K,) float32; None for an image that cannot be classified.
-        reason: why it cannot; "" for one that can.
-    """
-
-    image: str
-    class_names: Sequence[str]
-    probabilities: Tensor | None
-    reason: str = ""
+    image: str  # the file
+    class_names: Sequence[str]  # K names, by label
+    probabilities: Tensor | None  # (K,) float32; None for an image that cannot be classified
+    reason: str = ""  # why it cannot; "" for one that can
 
     def top(self, number: int = 5) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, best first."""
@@ -92,25 +80,26 @@ class Classifier:
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Logits (B, K) float32 of pixels (B, 3, H, W), as `backbone.preprocess` gives them."""
+        """Logits (B, K) float32 of pixels (B, 3, H, W) after `backbone.preprocess`."""
         pooled, spatial = encode_within_memory(self.backbone, pixels)
-        return self.head(Images(as_stored(pooled), as_stored(spatial)))
+        return self.head(Images(round_as_stored(pooled), round_as_stored(spatial)))
 
-    def check_attention(self) -> None:
-        """Refuse a head that attends to no places of an image.
+    def guided_head(self) -> VisualGuidedHead:
+        """The head, whose texts attend to the image.
 
         Raises:
-            SavedError: with the method.
+            SavedError: it is a head of another method.
         """
         if not isinstance(self.head, VisualGuidedHead):
             raise SavedError(
                 f"{self.method.title} does not attend to places of an image: only a head of "
                 "VT-CLIP has attention to draw."
             )
+        return self.head
 
     @torch.inference_mode()
     def draw_attention(self, prediction: Prediction, destination: str | Path) -> None:
-        """Draw what the two most probable classes' texts look at in an image.
+        """Draw what the texts of the two most probable classes attend to in an image.
 
         Args:
             prediction: of the image.
@@ -121,12 +110,11 @@ class Classifier:
         """
         from vtclip.inference.attention import draw_attention
 
-        self.check_attention()
-        assert isinstance(self.head, VisualGuidedHead)
+        guide = self.guided_head().guide
         assert prediction.probabilities is not None
         pixels = self.backbone.preprocess(open_picture(prediction.image))
         _, spatial = encode_within_memory(self.backbone, pixels[None])
-        attention = self.head.guide.attention(self.texts.features, as_stored(spatial))[0].cpu()
+        attention = guide.attention(self.texts.features, round_as_stored(spatial))[0].cpu()
         top = prediction.probabilities.topk(2).indices.tolist()
         draw_attention(pixels, attention, top, self.class_names, destination)
 
@@ -144,14 +132,14 @@ class Classifier:
     def predict(
         self, images: Sequence[str | Path], *, batch_size: int = BATCH
     ) -> Iterator[Prediction]:
-        """Classify image files in batches; one that cannot be read says why, the others go on.
+        """Classify image files in batches; one that cannot be read has a reason in its place.
 
         Args:
             images: the files.
-            batch_size: images a forward pass.
+            batch_size: images per forward pass.
 
         Yields:
-            A prediction an image, in their order.
+            A prediction per image, in their order.
         """
         with ThreadPoolExecutor(DECODERS) as decoders:
             for start in range(0, len(images), batch_size):
@@ -175,14 +163,14 @@ class Classifier:
             if isinstance(pixels, str):
                 yield Prediction(str(image), self.class_names, None, pixels)
             elif not (row := next(rows)).isfinite().all():
-                reason = "its features are larger than half precision holds"
+                reason = "its features are larger than half precision allows"
                 yield Prediction(str(image), self.class_names, None, reason)
             else:
                 yield Prediction(str(image), self.class_names, row)
 
 
-def as_stored(features: Tensor) -> Tensor:
-    """Features as heads are trained and tested on them: the workflow keeps 16 bits of a number."""
+def round_as_stored(features: Tensor) -> Tensor:
+    """Features as heads are trained and tested on them: the workflow stores 16 bits a number."""
     return features.to(torch.float16).to(torch.float32)
 
 
@@ -202,7 +190,7 @@ def load_classifier(
         device: where to compute.
 
     Raises:
-        SavedError: there is no such head, it cannot be used, or its backbone is not at hand.
+        SavedError: there is no such head, it cannot be used, or its backbone is not there.
         BackboneError: weights that are not of the head's backbone.
         DamagedError: a file is damaged.
     """
@@ -211,7 +199,7 @@ def load_classifier(
 
 
 def read_with_backbone(source: str | Path, backbone: str | Path | None) -> Saved:
-    """A head, with another file of its backbone's weights if one is given.
+    """Read a head, and take another file of its backbone's weights if one is given.
 
     Raises:
         SavedError: as of `read_saved`; or there is no such file of weights.
@@ -221,18 +209,18 @@ def read_with_backbone(source: str | Path, backbone: str | Path | None) -> Saved
         return saved
     if not Path(backbone).is_file():
         raise SavedError(f"{backbone}: there is no such file of weights.")
-    return replace(saved, weights=Path(backbone), holds_backbone=False)
+    return replace(saved, weights=Path(backbone), has_backbone=False)
 
 
 def _build_backbone(saved: Saved, device: str | torch.device) -> Backbone:
-    """The head's backbone, once it is seen to be that one."""
+    """Load the head's backbone, and check that it is that one."""
     tower = saved.description.backbone
     with TemporaryDirectory() as folder:
         architecture = None
         if tower.architecture is not None:
             architecture = Path(folder, f"{tower.name}.json")
             architecture.write_text(json.dumps(tower.architecture), encoding="utf-8")
-            # A file may come from anywhere: what its towers ask for is looked at first.
+            # A file may come from anywhere: its architecture is checked before it is built.
             named = BackboneConfig(name=tower.name, pretrained="-", architecture=str(architecture))
             read_architecture(named)
         backbone = load_backbone(
@@ -250,11 +238,11 @@ def _build_backbone(saved: Saved, device: str | torch.device) -> Backbone:
 def _choose_weights(saved: Saved, folder: Path) -> str:
     """A file of weights, or open_clip's tag."""
     tower = saved.description.backbone
-    if saved.weights is not None and not saved.holds_backbone:
+    if saved.weights is not None and not saved.has_backbone:
         known = read_metadata(saved.weights)
         if tower.preprocess is None or "preprocess" in known:
             return str(saved.weights)
-    elif not saved.holds_backbone and tower.architecture is None:
+    elif not saved.has_backbone and tower.architecture is None:
         tag = tower.weights.removeprefix(f"{tower.name}-")
         if tag == tower.pretrained:
             return tag
@@ -268,86 +256,14 @@ def _choose_weights(saved: Saved, folder: Path) -> str:
 
 
 def _check_backbone(saved: Saved, backbone: Backbone) -> None:
-    """Refuse a backbone that reads the first class's name otherwise than the head's did."""
+    """Refuse a backbone that encodes the first class's texts otherwise than the head's did."""
     described = saved.description
     found = backbone.encode_classes(described.class_names[:1], described.templates)[0].cpu()
     expected = saved.texts[0]
-    if found.shape != expected.shape or float(found @ expected) < ALIKE:
+    if found.shape != expected.shape or float(found @ expected) < MIN_COSINE:
         raise SavedError(
             f"{saved.source}: the head goes with another backbone than these weights.\n"
             f"  found:    {saved.weights or described.backbone.pretrained}\n"
             f"  expected: {described.backbone.weights}, SHA-256 "
             f"{described.backbone.weights_sha256 or 'not known'}"
         )
-
-
-NEEDED = ("onnx", "onnxscript")  # what PyTorch writes graphs with
-
-
-class Graph(nn.Module):
-    """Pixels (B, 3, H, W), as the backbone's test transform gives them, to logits (B, K).
-
-    Args:
-        classifier: on the CPU.
-    """
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.visual: Any = classifier.backbone.model.visual
-        self.spatial = classifier.backbone.spatial
-        self.head = classifier.head
-        if isinstance(self.head, VisualGuidedHead):
-            self.head.guide.memory = math.inf  # a graph is the same for any number of images
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (B, K) float32."""
-        pooled, spatial = encode_images(self.visual, pixels, self.spatial)
-        return self.head(Images(as_stored(pooled), as_stored(spatial)))
-
-
-def trace(classifier: Classifier) -> torch.export.ExportedProgram:
-    """The classifier as a graph of PyTorch's, for any number of images."""
-    size = classifier.backbone.image_size
-    graph = Graph(classifier).eval()
-    batch = {0: torch.export.Dim("batch", min=1)}
-    with torch.no_grad():
-        return torch.export.export(
-            graph, (torch.zeros(2, 3, size, size),), dynamic_shapes={"pixels": batch}
-        )
-
-
-def check_onnx() -> None:
-    """See that what writes ONNX graphs is installed.
-
-    Raises:
-        SavedError: with the command that installs it.
-    """
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise SavedError(
-            f"--onnx needs {' and '.join(missing)}, not installed here: pip install 'vtclip[onnx]'"
-        )
-
-
-def export_onnx(classifier: Classifier, destination: str | Path) -> None:
-    """Write a classifier as an ONNX graph with the input `pixels` and the output `logits`.
-
-    The model's metadata hold the class names, by label, as JSON under `class_names`.
-
-    Args:
-        classifier: on the CPU, with a backbone in float32.
-        destination: the file.
-
-    Raises:
-        SavedError: what writes such graphs is not installed, or the backbone is in half precision.
-    """
-    check_onnx()
-    if classifier.backbone.precision != "float32":
-        raise SavedError("--onnx: the graph computes in float32, and this backbone in less.")
-    program = torch.onnx.export(
-        trace(classifier), input_names=["pixels"], output_names=["logits"], dynamo=True
-    )
-    assert program is not None
-    program.model.metadata_props["class_names"] = json.dumps(classifier.class_names)
-    with atomic_write(destination) as temporary:
-        program.save(temporary)

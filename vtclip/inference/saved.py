@@ -1,4 +1,4 @@
-"""A head with all that it takes to classify: from a run's folder, or in one file of its own."""
+"""A trained head with its texts and backbone: a run's folder, or one file of `vtclip export`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -19,7 +18,7 @@ from torch import Tensor
 from vtclip import paths
 from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
 from vtclip.config.backbone_config import BackboneConfig, Precision, SpatialKind
-from vtclip.config.experiment import Experiment, read_experiment
+from vtclip.config.experiment import read_experiment
 from vtclip.config.yaml_files import read_yaml
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import atomic_write, name_file_in_errors, read_head, read_record
@@ -33,10 +32,10 @@ ORIGIN = ("backbone", "pretrained", "weights_sha256", "spatial", "precision")
 
 
 class SavedError(ValueError):
-    """A head that is not there, or cannot be used; the message says what to do."""
+    """A head that is not there, or cannot be used."""
 
 
-class Tower(Settings):
+class SavedBackbone(Settings):
     """The backbone that a head goes with."""
 
     name: str = Field(description="as open_clip knows it", examples=["RN50-quickgelu"])
@@ -54,11 +53,7 @@ class Tower(Settings):
 
 
 class Description(Settings):
-    """What a head's tensors do not tell.
-
-    `method`, `settings` and `class_names` (by label) make the classifier; `run` says which run of
-    which experiment it is.
-    """
+    """Everything about a head but its tensors, as JSON in an exported file's metadata."""
 
     version: Literal[1] = Field(default=1, description="of this form")
     method: str = Field(description="a method's name", examples=["vt_clip"])
@@ -66,29 +61,20 @@ class Description(Settings):
     class_names: list[str] = Field(min_length=2, description="the classes, by label")
     templates: list[str] = Field(min_length=1, description="the prompts of the texts")
     logit_scale: float = Field(description="the factor on cosine similarities", examples=[100.0])
-    backbone: Tower = Field(description="what encodes the images")
+    backbone: SavedBackbone = Field(description="what encodes the images")
     run: dict[str, Any] = Field(description="experiment, dataset, shots and seed")
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A head, read.
+    """A head as it was read."""
 
-    Attributes:
-        source: the folder or file that it is from.
-        description: what its tensors do not tell.
-        head: its tensors.
-        texts: (K, D) float32 of unit length, the classes' texts.
-        weights: a file with the backbone's weights; None where it is not at hand.
-        holds_backbone: whether `source` holds these weights too.
-    """
-
-    source: Path
+    source: Path  # the folder or file
     description: Description
     head: Head
-    texts: Tensor
-    weights: Path | None
-    holds_backbone: bool = False
+    texts: Tensor  # (K, D) float32 of unit length, the classes' texts
+    weights: Path | None  # the file of the backbone's weights; None where there is none
+    has_backbone: bool = False  # `source` contains these weights too
 
 
 def read_saved(source: str | Path, *, root: str | Path = ".") -> Saved:
@@ -97,7 +83,7 @@ def read_saved(source: str | Path, *, root: str | Path = ".") -> Saved:
     Args:
         source: a run's folder, a file that `vtclip export` wrote, or the name of a run below
             results/, such as `demo/digits/vt_clip/16shot-seed1`.
-        root: the folder that holds results/, for a name.
+        root: the folder that contains results/, for a name.
 
     Raises:
         SavedError: there is no such head, or what is there is none.
@@ -115,12 +101,12 @@ def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = 
     """Write a head into one safetensors file.
 
     Args:
-        saved: what `read_saved` gives.
+        saved: the result of `read_saved`.
         destination: the file.
-        with_backbone: whether the backbone's weights go in too.
+        with_backbone: whether to add the backbone's weights.
 
     Raises:
-        SavedError: the weights are asked for, and are not at hand.
+        SavedError: these are to be added, and are not there.
     """
     tensors = {HEAD + name: tensor.contiguous() for name, tensor in saved.head.items()}
     tensors["texts"] = saved.texts.contiguous()
@@ -135,15 +121,15 @@ def read_weights(saved: Saved) -> dict[str, Tensor]:
     """The weights of a head's backbone, as open_clip names them.
 
     Raises:
-        SavedError: they are not at hand.
+        SavedError: they are not there.
     """
-    if saved.holds_backbone:
+    if saved.has_backbone:
         return _tensors_below(load_file(saved.source), BACKBONE)
     if saved.weights is None:
-        tower = saved.description.backbone
+        name = saved.description.backbone.weights
         raise SavedError(
             f"{saved.source}: the weights of its backbone are not here.\n"
-            f"  expected: resources/backbones/{tower.weights}.safetensors, or the file of weights "
+            f"  expected: resources/backbones/{name}.safetensors, or the file of weights "
             "under `--backbone`"
         )
     return read_checkpoint(saved.weights)
@@ -159,22 +145,21 @@ def find_run(name: str, root: str | Path = ".") -> Path:
         SavedError: there is none, or several.
     """
     results = Path(root) / "results"
-    experiment, *rest = [escape(part) for part in name.strip("/").split("/")]
-    if len(rest) == 3:
-        rest = ["*", *rest]
-    pattern = "/".join([experiment, "heads", *rest, paths.HEAD])
-    found = sorted(results.glob(pattern)) if len(rest) == 4 else []
+    runs = {}
+    for head in sorted(results.glob(f"*/heads/*/*/*/*/{paths.HEAD}")):
+        experiment, _, *rest, _ = head.relative_to(results).parts
+        runs["/".join([experiment, *rest])] = head.parent
+    short_names = {run: _without_backbone(run) for run in runs}
+    found = [run for run in runs if name.strip("/") in (run, short_names[run])]
     if len(found) == 1:
-        return found[0].parent
+        return runs[found[0]]
     if found:
         raise SavedError(
             f"'{name}' is {len(found)} heads: name the backbone too.\n  found:    "
-            + "\n            ".join(_full_name(head, results) for head in found)
+            + "\n            ".join(found)
         )
-    known = sorted(_full_name(head, results) for head in results.glob("*/heads/*/*/*/*/*.safe*"))
-    short = {_short_name(full): full for full in known}
-    close = difflib.get_close_matches(name, [*short, *known], n=3, cutoff=0.5)
-    more = f"Did you mean {' or '.join(close)}?" if close else f"There are {len(known)} heads."
+    close = difflib.get_close_matches(name, [*short_names.values(), *runs], n=3, cutoff=0.5)
+    more = f"Did you mean {' or '.join(close)}?" if close else f"There are {len(runs)} heads."
     raise SavedError(
         f"{name}: there is no such file or folder, and no such run below {results}/.\n"
         "  expected: a run's folder, a file of `vtclip export`, or a name such as "
@@ -182,19 +167,13 @@ def find_run(name: str, root: str | Path = ".") -> Path:
     )
 
 
-def _full_name(head: Path, results: Path) -> str:
-    experiment, _, *rest, _ = head.relative_to(results).parts
-    return "/".join([experiment, *rest])
-
-
-def _short_name(full: str) -> str:
-    """The same without the backbone."""
-    experiment, _, *rest = full.split("/")
+def _without_backbone(run: str) -> str:
+    experiment, _, *rest = run.split("/")
     return "/".join([experiment, *rest])
 
 
 def _read_run(folder: Path) -> Saved:
-    """A run's folder, whose place tells the texts and the backbone."""
+    """Read a run's folder, whose path says where texts and backbone are."""
     if not (folder / paths.HEAD).is_file():
         raise SavedError(
             f"{folder}: no head is in this folder.\n"
@@ -203,9 +182,9 @@ def _read_run(folder: Path) -> Saved:
     places = folder.absolute().parts
     if len(places) < 8 or (places[-5], places[-7]) != ("heads", "results"):
         raise SavedError(
-            f"{folder}: a run's folder tells its classes by its place, and this is another one.\n"
+            f"{folder}: a run's classes and backbone are found by its path, which is another one.\n"
             "  expected: results/<experiment>/heads/<backbone>/<dataset>/<method>/<run>\n"
-            "  To take a head elsewhere: vtclip export HEAD FILE"
+            "  To move a head: vtclip export HEAD FILE"
         )
     experiment, _, backbone, dataset, _, _ = places[-6:]
     root = folder.absolute().parents[6]
@@ -217,23 +196,22 @@ def _read_run(folder: Path) -> Saved:
     _check_origin(folder, record.get("features", {}), texts_file, made)
     used = _find_backbone(root, experiment, backbone)
     weights = root / paths.WEIGHTS.format(weights=used.weights)
-    at_hand = weights.is_file()
-    tower = {
+    encoder = {
         "name": made["backbone"], "weights": used.weights, "pretrained": str(made["pretrained"]),
         "weights_sha256": made["weights_sha256"], "spatial": made["spatial"],
         "precision": made["precision"], "architecture": _read_architecture(used, root),
-        "preprocess": read_metadata(weights).get("preprocess") if at_hand else None,
+        "preprocess": read_metadata(weights).get("preprocess") if weights.is_file() else None,
     }  # fmt: skip
     described = {
         "method": record["method"], "settings": record["settings"],
         "class_names": read_class_names(texts_file), "templates": made["templates"],
-        "logit_scale": made["logit_scale"], "backbone": tower,
+        "logit_scale": made["logit_scale"], "backbone": encoder,
         "run": {"experiment": experiment, "dataset": dataset, "shots": record["shots"],
                 "seed": record["seed"]},
     }  # fmt: skip
     description = check(Description, described, source=str(folder))
     head = read_head(folder / paths.HEAD)
-    return Saved(folder, description, head, texts, weights if at_hand else None)
+    return Saved(folder, description, head, texts, weights if weights.is_file() else None)
 
 
 def _check_origin(
@@ -245,7 +223,7 @@ def _check_origin(
             raise SavedError(
                 f"{folder}: the head goes with another backbone than {texts}.\n"
                 f"  found:    {key}: {made.get(key)}\n  expected: {key}: {trained[key]}\n"
-                "  Run Snakemake again: it makes the older of the two anew."
+                "  Run Snakemake again: it makes the older of the two once more."
             )
 
 
@@ -254,10 +232,8 @@ def _find_backbone(root: Path, experiment: str, folder: str) -> BackboneConfig:
     file = root / paths.ExperimentPaths(experiment).config
     if not file.is_file():
         raise SavedError(f"{file}: the experiment's configuration is not there.")
-    read: Experiment = read_experiment(read_yaml(file), source=str(file))
-    kinds: tuple[SpatialKind, ...] = ("projected", "raw")
-    for backbone in read.all_backbones:
-        for spatial in kinds:
+    for backbone in read_experiment(read_yaml(file), source=str(file)).all_backbones:
+        for spatial in get_args(SpatialKind):
             used = backbone.model_copy(update={"spatial": spatial})
             if used.folder == folder:
                 return used
@@ -265,7 +241,7 @@ def _find_backbone(root: Path, experiment: str, folder: str) -> BackboneConfig:
 
 
 def _read_architecture(backbone: BackboneConfig, root: Path) -> dict[str, Any] | None:
-    """The content of an architecture of one's own, seen from the folder of the run."""
+    """The content of a custom architecture, whose path starts at the folder of the run."""
     given = backbone.architecture
     if given is not None and (root / given).is_file():
         backbone = backbone.model_copy(update={"architecture": str(root / given)})
@@ -273,7 +249,7 @@ def _read_architecture(backbone: BackboneConfig, root: Path) -> dict[str, Any] |
 
 
 def _read_file(path: Path) -> Saved:
-    """A file of `write_saved`."""
+    """Read a file of `write_saved`."""
     try:
         with safe_open(path, framework="pt") as file:
             content = (file.metadata() or {}).get(KEY)
@@ -302,7 +278,7 @@ def _read_file(path: Path) -> Saved:
         _tensors_below(tensors, HEAD),
         texts,
         weights if weights.is_file() else None,
-        holds_backbone=any(name.startswith(BACKBONE) for name in names),
+        has_backbone=any(name.startswith(BACKBONE) for name in names),
     )
 
 

@@ -1,0 +1,89 @@
+"""A classifier as one graph, from pixels to logits, in the ONNX format."""
+
+import json
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vtclip.backbones.image_towers import encode_images
+from vtclip.files import atomic_write
+from vtclip.inference.classifier import Classifier, round_as_stored
+from vtclip.inference.saved import SavedError
+from vtclip.nn.visual_guided import VisualGuidedHead
+from vtclip.task import Images
+
+PACKAGES = ("onnx", "onnxscript")  # with which PyTorch writes graphs
+
+
+class Graph(nn.Module):
+    """Pixels (B, 3, H, W), after the backbone's test transform, to logits (B, K) float32.
+
+    Args:
+        classifier: on the CPU.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.visual: Any = classifier.backbone.model.visual
+        self.spatial = classifier.backbone.spatial
+        self.head = classifier.head
+        if isinstance(self.head, VisualGuidedHead):
+            self.head.guide.memory = math.inf  # a graph is the same for any number of images
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits (B, K) float32."""
+        pooled, spatial = encode_images(self.visual, pixels, self.spatial)
+        return self.head(Images(round_as_stored(pooled), round_as_stored(spatial)))
+
+
+def trace(classifier: Classifier) -> torch.export.ExportedProgram:
+    """The classifier as a graph of PyTorch's, for any number of images."""
+    size = classifier.backbone.image_size
+    batch = {0: torch.export.Dim("batch", min=1)}
+    with torch.no_grad():
+        return torch.export.export(
+            Graph(classifier).eval(),
+            (torch.zeros(2, 3, size, size),),
+            dynamic_shapes={"pixels": batch},
+        )
+
+
+def check_onnx() -> None:
+    """Check that the packages are installed that write ONNX graphs.
+
+    Raises:
+        SavedError: with the command that installs them.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise SavedError(
+            f"--onnx needs {' and '.join(missing)}, not installed here: pip install 'vtclip[onnx]'"
+        )
+
+
+def export_onnx(classifier: Classifier, destination: str | Path) -> None:
+    """Write a classifier as an ONNX graph with the input `pixels` and the output `logits`.
+
+    The model's metadata contain the class names, by label, as JSON under `class_names`.
+
+    Args:
+        classifier: on the CPU, with a backbone in float32.
+        destination: the file.
+
+    Raises:
+        SavedError: the packages are not installed, or the backbone is in half precision.
+    """
+    check_onnx()
+    if classifier.backbone.precision != "float32":
+        raise SavedError("--onnx: the graph computes in float32, and this backbone in less.")
+    program = torch.onnx.export(
+        trace(classifier), input_names=["pixels"], output_names=["logits"], dynamo=True
+    )
+    assert program is not None
+    program.model.metadata_props["class_names"] = json.dumps(classifier.class_names)
+    with atomic_write(destination) as temporary:
+        program.save(temporary)
