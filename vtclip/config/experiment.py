@@ -62,8 +62,7 @@ class Ablation(Settings):
     """Settings to vary, and the runs of the experiment to vary them at."""
 
     method: str = Field(
-        default="vt_clip",
-        description="the method, one of the experiment's `methods`",
+        default="vt_clip", description="the method, one of the experiment's `methods`"
     )
     shots: ShotsList | None = Field(
         default=None,
@@ -126,9 +125,7 @@ class Experiment(Settings):
         examples=[[1, 2, 4, 8, 16]],
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Distinct] = Field(
-        min_length=1,
-        description=f"whole numbers, 0 to {LARGEST}, each once",
-        examples=[[1, 2, 3]],
+        min_length=1, description=f"whole numbers, 0 to {LARGEST}, each once", examples=[[1, 2, 3]]
     )
     views: Views = Field(
         default=Views(),
