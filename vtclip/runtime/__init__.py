@@ -1,1 +1,1 @@
-"""How a job runs: the warm parent that local jobs are forked from."""
+"""Surroundings of a job: log, device, code hash, terminal, and the warm parent that forks it."""
