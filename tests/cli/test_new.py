@@ -72,6 +72,20 @@ def test_what_is_no_folder_of_classes_is_refused_and_nothing_written(photographs
     assert not Path("config").exists()
 
 
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        ({"shots": [8, 16]}, "has too few images: at most 5 to train on"),
+        ({"methods": {"vtclip": None}}, "Unknown method 'vtclip'"),
+    ],
+)
+def test_an_experiment_that_cannot_be_planned_is_not_written(photographs, capsys, like, message):
+    Path("like.yaml").write_text(yaml.safe_dump(yaml.safe_load(Path(DEMO).read_text()) | like))
+    assert new(photographs, "--like", "like.yaml") == 2
+    assert message in capsys.readouterr().err
+    assert list(Path().rglob("mine.yaml")) == []
+
+
 def test_a_second_time_nothing_is_written_over(photographs, capsys):
     assert new(photographs) == 0
     assert new(photographs) == 2

@@ -50,6 +50,8 @@ def test_under_slurm_a_device_is_known_by_the_nodes_own_number(monkeypatch):
     assert list_devices() == [Device("0", "5")]
     see(monkeypatch, "0,1", SLURM_JOB_GPUS="2,7")
     assert list_devices() == [Device("0", "2"), Device("1", "7")]
+    see(monkeypatch, "0", SLURM_JOB_GPUS="2,7")  # of a step that sees one of the job's two
+    assert list_devices() == [Device("0", "0")]
 
 
 def test_cpu_takes_no_lease(monkeypatch, tmp_path):
