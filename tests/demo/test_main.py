@@ -1,4 +1,4 @@
-"""The command behind `make demo` takes no lock away from what is still at work."""
+"""The command behind `make demo` takes no lock away from a process that still runs."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ SLEEP = "import time\nprint('ready', flush=True)\ntime.sleep(60)\n"
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    """What Snakemake is asked in a folder whose lock was left behind."""
+    """The calls of Snakemake in a folder whose lock was left behind."""
     calls = []
 
     def run(command, **_):
@@ -58,7 +58,7 @@ def snakemake(start, folder, cwd):
 
 
 @pytest.mark.parametrize("what", [orphan, snakemake])
-def test_where_something_is_at_work_its_process_is_named_and_nothing_is_unlocked(
+def test_where_something_still_runs_its_process_is_named_and_nothing_is_unlocked(
     calls, start, tmp_path, capsys, what
 ):
     process = what(start, tmp_path, tmp_path)
@@ -68,7 +68,7 @@ def test_where_something_is_at_work_its_process_is_named_and_nothing_is_unlocked
 
 
 @pytest.mark.parametrize("what", [orphan, snakemake])
-def test_what_is_at_work_in_another_folder_stops_nothing(calls, start, tmp_path, capsys, what):
+def test_a_process_in_another_folder_stops_nothing(calls, start, tmp_path, capsys, what):
     other = tmp_path / "other"
     other.mkdir()
     what(start, other, other)

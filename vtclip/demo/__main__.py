@@ -1,4 +1,4 @@
-"""`python -m vtclip.demo`: run the embedded experiment, also after a run that was killed."""
+"""`python -m vtclip.demo`: run the embedded experiment, also after a killed run."""
 
 import os
 import subprocess
@@ -16,19 +16,19 @@ REPORT = Path("results/demo/report.html")
 def run_demo(arguments: list[str]) -> int:
     """Run Snakemake on the embedded experiment, and print its table.
 
-    A run that was killed leaves Snakemake's lock on the folder; it is taken away, unless a
-    Snakemake is still at work here, or a job that has outlived its own.
+    A killed run leaves Snakemake's lock on the folder; it is taken away, unless a Snakemake still
+    runs here, or a job that has outlived its own.
 
     Args:
         arguments: more arguments for Snakemake.
 
     Returns:
-        Its exit status; 1 where something is at work.
+        Its exit status; 1 where something still runs.
     """
-    # What was just killed may still be about to end.
-    _, at_work = psutil.wait_procs(list(_find_at_work(Path.cwd())), timeout=2)
-    if at_work:
-        pids = " ".join(str(process.pid) for process in at_work)
+    # A process that was just killed may need a moment to end.
+    _, running = psutil.wait_procs(list(_find_running(Path.cwd())), timeout=2)
+    if running:
+        pids = " ".join(str(process.pid) for process in running)
         print(
             f"Something is still running in this folder: process {pids}.\n"
             f"Wait until it ends, or end it with `kill {pids}`. Then run this command again."
@@ -45,11 +45,10 @@ def run_demo(arguments: list[str]) -> int:
     return status
 
 
-def _find_at_work(folder: Path) -> Iterator[psutil.Process]:
+def _find_running(folder: Path) -> Iterator[psutil.Process]:
     """The Snakemakes in this folder, and the jobs, also those whose Snakemake is gone."""
-    mine = psutil.Process()
-    callers = {mine, *mine.parents()}
-    for process in set(psutil.process_iter()) - callers:
+    this = psutil.Process()
+    for process in set(psutil.process_iter()) - {this, *this.parents()}:
         try:
             command = process.cmdline()
             is_job = any(f"{folder}/.snakemake/scripts/" in part for part in command)

@@ -10,45 +10,26 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-
 PRETRAINING_FONTS = (
-    "DejaVuSans.ttf",
-    "DejaVuSans-Bold.ttf",
-    "DejaVuSans-Oblique.ttf",
-    "DejaVuSansMono.ttf",
-    "DejaVuSansMono-Bold.ttf",
-    "DejaVuSerif.ttf",
-    "DejaVuSerif-Italic.ttf",
-    "STIXGeneral.ttf",
-    "STIXGeneralBol.ttf",
-    "STIXGeneralItalic.ttf",
-    "cmr10.ttf",
-    "cmss10.ttf",
-)
+    "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf", "DejaVuSansMono.ttf",
+    "DejaVuSansMono-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSerif-Italic.ttf", "STIXGeneral.ttf",
+    "STIXGeneralBol.ttf", "STIXGeneralItalic.ttf", "cmr10.ttf", "cmss10.ttf",
+)  # fmt: skip
 # Never seen in pre-training: the letters dataset is drawn with these.
 HELD_OUT_FONTS = (
-    "DejaVuSans-BoldOblique.ttf",
-    "DejaVuSansMono-Oblique.ttf",
-    "DejaVuSerif-Bold.ttf",
-    "STIXGeneralBolIta.ttf",
-    "cmb10.ttf",
-    "cmtt10.ttf",
-)
-
+    "DejaVuSans-BoldOblique.ttf", "DejaVuSansMono-Oblique.ttf", "DejaVuSerif-Bold.ttf",
+    "STIXGeneralBolIta.ttf", "cmb10.ttf", "cmtt10.ttf",
+)  # fmt: skip
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# What a caption calls each character.
+# Character -> its name in captions.
 NAMES = {str(value): f"digit {name}" for value, name in enumerate(DIGIT_NAMES)} | {
     letter: f"letter {letter}" for letter in LETTERS
 }
 
 
 def draw_glyph(character: str, font: str, *, size: int = 48) -> np.ndarray:
-    """Draw one character, white on black and centred.
-
-    Returns:
-        (size, size) float32 in 0 .. 1.
-    """
+    """Draw one character, white on black and centred: (size, size) float32 in 0 .. 1."""
     face = ImageFont.truetype(str(FONTS / font), int(size * 0.72))
     image = Image.new("L", (size, size), 0)
     ImageDraw.Draw(image).text((size / 2, size / 2), character, fill=255, font=face, anchor="mm")
@@ -78,8 +59,9 @@ def distort(
 
     Args:
         glyphs: (B, H, W) float32.
+        generator: of the random numbers.
         turn: largest rotation, in radians.
-        shear: largest horizontal shear, in glyph widths a height.
+        shear: largest horizontal shear, in glyph widths per height.
         zoom: smallest and largest scale of the width and of the height.
         shift: largest move, in half image widths.
         size: height and width of the result, in pixels.

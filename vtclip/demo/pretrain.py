@@ -2,7 +2,7 @@
 
     python -m vtclip.demo.pretrain
 
-trains it as the embedded experiment has it, and writes what was trained to TRAINED_GLYPHS.
+trains it as the embedded experiment does, and writes the trained weights to TRAINED_GLYPHS.
 """
 
 import json
@@ -38,7 +38,7 @@ USED, ROWS = "captions.tokens", "captions.embedding"
 
 
 class GlyphBatches:
-    """Batches that hold every character once, so that no two captions of a batch are the same."""
+    """Batches of every character once, so that no two captions of a batch are the same."""
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -47,12 +47,8 @@ class GlyphBatches:
         thin = -F.max_pool2d(-sheet, 3, stride=1, padding=1)
         self.strokes = {PLAIN: sheet, BLURRY: sheet, NOISY: sheet, BOLD: bold, THIN: thin}
 
-    def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """One batch.
-
-        Returns:
-            pixels (C, 32, 32) float32 in 0 .. 1, and the number of the caption of each (C,).
-        """
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Pixels (C, 32, 32) float32 in 0 .. 1, and the number of the caption of each (C,)."""
         size = len(NAMES)
         style = torch.randint(len(CAPTIONS), (size,), generator=self.generator)
         font = torch.randint(len(PRETRAINING_FONTS), (size,), generator=self.generator)
@@ -83,8 +79,8 @@ def pretrain_backbone(
     Args:
         architecture: the model's configuration, in open_clip's JSON form; images of 32 pixels.
         destination: the safetensors file to write.
-        trained: a file of weights that `write_trained` has made. They are taken if architecture,
-            steps, learning rate and seed are the same, and else a new CLIP is trained.
+        trained: a file of `write_trained`. Its weights are taken if architecture, steps, learning
+            rate and seed are the same, and else a new CLIP is trained.
         steps: optimiser steps, each on one batch of every character.
         learning_rate: its largest value; warm-up over a tenth of the steps, then cosine.
         seed: of the initial weights and of the batches.
@@ -114,20 +110,19 @@ def write_trained(weights: dict[str, Tensor], model: str, recipe: str, destinati
 
 
 def describe_recipe(architecture: str | Path, **settings: float) -> str:
-    """Everything that decides the weights, but for the code and the processor, as JSON."""
+    """JSON of everything that decides the weights, but for the code and the processor."""
     content = json.loads(Path(architecture).read_text(encoding="utf-8"))
     return json.dumps({"architecture": content, **settings}, sort_keys=True)
 
 
 def _restore(initial: dict[str, Tensor], trained: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The whole state_dict, from an initial one and the content of a file of `write_trained`."""
+    """Complete the content of a file of `write_trained` by an initial state_dict."""
     embedding = initial[EMBEDDING].clone()
     embedding[trained.pop(USED)] = trained.pop(ROWS)
     return {**trained, EMBEDDING: embedding}
 
 
 def _initial_model(architecture: str | Path, seed: int) -> open_clip.CLIP:
-    """A CLIP with initial weights."""
     torch.manual_seed(seed)
     open_clip.add_model_config(Path(architecture))
     return open_clip.create_model(Path(architecture).stem, load_weights=False)
@@ -136,12 +131,7 @@ def _initial_model(architecture: str | Path, seed: int) -> open_clip.CLIP:
 def pretrain(
     model: open_clip.CLIP, name: str, steps: int, learning_rate: float, seed: int
 ) -> float:
-    """Train a CLIP with open_clip's contrastive loss.
-
-    Args:
-        model: the CLIP, trained in place.
-        name: what open_clip calls it, for its tokenizer.
-        steps, learning_rate, seed: as for `pretrain_backbone`.
+    """Train a CLIP in place with open_clip's contrastive loss.
 
     Returns:
         The mean loss of the last 50 steps, in nats.
@@ -157,10 +147,10 @@ def pretrain(
         optimiser, learning_rate, total_steps=steps, pct_start=0.1
     )
     batches, contrast, losses = GlyphBatches(seed), open_clip.ClipLoss(), []
-    everyone = torch.arange(len(NAMES))
+    every = torch.arange(len(NAMES))
     for _ in progress(range(steps), what="pre-training"):
         pixels, style = batches.draw()
-        loss = contrast(*model(_normalise(pixels), captions[everyone, style]))
+        loss = contrast(*model(_normalise(pixels), captions[every, style]))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -173,35 +163,35 @@ def pretrain(
     return final
 
 
-def _tokenise(model: str) -> torch.Tensor:
+def _tokenise(model: str) -> Tensor:
     tokenizer = open_clip.get_tokenizer(model)
     rows = [tokenizer([caption.format(name) for caption in CAPTIONS]) for name in NAMES.values()]
     return torch.stack(rows)
 
 
-def _normalise(pixels: torch.Tensor) -> torch.Tensor:
+def _normalise(pixels: Tensor) -> Tensor:
     """Grey (B, H, W) in 0 .. 1 to the three channels that CLIP expects."""
     mean = torch.tensor(OPENAI_DATASET_MEAN).view(3, 1, 1)
     std = torch.tensor(OPENAI_DATASET_STD).view(3, 1, 1)
     return (pixels[:, None] - mean) / std  # (B, 3, H, W)
 
 
-def _coarsen(pixels: torch.Tensor, cells: int) -> torch.Tensor:
-    """What is left of (B, H, W) after a grid of only cells x cells pixels."""
+def _coarsen(pixels: Tensor, cells: int) -> Tensor:
+    """Sample (B, H, W) down to cells x cells pixels, and up again."""
     small = F.interpolate(pixels[:, None], size=(cells, cells), mode="area")
     return F.interpolate(small, size=pixels.shape[-2:], mode="bicubic")[:, 0].clamp(0, 1)
 
 
-def _each(choice: torch.Tensor) -> torch.Tensor:
+def _each(choice: Tensor) -> Tensor:
     return choice[:, None, None]
 
 
 def main() -> None:
     """Train the CLIP of the embedded experiment, and write it to TRAINED_GLYPHS."""
     torch.set_num_threads(2)  # as the weights in the repository were trained
-    seed = int(RECIPE["seed"])
+    steps, rate, seed = int(RECIPE["steps"]), RECIPE["learning_rate"], int(RECIPE["seed"])
     model = _initial_model(ARCHITECTURE, seed)
-    pretrain(model, ARCHITECTURE.stem, int(RECIPE["steps"]), RECIPE["learning_rate"], seed)
+    pretrain(model, ARCHITECTURE.stem, steps, rate, seed)
     recipe = describe_recipe(ARCHITECTURE, **RECIPE)
     write_trained(model.state_dict(), ARCHITECTURE.stem, recipe, Path(TRAINED_GLYPHS))
 
