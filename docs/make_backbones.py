@@ -3,8 +3,15 @@
 from pathlib import Path
 
 from vtclip import cost
-from vtclip.backbones.shapes import Architecture, list_names, read_architecture, read_shape
-from vtclip.backbones.weights import list_tags
+from vtclip.backbones.shapes import (
+    Architecture,
+    Measured,
+    find_measured,
+    list_names,
+    list_tags,
+    read_architecture,
+    read_shape,
+)
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.files import write_text
 from vtclip.methods import METHODS
@@ -75,18 +82,18 @@ def render_row(name: str) -> str:
     """What is known of one configuration."""
     backbone = BackboneConfig(name=name, pretrained="none")
     found = read_architecture(backbone)
-    tower = found.image_tower
+    measured = find_measured(backbone)
     cells = [
-        f"`{name}`{'*' if found.text_cfg.foreign else ''}",
-        tower.kind,
-        ", ".join(tower.kinds),
-        f"{found.embed_dim:,}",
-        str(found.vision_cfg.image_size),
-        f"{tower.places:,}",
-        f"{tower.width:,}",
-        render_number(tower.flops / 1e9),
+        f"`{name}`{'*' if found.text_cfg.needs_transformers else ''}",
+        measured.kind,
+        ", ".join(measured.kinds),
+        f"{measured.dim:,}",
+        str(measured.image_size),
+        f"{measured.places:,}",
+        f"{measured.width:,}",
+        render_number(measured.image_flops / 1e9),
         render_number(cost.extraction_memory(read_shape(backbone), workers=0) / 1000),
-        render_methods(backbone, found),
+        render_methods(backbone, measured),
         render_tags(name, found),
     ]
     return f"| {' | '.join(cells)} |"
@@ -97,21 +104,21 @@ def render_number(number: float) -> str:
     return f"{number:,.1f}" if number < 99.95 else f"{number:,.0f}"
 
 
-def render_methods(backbone: BackboneConfig, found: Architecture) -> str:
+def render_methods(backbone: BackboneConfig, measured: Measured) -> str:
     """The methods that can use a backbone; beside one, a setting that it then needs."""
     usable, shape = {}, read_shape(backbone)
     for name, method in METHODS.items():
-        if method.needs_projected and "projected" not in found.image_tower.kinds:
+        if method.needs_projected and "projected" not in measured.kinds:
             continue
         try:
             method(method.settings_type()).check(shape)
             usable[name] = ""
         except ConfigError as error:
             usable[name] = f" ({str(error).splitlines()[-1].strip()})"
-    told = [name + setting for name, setting in usable.items() if setting]
+    restricted = [name + setting for name, setting in usable.items() if setting]
     if len(usable) < len(METHODS):
         return ", ".join(name + setting for name, setting in usable.items())
-    return ", ".join(["all", *told])
+    return ", ".join(["all", *restricted])
 
 
 def render_tags(name: str, found: Architecture) -> str:

@@ -19,6 +19,7 @@ ALL = 2**31 - 1  # shots: all of a class's images, for none has more; the larges
 RUN = "{shots}shot-seed{seed}"
 MANIFEST = "results/manifests/{dataset}.parquet"
 SHOTS = f"results/shots/{{dataset}}/{RUN}.parquet"
+SHAPE = "resources/backbones/shapes/{sha256}.json"  # of a model that open_clip does not name
 TEXTS = "results/features/{backbone}/{dataset}/texts.parquet"
 TEST_FEATURES = "results/features/{backbone}/{dataset}/{part}.parquet"
 SHOT_FEATURES = f"results/features/{{backbone}}/{{dataset}}/{{views}}/{RUN}.parquet"

@@ -7,14 +7,14 @@ import pytest
 
 from vtclip.backbones.known import find_weights, read_configuration
 from vtclip.backbones.shapes import read_shape
-from vtclip.backbones.weights import check_weights
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.experiment import read_experiment
+from vtclip.plan.checks import check_weights
 from vtclip.settings import ConfigError
 
 CONFIG = {
     "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 48, "patch_size": 16},
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
     "text_cfg": {"width": 32, "layers": 1, "context_length": 8},
 }
 

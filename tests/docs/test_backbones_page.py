@@ -5,8 +5,8 @@ import runpy
 from pathlib import Path
 
 from vtclip.backbones.shapes import list_names
-from vtclip.backbones.weights import check_weights
 from vtclip.config.backbone_config import BackboneConfig
+from vtclip.plan.checks import check_weights
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "backbones.md"

@@ -1,23 +1,82 @@
-"""What a backbone gives, read from its configuration: nothing is built, open_clip not imported."""
+"""The shape of a model: of open_clip's by their table, of others once they have been measured.
 
+The table has a row for each configuration that open_clip comes with, written by
+docs/make_shapes.py. Planning therefore imports neither PyTorch nor open_clip.
+"""
+
+import csv
+import hashlib
 import json
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, StrictInt
 
-from vtclip.backbones.image_shape import Number, Part, Tower, Vision, find_fault, read_tower
-from vtclip.backbones.known import INSTALL
-from vtclip.backbones.known import find_configuration as find_shared
-from vtclip.backbones.text_shape import Decoder, Text
-from vtclip.config.backbone_config import BackboneConfig, is_hub_name, name_model
+from vtclip import paths
+from vtclip.backbones import known
+from vtclip.config.backbone_config import BackboneConfig, SpatialKind, is_hub_name, name_model
 from vtclip.cost import Shape
+from vtclip.files import write_json
 from vtclip.paths import find_own
-from vtclip.settings import ConfigError, check, unknown
+from vtclip.settings import LARGEST, ConfigError, Settings, check, unknown
 
-PLAIN = "ViT-B-32-quickgelu, MobileCLIP2-S0 or PE-Core-B-16"
+SHAPES = Path(__file__).with_name("shapes.csv")
+WITHOUT_TRANSFORMERS = "ViT-B-32-quickgelu, MobileCLIP2-S0 or PE-Core-B-16"
+
+Number = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
+Stages = Annotated[list[Number], Field(min_length=4, max_length=4)]
+Ratio = Annotated[float, Field(gt=0, le=1000)]
+TowerKind = Literal["resnet", "vit", "average", "attention_pool", "other"]
+
+
+class Part(Settings):
+    """The keys of a part of open_clip's JSON that decide its size."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Vision(Part):
+    """An image tower."""
+
+    image_size: Number = Field(default=224, description="pixels of a side", examples=[224])
+    layers: Number | Stages = Field(
+        default=12, description="of a ViT a number, of a ResNet four", examples=[12]
+    )
+    width: Number = Field(default=768, description="width of the layers", examples=[768])
+    patch_size: Number | None = Field(
+        default=16, description="pixels of a patch's side, of a ViT", examples=[16]
+    )
+    mlp_ratio: Ratio = Field(
+        default=4.0, description="hidden width of a layer, by its width", examples=[4.0]
+    )
+    attn_pooler_queries: Number = Field(
+        default=256, description="queries of the attention pool", examples=[256]
+    )
+
+
+class Text(Part):
+    """A text tower."""
+
+    context_length: Number = Field(default=77, description="tokens of a text", examples=[77])
+    vocab_size: Number = Field(default=49408, description="known tokens", examples=[49408])
+    width: Number = Field(default=512, description="width of the layers", examples=[512])
+    layers: Number = Field(default=12, description="number of layers", examples=[12])
+    mlp_ratio: Ratio = Field(
+        default=4.0, description="hidden width of a layer, by its width", examples=[4.0]
+    )
+    hf_model_name: str | None = None
+    hf_tokenizer_name: str | None = None
+
+    @property
+    def needs_transformers(self) -> str | None:
+        """The part that Hugging Face's library makes; None for a tower that needs none."""
+        if self.hf_model_name is not None:
+            return f"text tower {self.hf_model_name}"
+        if self.hf_tokenizer_name is not None:
+            return f"tokenizer {self.hf_tokenizer_name}"
+        return None
 
 
 class Architecture(Part):
@@ -28,19 +87,137 @@ class Architecture(Part):
         description="the image tower", examples=[{"image_size": 224, "layers": 12, "width": 768}]
     )
     text_cfg: Text = Field(description="the text tower", examples=[{"width": 512, "layers": 12}])
-    multimodal_cfg: Decoder | None = Field(
+    multimodal_cfg: Text | None = Field(
         default=None, description="the decoder of a CoCa", examples=[{"width": 512, "layers": 12}]
     )
     quick_gelu: bool = False
 
+
+class Measured(NamedTuple):
+    """What `vtclip.backbones.measure` finds of a model."""
+
+    kind: TowerKind  # how the image tower pools; see `vtclip.backbones.image_towers`
+    places: int  # spatial tokens of the map before pooling
+    width: int  # numbers of each
+    dim: int  # D, of the joint space
+    image_size: int  # pixels of a side
+    image_weights: int
+    image_flops: float  # floating-point operations of encoding one image
+    text_weights: int  # the decoder of a CoCa among them
+    prompt_flops: float  # of one prompt, forward and back to its words
+    context_length: int  # tokens that the text tower reads, start and end among them
+
     @property
-    def image_tower(self) -> Tower:
-        """What is known of the image tower."""
-        return read_tower(self.vision_cfg, self.embed_dim)
+    def kinds(self) -> tuple[SpatialKind, ...]:
+        """The kinds of spatial features that the image tower gives."""
+        return ("raw",) if self.kind == "other" else ("projected", "raw")
+
+
+def read_shape(backbone: BackboneConfig) -> Shape:
+    """The shape of a backbone's features, and the size of its towers.
+
+    Raises:
+        ConfigError: as `find_measured`.
+    """
+    found = find_measured(backbone)
+    raw = backbone.spatial == "raw"
+    # The pooled feature is the first of the projected ones, where a token stands for it.
+    pooled = int(not raw and found.kind in ("resnet", "vit"))
+    return Shape(
+        found.places + pooled,
+        found.width if raw else found.dim,
+        found.dim,
+        prompt_flops=found.prompt_flops,
+        text_weights=found.text_weights,
+        context_length=found.context_length,
+        image_flops=found.image_flops,
+        image_weights=found.image_weights,
+    )
+
+
+def find_measured(backbone: BackboneConfig) -> Measured:
+    """A model's row of the table, or of the cache; what is in neither is measured, once.
+
+    Raises:
+        ConfigError: as `read_architecture`; or towers that cannot be built.
+    """
+    read_architecture(backbone)
+    config = _model_config(backbone)
+    digest = digest_of(config)
+    if digest in _by_digest():
+        return _by_digest()[digest]
+    path = Path(paths.SHAPE.format(sha256=digest))
+    try:
+        return Measured(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # there is none, or it is damaged
+        measured = _measure(backbone, config)
+        write_json(path, measured._asdict())
+        return measured
+
+
+def _measure(backbone: BackboneConfig, config: dict[str, Any]) -> Measured:
+    from vtclip.backbones.measure import measure_model  # with PyTorch and open_clip
+
+    try:
+        return measure_model(config)
+    except Exception as error:  # towers of any kind may fail in any way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"backbone.{_key(backbone)}: the towers of '{backbone.name}' cannot be built.\n"
+            f"  found:    {reason}\n  expected: a configuration that open_clip can build: a ViT or "
+            "ResNet with a pooled feature, or a tower of timm's"
+        ) from None
+
+
+# The table.
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    sha256: str  # of the configuration, which several names may share
+    measured: Measured
+    tags: dict[str, bool]  # tag of weights -> whether they were trained with QuickGELU
+
+
+@cache
+def read_table() -> dict[str, Row]:
+    """The table of known models, by their names."""
+    with SHAPES.open(encoding="utf-8", newline="") as file:
+        return {row["name"]: _parse_row(row) for row in csv.DictReader(file)}
+
+
+@cache
+def _by_digest() -> dict[str, Measured]:
+    return {row.sha256: row.measured for row in read_table().values()}
+
+
+def _parse_row(row: dict[str, str]) -> Row:
+    numbers = {
+        field: float(row[field]) if field.endswith("flops") else int(row[field])
+        for field in Measured._fields[1:]
+    }
+    tags = {tag.removesuffix("*"): tag.endswith("*") for tag in row["tags"].split()}
+    return Row(row["name"], row["sha256"], Measured(kind=row["kind"], **numbers), tags)  # type: ignore[arg-type]
+
+
+def list_tags(name: str) -> dict[str, bool]:
+    """Tags of a model's weights -> whether they were trained with QuickGELU."""
+    row = read_table().get(name_model(name))
+    return {} if row is None else row.tags
+
+
+def digest_of(config: dict[str, Any]) -> str:
+    """The SHA-256 of a model_cfg, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+# Configurations.
 
 
 def read_content(backbone: BackboneConfig) -> dict[str, Any]:
-    """What a model's configuration in open_clip's JSON form holds.
+    """The content of a model's configuration in open_clip's JSON form.
 
     Raises:
         ConfigError: open_clip has no such model, or the file is not there or no JSON.
@@ -52,49 +229,24 @@ def read_content(backbone: BackboneConfig) -> dict[str, Any]:
         raise ConfigError(
             f"backbone.architecture: {path} is no model configuration in open_clip's JSON form: "
             f"{type(error).__name__}: {error}.\n  expected: a file as open_clip's model_configs/ "
-            "holds them, with embed_dim, vision_cfg and text_cfg"
+            "has them, with embed_dim, vision_cfg and text_cfg"
         ) from None
+
+
+def _model_config(backbone: BackboneConfig) -> Any:
+    """open_clip's model_cfg; a file of the hub's has it one level down."""
+    content = read_content(backbone)
+    return content.get("model_cfg", content) if isinstance(content, dict) else content
 
 
 def read_architecture(backbone: BackboneConfig) -> Architecture:
     """A model's configuration, checked.
 
     Raises:
-        ConfigError: as `read_content`; a wrong key or value; or towers that cannot be built.
+        ConfigError: as `read_content`; or a wrong key or value.
     """
     source = f"backbone.architecture: {find_configuration(backbone)}"
-    content = read_content(backbone)
-    if isinstance(content, dict):  # a file of the hub's holds it one level down
-        content = content.get("model_cfg", content)
-    found = check(Architecture, content, source=source)
-    fault = find_fault(found.vision_cfg) or found.text_cfg.find_fault()
-    if fault is not None:
-        raise ConfigError(
-            f"backbone.{_key(backbone)}: the towers of '{backbone.name}' cannot be built.\n"
-            f"  found:    {fault[0]}\n  expected: {fault[1]}"
-        )
-    return found
-
-
-def read_shape(backbone: BackboneConfig) -> Shape:
-    """The shape of what a backbone gives.
-
-    Raises:
-        ConfigError: as `read_architecture`.
-    """
-    found = read_architecture(backbone)
-    tower, text, dim = found.image_tower, found.text_cfg, found.embed_dim
-    decoder = 0 if found.multimodal_cfg is None else found.multimodal_cfg.weights
-    return Shape(
-        tower.count_tokens(backbone.spatial),
-        tower.width if backbone.spatial == "raw" else dim,
-        dim,
-        prompt_flops=4.0 * text.weights.layers * text.prompt_tokens,
-        text_weights=sum(text.weights) + decoder,
-        context_length=text.context_length,
-        image_flops=tower.flops,
-        image_weights=tower.weights,
-    )
+    return check(Architecture, _model_config(backbone), source=source)
 
 
 def check_packages(backbone: BackboneConfig) -> None:
@@ -103,14 +255,14 @@ def check_packages(backbone: BackboneConfig) -> None:
     Raises:
         ConfigError: with the line that installs it.
     """
-    foreign = read_architecture(backbone).text_cfg.foreign
-    if foreign is None or has_package("transformers"):
+    part = read_architecture(backbone).text_cfg.needs_transformers
+    if part is None or has_package("transformers"):
         return
-    other = f"; or a backbone that needs none, such as {PLAIN}"
+    other = f"; or a backbone that needs none, such as {WITHOUT_TRANSFORMERS}"
     raise ConfigError(
-        f"backbone.{_key(backbone)}: the {foreign} of '{backbone.name}' needs Hugging Face's "
-        f"library.\n  found:    no package transformers\n  expected: it, from `{INSTALL}`"
-        + ("" if backbone.architecture else other)  # whose name is one's own, has no other
+        f"backbone.{_key(backbone)}: the {part} of '{backbone.name}' needs Hugging Face's "
+        f"library.\n  found:    no package transformers\n  expected: it, from `{known.INSTALL}`"
+        + ("" if backbone.architecture else other)  # a custom architecture has no other name
     )
 
 
@@ -120,7 +272,7 @@ def has_package(name: str) -> bool:
 
 
 def find_configuration(backbone: BackboneConfig) -> Path:
-    """The file of a model's configuration: open_clip's, the hub's, or one's own.
+    """The file of a model's configuration: open_clip's, the hub's, or the user's.
 
     Raises:
         ConfigError: open_clip has no such model, the file is not there, or the hub is out of reach.
@@ -134,12 +286,12 @@ def find_configuration(backbone: BackboneConfig) -> Path:
             )
         return path
     if is_hub_name(backbone.name):
-        return find_shared(backbone.name)
-    known = _known_configurations()
+        return known.find_configuration(backbone.name)
+    configurations = _known_configurations()
     name = name_model(backbone.name)
-    if name not in known:
-        raise unknown("backbone", backbone.name, known, source="backbone.name")
-    return known[name]
+    if name not in configurations:
+        raise unknown("backbone", backbone.name, configurations, source="backbone.name")
+    return configurations[name]
 
 
 def list_names() -> list[str]:
@@ -153,15 +305,10 @@ def _key(backbone: BackboneConfig) -> str:
 
 
 @cache
-def open_clip_folder() -> Path:
-    """Where open_clip is installed; it is not imported."""
+def _known_configurations() -> dict[str, Path]:
+    """open_clip's models, by name; open_clip is not imported."""
     spec = find_spec("open_clip")
     assert spec is not None
     assert spec.origin is not None
-    return Path(spec.origin).parent
-
-
-@cache
-def _known_configurations() -> dict[str, Path]:
-    """open_clip's models, by name."""
-    return {path.stem: path for path in (open_clip_folder() / "model_configs").glob("*.json")}
+    folder = Path(spec.origin).parent / "model_configs"
+    return {path.stem: path for path in folder.glob("*.json")}

@@ -1,14 +1,20 @@
 """What is refused before any job: settings that do not go with their backbone or their files."""
 
+import difflib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vtclip.backbones.shapes import check_packages, read_architecture, read_shape
-from vtclip.backbones.weights import check_weights
-from vtclip.config.backbone_config import GLYPH_SIZE, GLYPHS, BackboneConfig
+from vtclip.backbones.shapes import (
+    check_packages,
+    find_measured,
+    list_tags,
+    read_architecture,
+    read_shape,
+)
+from vtclip.config.backbone_config import GLYPH_SIZE, GLYPHS, OWN, BackboneConfig, is_hub_name
 from vtclip.config.dataset import MEAN, ClassSplit, Dataset, list_datasets, read_dataset
 from vtclip.config.experiment import Experiment, read_experiment
 from vtclip.config.yaml_files import read_yaml
@@ -102,7 +108,7 @@ def check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
     Raises:
         ConfigError: with the kinds that the tower gives, and the methods that cannot use them.
     """
-    kinds = read_architecture(backbone).image_tower.kinds
+    kinds = find_measured(backbone).kinds
     left_out = [name for name in methods if METHODS[name].needs_projected]
     if backbone.spatial in kinds and not (left_out and "projected" not in kinds):
         return
@@ -113,6 +119,42 @@ def check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
         f"  found:    spatial: {backbone.spatial}\n  expected: raw{without}\n  write:\n"
         "    spatial: raw"
     )
+
+
+def check_weights(backbone: BackboneConfig) -> None:
+    """Refuse weights that are nowhere, or that were trained with another activation.
+
+    Raises:
+        ConfigError: with what was found and which weights there are.
+    """
+    if backbone.pretrained == GLYPHS:
+        return
+    found = f"\n  found:    pretrained: {backbone.pretrained}\n  expected: "
+    if backbone.weights_file is not None:
+        if not Path(backbone.weights_file).is_file():
+            raise ConfigError(
+                f"backbone.pretrained: there is no such file.{found}a file of weights, safetensors "
+                "or PyTorch's, seen from the working directory"
+            )
+        return
+    if backbone.pretrained == OWN and is_hub_name(backbone.name):
+        return  # the hub has them
+    tags = {} if backbone.architecture else list_tags(backbone.name)
+    if backbone.pretrained not in tags:
+        known = f"one of {', '.join(tags)}, or " if tags else ""
+        close = difflib.get_close_matches(backbone.pretrained.lower(), tags, n=1)
+        write = f"\n  write:\n    pretrained: {close[0]}" if close else ""
+        raise ConfigError(
+            f"backbone.pretrained: there are no such weights of '{backbone.name}'.{found}{known}a "
+            f"file of weights{write}"
+        )
+    if tags[backbone.pretrained] and not read_architecture(backbone).quick_gelu:
+        raise ConfigError(
+            f"backbone.name: the weights '{backbone.pretrained}' were trained with QuickGELU, and "
+            f"'{backbone.name}' has GELU.\n  found:    name: {backbone.name}\n"
+            f"  expected: a name that ends with -quickgelu\n  write:\n"
+            f"    name: {backbone.name}-quickgelu"
+        )
 
 
 def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[str, Dataset]:
@@ -214,8 +256,8 @@ def _check_backbone(backbone: BackboneConfig) -> None:
         source="backbone: its name and its file of weights",
         cure="give one of them a shorter name",
     )
-    size = read_architecture(backbone).vision_cfg.image_size
     check_packages(backbone)
+    size = find_measured(backbone).image_size
     check_weights(backbone)
     if backbone.pretrained == GLYPHS and (size != GLYPH_SIZE or backbone.architecture is None):
         raise ConfigError(

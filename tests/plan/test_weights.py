@@ -5,9 +5,9 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from vtclip.backbones.shapes import list_names
-from vtclip.backbones.weights import check_weights, list_tags
+from vtclip.backbones.shapes import list_names, list_tags
 from vtclip.config.backbone_config import BackboneConfig
+from vtclip.plan.checks import check_weights
 from vtclip.settings import ConfigError
 
 
@@ -21,7 +21,7 @@ def test_the_tags_of_weights_are_those_of_open_clip():
             tag: open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False)
             for tag in open_clip.list_pretrained_tags_by_model(name)
         }
-        assert list_tags(name) == expected, name
+        assert list_tags(name) == expected, f"{name}: run python docs/make_shapes.py"
 
 
 @pytest.mark.parametrize(

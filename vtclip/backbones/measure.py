@@ -1,0 +1,113 @@
+"""The shape of a model, measured on towers that are built without memory for their weights."""
+
+import difflib
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vtclip.backbones.checkpoints import BackboneError
+from vtclip.backbones.image_towers import check_tower, encode_images, find_kind
+from vtclip.backbones.lazy_open_clip import load_timm, open_clip
+from vtclip.backbones.shapes import Measured
+from vtclip.backbones.text_towers import find_causal
+
+TEXT_POOLINGS = ("argmax", "eos", "first", "last")
+OWN_TOKENS = 12  # of a prompt after a shared start; the paper's datasets have 3 to 11 a name
+# Weights of the layers, and of the embedding, of Hugging Face's text towers that open_clip names.
+# Their configurations are on the hub, and planning works without internet.
+HUGGING_FACE = {
+    "facebook/nllb-200-distilled-1.3B": (503_000_000, 262_000_000),
+    "facebook/nllb-200-distilled-600M": (151_000_000, 262_000_000),
+    "google/mt5-base": (85_000_000, 192_000_000),
+    "google/mt5-xl": (1_157_000_000, 512_000_000),
+    "roberta-base": (85_000_000, 39_000_000),
+    "xlm-roberta-base": (85_000_000, 192_000_000),
+    "xlm-roberta-large": (302_000_000, 256_000_000),
+}
+LARGE = HUGGING_FACE["xlm-roberta-large"]  # stands for any other
+
+
+def measure_model(config: dict[str, Any]) -> Measured:
+    """Shape, weights and work of a model.
+
+    Args:
+        config: open_clip's model_cfg.
+
+    Raises:
+        BackboneError: an image tower that gives no pooled features, or one of timm's that this
+            timm does not have; open_clip, timm and PyTorch raise others for towers that cannot be
+            built.
+    """
+    visual = _build_image_tower(config)
+    check_tower(visual, "raw", name="the model")
+    size = visual.image_size
+    pixels = torch.zeros(1, 3, *((size, size) if isinstance(size, int) else size), device="meta")
+    flops = FlopCounterMode(display=False)
+    with torch.no_grad(), flops:
+        pooled, places = encode_images(visual, pixels, "raw")
+    layers, weights, tokens, context_length = _measure_text_tower(config)
+    return Measured(
+        kind=find_kind(visual),
+        places=places.shape[1],
+        width=places.shape[2],
+        dim=pooled.shape[1],
+        image_size=pixels.shape[-1],
+        image_weights=_count(visual),
+        image_flops=float(flops.get_total_flops()),
+        text_weights=weights + _count_decoder(config),
+        prompt_flops=4.0 * layers * tokens,  # forward, and back to the words of the prompt
+        context_length=context_length,
+    )
+
+
+def _build_image_tower(config: dict[str, Any]) -> Any:
+    vision = config["vision_cfg"]
+    if trunk := vision.get("timm_model_name"):
+        timm = load_timm()
+        if not timm.is_model(trunk):
+            close = difflib.get_close_matches(trunk, timm.list_models(), n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise BackboneError(
+                f"no {trunk} in timm {timm.__version__}{hint}: timm.list_models() lists its towers"
+            )
+    build = open_clip.model._build_vision_tower
+    with torch.device("meta"):
+        tower = build(config["embed_dim"], dict(vision), config.get("quick_gelu", False))
+    return tower.eval().requires_grad_(False)
+
+
+def _measure_text_tower(config: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Weights of the layers, weights in all, tokens of a prompt that are read, and its longest."""
+    text = config["text_cfg"]
+    context_length = text.get("context_length", 77)
+    if library := text.get("hf_model_name"):
+        layers, embedding = HUGGING_FACE.get(library, LARGE)
+        return layers, layers + embedding, context_length, context_length
+    if text.get("pool_type", "argmax") not in TEXT_POOLINGS:
+        raise BackboneError(
+            f"text_cfg with pool_type {text['pool_type']}, of {', '.join(TEXT_POOLINGS)}"
+        )
+    build = open_clip.model._build_text_tower
+    with torch.device("meta"):
+        tower = build(config["embed_dim"], dict(text), config.get("quick_gelu", False))
+    # Where tokens see only those before them, a shared start is read once for all prompts.
+    tokens = context_length if find_causal(tower) is None else min(OWN_TOKENS, context_length)
+    return _count(tower.transformer), _count(tower), tokens, context_length
+
+
+def _count_decoder(config: dict[str, Any]) -> int:
+    """Weights of the part that writes captions in a CoCa: here it takes memory alone."""
+    if "multimodal_cfg" not in config:
+        return 0
+    build = open_clip.coca_model._build_text_decoder_tower
+    with torch.device("meta"):
+        decoder = build(
+            config["embed_dim"], dict(config["multimodal_cfg"]), config.get("quick_gelu", False)
+        )
+    return _count(decoder)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(weight.numel() for weight in module.parameters())
