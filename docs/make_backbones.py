@@ -59,7 +59,7 @@ job and suggests `spatial: raw`. None of open_clip's own configurations is such 
 - **places** is the number of spatial tokens of the map before pooling, and **width** is the width
   of each of them.
 - **GFLOPs** are those of encoding one image. A multiplication and its addition count as two.
-- **GB** is the main memory that a job asks for to encode images. The job holds the weights of both
+- **GB** is the main memory that a job requests to encode images. The job keeps the weights of both
   towers twice while it reads them.
 - **methods** are those that can use the configuration. In brackets is the largest setting that its
   text tower allows.

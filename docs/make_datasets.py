@@ -37,7 +37,7 @@ it is verified and used, or run the same command again.
   the addresses again.
 
 `mirror: /a/folder` or `mirror: https://a.server/path` in the configuration replaces all
-addresses. The mirror holds `<dataset>/<file>`.
+addresses. The mirror contains `<dataset>/<file>`.
 
 Archives are unpacked into a temporary folder, which gets its name when it is complete. Only images
 that the split names are unpacked: of SUN397, 39,700 of 108,754. The receipt

@@ -49,6 +49,12 @@ def _record(job: jobs.Job, added: set[str]) -> Record:
 
 def _jobs(plan: Plan) -> Iterator[tuple[str, jobs.Job, set[str]]]:
     """(output, job, inputs that the rule itself names) of each job."""
+    for dataset in plan.unpacked:
+        for archive in plan.datasets[dataset].archives:
+            where = {"dataset": dataset, "file": archive.file}
+            yield paths.ARCHIVE_RECEIPT.format(**where), jobs.fetch_archive(plan, **where), set()
+        unpacked = jobs.unpack_archives(plan, dataset=dataset)
+        yield paths.IMAGES_RECEIPT.format(dataset=dataset), unpacked, set()
     for dataset in plan.datasets:
         receipt = {plan.images_receipt(dataset) or ""}
         yield (

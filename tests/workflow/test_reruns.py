@@ -1,8 +1,8 @@
-"""What runs again after each kind of change: what depends on it, and nothing else.
+"""After each kind of change, what depends on it runs again, and nothing else.
 
-The README's table of what runs again has a test here for each of its rows. A handful of real dry
-runs show that Snakemake compares the inputs and params of the plan's jobs; all else compares them
-without starting it.
+Each row of the table in docs/experiments.md has a test here. A handful of real dry runs show that
+Snakemake compares the inputs and params of the plan's jobs; the other tests compare them without
+starting it.
 """
 
 import json
@@ -115,6 +115,14 @@ def test_raw_spatial_features_lie_beside_the_others_and_need_no_other_weights(de
     again = list_again(before, after)
     assert {path.split("/")[-1] for path in again} >= {"texts.parquet", "head.safetensors"}
     assert all("glyph-clip-glyphs-raw/" in path for path in again)
+
+
+def test_another_mirror_or_address_reruns_nothing(demo):
+    before = read(demo, datasets=["dtd"])
+    assert select(before, "resources/archives/dtd/*", "resources/images/dtd.json")
+    edit("config/datasets/dtd.yaml", "https://", "https://mirror.example/")
+    assert list_again(before, read(demo, datasets=["dtd"])) == set()
+    assert list_again(before, read(demo, datasets=["dtd"], mirror="/data/archives")) == set()
 
 
 def test_an_ablation_leaves_the_experiment_as_it_is(demo):

@@ -1,0 +1,5 @@
+"""What a trained head is used for: classifying images, exporting, and pictures of attention."""
+
+from vtclip.inference.classifier import load_classifier
+
+__all__ = ["load_classifier"]
