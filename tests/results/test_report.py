@@ -76,7 +76,7 @@ def record(folder, method):
             "method": method, "shots": 1, "seed": 1, "seconds": 2.5, "device": "cpu",
             "device_kind": "cpu", "precision": "float32", "peak_memory_bytes": 5e8,
             "peak_gpu_memory_bytes": 0, "versions": {"torch": "2.6.0"},
-            "features": {"backbone": "RN50", "weights_sha256": "c0ffee", "device_kind": "cpu"},
+            "features": {"backbone": "RN50", "weights_sha256": "c0ffee", "device_kind": "cpu"}
         },
     )  # fmt: skip
     return str(path)
@@ -96,7 +96,7 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40) -> str:
     runs = [
         make_run(
             dataset, method, folder / f"{method}.parquet", backbone="RN50", shots=1, seed=1,
-            record=record(folder, method), texts=texts,
+            record=record(folder, method), texts=texts
         )
         for dataset in datasets
         for method in METHODS

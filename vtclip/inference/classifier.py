@@ -175,10 +175,7 @@ def round_as_stored(features: Tensor) -> Tensor:
 
 
 def load_classifier(
-    source: str | Path,
-    *,
-    backbone: str | Path | None = None,
-    device: str | torch.device = "cpu",
+    source: str | Path, *, backbone: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> Classifier:
     """Load a trained head, ready to classify.
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from vtclip.files import read_record, write_text
 from vtclip.paths import format_shots
-from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED, join_published
+from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED
 from vtclip.results.tables import (
     KEY,
     MEAN,
@@ -68,12 +68,11 @@ def aggregate_results(
     destination = Path(destination)
     write_table(results, destination)
     notes = [*notes, *find_inconsistencies(distinct(runs, "record"))]
-    for suffix, content in {
-        ".md": render_markdown(results, missing, titles=titles, notes=notes),
-        ".tex": render_latex(results, titles=titles, notes=notes),
-        ".txt": render_text(results, missing, titles=titles, notes=notes),
-    }.items():
-        write_text(destination.with_suffix(suffix), content)
+    markdown = render_markdown(results, missing, titles=titles, notes=notes)
+    write_text(destination.with_suffix(".md"), markdown)
+    write_text(destination.with_suffix(".tex"), render_latex(results, titles=titles, notes=notes))
+    text = render_text(results, missing, titles=titles, notes=notes)
+    write_text(destination.with_suffix(".txt"), text)
     return results
 
 
@@ -88,14 +87,14 @@ def add_published(results: pl.DataFrame, published: pl.DataFrame) -> pl.DataFram
     means = (
         published.filter(pl.col("dataset").is_in(datasets.implode()))
         .group_by("backbone", "method", "shots")
-        .agg(
-            pl.col("published").mean(), pl.col("chosen_on").unique().sort().str.join("; "), pl.len()
-        )
+        .agg(pl.len(), pl.mean("published"), pl.col("chosen_on").unique().sort().str.join("; "))
         .filter(pl.col("len") == len(datasets))
         .with_columns(dataset=pl.lit(MEAN))
     )
     known = pl.concat([published.select(columns), means.select(columns)])
-    return join_published(results, known.rename({"chosen_on": "published_chosen_on"}), KEY)
+    known = known.rename({"chosen_on": "published_chosen_on"})
+    joined = results.join(known, on=KEY, how="left", maintain_order="left")
+    return joined.with_columns(difference=pl.col("mean") - pl.col("published"))
 
 
 def find_inconsistencies(records: Sequence[str | Path]) -> list[str]:
@@ -135,14 +134,7 @@ def render_markdown(
     titles: Mapping[str, str] = {},
     notes: Sequence[str] = (),
 ) -> str:
-    """The results, and a second table with published numbers where there are any.
-
-    Args:
-        results: the table of `aggregate_results`.
-        missing: datasets that were left out.
-        titles: method -> the name to show.
-        notes: footnotes.
-    """
+    """The results in Markdown, and a second table with published numbers where there are any."""
     rows = _lay_out(results, lambda row: format_mean(row["mean"], row["std"]), titles)
     rows += _missing_rows(missing, rows[0])
     text = f"{align(rows)}\n\n{' '.join([_explain(results), *notes])}\n"

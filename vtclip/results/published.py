@@ -22,7 +22,7 @@ OPENAI = "openai"  # the weights that all published numbers were made with
 NOTHING_PUBLISHED = pl.DataFrame(
     schema={
         "backbone": pl.String, "method": pl.String, "dataset": pl.String, "tested": pl.String,
-        "shots": pl.Int32, "published": pl.Float64, "chosen_on": pl.String,
+        "shots": pl.Int32, "published": pl.Float64, "chosen_on": pl.String
     }
 )  # fmt: skip
 
@@ -82,17 +82,3 @@ def read_published(
         found = ", ".join(str(value) for value in twice.row(0))
         raise PublishedError(f"{path}: {found} is there twice. Keep one of the two lines.")
     return table
-
-
-def join_published(
-    table: pl.DataFrame, published: pl.DataFrame, key: Sequence[str]
-) -> pl.DataFrame:
-    """Add the columns of published numbers, and `difference`: ours minus theirs.
-
-    Args:
-        table: `key`, mean.
-        published: `key`, published, and what else to add.
-        key: the columns that say which number goes with which.
-    """
-    joined = table.join(published, on=key, how="left", maintain_order="left")
-    return joined.with_columns(difference=pl.col("mean") - pl.col("published"))

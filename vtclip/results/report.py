@@ -78,7 +78,7 @@ def report(
         titles=titles,
         reference=titles.get(reference, reference),
         results=tabulate_results(results, titles),
-        differences=_tabulate_differences(read_parquet(tables["differences"]), titles),
+        differences=read_parquet(tables["differences"]).to_dicts(),
         metrics=read_parquet(tables["metrics"]).to_dicts(),
         costs=read_costs(runs).to_dicts(),
         figures=[
@@ -110,19 +110,6 @@ def _cell(row: Mapping[str, Any]) -> tuple[str, float]:
     return f"{format_mean(row['mean'], row['std'])}{published}", row["mean"]
 
 
-def _tabulate_differences(table: pl.DataFrame, titles: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each pair with its interval; `sure` means that zero is outside of it."""
-    return [
-        row
-        | {
-            "method": titles.get(row["method"], row["method"]),
-            "other": titles.get(row["other"], row["other"]),
-            "sure": row["low"] is not None and not row["low"] <= 0 <= row["high"],
-        }
-        for row in table.to_dicts()
-    ]
-
-
 def _describe_example(example: Example, number: int) -> dict[str, Any]:
     """The part of the page about a dataset; `number` of them share the bytes for pictures."""
     names = read_class_names(example.texts)
@@ -134,6 +121,7 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
         return embed_picture(Path(example.images, image), limit=limit, side=160)
 
     attention = example.attention
+    confusions = find_confusions(run, number=PAIRS, examples=EXAMPLES)
     return {
         "backbone": example.backbone,
         "dataset": example.dataset,
@@ -141,16 +129,14 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
         "attention": attention and embed_picture(attention, limit=PICTURE_BYTES // number),
         "reliability": _draw_reliability(run),
         "confusions": [
-            (names[found.label], names[found.prediction], found.share,
-             [(image, picture(image)) for image in found.images])
-            for found in find_confusions(run, number=PAIRS, examples=EXAMPLES)
+            (names[label], names[found], share, [(image, picture(image)) for image in images])
+            for label, found, share, images in confusions.iter_rows()
         ],
         "mistakes": [
-            (found.image, picture(found.image), names[found.label], names[found.prediction],
-             found.confidence)
-            for found in find_mistakes(run, number=MISTAKES)
+            (image, picture(image), names[label], names[found], confidence)
+            for image, label, found, confidence in find_mistakes(run, number=MISTAKES).iter_rows()
         ],
-    }  # fmt: skip
+    }
 
 
 def _draw_reliability(run: pl.DataFrame) -> str:

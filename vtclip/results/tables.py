@@ -90,16 +90,13 @@ def mean_and_deviation(
         measures: the columns to average; the deviation is that of a sample, null for one run.
         more: further columns, computed from the runs of a key. There is `seeds`, their number.
     """
-    found = {
-        name: expression
+    columns = [
+        column
         for measure in measures
-        for name, expression in (
-            (measure, pl.col(measure).mean()),
-            (f"{measure}_std", pl.col(measure).std()),
-        )
-    }
-    seeds = {"seeds": pl.len().cast(pl.Int32)}
-    return runs.group_by(key, maintain_order=True).agg(**found, **(seeds | more))
+        for column in (pl.col(measure).mean(), pl.col(measure).std().name.suffix("_std"))
+    ]
+    more = {"seeds": pl.len().cast(pl.Int32)} | more
+    return runs.group_by(key, maintain_order=True).agg(*columns, **more)
 
 
 def write_table(table: pl.DataFrame, destination: str | Path) -> None:

@@ -13,7 +13,7 @@ from vtclip.parquet import read_parquet
 from vtclip.paths import format_shots
 from vtclip.results.figures import STYLES, draw_panels, title_of
 from vtclip.results.metrics import calibration_error
-from vtclip.results.published import NOTHING_PUBLISHED, join_published
+from vtclip.results.published import NOTHING_PUBLISHED
 from vtclip.results.tables import (
     MEAN,
     align,
@@ -169,8 +169,10 @@ def _add_published(table: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame
     """Add `published` and `difference`; a published mean over datasets is of the eleven alone."""
     if set(table["dataset"]) - {MEAN} != ELEVEN:
         published = published.filter(pl.col("dataset") != MEAN)
-    table = join_published(table, published.select(*CELL, "published"), CELL)
-    return table.select(pl.exclude("reason"), "reason")
+    known = published.select(*CELL, "published")
+    joined = table.join(known, on=CELL, how="left", maintain_order="left")
+    joined = joined.with_columns(difference=pl.col("mean") - pl.col("published"))
+    return joined.select(pl.exclude("reason"), "reason")
 
 
 def render(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
