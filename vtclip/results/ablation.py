@@ -1,6 +1,7 @@
 """The ablation's table and figure: the gain of each variant over the method as configured."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,8 @@ from matplotlib.axes import Axes
 
 from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
+from vtclip.results import tables
 from vtclip.results.figures import draw_panels
-from vtclip.results.tables import (
-    align,
-    backbone_column,
-    mean_and_deviation,
-    mean_over,
-    name_shots,
-    pivot,
-    read_accuracies,
-    write_table,
-)
 from vtclip.runs import Run, distinct
 
 CONFIGURED = "as configured"  # the label of the method itself
@@ -47,9 +39,9 @@ def aggregate_ablation(
         dataset `mean` is the mean over datasets.
     """
     found = _read_runs(runs)
-    over_datasets = mean_over(found, "dataset", found["dataset"].n_unique(), "accuracy")
+    over_datasets = tables.mean_over(found, "dataset", found["dataset"].n_unique(), "accuracy")
     table = _compare(pl.concat([found, over_datasets]))
-    write_table(table, destination)
+    tables.write_table(table, destination)
     write_text(Path(destination).with_suffix(".md"), _render(table, notes))
     return table
 
@@ -59,7 +51,7 @@ def _read_runs(runs: Sequence[Run]) -> pl.DataFrame:
     tested = {
         (path, shots, seed): accuracy
         for path in distinct(runs, "predictions")
-        for shots, seed, accuracy in read_accuracies(path).iter_rows()
+        for shots, seed, accuracy in tables.read_accuracies(path).iter_rows()
     }
     rows: list[tuple[Any, ...]] = []
     for images in (VALIDATION, TEST):
@@ -80,7 +72,7 @@ def _compare(runs: pl.DataFrame) -> pl.DataFrame:
     joined = runs.join(configured, on=same, suffix="_configured", maintain_order="left")
     gains = joined.with_columns(gain=pl.col("accuracy") - pl.col("accuracy_configured"))
     key = ["backbone", "dataset", "variant", "images", "shots"]
-    table = mean_and_deviation(gains, key, "accuracy", "gain").drop("accuracy_std")
+    table = tables.mean_and_deviation(gains, key, "accuracy", "gain").drop("accuracy_std")
     return table.rename({"accuracy": "mean"})
 
 
@@ -88,9 +80,10 @@ def _render(table: pl.DataFrame, notes: Sequence[str]) -> str:
     """One Markdown table for the validation shots and one for the test images."""
     parts = []
     for images, title in ((VALIDATION, "the validation shots"), (TEST, "the test images")):
-        key = ["dataset", *backbone_column(table), "variant"]
-        rows = pivot(table.filter(images=images), key, "shots", _cell, names={"shots": name_shots})
-        parts.append(f"Accuracy on {title} in percent.\n\n{align(rows)}\n")
+        key = ["dataset", *tables.backbone_column(table), "variant"]
+        names = {"shots": tables.name_shots}
+        rows = tables.pivot(table.filter(images=images), key, "shots", _cell, names=names)
+        parts.append(f"Accuracy on {title} in percent.\n\n{tables.align(rows)}\n")
     seeds = max(table["seeds"].to_list())
     note = (
         "In brackets: what is gained over the method as configured, on the same shots, mean and "
@@ -118,18 +111,12 @@ def plot_ablation(table: str | Path, destination: str | Path, titles: Mapping[st
         titles: dataset -> the panel's title.
     """
     gains = read_parquet(table).filter(pl.col("variant") != CONFIGURED, images=TEST)
-    groups = gains.partition_by("backbone", "dataset", maintain_order=True)
     variants = gains["variant"].unique(maintain_order=True).to_list()
     draw_panels(
-        destination,
-        groups,
-        lambda panel, group: _draw_gains(panel, group, variants),
-        titles,
-        columns=len(groups),
-        size=(2 + 2.8 * len(groups), 1.2 + 0.3 * len(variants)),
-        legend_columns=gains["shots"].n_unique(),
-        share_y=True,
-    )
+        destination, gains, partial(_draw_gains, variants=variants), titles,
+        columns=gains.select("backbone", "dataset").n_unique(), margins=(2, 1.2),
+        panel_size=(2.8, 0.3 * len(variants)), legend_columns=len(gains), share_y=True,
+    )  # fmt: skip
 
 
 def _draw_gains(panel: Axes, gains: pl.DataFrame, variants: Sequence[str]) -> None:
@@ -141,7 +128,7 @@ def _draw_gains(panel: Axes, gains: pl.DataFrame, variants: Sequence[str]) -> No
         heights = [places[variant] - offset for variant in rows["variant"]]
         panel.errorbar(
             rows["gain"], heights, xerr=rows["gain_std"].fill_null(0),
-            fmt="o", markersize=4, color=f"C{number}", elinewidth=1, label=name_shots(k),
+            fmt="o", markersize=4, color=f"C{number}", elinewidth=1, label=tables.name_shots(k),
         )  # fmt: skip
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_yticks(list(places.values()), list(places))

@@ -11,23 +11,9 @@ import polars as pl
 
 from vtclip.files import read_record, write_text
 from vtclip.paths import format_shots
+from vtclip.results import tables
 from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED
-from vtclip.results.tables import (
-    KEY,
-    MEAN,
-    align,
-    backbone_column,
-    escape_latex,
-    format_mean,
-    list_widths,
-    mean_and_deviation,
-    mean_over,
-    name_shots,
-    one_line,
-    pivot,
-    read_runs,
-    write_table,
-)
+from vtclip.results.tables import KEY, MEAN
 from vtclip.runs import Run, distinct
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -60,13 +46,13 @@ def aggregate_results(
         percent, null where nothing is published. The dataset `mean` is the mean over datasets, seed
         by seed.
     """
-    found = read_runs(runs)
-    over_datasets = mean_over(found, "dataset", found["dataset"].n_unique(), "accuracy")
-    results = mean_and_deviation(pl.concat([found, over_datasets]), KEY, "accuracy")
+    found = tables.read_runs(runs)
+    over_datasets = tables.mean_over(found, "dataset", found["dataset"].n_unique(), "accuracy")
+    results = tables.mean_and_deviation(pl.concat([found, over_datasets]), KEY, "accuracy")
     results = results.rename({"accuracy": "mean", "accuracy_std": "std"})
     results = add_published(results, published)
     destination = Path(destination)
-    write_table(results, destination)
+    tables.write_table(results, destination)
     notes = [*notes, *find_inconsistencies(distinct(runs, "record"))]
     markdown = render_markdown(results, missing, titles=titles, notes=notes)
     write_text(destination.with_suffix(".md"), markdown)
@@ -135,26 +121,24 @@ def render_markdown(
     notes: Sequence[str] = (),
 ) -> str:
     """The results in Markdown, and a second table with published numbers where there are any."""
-    rows = _lay_out(results, lambda row: format_mean(row["mean"], row["std"]), titles)
+    rows = _lay_out(results, _mean_cell(" ± "), titles)
     rows += _missing_rows(missing, rows[0])
-    text = f"{align(rows)}\n\n{' '.join([_explain(results), *notes])}\n"
+    text = f"{tables.align(rows)}\n\n{' '.join([_explain(results), *notes])}\n"
     beside = results.filter(pl.col("published").is_not_null())
     if beside.is_empty():
         return text
     kinds = beside["published_chosen_on"].unique(maintain_order=True)
     marks = {kind: str(number).translate(RAISED) for number, kind in enumerate(kinds, start=1)}
-    rows = _lay_out(
-        beside,
-        lambda row: (
-            f"{row['mean']:.1f} / {row['published']:.1f}{marks[row['published_chosen_on']]} "
-            f"({row['difference']:+.1f})"
-        ),
-        titles,
-    )
+
+    def cell(row: dict[str, Any]) -> str:
+        theirs = f"{row['published']:.1f}{marks[row['published_chosen_on']]}"
+        return f"{row['mean']:.1f} / {theirs} ({row['difference']:+.1f})"
+
+    rows = _lay_out(beside, cell, titles)
     words = {kind: ", or ".join(CHOSEN_ON[word] for word in kind.split("; ")) for kind in kinds}
     explained = "; ".join(f"{mark} {words[kind]}" for kind, mark in marks.items())
     return (
-        f"{text}\nOurs / published (difference):\n\n{align(rows)}\n\n"
+        f"{text}\nOurs / published (difference):\n\n{tables.align(rows)}\n\n"
         f"What the published numbers' settings were chosen on: {explained}.\n"
     )
 
@@ -163,12 +147,8 @@ def render_latex(
     results: pl.DataFrame, *, titles: Mapping[str, str] = {}, notes: Sequence[str] = ()
 ) -> str:
     """The results as a LaTeX table, for the package booktabs."""
-    head, *rows = _lay_out(
-        results,
-        lambda row: format_mean(row["mean"], row["std"], r"\,$\pm$\,"),
-        titles,
-        escape=escape_latex,
-    )
+    escape = tables.escape_latex
+    head, *rows = _lay_out(results, _mean_cell(r"\,$\pm$\,"), titles, escape=escape)
     left = len(head) - results["shots"].n_unique()
     lines = [
         r"% \usepackage{booktabs}",
@@ -200,9 +180,9 @@ def render_text(
 ) -> str:
     """The results for a terminal; deviations and long names give way to keep the width."""
     lay_out = partial(_lay_out, results, titles=titles, name=lambda k: f"{format_shots(k)}-shot")
-    rows = lay_out(lambda row: format_mean(row["mean"], row["std"], "±"))
+    rows = lay_out(_mean_cell("±"))
     if _total_width(rows) > width:
-        rows = lay_out(lambda row: format_mean(row["mean"], None))
+        rows = lay_out(lambda row: f"{row['mean']:.1f}")
     too_wide = max(0, _total_width(rows) - width)
     longest = max(8, max(len(row[0]) for row in rows) - too_wide)
     rows += _missing_rows(missing, rows[0])
@@ -214,7 +194,7 @@ def render_text(
 
 def _align_plainly(rows: Sequence[Sequence[str]], left: int) -> list[str]:
     """Lines of cells, `left` columns of them to the left; an empty line before each new name."""
-    widths, lines, previous = list_widths(rows), [], None
+    widths, lines, previous = tables.list_widths(rows), [], None
     for row in rows:
         if previous not in (None, row[0]):
             lines.append("")
@@ -228,7 +208,7 @@ def _align_plainly(rows: Sequence[Sequence[str]], left: int) -> list[str]:
 
 
 def _total_width(rows: Sequence[Sequence[str]]) -> int:
-    return sum(list_widths(rows)) + 2 * (len(rows[0]) - 1)
+    return sum(tables.list_widths(rows)) + 2 * (len(rows[0]) - 1)
 
 
 def _shorten(name: str, longest: int) -> str:
@@ -240,16 +220,20 @@ def _lay_out(
     cell: Callable[[dict[str, Any]], str],
     titles: Mapping[str, str],
     *,
-    name: Callable[[int], str] = name_shots,
-    escape: Callable[[str], str] = one_line,
+    name: Callable[[int], str] = tables.name_shots,
+    escape: Callable[[str], str] = tables.one_line,
 ) -> list[list[str]]:
     """A row per dataset, backbone and method, a column per number of shots, after the head."""
     # A dataset's rows stand together, whatever the backbone.
     together = pl.concat(results.partition_by("dataset", maintain_order=True))
-    key = ["dataset", *backbone_column(results), "method"]
+    key = ["dataset", *tables.backbone_column(results), "method"]
     names = {"method": lambda method: titles.get(method, method), "shots": name}
-    rows = pivot(together, key, "shots", cell, names=names)
+    rows = tables.pivot(together, key, "shots", cell, names=names)
     return [[*map(escape, row[: len(key)]), *row[len(key) :]] for row in rows]
+
+
+def _mean_cell(between: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: tables.format_mean(row["mean"], row["std"], between)
 
 
 def _missing_rows(missing: Sequence[str], head: Sequence[str]) -> list[list[str]]:

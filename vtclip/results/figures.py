@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -44,30 +45,34 @@ def drawing(destination: str | Path, width: float, height: float) -> Iterator[Fi
 
 def draw_panels(
     destination: str | Path,
-    groups: Sequence[pl.DataFrame],
+    table: pl.DataFrame,
     draw: Callable[[Axes, pl.DataFrame], None],
     titles: Mapping[str, str],
     *,
     columns: int,
-    size: tuple[float, float],
+    panel_size: tuple[float, float],
     legend_columns: int,
+    margins: tuple[float, float] = (0, 0),
     share_y: bool = False,
 ) -> None:
-    """Draw a panel per group, with one legend for all of them.
+    """Draw a panel per backbone and dataset, with one legend for all of them.
 
     Args:
         destination: the path to write to, without a suffix; .svg and .png are written.
-        groups: the rows of a dataset and backbone each.
-        draw: draws a group into a panel.
+        table: a table of results.
+        draw: draws the rows of a backbone and dataset into a panel.
         titles: dataset -> the panel's title.
         columns: panels side by side.
-        size: width and height of the figure, in inches.
+        panel_size: width and height of a panel, in inches.
         legend_columns: names side by side at most.
+        margins: more width and height of the figure, in inches.
         share_y: whether all panels have the same vertical axis.
     """
-    several = len({group["backbone"][0] for group in groups}) > 1
+    groups = table.partition_by("backbone", "dataset", maintain_order=True)
+    several = table["backbone"].n_unique() > 1
     rows = math.ceil(len(groups) / columns)
-    with drawing(destination, *size) as figure:
+    width, height = panel_size[0] * columns + margins[0], panel_size[1] * rows + margins[1]
+    with drawing(destination, width, height) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharey=share_y).flatten()
         for panel, group in zip(panels, groups, strict=False):
             draw(panel, group)
@@ -97,16 +102,11 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
         destination: the path to write to, without a suffix; .svg and .png are written.
         titles: dataset or method -> the name to show.
     """
-    groups = read_parquet(results).partition_by("backbone", "dataset", maintain_order=True)
-    columns = min(4, len({group["dataset"][0] for group in groups}))
+    table = read_parquet(results)
+    columns = min(4, table["dataset"].n_unique())
+    draw = partial(_draw_accuracies, titles=titles)
     draw_panels(
-        destination,
-        groups,
-        lambda panel, group: _draw_accuracies(panel, group, titles),
-        titles,
-        columns=columns,
-        size=(3.6 * columns, 3.1 * math.ceil(len(groups) / columns)),
-        legend_columns=8,
+        destination, table, draw, titles, columns=columns, panel_size=(3.6, 3.1), legend_columns=8
     )
 
 

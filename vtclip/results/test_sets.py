@@ -1,6 +1,7 @@
 """The table and figure of heads on other test sets than their own, and on halves of the classes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,21 @@ from vtclip.config.dataset import HALVES, ClassSplit, dataset_name
 from vtclip.files import write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import format_shots
+from vtclip.results import tables
 from vtclip.results.figures import STYLES, draw_panels, title_of
 from vtclip.results.metrics import calibration_error
 from vtclip.results.published import NOTHING_PUBLISHED
-from vtclip.results.tables import (
-    MEAN,
-    align,
-    backbone_column,
-    format_mean,
-    mean_and_deviation,
-    mean_over,
-    pivot,
-    write_table,
-)
+from vtclip.results.tables import MEAN
 from vtclip.runs import Run
 
 HARMONIC = "harmonic mean"
 CELL = ["backbone", "dataset", "tested", "method", "shots"]
 MEASURES = ["accuracy", "calibration_error"]
+SCHEMA = {
+    "backbone": pl.String, "dataset": pl.String, "tested": pl.String, "method": pl.String,
+    "shots": pl.Int32, "seed": pl.Int32, "accuracy": pl.Float64, "calibration_error": pl.Float64,
+    "reason": pl.String,
+}  # fmt: skip
 # The datasets of the published means over datasets.
 ELEVEN = {
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101",
@@ -66,41 +64,33 @@ def aggregate_tests(
     found = _read_runs(runs)
     halves = any(ClassSplit.parse(run.dataset).half for run in runs)
     means = _mean_over_datasets(found) if halves else _mean_over_tests(found)
-    table = mean_and_deviation(
-        pl.concat([found, *means]),
-        CELL,
-        *MEASURES,
-        seeds=pl.col("accuracy").count().cast(pl.Int32),
-        reason=pl.col("reason").first(),
-    ).rename({"accuracy": "mean", "accuracy_std": "std"})
+    counted = {"seeds": pl.count("accuracy").cast(pl.Int32), "reason": pl.first("reason")}
+    table = tables.mean_and_deviation(pl.concat([found, *means]), CELL, *MEASURES, **counted)
+    table = table.rename({"accuracy": "mean", "accuracy_std": "std"})
     if halves:
         table = pl.concat([table, _harmonic_mean(table)])
     table = _add_published(_sort(table), published)
-    write_table(table, destination)
+    tables.write_table(table, destination)
     write_text(Path(destination).with_suffix(".md"), render(table, titles))
     return table
 
 
 def _read_runs(runs: Sequence[Run]) -> pl.DataFrame:
     """A row per run; one without numbers, and with the reason, where there are no predictions."""
-    schema = {"shots": pl.Int32, "seed": pl.Int32, "reason": pl.String}
-    schema |= dict.fromkeys(MEASURES, pl.Float64)
-    tables = []
+    found = []
     for backbone, dataset, tested, method, predictions, reason in dict.fromkeys(
         (run.backbone, run.dataset, run.tested, run.method, run.predictions, run.reason)
         for run in runs
     ):
         rows = _measure_runs(predictions) if predictions else [{"reason": reason}]
-        tables.append(
-            pl.DataFrame(rows, schema=schema).select(
-                pl.lit(backbone).alias("backbone"),
-                pl.lit(dataset_name(dataset)).alias("dataset"),
-                pl.lit(ClassSplit.parse(tested).half or tested).alias("tested"),
-                pl.lit(method).alias("method"),
-                pl.all(),
-            )
-        )
-    return pl.concat(tables)
+        cell = {
+            "backbone": backbone,
+            "dataset": dataset_name(dataset),
+            "tested": ClassSplit.parse(tested).half or tested,
+            "method": method,
+        }
+        found += [cell | row for row in rows]
+    return pl.DataFrame(found, schema=SCHEMA)
 
 
 def _measure_runs(predictions: str | Path) -> list[dict[str, Any]]:
@@ -118,7 +108,9 @@ def _mean_over_tests(runs: pl.DataFrame) -> list[pl.DataFrame]:
     """The mean over all test sets but the dataset's own, where there are several."""
     others = runs.filter(pl.col("tested") != pl.col("dataset"))
     return [
-        mean_over(group.filter(pl.col("accuracy").is_not_null()), "tested", number, *MEASURES)
+        tables.mean_over(
+            group.filter(pl.col("accuracy").is_not_null()), "tested", number, *MEASURES
+        )
         for group in others.partition_by("dataset", maintain_order=True)
         if (number := group["tested"].n_unique()) > 1
     ]
@@ -128,7 +120,7 @@ def _mean_over_datasets(runs: pl.DataFrame) -> list[pl.DataFrame]:
     """The mean of each half over the datasets, where there are several."""
     number = runs["dataset"].n_unique()
     known = runs.filter(pl.col("accuracy").is_not_null())
-    return [mean_over(known, "dataset", number, *MEASURES)] if number > 1 else []
+    return [tables.mean_over(known, "dataset", number, *MEASURES)] if number > 1 else []
 
 
 def _harmonic_mean(table: pl.DataFrame) -> pl.DataFrame:
@@ -137,23 +129,16 @@ def _harmonic_mean(table: pl.DataFrame) -> pl.DataFrame:
     base, new = (table.filter(pl.col("mean").is_not_null(), tested=half) for half in HALVES)
     both = base.join(new, on=key, suffix="_new", maintain_order="left")
     product, total = pl.col("mean") * pl.col("mean_new"), pl.col("mean") + pl.col("mean_new")
-    nothing = [
-        pl.lit(None, table.schema[name]).alias(name)
-        for name in ("std", "calibration_error", "calibration_error_std", "reason")
-    ]
     # Two accuracies of 0 have a harmonic mean of 0, not none.
     harmonic = pl.when(total > 0).then(2 * product / total).otherwise(0.0)
-    return both.with_columns(harmonic.alias("mean"), *nothing, tested=pl.lit(HARMONIC)).select(
-        table.columns
-    )
+    known = both.select(*key, "seeds", harmonic.alias("mean"), tested=pl.lit(HARMONIC))
+    return pl.concat([table.clear(), known], how="diagonal")
 
 
 def _sort(table: pl.DataFrame) -> pl.DataFrame:
     """Sort backbones, datasets, methods and test sets as they came, and means after them."""
     ranks = [
-        pl.col(column).replace_strict(
-            {name: rank for rank, name in enumerate(_list_names(table[column]))}
-        )
+        pl.col(column).cast(pl.Enum(_list_names(table[column])))
         for column in ("backbone", "dataset", "method", "tested")
     ]
     return table.sort(*ranks, "shots", maintain_order=True)
@@ -186,20 +171,21 @@ def render(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
     ]
     beside = table.filter(pl.col("difference").is_not_null())
     if not beside.is_empty():
-        laid_out = _lay_out(
-            beside,
-            lambda row: f"{row['mean']:.1f} / {row['published']:.1f} ({row['difference']:+.1f})",
-            titles,
-        )
-        parts += ["Ours / published (difference):\n", f"{laid_out}\n"]
+        rows = _lay_out(beside, _compare_cell, titles)
+        parts += ["Ours / published (difference):\n", f"{rows}\n"]
     return "\n".join(parts)
 
 
+def _compare_cell(row: dict[str, Any]) -> str:
+    return f"{row['mean']:.1f} / {row['published']:.1f} ({row['difference']:+.1f})"
+
+
 def _lay_out_measure(table: pl.DataFrame, mean: str, std: str, titles: Mapping[str, str]) -> str:
-    known = table.filter(pl.col(mean).is_not_null() | pl.col("reason").is_not_null())
-    return _lay_out(
-        known, lambda row: "–" if row[mean] is None else format_mean(row[mean], row[std]), titles
-    )
+    def cell(row: dict[str, Any]) -> str:
+        return "–" if row[mean] is None else tables.format_mean(row[mean], row[std])
+
+    known = pl.col(mean).is_not_null() | pl.col("reason").is_not_null()
+    return _lay_out(table.filter(known), cell, titles)
 
 
 def _lay_out(
@@ -213,7 +199,7 @@ def _lay_out(
     method = ["backbone", "dataset", "method"]
     no_row = pl.col("shots").is_null() & pl.col("shots").is_not_null().any().over(method)
     shown = table.filter(~no_row).rename({"dataset": "trained on"})
-    key = ["trained on", *backbone_column(table), "method", "shots"]
+    key = ["trained on", *tables.backbone_column(table), "method", "shots"]
 
     def name(value: str) -> str:
         return value if value == MEAN else title_of(value, titles)
@@ -225,7 +211,8 @@ def _lay_out(
         "tested": name,
     }
     order = _list_names(table["tested"])
-    return align(pivot(shown, key, "tested", cell, names=names, order=order, empty="–"))
+    rows = tables.pivot(shown, key, "tested", cell, names=names, order=order, empty="–")
+    return tables.align(rows)
 
 
 def plot_tests(table: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
@@ -238,20 +225,14 @@ def plot_tests(table: str | Path, destination: str | Path, titles: Mapping[str, 
     """
     found = read_parquet(table)
     methods = found["method"].unique(maintain_order=True).to_list()
-    groups = found.partition_by("backbone", "dataset", maintain_order=True)
+    groups = found.group_by("backbone", "dataset").agg(pl.col("tested").n_unique())
     columns = min(4, len(groups))
-    rows = -(-len(groups) // columns)
-    longest = max(group["tested"].n_unique() for group in groups)
-    width = 1 + 3.4 * columns  # inches, of which a method's name takes less than two
     draw_panels(
-        destination,
-        groups,
-        lambda panel, group: _draw_tests(panel, group, methods, titles),
-        titles,
-        columns=columns,
-        size=(width, rows * (1.2 + 0.35 * longest)),
-        legend_columns=int(width / 2),
-    )
+        destination, found, partial(_draw_tests, methods=methods, titles=titles), titles,
+        columns=columns, margins=(1, 0), panel_size=(3.4, 1.2 + 0.35 * max(groups["tested"])),
+        # A method's name takes less than two inches.
+        legend_columns=int((1 + 3.4 * columns) / 2),
+    )  # fmt: skip
 
 
 def _draw_tests(
