@@ -43,7 +43,7 @@ class Found(NamedTuple):
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(1)
-    parts = {"random": draw(arguments.classes, arguments.shots, arguments.dim)}
+    parts = {"random": draw_rows(arguments.classes, arguments.shots, arguments.dim)}
     for path in arguments.features:
         parts[path.stem] = read(path)
     print("One core\n")
@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw(classes: int, shots: int, dim: int) -> dict[str, Tensor]:
+def draw_rows(classes: int, shots: int, dim: int) -> dict[str, Tensor]:
     """Features whose directions differ in variance, about one that all have in common."""
     generator = torch.Generator().manual_seed(0)
     spread = F.normalize(torch.arange(1, dim + 1) ** -0.5, dim=0)

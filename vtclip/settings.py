@@ -3,7 +3,6 @@
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 
@@ -28,46 +27,15 @@ class ConfigError(ValueError):
 
 
 class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, values do not change once checked.
-
-    A subclass may change defaults of the fields that it inherits, and states each once:
-
-        class MySettings(Recipe, defaults={"learning_rate": 0.002}): ...
-
-    Type, bounds and description stay the field's.
-    """
+    """Base of all settings: unknown keys are errors, values do not change once checked."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         protected_namespaces=(),
+        validate_default=True,  # a method's own settings have bounds too
         allow_inf_nan=False,  # they would pass every bound, and fail hours later
     )
-
-    # For type checkers, which look for the keywords of a class statement here.
-    def __init_subclass__(cls, *, defaults: Mapping[str, Any] | None = None, **config: Any) -> None:
-        super().__init_subclass__(**config)
-
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls, *, defaults: Mapping[str, Any] | None = None, **config: Any
-    ) -> None:
-        """Change defaults, once pydantic has collected the fields.
-
-        Raises:
-            TypeError: a name that is no field.
-            ValidationError: a default that the field itself would refuse.
-        """
-        super().__pydantic_init_subclass__(**config)
-        if not defaults:
-            return
-        for name, value in defaults.items():
-            if name not in cls.model_fields:
-                known = ", ".join(sorted(cls.model_fields))
-                raise TypeError(f"{cls.__name__}: no field '{name}'; known: {known}.")
-            cls.model_fields[name] = _with_default(cls.model_fields[name], value)
-        cls.model_rebuild(force=True)
-        _check_defaults(cls, defaults)
 
     @field_validator("*")
     @classmethod
@@ -296,21 +264,3 @@ def _suggest(problem: _Problem, example: Any, inside: Location) -> Any:
     if problem.kind == "too_short":
         return {key: example[key]} if key in example else None
     return {key: example.get(key, next(iter(example.values())))}
-
-
-def _with_default(field: FieldInfo, value: Any) -> FieldInfo:
-    """A copy of a field, so that the parent's stays as it is."""
-    changed = copy(field)
-    changed.default, changed.default_factory = value, None
-    if len(changed.examples or []) == 1 and value not in (None, {}, []):
-        changed.examples = None  # the default is one
-    return changed
-
-
-def _check_defaults(model: type[Settings], defaults: Mapping[str, Any]) -> None:
-    """Pydantic takes defaults unseen; these pass where a user's values would."""
-    try:
-        model.model_validate(dict(defaults))
-    except ValidationError as error:
-        if any(problem["type"] != "missing" for problem in error.errors()):
-            raise

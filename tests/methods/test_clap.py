@@ -6,7 +6,7 @@ import torch
 
 from tests.methods.by_hand import cosine_logits, gradient, in_double, rates, softmax
 from vtclip.methods.base import Images
-from vtclip.methods.clap import CLAP, CLAPSettings, measure_sureness
+from vtclip.methods.clap import CLAP, CLAPSettings, class_confidence
 from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
 from vtclip.training.optimise import optimise
 
@@ -34,7 +34,7 @@ def sureness_by_hand(task):
 
 def test_sureness_is_the_mean_zero_shot_probability_over_shots_and_views(task):
     task = replace(task, texts=replace(task.texts, logit_scale=5.0))
-    assert measure_sureness(task).tolist() == pytest.approx(sureness_by_hand(task), abs=1e-5)
+    assert class_confidence(task).tolist() == pytest.approx(sureness_by_hand(task), abs=1e-5)
 
 
 def test_training_equals_gradient_descent_by_hand_on_both_parts_of_the_loss(task):
@@ -73,7 +73,7 @@ def test_the_stronger_the_hold_the_nearer_it_ends_to_zero_shot(task):
 def test_a_class_without_a_shot_is_held_with_all_its_weight(task):
     rows = task.train.labels != 2
     train = replace(task.train, pooled=task.train.pooled[rows], labels=task.train.labels[rows])
-    assert measure_sureness(replace(task, train=train))[2] == 1
+    assert class_confidence(replace(task, train=train))[2] == 1
 
 
 def test_the_vectors_alone_are_trained_and_saved(task):

@@ -6,7 +6,7 @@ import torch
 
 from tests.methods.golden import assert_equal_to_size, classify, doubled
 from vtclip.methods.base import score
-from vtclip.methods.cross_modal import CrossModal, CrossModalSettings, draw, rate
+from vtclip.methods.cross_modal import CrossModal, CrossModalSettings, draw_rows, learning_rate_at
 
 ONE = {"learning_rate": [0.01], "weight_decay": [0.1], "batch_size": [6]}
 
@@ -16,22 +16,22 @@ def slow_weight(task, top, decay, batch_size, iterations):
     images = [view / view.norm() for image in task.train.pooled for view in image]
     labels = [label for label in task.train.labels.tolist() for _ in range(2)]
     weight = task.texts.features.clone().requires_grad_()
-    descent = torch.optim.AdamW([weight], lr=top, weight_decay=decay)
+    optimiser = torch.optim.AdamW([weight], lr=top, weight_decay=decay)
     generator = torch.Generator().manual_seed(task.seed)
-    image_rows = draw(24, iterations, batch_size // 2, generator)
-    text_rows = draw(4, iterations, batch_size // 2, generator)
+    image_rows = draw_rows(24, iterations, batch_size // 2, generator)
+    text_rows = draw_rows(4, iterations, batch_size // 2, generator)
     for step in range(iterations):
         rise = 1e-5 + (top - 1e-5) * step / 50
         fall = top * 0.5 * (1 + math.cos(math.pi * (step - 50) / (iterations - 50)))
-        descent.param_groups[0]["lr"] = rise if step < 50 else fall
+        optimiser.param_groups[0]["lr"] = rise if step < 50 else fall
         losses = []
         for row in image_rows[step].tolist():
             losses.append(-(100 * images[row] @ weight.T).log_softmax(0)[labels[row]])
         for row in text_rows[step].tolist():
             losses.append(-(100 * task.texts.features[row] @ weight.T).log_softmax(0)[row])
-        descent.zero_grad()
+        optimiser.zero_grad()
         (sum(losses) / batch_size).backward()
-        descent.step()
+        optimiser.step()
     return weight.detach()
 
 
@@ -98,7 +98,7 @@ def test_training_learns_the_shots_beside_the_texts_and_leaves_the_texts_alone(t
 
 @pytest.mark.parametrize(("number", "size"), [(5, 3), (3, 7), (1, 2)])
 def test_rows_come_in_random_order_each_as_often_as_any_other(number, size):
-    rows = draw(number, 30, size, torch.Generator().manual_seed(0))
+    rows = draw_rows(number, 30, size, torch.Generator().manual_seed(0))
     assert rows.shape == (30, size)
     counts = rows.flatten().bincount(minlength=number)
     assert counts.max() - counts.min() <= 1
@@ -107,11 +107,11 @@ def test_rows_come_in_random_order_each_as_often_as_any_other(number, size):
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_with_a_cosine():
-    assert rate(0, 0.001, 450) == 1e-5
-    assert rate(25, 0.001, 450) == pytest.approx((0.001 + 1e-5) / 2)
-    assert rate(50, 0.001, 450) == pytest.approx(0.001)
-    assert rate(250, 0.001, 450) == pytest.approx(0.0005)
-    assert rate(450, 0.001, 450) == pytest.approx(0)
+    assert learning_rate_at(0, 0.001, 450) == 1e-5
+    assert learning_rate_at(25, 0.001, 450) == pytest.approx((0.001 + 1e-5) / 2)
+    assert learning_rate_at(50, 0.001, 450) == pytest.approx(0.001)
+    assert learning_rate_at(250, 0.001, 450) == pytest.approx(0.0005)
+    assert learning_rate_at(450, 0.001, 450) == pytest.approx(0)
 
 
 def test_an_odd_batch_and_fewer_classes_than_half_a_batch_train_all_the_same(task):

@@ -106,11 +106,6 @@ def test_a_second_name_for_the_class_is_no_second_method(add_method):
         ("import numpy\nimport nowhere_at_all\n", ["line 2", "No module named 'nowhere_at_all'"]),
         ("def f(:\n", ["SyntaxError"]),
         ("\n\n1 / 0\n", ["line 3", "ZeroDivisionError"]),
-        (
-            "from vtclip.methods.base import Recipe\n"
-            "class A(Recipe, defaults={'epochs': 0}): pass\n",
-            ["line 2", "epochs"],
-        ),
     ],
 )
 def test_a_file_that_fails_is_named_with_its_line_and_the_failure(add_method, code, parts):

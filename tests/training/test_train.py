@@ -195,13 +195,13 @@ def test_without_validation_images_a_method_that_chooses_nothing_trains_all_the_
 def test_a_head_with_numbers_that_are_none_is_refused(on_disk, monkeypatch):
     from vtclip.methods.linear_probe import LinearProbe
 
-    start = LinearProbe.start
+    start = LinearProbe.initial_head
 
     def spoil(self, task):
         head = start(self, task)
         head["bias"][1] = float("nan")
         return head
 
-    monkeypatch.setattr(LinearProbe, "start", spoil)
+    monkeypatch.setattr(LinearProbe, "initial_head", spoil)
     with pytest.raises(TrainingError, match="The head's 'bias' holds nan"):
         train(on_disk, method="linear_probe", settings={})

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 UPDATE = 30  # operations on each weight in a step: the norms, their way back, Adam's
 
 
-def nearest(vectors: Tensor, texts: Texts) -> Callable[[Images], Tensor]:
+def cosine_classifier(vectors: Tensor, texts: Texts) -> Callable[[Images], Tensor]:
     """logits = scale * cos(pooled, vectors), for vectors (K, D) of any length."""
     classes = Texts(unit(vectors), texts.logit_scale)
     return lambda images: classes.logits(images.pooled)  # (B, K)
 
 
-def account(plain: Work, size: Size, recipe: Recipe) -> Work:
+def cosine_head_work(plain: Work, size: Size, recipe: Recipe) -> Work:
     """What training the vectors takes: three passes for each image of a step, and the update."""
     weights = size.classes * size.shape.dim
     steps, batch = recipe.steps(size), recipe.batch(size)

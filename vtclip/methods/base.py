@@ -181,9 +181,54 @@ def score(logits: Tensor, labels: Tensor) -> tuple[int, float]:
     return hits, -cross_entropy(logits, labels).item()
 
 
+# The fields of a recipe. A method's settings change a default by naming the field again:
+# `learning_rate: LearningRate = 0.002`. Bounds and description stay.
 PositiveInt = Annotated[int, Field(ge=1, le=LARGEST)]
 Epochs = PositiveInt | Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
-
+LearningRate = Annotated[
+    float | None,
+    Field(gt=0, description="the largest learning rate, above 0; left out, the method's own"),
+]
+OptimiserName = Annotated[
+    Literal["adamw", "adam", "sgd"],
+    Field(
+        description="adamw, adam (weight decay as a part of the gradient), or sgd (momentum 0.9)"
+    ),
+]
+Epsilon = Annotated[float, Field(gt=0, description="Adam's and AdamW's epsilon, above 0")]
+WeightDecay = Annotated[float, Field(ge=0, description="weight decay, 0 or more")]
+Select = Annotated[
+    Literal["last", "val"],
+    Field(description="the epoch that is kept: the last, or the best on the validation shots"),
+]
+BatchSize = Annotated[int, Field(ge=1, description="images per step")]
+Warmup = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="share of the steps in which the learning rate rises, 0 to below 1",
+    ),
+]
+EpochsByShots = Annotated[
+    Epochs, Field(description="epochs, or from which number of shots on how many epochs")
+]
+EpochsOf = Annotated[
+    dict[str, Epochs],
+    Field(
+        description="dataset -> its own epochs, in place of `epochs`; left out, the default "
+        "applies only where `epochs` is left out too"
+    ),
+]
+StopAtLoss = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        description="the mean loss of an epoch at which training ends early, above 0; null for "
+        "never",
+        examples=[0.0003],
+    ),
+]
 
 MEASUREMENTS = 10
 
@@ -191,18 +236,10 @@ MEASUREMENTS = 10
 class Recipe(Settings):
     """How a head is trained by gradient."""
 
-    learning_rate: float | None = Field(
-        default=None,
-        gt=0,
-        description="the largest learning rate, above 0; left out, the method's own",
-        examples=[0.001],
-    )
-    optimiser: Literal["adamw", "adam", "sgd"] = Field(
-        default="adamw",
-        description="adamw, adam (weight decay as a part of the gradient), or sgd (momentum 0.9)",
-    )
-    epsilon: float = Field(default=1e-8, gt=0, description="Adam's and AdamW's epsilon, above 0")
-    weight_decay: float = Field(default=0.01, ge=0, description="weight decay, 0 or more")
+    learning_rate: LearningRate = Field(default=None, examples=[0.001])
+    optimiser: OptimiserName = "adamw"
+    epsilon: Epsilon = 1e-8
+    weight_decay: WeightDecay = 0.01
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="label smoothing, 0 to below 1", examples=[0.1]
     )
@@ -212,33 +249,12 @@ class Recipe(Settings):
         description="the largest norm of the gradient, above 0; left out, none",
         examples=[1.0],
     )
-    select: Literal["last", "val"] = Field(
-        default="last",
-        description="the epoch that is kept: the last, or the best on the validation shots",
-    )
-    batch_size: int = Field(default=32, ge=1, description="images a step")
-    warmup: float = Field(
-        default=0.05,
-        ge=0,
-        lt=1,
-        description="share of the steps in which the learning rate rises, 0 to below 1",
-    )
-    epochs: Epochs = Field(
-        default={1: 50, 2: 100, 8: 200},  # CoOp's
-        description="epochs, or from which number of shots on how many epochs",
-    )
-    epochs_of: dict[str, Epochs] = Field(
-        default={"imagenet": 50},  # CoOp's
-        description="dataset -> its own epochs, in place of `epochs`; left out, the default holds "
-        "only where `epochs` is left out too",
-    )
-    stop_at_loss: float | None = Field(
-        default=None,
-        gt=0,
-        description="the mean loss of an epoch at which training ends early, above 0; null for "
-        "never",
-        examples=[0.0003],
-    )
+    select: Select = "last"
+    batch_size: BatchSize = 32
+    warmup: Warmup = 0.05
+    epochs: EpochsByShots = {1: 50, 2: 100, 8: 200}  # CoOp's
+    epochs_of: EpochsOf = {"imagenet": 50}  # CoOp's
+    stop_at_loss: StopAtLoss = None
     compile: bool = Field(
         default=False,
         description="whether torch.compile fuses a step's operations: a minute at the start of "

@@ -50,6 +50,7 @@ class CALIP(Method):
 
     title = "CALIP"
     settings_type = CALIPSettings
+    settings: CALIPSettings
     few_shot = False
     names_new_classes = True
     reads_spatial = True
@@ -58,7 +59,6 @@ class CALIP(Method):
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """Nothing is learned."""
         settings = self.settings
-        assert isinstance(settings, CALIPSettings)
 
         def logits(images: Images) -> Tensor:
             assert images.spatial is not None

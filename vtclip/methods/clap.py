@@ -35,14 +35,14 @@ class CLAP(ZSLP):
 
     title = "CLAP"
     settings_type = CLAPSettings
+    settings: CLAPSettings
 
     def learner(self, head: Head, task: Task) -> nn.Module:
         """The vectors, held near where they start."""
         from vtclip.nn.learner import Learner
 
-        assert isinstance(self.settings, CLAPSettings)
-        means, sureness = task.texts.means, measure_sureness(task)
-        weights = self.settings.hold * sureness / len(sureness)  # (K,)
+        means, confidence = task.texts.means, class_confidence(task)
+        weights = self.settings.hold * confidence / len(confidence)  # (K,)
 
         def penalise(head: Head) -> Tensor:
             return weights @ (head["vectors"] - means).square().sum(dim=1)
@@ -59,7 +59,7 @@ class CLAP(ZSLP):
         )
 
 
-def measure_sureness(task: Task) -> Tensor:
+def class_confidence(task: Task) -> Tensor:
     """The mean zero-shot probability of each class on its own shots, (K,) in 0 .. 1.
 
     Of a class without a shot it is 1: the texts alone tell of it.

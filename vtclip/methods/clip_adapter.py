@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Work
-from vtclip.methods.base import Head, Images, Method, Recipe, Task, Texts
+from vtclip.methods.base import Head, Images, LearningRate, Method, Recipe, Task, Texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from vtclip.cost import Size
 
 
-class CLIPAdapterSettings(Recipe, defaults={"learning_rate": 0.001}):
+class CLIPAdapterSettings(Recipe):
     """Settings of CLIP-Adapter. Ratio and reduction are the paper's; the recipe is ours."""
+
+    learning_rate: LearningRate = 0.001
 
     ratio: float = Field(
         default=0.2,
@@ -40,6 +42,7 @@ class CLIPAdapter(Method):
 
     title = "CLIP-Adapter"
     settings_type = CLIPAdapterSettings
+    settings: CLIPAdapterSettings
     reads_views = True
     names_new_classes = True
     trained = ("down", "up")
@@ -57,7 +60,6 @@ class CLIPAdapter(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """The texts, and the adapted feature."""
-        assert isinstance(self.settings, CLIPAdapterSettings)
         ratio = self.settings.ratio
 
         def logits(images: Images) -> Tensor:
@@ -70,7 +72,6 @@ class CLIPAdapter(Method):
 
     def work(self, size: Size) -> Work:
         """Two layers and the texts; three times as many operations in training."""
-        assert isinstance(self.settings, CLIPAdapterSettings)
         dim = size.shape.dim
         weights = 2 * dim * self._hidden(dim)
         forward = 2 * (weights + size.classes * dim)
@@ -84,5 +85,4 @@ class CLIPAdapter(Method):
         )
 
     def _hidden(self, dim: int) -> int:
-        assert isinstance(self.settings, CLIPAdapterSettings)
         return max(1, dim // self.settings.reduction)

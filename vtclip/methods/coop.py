@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Work
-from vtclip.methods.base import Head, Images, Method, Prompts, Recipe, Task, Texts
+from vtclip.methods.base import (
+    Head,
+    Images,
+    LearningRate,
+    Method,
+    OptimiserName,
+    Prompts,
+    Recipe,
+    Task,
+    Texts,
+    Warmup,
+    WeightDecay,
+)
 from vtclip.settings import misfit
 
 if TYPE_CHECKING:
@@ -16,19 +28,16 @@ if TYPE_CHECKING:
 
     from vtclip.cost import Shape, Size
 
-BESIDE = 4  # tokens beside the context: start, a class name's one at the least, the point, end
+OTHER_TOKENS = 4  # beside the context: start, at least one of a class name, the point, end
 
 
-class CoOpSettings(
-    Recipe,
-    defaults={
-        "optimiser": "sgd",
-        "learning_rate": 0.002,
-        "weight_decay": 0.0005,
-        "warmup": 0.02,  # one epoch of fifty
-    },
-):
+class CoOpSettings(Recipe):
     """Settings of CoOp; the defaults are the paper's, but for the warm-up (docs/methods.md)."""
+
+    optimiser: OptimiserName = "sgd"
+    learning_rate: LearningRate = 0.002
+    weight_decay: WeightDecay = 0.0005
+    warmup: Warmup = 0.02  # one epoch of fifty
 
     context: int = Field(
         default=16,
@@ -51,6 +60,7 @@ class CoOp(Method):
 
     title = "CoOp"
     settings_type = CoOpSettings
+    settings: CoOpSettings
     reads_views = True
     reads_text_tower = True
     names_new_classes = True
@@ -61,7 +71,6 @@ class CoOp(Method):
         import torch
 
         assert task.prompts is not None
-        assert isinstance(self.settings, CoOpSettings)
         tower = task.prompts.tower
         if self.settings.words is not None:
             return {"context": tower.embed_words(self.settings.words)}
@@ -95,21 +104,20 @@ class CoOp(Method):
         return {"context": context, "texts": encode(context).detach()}
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
-        """The nearest of the texts that the context made."""
+        """Classification by the texts that the context made."""
         return _nearest(head["texts"], texts.logit_scale)
 
     def check(self, shape: Shape) -> None:
         """A prompt must not be longer than the text tower reads; a word is one token or more."""
-        assert isinstance(self.settings, CoOpSettings)
         context, words = self.settings.context, self.settings.words
-        room = shape.context_length - BESIDE
+        room = shape.context_length - OTHER_TOKENS
         number = context if words is None else len(words.split())
         if number <= room:
             return
         raise misfit(
             "context" if words is None else "words",
-            f"{number} words before a class name make {number + BESIDE} tokens or more, and the "
-            f"text tower reads {shape.context_length}",
+            f"{number} words before a class name make {number + OTHER_TOKENS} tokens or more, and "
+            f"the text tower reads {shape.context_length}",
             found=context if words is None else words,
             expected=f"{room} words at most",
             write=room if words is None else " ".join(words.split()[:room]),
@@ -117,7 +125,6 @@ class CoOp(Method):
 
     def work(self, size: Size) -> Work:
         """Every step takes all classes' prompts through the text tower and back."""
-        assert isinstance(self.settings, CoOpSettings)
         plain = super().work(size)
         return plain._replace(
             flops=self.settings.steps(size) * size.classes * size.shape.prompt_flops,

@@ -69,6 +69,7 @@ class CrossModal(Method):
 
     title = "Cross-modal probe"
     settings_type = CrossModalSettings
+    settings: CrossModalSettings
     reads_views = True
     tunes = True
 
@@ -77,7 +78,6 @@ class CrossModal(Method):
 
         The smallest batch comes first, then the fewest iterations, then the smallest learning rate.
         """
-        assert isinstance(self.settings, CrossModalSettings)
         sizes = sorted(set(self.settings.batch_size))
         heads = (head for size in sizes for head in self._descend(task, size))
         if self.settings.select == "last" and len(sizes) * len(self._pairs()) == 1:
@@ -89,7 +89,6 @@ class CrossModal(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """The weights, some of the texts mixed in."""
-        assert isinstance(self.settings, CrossModalSettings)
         share = self.settings.text_share
         weight = (1 - share) * head["weight"] + share * texts.features
 
@@ -100,13 +99,11 @@ class CrossModal(Method):
 
     def settings_without_choice(self, shots: int) -> CrossModalSettings:
         """One of the paper's combinations, and the last iteration."""
-        assert isinstance(self.settings, CrossModalSettings)
         one = {"learning_rate": [1e-3], "weight_decay": [0.01], "batch_size": [32]}
         return self.settings.model_copy(update=one | {"select": "last"})
 
     def work(self, size: Size) -> Work:
         """A training for each combination; those of one batch size go side by side."""
-        assert isinstance(self.settings, CrossModalSettings)
         weights, batches = size.classes * size.shape.dim, set(self.settings.batch_size)
         variants, iterations = len(self._pairs()), self.settings.iterations
         looks = iterations // CHECK if self.settings.select == "val" else 1
@@ -124,7 +121,6 @@ class CrossModal(Method):
 
     def _pairs(self) -> list[tuple[float, float]]:
         """Learning rates and weight decays, the smallest first."""
-        assert isinstance(self.settings, CrossModalSettings)
         rates, decays = set(self.settings.learning_rate), set(self.settings.weight_decay)
         return list(product(sorted(rates), sorted(decays)))
 
@@ -135,27 +131,26 @@ class CrossModal(Method):
         from vtclip.nn.optimisers import AdamW
 
         assert task.train is not None
-        assert isinstance(self.settings, CrossModalSettings)
         texts, iterations = task.texts.features, self.settings.iterations
         images = unit(task.train.pooled.flatten(0, 1))  # (N, D): all views
         image_labels = task.train.labels.repeat_interleave(task.train.pooled.shape[1])
-        pairs, looks_often = self._pairs(), self.settings.select == "val"
+        pairs, checks_often = self._pairs(), self.settings.select == "val"
         weights = texts.repeat(len(pairs), 1, 1)  # (pairs, K, D): trained side by side
-        descents = [
+        optimisers = [
             AdamW([weight], weight_decay=decay, epsilon=1e-8)
             for weight, (_, decay) in zip(weights, pairs, strict=True)
         ]
         generator, half = torch.Generator().manual_seed(task.seed), batch_size // 2
-        image_rows = draw(len(images), iterations, half, generator).to(images.device)
-        text_rows = draw(len(texts), iterations, batch_size - half, generator).to(texts.device)
+        image_rows = draw_rows(len(images), iterations, half, generator).to(images.device)
+        text_rows = draw_rows(len(texts), iterations, batch_size - half, generator).to(texts.device)
         for done, (image_row, text_row) in enumerate(zip(image_rows, text_rows, strict=True), 1):
             batch = torch.cat([images[image_row], texts[text_row]])  # (B, D)
             labels = torch.cat([image_labels[image_row], text_row])
-            slopes = slope(weights, batch, labels, task.texts.logit_scale)
-            for descent, each, (top, _) in zip(descents, slopes, pairs, strict=True):
-                descent.parameters[0].grad = each
-                descent.step(rate(done - 1, top, iterations))
-            if done == iterations or (looks_often and done % CHECK == 0):
+            gradients = gradient(weights, batch, labels, task.texts.logit_scale)
+            for optimiser, each, (top, _) in zip(optimisers, gradients, pairs, strict=True):
+                optimiser.parameters[0].grad = each
+                optimiser.step(learning_rate_at(done - 1, top, iterations))
+            if done == iterations or (checks_often and done % CHECK == 0):
                 for weight, (top, decay) in zip(weights, pairs, strict=True):
                     yield as_head(weight, top, decay, batch_size, done)
 
@@ -175,7 +170,7 @@ def as_head(
     }
 
 
-def slope(weights: Tensor, batch: Tensor, labels: Tensor, scale: float) -> Tensor:
+def gradient(weights: Tensor, batch: Tensor, labels: Tensor, scale: float) -> Tensor:
     """The gradient of the mean cross-entropy of a batch.
 
     Args:
@@ -194,7 +189,7 @@ def slope(weights: Tensor, batch: Tensor, labels: Tensor, scale: float) -> Tenso
     return scale * error.mT @ batch
 
 
-def draw(number: int, iterations: int, size: int, generator: torch.Generator) -> Tensor:
+def draw_rows(number: int, iterations: int, size: int, generator: torch.Generator) -> Tensor:
     """Rows for each iteration, (iterations, size): all in random order, and all over again."""
     import torch
 
@@ -203,7 +198,7 @@ def draw(number: int, iterations: int, size: int, generator: torch.Generator) ->
     return rows[: iterations * size].view(iterations, size)
 
 
-def rate(step: int, top: float, iterations: int) -> float:
+def learning_rate_at(step: int, top: float, iterations: int) -> float:
     """The learning rate of a step: a line up to `top`, then half a cosine down to 0."""
     if step < WARMUP:
         return LOWEST + (top - LOWEST) * step / WARMUP

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vtclip.cost import Size
 
 ROWS = 4096  # that are held in double precision at a time
-NOTHING = 1e-12  # a variance of features of unit length that is rounding alone
+ROUNDING = 1e-12  # a variance of features of unit length that is rounding alone
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class GDA(Method):
 
     title = "GDA"
     settings_type = GDASettings
+    settings: GDASettings
     reads_views = True
     tunes = True
 
@@ -58,7 +59,6 @@ class GDA(Method):
         """The Gaussians, with alpha chosen on the validation shots."""
         import torch
 
-        assert isinstance(self.settings, GDASettings)
         weight, bias = fit_gaussians(task)
         alphas = sorted(self.settings.alpha)
         alpha = choose(alphas, self._try(alphas, weight, bias, task), task.val)
@@ -85,7 +85,6 @@ class GDA(Method):
 
     def settings_without_choice(self, shots: int) -> GDASettings:
         """An alpha of 1."""
-        assert isinstance(self.settings, GDASettings)
         return self.settings.model_copy(update={"alpha": [1.0]})
 
     def work(self, size: Size) -> Work:
@@ -131,7 +130,7 @@ def fit_gaussians(task: Task) -> tuple[Tensor, Tensor]:
         centred = part - means[their]
         scatter += centred.T @ centred
     variance = scatter.trace() / max(1, images * views - 1)
-    if variance < NOTHING:
+    if variance < ROUNDING:
         logger.warning("No class has two different views: GDA is zero-shot here.")
         return torch.zeros_like(means).float(), means.new_zeros(classes).float()
     scatter.diagonal().add_(variance)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from vtclip.cost import Size
 
 
-NEVER = -1e4  # a bias that no image makes up for
-LENGTH = 3.0  # of the centred images, as root mean square, while they are fitted
+NO_SHOT_BIAS = -1e4  # a bias that no image makes up for
+RMS_LENGTH = 3.0  # of the centred images, as root mean square, while they are fitted
 CHAIN = 2  # strengths that one core fits in turn
 ITERATIONS = 100  # of L-BFGS in a fit, at the most in the mean over all strengths
 LONGEST = 200  # the same in the mean over the longest chain
@@ -45,6 +45,7 @@ class LinearProbe(Method):
 
     title = "Linear probe"
     settings_type = LinearProbeSettings
+    settings: LinearProbeSettings
     tunes = True
     on_gpu = False  # scikit-learn's
 
@@ -59,7 +60,6 @@ class LinearProbe(Method):
         from threadpoolctl import threadpool_limits
 
         assert task.train is not None
-        assert isinstance(self.settings, LinearProbeSettings)
         strengths = sorted(self.settings.inverse_regularisation)
         labels, classes = task.train.labels.cpu().numpy(), len(task.texts.features)
         threads = torch.get_num_threads()  # the limit below holds for PyTorch's own as well
@@ -70,7 +70,7 @@ class LinearProbe(Method):
             # precision its line search is lost in rounding before the gradient is small.
             mean = images.mean(dim=0)
             length = (images - mean).square().sum(dim=1).mean().sqrt().item()
-            scale = LENGTH / max(length, 1e-3)  # images that are all alike stay so
+            scale = RMS_LENGTH / max(length, 1e-3)  # images that are all alike stay so
             probes = _fit(
                 ((images - mean) * scale).numpy(), labels,
                 [strength / scale**2 for strength in strengths], self.settings.iterations, threads,
@@ -98,7 +98,6 @@ class LinearProbe(Method):
 
     def work(self, size: Size) -> Work:
         """A fit for each C; an iteration multiplies images and weights twice."""
-        assert isinstance(self.settings, LinearProbeSettings)
         weights = size.classes * size.shape.dim
         fits, iterations = len(self.settings.inverse_regularisation), self.settings.iterations
         iteration = 4 * size.images * weights
@@ -128,7 +127,7 @@ def _as_head(
     return {
         "weight": torch.zeros(classes, len(mean)).index_copy(0, rows, weight.float()),
         # A class without a shot is never predicted.
-        "bias": torch.full((classes,), NEVER).index_copy(0, rows, bias.float()),
+        "bias": torch.full((classes,), NO_SHOT_BIAS).index_copy(0, rows, bias.float()),
         "inverse_regularisation": torch.tensor(strength),
     }
 

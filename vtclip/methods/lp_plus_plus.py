@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from vtclip.cost import Size
 
-FIRST = 250  # the first alpha, as a multiple of the mean cosine of an image and its class's text
+ALPHA_START = 250  # times the mean cosine of an image and the text of its class
 MOMENTUM = 0.9  # of weight and bias
-TURN = 10  # epochs after which alpha moves
+ALPHA_EVERY = 10  # epochs after which alpha moves
 
 
 class LPPlusPlusSettings(Settings):
@@ -49,10 +49,10 @@ class LPPlusPlus(Method):
 
     title = "LP++"
     settings_type = LPPlusPlusSettings
+    settings: LPPlusPlusSettings
 
     def initial_head(self, task: Task) -> Head:
         """The last epoch's head, or the best on the validation shots, of equals the first."""
-        assert isinstance(self.settings, LPPlusPlusSettings)
         heads = descend(task, self.settings.epochs)
         if self.settings.select == "last":
             return deque(heads, maxlen=1).pop()
@@ -71,12 +71,10 @@ class LPPlusPlus(Method):
 
     def settings_without_choice(self, shots: int) -> LPPlusPlusSettings:
         """The last epoch."""
-        assert isinstance(self.settings, LPPlusPlusSettings)
         return self.settings.model_copy(update={"select": "last"})
 
     def work(self, size: Size) -> Work:
         """In each epoch all shots meet the weights, there and back, and the validation shots."""
-        assert isinstance(self.settings, LPPlusPlusSettings)
         classes, dim, images = size.classes, size.shape.dim, size.images
         val = size.val_images if self.settings.select == "val" else 0
         weights = classes * (dim + 2)
@@ -106,7 +104,7 @@ def descend(task: Task, epochs: int) -> Iterator[Head]:
     torch.manual_seed(task.seed)
     bias = torch.nn.Linear(dim, classes).bias.detach().to(features)
     weight = targets.T @ features
-    alpha = bias.new_full((classes,), FIRST * mean_own_cosine(cosines, targets))
+    alpha = bias.new_full((classes,), ALPHA_START * mean_own_cosine(cosines, targets))
     step = 4 * number / torch.linalg.eigvalsh(features.T @ features)[-1]
     alpha_step = number / (4 * cosines.square().sum(dim=0).amax())
     weight_momentum, bias_momentum = torch.zeros_like(weight), torch.zeros_like(bias)
@@ -116,7 +114,7 @@ def descend(task: Task, epochs: int) -> Iterator[Head]:
         weight_momentum = MOMENTUM * weight_momentum + error.T @ features
         bias_momentum = MOMENTUM * bias_momentum + error.sum(dim=0)
         weight, bias = weight - step * weight_momentum, bias - step * bias_momentum
-        if epoch % TURN == 0:
+        if epoch % ALPHA_EVERY == 0:
             alpha = alpha - alpha_step * (error * cosines).sum(dim=0)
         yield {"weight": weight, "bias": bias, "alpha": alpha}
 

@@ -63,6 +63,7 @@ class ProKeR(Method):
 
     title = "ProKeR"
     settings_type = ProKeRSettings
+    settings: ProKeRSettings
     reads_views = True
     tunes = True
 
@@ -75,11 +76,10 @@ class ProKeR(Method):
         import torch
 
         assert task.train is not None
-        assert isinstance(self.settings, ProKeRSettings)
         keys, labels = self._rows(task.train)
         pairs = list(product(sorted(self.settings.beta), sorted(self.settings.ridge)))
         beta, ridge = choose(pairs, self._try(keys, labels, task), task.val)
-        kernel = compare(keys, keys, beta)
+        kernel = rbf_kernel(keys, keys, beta)
         return {
             "keys": keys.float(),
             "answers": solve(kernel, ridge, residuals(keys, labels, task.texts)).float(),
@@ -101,34 +101,31 @@ class ProKeR(Method):
 
     def _count_rows(self, images: int, views: int) -> int:
         """N: every view, or every image where views would be too many."""
-        assert isinstance(self.settings, ProKeRSettings)
         return images * views if images * views <= self.settings.most_rows else images
 
     def _try(self, keys: Tensor, labels: Tensor, task: Task) -> Iterator[Tensor]:
         """The logits of the validation shots with each pair."""
         assert task.val is not None
-        assert isinstance(self.settings, ProKeRSettings)
         missed = residuals(keys, labels, task.texts)
         pooled = unit(task.val.pooled[:, 0].double())
         zero_shot = pooled @ task.texts.features.T.double()
         for beta in sorted(self.settings.beta):
-            kernel, asked = compare(keys, keys, beta), compare(pooled, keys, beta)
+            kernel, query = rbf_kernel(keys, keys, beta), rbf_kernel(pooled, keys, beta)
             for ridge in sorted(self.settings.ridge):
                 answers = solve(kernel, ridge, missed)
-                yield task.texts.logit_scale * (zero_shot + asked @ answers)
+                yield task.texts.logit_scale * (zero_shot + query @ answers)
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
         """The texts, and the regression of what they miss."""
 
         def logits(images: Images) -> Tensor:
-            answered = compare(unit(images.pooled), head["keys"], head["beta"]) @ head["answers"]
+            answered = rbf_kernel(unit(images.pooled), head["keys"], head["beta"]) @ head["answers"]
             return texts.logits(images.pooled) + texts.logit_scale * answered  # (B, K)
 
         return logits
 
     def settings_without_choice(self, shots: int) -> ProKeRSettings:
         """The authors' constants, which they chose on ImageNet's test images."""
-        assert isinstance(self.settings, ProKeRSettings)
         beta, ridge = CONSTANTS[max((k for k in CONSTANTS if k <= shots), default=1)]
         return self.settings.model_copy(update={"beta": [beta], "ridge": [ridge]})
 
@@ -137,7 +134,6 @@ class ProKeR(Method):
 
         The matrix has at most `most_rows` rows, or as many as images.
         """
-        assert isinstance(self.settings, ProKeRSettings)
         classes, dim, val = size.classes, size.shape.dim, size.val_images
         rows = self._count_rows(size.images, size.views)
         pairs = len(self.settings.beta) * len(self.settings.ridge)
@@ -148,7 +144,7 @@ class ProKeR(Method):
             flops=(pairs + 1) * solving
             + (len(self.settings.beta) + 1) * comparing
             + pairs * 2 * val * rows * classes,
-            # The kernel, the system, its factor; rows, residuals, answers; what is asked.
+            # The kernel, the system, its factor; rows, residuals, answers; the queries.
             part_bytes=(3 * rows**2 + rows * (2 * dim + 4 * classes) + 2 * val * rows) * DOUBLE,
             predict_flops=2 * rows * (dim + classes) + 2 * classes * dim,
             head_bytes=rows * (dim + classes) * SINGLE,
@@ -156,7 +152,7 @@ class ProKeR(Method):
         )
 
 
-def compare(left: Tensor, right: Tensor, beta: Tensor | float) -> Tensor:
+def rbf_kernel(left: Tensor, right: Tensor, beta: Tensor | float) -> Tensor:
     """The kernel exp(-beta (1 - a . b)) of features of unit length, (B, D) and (N, D): (B, N)."""
     return (left @ right.T).sub_(1).mul_(beta).exp_()  # in place: it is the largest there is
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Work
-from vtclip.methods._vectors import nearest
+from vtclip.methods._vectors import cosine_classifier
 from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
 from vtclip.settings import Settings
 
@@ -37,11 +37,11 @@ class SSText(Method):
 
     title = "SS-Text"
     settings_type = SSTextSettings
+    settings: SSTextSettings
 
     def initial_head(self, task: Task) -> Head:
         """The sum, in closed form."""
         assert task.train is not None
-        assert isinstance(self.settings, SSTextSettings)
         texts, labels = task.texts, task.train.labels
         shots = unit(task.train.pooled[:, 0])  # (M, D)
         sums = texts.features.new_zeros(texts.features.shape).index_add(0, labels, shots)
@@ -50,8 +50,8 @@ class SSText(Method):
         return {"vectors": texts.features + part * sums}
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
-        """The nearest of the mixed vectors."""
-        return nearest(head["vectors"], texts)
+        """Classification by the mixed vectors."""
+        return cosine_classifier(head["vectors"], texts)
 
     def work(self, size: Size) -> Work:
         """One pass over the shots."""

@@ -8,8 +8,22 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from vtclip.cost import Work
-from vtclip.methods._vectors import account, nearest
-from vtclip.methods.base import Head, Images, Method, Recipe, Task, Texts
+from vtclip.methods._vectors import cosine_classifier, cosine_head_work
+from vtclip.methods.base import (
+    BatchSize,
+    EpochsByShots,
+    EpochsOf,
+    Head,
+    Images,
+    LearningRate,
+    Method,
+    OptimiserName,
+    Recipe,
+    Task,
+    Texts,
+    Warmup,
+    WeightDecay,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,23 +31,20 @@ if TYPE_CHECKING:
     from vtclip.cost import Size
 
 
-class TaskResSettings(
-    Recipe,
-    defaults={
-        "optimiser": "adam",
-        "learning_rate": 0.002,
-        "weight_decay": 0.0005,
-        "batch_size": 256,
-        "warmup": 0.01,  # one epoch of a hundred
-        "epochs": {1: 100, 8: 200},
-        "epochs_of": {},
-    },
-):
+class TaskResSettings(Recipe):
     """Settings of TaskRes; the defaults are the paper's.
 
     Its authors took alpha 1.0 for Flowers102 and a learning rate of 2e-4 for ImageNet, and do not
     say what they chose them on. Here one pair holds for all datasets.
     """
+
+    optimiser: OptimiserName = "adam"
+    learning_rate: LearningRate = 0.002
+    weight_decay: WeightDecay = 0.0005
+    batch_size: BatchSize = 256
+    warmup: Warmup = 0.01  # one epoch of a hundred
+    epochs: EpochsByShots = {1: 100, 8: 200}
+    epochs_of: EpochsOf = {}
 
     alpha: float = Field(default=0.5, ge=0, description="weight of the residual, 0 or more")
 
@@ -47,6 +58,7 @@ class TaskRes(Method):
 
     title = "TaskRes"
     settings_type = TaskResSettings
+    settings: TaskResSettings
     reads_views = True
     trained = ("residual",)
 
@@ -55,11 +67,9 @@ class TaskRes(Method):
         return {"residual": task.texts.features.new_zeros(task.texts.features.shape)}
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
-        """The nearest of the texts with their residuals."""
-        assert isinstance(self.settings, TaskResSettings)
-        return nearest(texts.means + self.settings.alpha * head["residual"], texts)
+        """Classification by the texts with their residuals."""
+        return cosine_classifier(texts.means + self.settings.alpha * head["residual"], texts)
 
     def work(self, size: Size) -> Work:
         """The residuals' training."""
-        assert isinstance(self.settings, TaskResSettings)
-        return account(super().work(size), size, self.settings)
+        return cosine_head_work(super().work(size), size, self.settings)

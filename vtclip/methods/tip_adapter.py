@@ -46,6 +46,7 @@ class TipAdapter(Method):
 
     title = "Tip-Adapter"
     settings_type = TipAdapterSettings
+    settings: TipAdapterSettings
     reads_views = True
     tunes = True
 
@@ -59,7 +60,6 @@ class TipAdapter(Method):
         import torch
 
         assert task.train is not None
-        assert isinstance(self.settings, TipAdapterSettings)
         pairs = list(product(sorted(self.settings.beta), sorted(self.settings.alpha)))
         beta, alpha = choose(pairs, self._try(keys, task), task.val)
         weights = torch.tensor((alpha, beta), device=keys.device)
@@ -69,17 +69,15 @@ class TipAdapter(Method):
         """The logits of the validation shots with each pair."""
         assert task.train is not None
         assert task.val is not None
-        assert isinstance(self.settings, TipAdapterSettings)
         pooled, classes = task.val.pooled[:, 0], len(task.texts.features)
         zero_shot = task.texts.logits(pooled)
         for beta in sorted(self.settings.beta):
-            cached = ask_cache(unit(pooled), keys, task.train.labels, beta, classes)
+            cached = cache_logits(unit(pooled), keys, task.train.labels, beta, classes)
             for alpha in sorted(self.settings.alpha):
                 yield zero_shot + alpha * cached
 
     def settings_without_choice(self, shots: int) -> TipAdapterSettings:
         """1 for both."""
-        assert isinstance(self.settings, TipAdapterSettings)
         return self.settings.model_copy(update={"alpha": [1.0], "beta": [1.0]})
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
@@ -87,7 +85,7 @@ class TipAdapter(Method):
 
         def logits(images: Images) -> Tensor:
             classes = len(texts.features)
-            cached = ask_cache(
+            cached = cache_logits(
                 unit(images.pooled), head["keys"], head["labels"], head["beta"], classes
             )
             return texts.logits(images.pooled) + head["alpha"] * cached  # (B, K)
@@ -96,21 +94,20 @@ class TipAdapter(Method):
 
     def work(self, size: Size) -> Work:
         """Every validation shot asks the cache once for each beta, and a test image once."""
-        assert isinstance(self.settings, TipAdapterSettings)
         classes, dim, keys = size.classes, size.shape.dim, size.images
-        asking = 2 * keys * (dim + classes)
+        lookup = 2 * keys * (dim + classes)
         labels = keys * classes * (DOUBLE + SINGLE)  # one-hot, as whole numbers and as floats
         plain = super().work(size)
         return plain._replace(
-            flops=len(self.settings.beta) * size.val_images * asking,
+            flops=len(self.settings.beta) * size.val_images * lookup,
             part_bytes=labels + 2 * size.val_images * keys * SINGLE,
-            predict_flops=asking + 2 * classes * dim,
+            predict_flops=lookup + 2 * classes * dim,
             head_bytes=keys * (dim * SINGLE + DOUBLE),
             batch_bytes=labels + 2 * BATCH * keys * SINGLE,
         )
 
 
-def ask_cache(
+def cache_logits(
     pooled: Tensor, keys: Tensor, labels: Tensor, beta: Tensor | float, classes: int
 ) -> Tensor:
     """What the cache says.

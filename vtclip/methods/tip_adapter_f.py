@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vtclip.cost import SINGLE, Work
-from vtclip.methods.base import Head, Recipe, Task
+from vtclip.methods.base import (
+    BatchSize,
+    EpochsByShots,
+    EpochsOf,
+    Epsilon,
+    Head,
+    LearningRate,
+    Recipe,
+    Select,
+    Task,
+    Warmup,
+)
 from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
 
 if TYPE_CHECKING:
@@ -14,23 +25,19 @@ if TYPE_CHECKING:
     from vtclip.cost import Size
 
 
-class TipAdapterFSettings(
-    Recipe,
-    TipAdapterSettings,
-    defaults={
-        "learning_rate": 0.001,
-        "epsilon": 1e-4,
-        "batch_size": 256,
-        "warmup": 0.0,
-        "epochs": 20,
-        "epochs_of": {},
-        "select": "val",
-    },
-):
+class TipAdapterFSettings(Recipe, TipAdapterSettings):
     """Settings of Tip-Adapter-F; the recipe's defaults are the paper's.
 
     The paper keeps the epoch that is best on the test images; here it is the validation shots.
     """
+
+    learning_rate: LearningRate = 0.001
+    epsilon: Epsilon = 1e-4
+    batch_size: BatchSize = 256
+    warmup: Warmup = 0.0
+    epochs: EpochsByShots = 20
+    epochs_of: EpochsOf = {}
+    select: Select = "val"
 
 
 class TipAdapterF(TipAdapter):
@@ -38,6 +45,7 @@ class TipAdapterF(TipAdapter):
 
     title = "Tip-Adapter-F"
     settings_type = TipAdapterFSettings
+    settings: TipAdapterFSettings
     trained = ("keys",)
 
     def finish(self, learner: nn.Module, task: Task) -> Head:
@@ -46,19 +54,17 @@ class TipAdapterF(TipAdapter):
 
     def settings_without_choice(self, shots: int) -> TipAdapterFSettings:
         """Tip-Adapter's, and the last epoch."""
-        settings = super().settings_without_choice(shots)
-        assert isinstance(settings, TipAdapterFSettings)
-        return settings.model_copy(update={"select": "last"})
+        constants = {"alpha": [1.0], "beta": [1.0], "select": "last"}
+        return self.settings.model_copy(update=constants)
 
     def work(self, size: Size) -> Work:
         """Tip-Adapter's, which chooses twice, and the training of the keys."""
-        assert isinstance(self.settings, TipAdapterFSettings)
         untrained, keys = super().work(size), size.images
         steps, batch = self.settings.steps(size), self.settings.batch(size)
-        asking = 4 * keys * (size.shape.dim + size.classes)  # and its way back to the keys
+        lookup = 4 * keys * (size.shape.dim + size.classes)  # and its way back to the keys
         # The keys' gradient and AdamW's state; a batch's affinities and theirs.
         numbers = 4 * keys * size.shape.dim + 4 * batch * keys
         return untrained._replace(
-            flops=2 * untrained.flops + steps * batch * asking,
+            flops=2 * untrained.flops + steps * batch * lookup,
             part_bytes=untrained.part_bytes + numbers * SINGLE,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from vtclip.cost import BATCH, SINGLE, Work
-from vtclip.methods.base import Head, Method, Recipe, Task, Texts
+from vtclip.methods.base import Head, Method, Recipe, StopAtLoss, Task, Texts
 from vtclip.settings import misfit
 
 if TYPE_CHECKING:
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from vtclip.nn.visual_guided import VisualGuidedHead
 
 
-class VTClipSettings(Recipe, defaults={"stop_at_loss": 0.0003}):
+class VTClipSettings(Recipe):
     """Settings of VT-CLIP. The paper leaves them untold: `docs/method.md` gives the reasons."""
+
+    stop_at_loss: StopAtLoss = 0.0003
 
     blocks: int = Field(default=1, ge=1, description="blocks, 1 or more")
     heads: int = Field(
@@ -64,6 +66,7 @@ class VTClip(Method):
 
     title = "VT-CLIP"
     settings_type = VTClipSettings
+    settings: VTClipSettings
     reads_views = True
     reads_spatial = True
     names_new_classes = True
@@ -90,7 +93,6 @@ class VTClip(Method):
 
     def check(self, shape: Shape) -> None:
         """The heads share the features' width evenly; a feed-forward part has a hidden unit."""
-        assert isinstance(self.settings, VTClipSettings)
         heads, ratio, dim = self.settings.heads, self.settings.feed_forward, shape.dim
         if dim % heads:
             divisors = [number for number in range(1, dim + 1) if dim % number == 0]
@@ -116,7 +118,6 @@ class VTClip(Method):
 
         A pair is an image and a class. The attention's own products, a hundredth, do not count.
         """
-        assert isinstance(self.settings, VTClipSettings)
         settings, dim = self.settings, size.shape.dim
         blocks, ratio = settings.blocks, settings.feed_forward
         width = blocks * (2 + 2 * ratio)
@@ -145,7 +146,6 @@ class VTClip(Method):
         from vtclip.nn.chunks import memory_for_pairs
         from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText
 
-        assert isinstance(self.settings, VTClipSettings)
         guide = VisualGuidedText(
             texts.features.shape[1],
             spatial_dim=width,

@@ -6,8 +6,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vtclip.cost import Work
-from vtclip.methods._vectors import account, nearest
-from vtclip.methods.base import Head, Images, Method, Recipe, Task, Texts
+from vtclip.methods._vectors import cosine_classifier, cosine_head_work
+from vtclip.methods.base import (
+    BatchSize,
+    EpochsByShots,
+    EpochsOf,
+    Head,
+    Images,
+    LearningRate,
+    Method,
+    OptimiserName,
+    Recipe,
+    Task,
+    Texts,
+    Warmup,
+    WeightDecay,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,19 +29,16 @@ if TYPE_CHECKING:
     from vtclip.cost import Size
 
 
-class ZSLPSettings(
-    Recipe,
-    defaults={
-        "optimiser": "sgd",
-        "learning_rate": 0.1,
-        "weight_decay": 0.0,
-        "batch_size": 256,
-        "warmup": 1 / 300,  # one epoch
-        "epochs": 300,
-        "epochs_of": {},
-    },
-):
+class ZSLPSettings(Recipe):
     """Settings of ZS-LP; the defaults are the paper's, the same for all datasets and shots."""
+
+    optimiser: OptimiserName = "sgd"
+    learning_rate: LearningRate = 0.1
+    weight_decay: WeightDecay = 0.0
+    batch_size: BatchSize = 256
+    warmup: Warmup = 1 / 300  # one epoch
+    epochs: EpochsByShots = 300
+    epochs_of: EpochsOf = {}
 
 
 class ZSLP(Method):
@@ -38,6 +49,7 @@ class ZSLP(Method):
 
     title = "ZS-LP"
     settings_type = ZSLPSettings
+    settings: ZSLPSettings
     reads_views = True
     trained = ("vectors",)
 
@@ -46,10 +58,9 @@ class ZSLP(Method):
         return {"vectors": task.texts.means}
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
-        """The nearest of the trained vectors."""
-        return nearest(head["vectors"], texts)
+        """Classification by the trained vectors."""
+        return cosine_classifier(head["vectors"], texts)
 
     def work(self, size: Size) -> Work:
         """The vectors' training."""
-        assert isinstance(self.settings, ZSLPSettings)
-        return account(super().work(size), size, self.settings)
+        return cosine_head_work(super().work(size), size, self.settings)

@@ -245,7 +245,7 @@ class VisualGuidedText(nn.Module):
             (B, K, N), the mean over heads; each text's weights sum to 1.
         """
         chunks = self._plan(texts, spatial)
-        guided = self._guide_up_to_last_look(texts, spatial, chunks)
+        guided = self._guide_up_to_last_block(texts, spatial, chunks)
         return self.blocks[-1].attention(guided, self.spatial_norm(spatial))
 
     def _guide(
@@ -257,18 +257,22 @@ class VisualGuidedText(nn.Module):
     ) -> Tensor:
         """finish(guided texts), a chunk of the classes at a time."""
         chunks = self._plan(texts, spatial, chosen)
-        guided = self._guide_up_to_last_look(texts, spatial, chunks, chosen)
-        return self.blocks[-1].look(guided, spatial, self.spatial_norm, chunks, finish)
+        guided = self._guide_up_to_last_block(texts, spatial, chunks, chosen)
+        return self.blocks[-1].cross_attend(guided, spatial, self.spatial_norm, chunks, finish)
 
-    def _guide_up_to_last_look(
+    def _guide_up_to_last_block(
         self, texts: Tensor, spatial: Tensor, chunks: Chunks, chosen: Tensor | None = None
     ) -> Tensor:
         """What looks at the image in the last block, (B or 1, K, D) or (B, M, D)."""
-        guided = self.blocks[0].mix((self.scale * texts)[None])  # (1, K, D): of no image yet
+        guided = self.blocks[0].self_attend(
+            (self.scale * texts)[None]
+        )  # (1, K, D): of no image yet
         if chosen is not None:
             guided = F.embedding(chosen, guided[0])
         for block, following in pairwise(self.blocks):
-            guided = following.mix(block.look(guided, spatial, self.spatial_norm, chunks))
+            guided = following.self_attend(
+                block.cross_attend(guided, spatial, self.spatial_norm, chunks)
+            )
         return guided
 
     def _plan(self, texts: Tensor, spatial: Tensor, chosen: Tensor | None = None) -> Chunks:
@@ -304,11 +308,11 @@ class GuidedBlock(nn.Module):
         self.to_image = to_image
         self.feed_forward = feed_forward
 
-    def mix(self, texts: Tensor) -> Tensor:
+    def self_attend(self, texts: Tensor) -> Tensor:
         """texts (B or 1, K, D), having attended to one another."""
         return texts if self.among_texts is None else self.among_texts(texts)
 
-    def look(
+    def cross_attend(
         self,
         texts: Tensor,
         spatial: Tensor,
@@ -321,14 +325,14 @@ class GuidedBlock(nn.Module):
         def read(spatial: Tensor) -> tuple[Tensor, Tensor]:
             return self.to_image.part.read(norm(spatial))
 
-        def treat(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def apply_block(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
             texts = self.to_image(texts, key, value)
             if self.feed_forward is not None:
                 texts = self.feed_forward(texts)
             return finish(texts)
 
         key, value = once(read, spatial, chunks=chunks)
-        return in_chunks(treat, texts, key, value, chunks=chunks)
+        return in_chunks(apply_block, texts, key, value, chunks=chunks)
 
     def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
         """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, N)."""

@@ -57,10 +57,10 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     steps_an_epoch = math.ceil(number / recipe.batch_size)
     steps = epochs * steps_an_epoch
     peak = recipe.learning_rate or min(1e-3, 0.1 / task.texts.features.shape[1])
-    descent = _make_descent(classifier, recipe)
+    optimiser = _make_optimiser(classifier, recipe)
 
     def rate(step: int) -> float:
-        return peak * _rise_and_fall(step, steps, recipe.warmup)
+        return peak * warmup_cosine(step, steps, recipe.warmup)
 
     forward = _compile(classifier, task.texts.features.device) if recipe.compile else classifier
     measured_every = recipe.measured_every(shots)
@@ -73,7 +73,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
         batches = _draw_batches(task.train, recipe.batch_size, generator)
         before, after = (epoch - 1) * steps_an_epoch, epoch * steps_an_epoch
         steps_taken = [
-            _step(forward, penalty, batch, recipe, descent, rate(step))
+            _step(forward, penalty, batch, recipe, optimiser, rate(step))
             for step, batch in enumerate(batches, start=before)
         ]
         loss, hits = _sum_up(steps_taken, before)
@@ -117,7 +117,7 @@ def _step(
     penalty: Callable[[], Tensor | None],
     batch: tuple[Images, Tensor],
     recipe: Recipe,
-    descent: Optimiser,
+    optimiser: Optimiser,
     learning_rate: float,
 ) -> _Step:
     images, labels = batch
@@ -128,8 +128,8 @@ def _step(
         loss = loss + held
     loss.backward()
     if recipe.clip_gradient is not None:
-        nn.utils.clip_grad_norm_(descent.parameters, recipe.clip_gradient)
-    descent.step(learning_rate)
+        nn.utils.clip_grad_norm_(optimiser.parameters, recipe.clip_gradient)
+    optimiser.step(learning_rate)
     return _Step(loss.detach(), logits.argmax(dim=1), labels, learning_rate)
 
 
@@ -152,7 +152,7 @@ def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
     return total, int((predicted == labels).sum())
 
 
-def _make_descent(classifier: nn.Module, recipe: Recipe) -> Optimiser:
+def _make_optimiser(classifier: nn.Module, recipe: Recipe) -> Optimiser:
     parameters, decay = classifier.parameters(), recipe.weight_decay
     if recipe.optimiser == "sgd":
         return SGD(parameters, weight_decay=decay)
@@ -184,7 +184,7 @@ def _take(shots: Samples, rows: Tensor, view: Tensor | int) -> Images:
     return Images(shots.pooled[rows, view], spatial)
 
 
-def _rise_and_fall(step: int, steps: int, warmup: float) -> float:
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     """Linear from 0 to 1 over the warm-up, then half a cosine down to 0."""
     rise = warmup * steps
     if step < rise:
