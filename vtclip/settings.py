@@ -9,7 +9,6 @@ from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 from yaml.representer import SafeRepresenter
 
 LARGEST = 2**31 - 1  # the largest whole number of a table's columns
@@ -244,7 +243,8 @@ def _example(field: FieldInfo) -> Any:
     """A field's first example, or else its default; None if that shows nothing to write."""
     if field.examples:
         return field.examples[0]
-    return None if field.default in (PydanticUndefined, None, "", [], {}) else field.default
+    default = None if field.is_required() else field.get_default()
+    return None if default in ("", [], {}) else default
 
 
 def _suggest(problem: _Problem, example: Any, inside: Location) -> Any:
