@@ -27,11 +27,12 @@ def results(tmp_path):
     return aggregate_results(runs, tmp_path / "results")
 
 
-def test_mean_and_sample_spread_over_seeds_are_in_percent(results):
+def test_mean_and_sample_deviation_over_seeds_are_in_percent(results):
     row = results.row(by_predicate=(pl.col("dataset") == "a") & (pl.col("shots") == 1), named=True)
     assert row["mean"] == pytest.approx(60)
     assert row["std"] == pytest.approx(200**0.5)
     assert row["seeds"] == 2
+    assert results.filter(dataset="a", method="zero_shot")["std"].to_list() == [None]  # one run
 
 
 def test_the_mean_over_datasets_is_taken_seed_by_seed(results):
@@ -41,11 +42,7 @@ def test_the_mean_over_datasets_is_taken_seed_by_seed(results):
     assert results.filter(dataset="mean", method="zero_shot")["mean"][0] == pytest.approx(30)
 
 
-def test_one_run_has_no_spread(results):
-    assert results.filter(dataset="a", method="zero_shot")["std"].to_list() == [None]
-
-
-def test_all_three_files_tell_the_same(results, tmp_path):
+def test_parquet_csv_and_markdown_agree(results, tmp_path):
     assert pl.read_parquet(tmp_path / "results.parquet").equals(results)
     csv = pl.read_csv(tmp_path / "results.csv")
     assert csv.columns == [
@@ -56,13 +53,6 @@ def test_all_three_files_tell_the_same(results, tmp_path):
     markdown = (tmp_path / "results.md").read_text()
     assert "| a       | probe     |         | 60.0 ± 14.1 | 80.0 ± 0.0 |" in markdown
     assert "| a       | zero_shot | 40.0 " in markdown
-
-
-def test_the_figure_is_the_same_file_for_the_same_table(results, tmp_path):
-    for name in ("one", "two"):
-        plot_accuracy(tmp_path / "results.parquet", tmp_path / name, {"a": "Data A", "b": "Data B"})
-    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
-    assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_all_shots_come_last_by_their_name_and_stand_one_step_to_the_right(tmp_path):
@@ -86,13 +76,14 @@ def test_footnotes_stand_below_every_form_of_the_table(tmp_path):
         assert note in " ".join((tmp_path / f"results.{suffix}").read_text().split())
 
 
-def test_published_curves_and_costs_are_drawn(results, tmp_path):
-    published = results.with_columns(published=pl.lit(50.0))
-    published.write_parquet(tmp_path / "published.parquet")
-    plot_accuracy(tmp_path / "results.parquet", tmp_path / "ours", {"a": "A", "b": "B"})
-    plot_accuracy(tmp_path / "published.parquet", tmp_path / "both", {"a": "A", "b": "B"})
-    dashes = [(tmp_path / name).read_text().count("dasharray") for name in ("ours.svg", "both.svg")]
-    assert dashes[1] > dashes[0]
+def test_published_curves_are_dashed_and_the_same_table_gives_the_same_file(results, tmp_path):
+    results.with_columns(published=pl.lit(50.0)).write_parquet(tmp_path / "published.parquet")
+    for table, name in (("results", "one"), ("results", "two"), ("published", "both")):
+        plot_accuracy(tmp_path / f"{table}.parquet", tmp_path / name, {"a": "A", "b": "B"})
+    one, two, both = ((tmp_path / f"{name}.svg").read_text() for name in ("one", "two", "both"))
+    assert one == two
+    assert both.count("dasharray") > one.count("dasharray")
+    assert (tmp_path / "one.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_cost_is_the_mean_seconds_of_a_methods_runs_at_each_number_of_shots(results, tmp_path):
@@ -118,7 +109,7 @@ def two_backbones(results):
     return pl.concat([results, other])
 
 
-def test_of_two_backbones_each_has_rows_and_panels_of_its_own(two_backbones, tmp_path):
+def test_each_of_two_backbones_has_its_own_rows_and_panels(two_backbones, tmp_path):
     two_backbones.write_parquet(tmp_path / "two.parquet")
     text = render_text(two_backbones)
     head = text.splitlines()[0].split()

@@ -1,11 +1,11 @@
-from pathlib import Path
-
 import pytest
 
+from tests.project import ROOT
 from vtclip.methods import METHODS
+from vtclip.paths import PUBLISHED, PUBLISHED_TESTS
 from vtclip.results.published import PublishedError, read_published
 
-FILE = Path(__file__).parents[2] / "config" / "published.csv"
+FILE = ROOT / PUBLISHED
 
 
 def test_the_projects_numbers_are_of_known_methods_and_each_has_a_source():
@@ -42,7 +42,7 @@ def test_what_was_chosen_on_is_one_of_the_known_words(tmp_path, word, found):
         read_published(tmp_path / "published.csv", [("clip", "RN50", "openai")])
 
 
-def test_each_of_the_projects_numbers_tells_what_was_chosen_on_what():
+def test_each_of_the_projects_numbers_says_what_was_chosen_on_what():
     table = read_published(FILE, [("clip", "RN50", "openai")])
     chosen = {
         (row["method"], row["dataset"] == "imagenet"): row["chosen_on"]
@@ -58,6 +58,14 @@ def test_gda_has_numbers_of_four_backbones_at_16_shots():
     for backbone in ("RN50", "RN101", "ViT-B-32", "ViT-B-16"):
         table = read_published(FILE, [("clip", backbone, "openai")])
         assert table.filter(method="gda", shots=16).height == 11
+
+
+def test_the_projects_numbers_by_test_set_have_a_source_each():
+    backbones = [(name, f"{name}-quickgelu", "openai") for name in ("RN50", "ViT-B-16", "ViT-B-32")]
+    table = read_published(ROOT / PUBLISHED_TESTS, backbones, by_test_set=True)
+    assert table.height > 60
+    assert table["published"].is_between(15, 100).all()
+    assert table["source"].str.len_chars().min() > 5
 
 
 def test_a_missing_column_is_named(tmp_path):

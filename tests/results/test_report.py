@@ -18,7 +18,7 @@ from vtclip.results.differences import aggregate_differences
 from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
 from vtclip.results.metrics import aggregate_metrics
-from vtclip.results.report import report
+from vtclip.results.report import embed_picture, report
 from vtclip.runs import Example
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"
@@ -28,7 +28,7 @@ DATASET = "pets & <b>"
 
 
 class Page(HTMLParser):
-    """What a page holds: its text, elements, and the addresses that it asks for."""
+    """A page's text, elements, and the addresses that it loads from."""
 
     def __init__(self, content):
         super().__init__()
@@ -53,11 +53,11 @@ class Page(HTMLParser):
             self.texts.append(data.strip())
 
 
-def predictions(path, wrong, datasets_images=6):
+def predictions(path, wrong, images=6):
     """Six images of three classes in two seeds; `wrong` of them are taken for the next class."""
     rows = []
     for seed in (1, 2):
-        for number in range(datasets_images):
+        for number in range(images):
             label = number % 3
             found = (label + 1) % 3 if number < wrong else label
             rows.append((1, seed, f"{number}.png", label, found, 0.5 + 0.01 * number, [found]))
@@ -142,7 +142,7 @@ def test_names_are_text_everywhere(content):
     assert f"name: mine  # {ALERT}" in page.texts
 
 
-def test_the_page_asks_for_nothing_outside_of_itself(content):
+def test_the_page_loads_nothing_from_outside(content):
     page = Page(content)
     assert [a for a in page.addresses if not a.startswith(("data:", "#"))] == []
     assert re.findall(r"https?://|url\(|@import|fetch\(|XMLHttp", content) == []
@@ -180,6 +180,14 @@ def test_without_a_mistake_the_page_says_so(tmp_path):
     assert "every test image is classified correctly" in write(tmp_path, wrong=0)
 
 
+def test_a_picture_becomes_smaller_until_it_has_as_few_bytes_as_it_may(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (600, 400, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    for limit in (200_000, 20_000):
+        assert len(embed_picture(tmp_path / "noise.png", limit=limit)) < 4 / 3 * limit + 100
+
+
+@pytest.mark.slow
 def test_eleven_datasets_of_large_photographs_stay_below_five_megabytes(tmp_path):
     content = write(tmp_path, wrong=6, datasets=[f"set {n}" for n in range(11)], side=600)
     assert len(content.encode()) < 5_000_000

@@ -79,12 +79,6 @@ def test_halves_have_a_harmonic_mean_of_the_means_over_seeds(predicted, tmp_path
     assert harmonic == pytest.approx(2 * 70 * 40 / 110), "not the mean of the harmonic means"
 
 
-def test_the_published_harmonic_mean_over_datasets_is_that_of_the_two_averages():
-    """CLIP's 69.34 and 74.22 make 71.70, as published."""
-    harmonic = 2 * 69.34 * 74.22 / (69.34 + 74.22)
-    assert harmonic == pytest.approx(71.70, abs=0.005)
-
-
 def test_a_method_that_names_no_new_class_has_no_harmonic_mean(predicted, tmp_path):
     runs = [
         make_run("digits@base", "probe", predicted(8), tested="digits@base"),
@@ -131,17 +125,7 @@ def test_a_published_mean_over_datasets_stands_only_beside_that_of_the_eleven(pr
         assert table["published"].count() == number
 
 
-def test_the_projects_own_published_numbers_can_be_read():
-    backbones = [(name, f"{name}-quickgelu", "openai") for name in ("RN50", "ViT-B-16", "ViT-B-32")]
-    from vtclip.paths import PUBLISHED_TESTS, find_own
-
-    table = read_published(find_own(PUBLISHED_TESTS), backbones, by_test_set=True)
-    assert table.height > 60
-    assert table["published"].is_between(15, 100).all()
-    assert table["source"].str.len_chars().min() > 5
-
-
-def test_the_figure_has_a_panel_a_dataset_and_is_the_same_each_time(predicted, tmp_path):
+def test_the_figure_is_the_same_each_time(predicted, tmp_path):
     runs = [
         make_run(source, method, path, tested=tested, reason="" if path else REASON)
         for source in ("digits", "letters")
