@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from vtclip.backbones.build import build_model, find_blueprint, hub_folder, load_tokenizer
 from vtclip.backbones.checkpoints import BackboneError, pack
-from vtclip.backbones.image_towers import SpatialKind, check_tower, encode_images, fold_batch_norms
+from vtclip.backbones.image_towers import check_tower, encode_images, fold_batch_norms
 from vtclip.backbones.known import CONFIGURATION
 from vtclip.backbones.lazy_open_clip import (
     ModifiedResNet,
@@ -22,7 +22,7 @@ from vtclip.backbones.lazy_open_clip import (
     open_clip,
 )
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
-from vtclip.config.backbone_config import is_hub_name
+from vtclip.config.backbone_config import SpatialKind, is_hub_name
 from vtclip.files import atomic_write, check_receipt, write_receipt
 
 __all__ = ["Backbone", "BackboneError", "fetch_backbone", "load_backbone"]

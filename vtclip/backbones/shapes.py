@@ -10,13 +10,19 @@ import json
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Field, StrictInt
 
 from vtclip import paths
 from vtclip.backbones import known
-from vtclip.config.backbone_config import BackboneConfig, SpatialKind, is_hub_name, name_model
+from vtclip.config.backbone_config import (
+    BackboneConfig,
+    SpatialKind,
+    TowerKind,
+    is_hub_name,
+    name_model,
+)
 from vtclip.cost import Shape
 from vtclip.files import write_json
 from vtclip.paths import find_own
@@ -28,7 +34,6 @@ WITHOUT_TRANSFORMERS = "ViT-B-32-quickgelu, MobileCLIP2-S0 or PE-Core-B-16"
 Number = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
 Stages = Annotated[list[Number], Field(min_length=4, max_length=4)]
 Ratio = Annotated[float, Field(gt=0, le=1000)]
-TowerKind = Literal["resnet", "vit", "average", "attention_pool", "other"]
 
 
 class Part(Settings):
