@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.plan.conftest import ARCHITECTURE, job, planned
-from tests.plan.test_checks import assert_tells, refused
+from tests.plan.test_checks import assert_says, refused
 from vtclip.backbones import shapes as architecture
 from vtclip.backbones.shapes import list_names, read_architecture, read_content
 from vtclip.config.backbone_config import BackboneConfig
@@ -113,7 +113,7 @@ def test_a_folder_in_the_hubs_form_must_not_lie_where_the_workflow_writes(demo, 
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": GLYPH_CLIP}))
     (folder / "open_clip_model.safetensors").touch()
     backbone = {"name": "local-dir:results/features/my-clip", "pretrained": "own"}
-    assert_tells(refused(demo, backbone=backbone), "backbone.", "the workflow itself writes there")
+    assert_says(refused(demo, backbone=backbone), "backbone.", "the workflow itself writes there")
 
 
 # What a backbone does not give.
@@ -136,7 +136,7 @@ def test_a_backbone_that_needs_a_package_is_refused_with_the_line_that_installs_
     demo, weights, no_transformers, name
 ):
     message = refused(demo, backbone={"name": name, "pretrained": weights})
-    assert_tells(
+    assert_says(
         message,
         "mine.yaml: backbone.name: the t",
         f"of '{name}' needs Hugging Face's library",
@@ -146,27 +146,27 @@ def test_a_backbone_that_needs_a_package_is_refused_with_the_line_that_installs_
     )
 
 
-def test_an_architecture_of_ones_own_that_needs_a_package(demo, here, weights, no_transformers):
+def test_a_custom_architecture_that_needs_a_package(demo, here, weights, no_transformers):
     text = GLYPH_CLIP["text_cfg"] | {"hf_tokenizer_name": "t5"}
     (here / "mine.json").write_text(json.dumps(GLYPH_CLIP | {"text_cfg": text}))
     backbone = {"name": "mine", "architecture": "mine.json", "pretrained": weights}
     message = refused(demo, backbone=backbone)
-    assert_tells(message, "mine.yaml: backbone.architecture: the tokenizer t5", "transformers")
-    assert "ViT-B-32" not in message, "the name is the user's own: another is no cure"
+    assert_says(message, "mine.yaml: backbone.architecture: the tokenizer t5", "transformers")
+    assert "ViT-B-32" not in message, "the name is the user's own: another would not help"
 
 
-def test_a_text_tower_that_gives_no_feature_of_a_text(demo, here, weights):
+def test_a_text_tower_that_gives_no_feature_of_a_text_is_refused(demo, here, weights):
     text = GLYPH_CLIP["text_cfg"] | {"pool_type": "none"}
     (here / "mine.json").write_text(json.dumps(GLYPH_CLIP | {"text_cfg": text}))
     backbone = {"name": "mine", "architecture": "mine.json", "pretrained": weights}
     message = refused(demo, backbone=backbone)
-    assert_tells(message, "towers of 'mine' cannot be built", "pool_type none, of argmax")
+    assert_says(message, "towers of 'mine' cannot be built", "pool_type none, of argmax")
 
 
 def test_projected_features_of_a_tower_that_has_none_are_refused_with_raw(demo, own):
     backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="max")
     message = refused(demo, backbone=backbone, methods={"zero_shot": None})
-    assert_tells(
+    assert_says(
         message,
         "mine.yaml: backbone.spatial: the image tower of 'mine'",
         "found:    spatial: projected",
@@ -183,14 +183,14 @@ def test_methods_that_need_projected_features_are_named_with_a_tower_that_has_no
     backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="max")
     methods = {"zero_shot": None, "calip": None}
     message = refused(demo, backbone=backbone | {"spatial": spatial}, methods=methods)
-    assert_tells(message, f"found:    spatial: {spatial}", "raw, and `methods:` without calip")
+    assert_says(message, f"found:    spatial: {spatial}", "raw, and `methods:` without calip")
 
 
-def test_a_variant_with_projected_features_of_a_tower_that_has_none(demo, own):
+def test_a_variant_with_projected_features_of_a_tower_that_has_none_is_refused(demo, own):
     backbone = own(image_size=32, timm_model_name="test_resnet", timm_pool="max")
     ablation = {"one_at_a_time": {"spatial": ["projected"]}}
     message = refused(demo, backbone=backbone | {"spatial": "raw"}, ablation=ablation)
-    assert_tells(message, "mine.yaml: ablation.one_at_a_time: backbone.spatial", "expected: raw")
+    assert_says(message, "mine.yaml: ablation.one_at_a_time: backbone.spatial", "expected: raw")
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_a_variant_with_projected_features_of_a_tower_that_has_none(demo, own):
         ),
     ],
 )
-def test_a_tower_that_cannot_be_built(demo, own, vision, parts):
+def test_a_tower_that_cannot_be_built_is_refused(demo, own, vision, parts):
     message = refused(demo, backbone=own(**vision))
-    assert_tells(
+    assert_says(
         message, "mine.yaml: backbone.architecture: the towers of 'mine' cannot be built",
         "found:", *parts,
     )  # fmt: skip
@@ -227,7 +227,7 @@ def test_apples_gpu_is_refused_on_another_machine(demo, monkeypatch, platform, i
         assert planned(demo, device="mps").gpus == 1
         return
     message = refused(demo, device="mps")
-    assert_tells(
+    assert_says(
         message, "mine.yaml: device: only Macs", f"found:    device: mps, on {platform}",
         "write:\n    device: auto",
     )  # fmt: skip

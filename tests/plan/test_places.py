@@ -33,7 +33,7 @@ def refused(config, **changes) -> str:
     return message
 
 
-def test_a_users_weights_where_those_of_another_backbone_are_fetched_to(demo, touch):
+def test_a_users_weights_where_those_of_another_backbone_are_fetched_to_are_refused(demo, touch):
     path = touch("resources/backbones/RN50-quickgelu-openai.safetensors")
     for written in (path, f"./{path}", f"config/../{path}"):
         touch("config/file")
@@ -44,20 +44,20 @@ def test_a_users_weights_where_those_of_another_backbone_are_fetched_to(demo, to
     planned(demo, backbone=mine)  # alone, nothing is fetched to there
 
 
-def test_a_users_weights_where_the_workflow_trains_its_own(demo, touch):
+def test_a_users_weights_where_the_workflow_trains_its_own_are_refused(demo, touch):
     path = touch("resources/backbones/glyph-clip-glyphs.safetensors")
     other = demo["backbone"] | {"pretrained": path}
     assert path in refused(demo, backbones=[other])
 
 
-def test_a_link_to_what_the_workflow_writes(demo, touch, here):
+def test_a_link_to_what_the_workflow_writes_is_refused(demo, touch, here):
     path = touch("resources/backbones/RN50-quickgelu-openai.safetensors")
     (here / "link.safetensors").symlink_to(path)
     mine = {"name": "RN50-quickgelu", "pretrained": "link.safetensors"}
     assert "found:    link.safetensors" in refused(demo, backbone=OPENAI, backbones=[mine])
 
 
-def test_weights_named_by_the_folder_that_resources_is_a_link_to(demo, here):
+def test_weights_named_by_the_folder_that_resources_is_a_link_to_are_refused(demo, here):
     (here / "disk" / "backbones").mkdir(parents=True)
     (here / "resources").symlink_to("disk")
     path = here / "disk/backbones/RN50-quickgelu-openai.safetensors"
@@ -72,7 +72,7 @@ def test_weights_beside_those_that_the_workflow_writes_are_accepted(demo, touch)
     assert weights(plan) == ["RN50-quickgelu-RN50-quickgelu"]
 
 
-def test_an_architecture_where_the_receipt_of_the_weights_goes(demo, touch):
+def test_an_architecture_where_the_receipt_of_the_weights_goes_is_refused(demo, touch):
     weights = touch("mine.pt")
     file = touch("resources/backbones/clip-mine.json", ARCHITECTURE.read_text())
     mine = {"name": "clip", "pretrained": weights, "architecture": file}
@@ -87,7 +87,7 @@ def make_classes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["resources/images/digits", "resources/images/digits/seven"])
-def test_a_folder_of_images_that_the_workflow_draws(demo, here, own_dataset, folder):
+def test_a_folder_of_images_that_the_workflow_draws_is_refused(demo, here, own_dataset, folder):
     make_classes(here / folder)
     own_dataset("mine", "digits", layout="folders", folder=folder, drawn=None)
     message = refused(demo, datasets=["digits", "mine"])
@@ -96,7 +96,7 @@ def test_a_folder_of_images_that_the_workflow_draws(demo, here, own_dataset, fol
 
 
 @pytest.mark.parametrize("folder", [".", "resources", "results/features", "results/demo/figures"])
-def test_a_folder_of_images_that_contains_results_or_lies_among_them(
+def test_a_folder_of_images_that_contains_results_or_lies_among_them_is_refused(
     demo, here, own_dataset, folder
 ):
     make_classes(here / folder)
@@ -104,7 +104,7 @@ def test_a_folder_of_images_that_contains_results_or_lies_among_them(
     refused(demo, datasets=["digits", "mine"], name="demo")
 
 
-def test_archives_where_the_images_go(paper, here, own_dataset):
+def test_archives_where_the_images_go_are_refused(paper, here, own_dataset):
     lost = [{"file": "a.zip", "urls": ["file://resources/images/mine/a.zip"]}]
     own_dataset("mine", "eurosat", archives=lost)
     assert "config/datasets/mine.yaml: archives: " in refused(paper, datasets=["mine"])
@@ -114,7 +114,7 @@ def test_archives_where_the_images_go(paper, here, own_dataset):
     planned(paper, datasets=["eurosat"], mirror="https://archives.org")
 
 
-def test_a_configuration_where_it_is_saved_again(demo):
+def test_a_configuration_where_it_is_saved_again_is_refused(demo):
     source = ["config/demo.yaml", "results/demo/config.yaml"]
     with pytest.raises(ConfigError, match=r"^results/demo/config.yaml: .*") as error:
         Plan.read(demo | {"name": "demo"}, source=source)

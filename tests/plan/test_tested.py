@@ -190,21 +190,21 @@ def test_the_published_form_of_cross_dataset_is_imagenet_on_the_ten_others(image
         ),
     ],
 )
-def test_test_sets_that_cannot_be(demo, changes, parts):
+def test_test_sets_that_cannot_be_used_are_refused(demo, changes, parts):
     with pytest.raises(ConfigError) as error:
         planned(demo, "mine.yaml", **changes)
     for part in parts:
         assert part in str(error.value)
 
 
-def test_halves_of_three_classes_are_too_few(demo, own_dataset):
+def test_halves_of_three_classes_are_refused(demo, own_dataset):
     own_dataset("mine", "digits", counts={"train": 9, "val": 9, "test": 9, "classes": 3})
     with pytest.raises(ConfigError, match=r"(?s)needs two classes.*mine, with 3 classes"):
         planned(demo, datasets=["mine"], classes="base")
 
 
 @pytest.mark.parametrize("classes", [9, 11])
-def test_a_test_set_of_another_number_of_classes_is_not_of_the_same(demo, own_dataset, classes):
+def test_a_test_set_of_another_number_of_classes_is_refused(demo, own_dataset, classes):
     counts = {"train": 0, "val": 0, "test": 9, "classes": classes}
     own_dataset("mine", "digits_noise", counts=counts)
     with pytest.raises(
@@ -213,7 +213,7 @@ def test_a_test_set_of_another_number_of_classes_is_not_of_the_same(demo, own_da
         planned(demo, datasets=["digits"], tests={"digits": ["mine"]})
 
 
-def test_classes_of_a_dataset_that_nobody_knows(demo, own_dataset):
+def test_classes_of_an_unknown_dataset_are_refused(demo, own_dataset):
     own_dataset("mine", "digits_noise", classes_of="digit")
     with pytest.raises(ConfigError, match=r"mine\.yaml: classes_of: Unknown dataset 'digit'"):
         planned(demo, datasets=["digits"], tests={"digits": ["mine"]})

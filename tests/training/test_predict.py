@@ -99,6 +99,44 @@ def test_a_head_of_another_number_of_classes_is_refused_by_name(folder):
         predict(folder)
 
 
+RECORD = {"method": "linear_probe", "dataset": "abc", "classes": 3, "shots": 1, "seed": 1}
+FEATURES = {"backbone": "glyph-clip", "spatial": "projected", "precision": "float32"}
+
+
+def predict_recorded(folder, record):
+    """Predict with a head that has a record."""
+    rows = pl.DataFrame({"image": ["a"], "label": [0], "split": "test", "view": 0})
+    with open_features_writer(folder / "test.parquet", FEATURES) as writer:
+        writer.write(rows, torch.ones(1, 4), torch.zeros(1, 2, 4))
+    head = folder / "head.safetensors"
+    save_file({"weight": torch.ones(3, 4), "bias": torch.zeros(3)}, head)
+    write_record(folder / "run.json", measure(head) | record)
+    predict_test(
+        "linear_probe", {}, folder / "texts.parquet", [Run(1, 1, head)], [folder / "test.parquet"],
+        folder / "predictions.parquet", device=torch.device("cpu"), tested="abc",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("method", "tip_adapter"), ("dataset", "abd"), ("classes", 4), ("shots", 2), ("seed", 3)],
+)
+def test_a_head_whose_record_is_of_another_run_is_refused_by_name(folder, key, value):
+    predict_recorded(folder, RECORD)
+    expected = rf"head\.safetensors: expected .*{key} {RECORD[key]}, found one of {key} {value}"
+    with pytest.raises(PredictionError, match=expected):
+        predict_recorded(folder, RECORD | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("backbone", "RN50"), ("spatial", "raw"), ("precision", "float16")]
+)
+def test_a_head_that_was_trained_on_other_features_is_refused_by_name(folder, key, value):
+    predict_recorded(folder, RECORD | {"features": FEATURES})
+    with pytest.raises(FeatureError, match=rf"run\.json: {key}: expected .*found '{value}'"):
+        predict_recorded(folder, RECORD | {"features": FEATURES | {key: value}})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_logits_that_are_no_numbers_are_refused_with_head_and_image(folder, value):
     save_head(folder, value=value)

@@ -181,10 +181,10 @@ def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[st
                 f"  expected: a file's name without braces, and not {MEAN}, which tables call the "
                 "mean over datasets, or one that ends as those of halves, in @base or @new"
             )
-        check_length(name, source=file, cure="give the file a shorter name")
+        check_length(name, source=file, fix="give the file a shorter name")
         for archive in dataset.archives:
             check_length(
-                archive.file, source=f"{file}: archives", cure="give the archive a shorter name"
+                archive.file, source=f"{file}: archives", fix="give the archive a shorter name"
             )
         if dataset.folder is not None and not Path(dataset.folder).is_dir():
             raise ConfigError(
@@ -216,22 +216,22 @@ def find_missing(
     }
 
 
-def check_length(name: str, *, source: str, cure: str) -> None:
+def check_length(name: str, *, source: str, fix: str) -> None:
     """Refuse a name of which a file's name could not be made.
 
     Args:
         name: a part of paths.
         source: where the name comes from.
-        cure: what to do about it.
+        fix: what to do about it.
 
     Raises:
-        ConfigError: with the name, its length and the cure.
+        ConfigError: with the name, its length and the fix.
     """
     size = len(name.encode())
     if size > LONGEST:
         raise ConfigError(
             f"{source}: a name of {size} bytes is too long for a file.\n"
-            f"  found:    {shorten(name)}\n  expected: {LONGEST} bytes at most: {cure}"
+            f"  found:    {shorten(name)}\n  expected: {LONGEST} bytes at most: {fix}"
         )
 
 
@@ -254,7 +254,7 @@ def _check_backbone(backbone: BackboneConfig) -> None:
     check_length(
         backbone.folder,
         source="backbone: its name and its file of weights",
-        cure="give one of them a shorter name",
+        fix="give one of them a shorter name",
     )
     check_packages(backbone)
     size = find_measured(backbone).image_size

@@ -39,7 +39,7 @@ class Variant:
     spatial: SpatialKind | None = None
     as_configured: bool = False
 
-    @cached_property  # a plan asks thousands of times
+    @cached_property  # read for each of thousands of rows
     def name(self) -> str:
         """A part of a path: `vt_clip@heads=1,blocks=2`."""
         if self.as_configured:
@@ -86,7 +86,7 @@ def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
                 f"{error}\n  An ablation takes a list of such values: `[...]`."
             ) from None
         _refuse_twice(variant, variants[1:], f"{source}.{place}")
-        check_length(variant.name, source=f"{source}.{place}", cure="vary fewer settings at a time")
+        check_length(variant.name, source=f"{source}.{place}", fix="vary fewer settings at a time")
         variants.append(variant)
     if all(variant.as_configured for variant in variants):
         raise ConfigError(
@@ -192,7 +192,7 @@ def methods_left_out(
         method -> why it is left out; empty where methods may choose.
 
     Raises:
-        ConfigError: a setting that asks for a choice, or no method is left.
+        ConfigError: a setting that requests a choice, or no method is left.
     """
     if experiment.choose == "validation":
         return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,7 +200,8 @@ def predict_test(
         FeatureError: features, texts or labels that are not those of the manifest, or that another
             backbone made than the one that the heads were trained with.
         ManifestError: classes that the heads do not know, of a method that cannot name them.
-        PredictionError: a head of another number of classes, or logits that are no numbers.
+        PredictionError: a head of another method, dataset, run or number of classes, or logits that
+            are no numbers.
     """
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
     all_classes, metadata = read_classes(texts, device)
@@ -216,7 +217,10 @@ def predict_test(
     classifiers = {}
     for run in runs:
         head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
-        _check_classes(run.head, len(classes.labels) if trained is None else trained.classes)
+        dataset = tested if trained is None else trained.name
+        number = len(classes.labels) if trained is None else trained.classes
+        _check_record(run, {"method": method, "dataset": dataset, "classes": number})
+        _check_features(run, features[0], images.metadata)
         classifiers[run] = apply_head(chosen, head, classes, trained, tower)
     tables = [
         _predict(run, classifier, batch, device, classes)
@@ -228,11 +232,27 @@ def predict_test(
     write_receipt(destination)
 
 
-def _check_classes(head: str | Path, classes: int) -> None:
-    """Refuse a head that was trained for another number of classes, as far as its record tells."""
-    record = Path(record_of(head))
-    if record.is_file():
-        _check_number(head, read_record(record).get("classes", classes), classes)
+def _check_record(run: Run, expected: dict[str, Any]) -> None:
+    """Refuse a head that belongs in another folder, as far as its record says."""
+    record = _read_run(run)
+    for key, value in (expected | {"shots": run.shots, "seed": run.seed}).items():
+        if value != "" and record.get(key, value) not in (value, ""):
+            raise PredictionError(
+                f"{run.head}: expected a head of {key} {value}, found one of {key} {record[key]}. "
+                "Delete its folder, or move it away, and run again."
+            )
+
+
+def _check_features(run: Run, path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Refuse a head that was trained on features of another backbone, weights or spatial kind."""
+    found = _read_run(run).get("features") or {}
+    known = {key: value for key, value in found.items() if value is not None}
+    check_origin(record_of(run.head), known, path, metadata)
+
+
+def _read_run(run: Run) -> dict[str, Any]:
+    record = Path(record_of(run.head))
+    return read_record(record) if record.is_file() else {}
 
 
 def _check_number(head: str | Path, found: int, classes: int) -> None:
