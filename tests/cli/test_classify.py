@@ -33,20 +33,21 @@ def classify(capsys, *arguments):
 
 
 @pytest.mark.parametrize(
-    "method", ["zero_shot/0shot-seed0", "linear_probe/1shot-seed1", "vt_clip/1shot-seed1"]
+    ("method", "shots"), [("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1)]
 )
-def test_probabilities_are_those_of_the_workflow(here, method):
+def test_probabilities_are_those_of_the_workflow(here, method, shots):
+    named = f"{method}/{shots}shot-seed{shots}"
     rows = [(f"{number}.png", number, NAMES[number], SPLITS[2]) for number in range(3)]
     schema = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
     write_parquet("manifest.parquet", pl.DataFrame(rows, schema=schema, orient="row"))
-    classifier = load_classifier(f"mine/pets/{method}")
+    classifier = load_classifier(f"mine/pets/{named}")
     extract_test(
         classifier.backbone, "manifest.parquet", here, "test.parquet", batch_size=64, workers=0
     )
-    run = here / "results/mine/heads/glyph-clip-mine/pets" / method
+    run = here / "results/mine/heads/glyph-clip-mine/pets" / named
     predict_test(
-        method.partition("/")[0], {}, "results/features/glyph-clip-mine/pets/texts.parquet",
-        [Run(1, 1, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
+        method, {}, "results/features/glyph-clip-mine/pets/texts.parquet",
+        [Run(shots, shots, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
         device=torch.device("cpu"),
     )  # fmt: skip
     expected = pl.read_parquet("predictions.parquet")
