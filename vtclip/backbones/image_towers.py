@@ -12,7 +12,7 @@ pooling. What "projected" ones are, in the joint space, depends on the kind of t
     other           there are none
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,9 @@ from vtclip.backbones.lazy_open_clip import (
     TimmModel,
     VisionTransformer,
 )
-from vtclip.config.backbone_config import SpatialKind, TowerKind
+from vtclip.config.backbone_config import SpatialKind
+
+TowerKind = Literal["resnet", "vit", "average", "attention_pool", "other"]
 
 # What the towers of open_clip's own and of timm's call the ways of pooling.
 POOLINGS: dict[str, TowerKind] = {

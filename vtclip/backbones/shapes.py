@@ -19,7 +19,6 @@ from vtclip.backbones import known
 from vtclip.config.backbone_config import (
     BackboneConfig,
     SpatialKind,
-    TowerKind,
     is_hub_name,
     name_model,
 )
@@ -101,7 +100,7 @@ class Architecture(Part):
 class Measured(NamedTuple):
     """What `vtclip.backbones.measure` finds of a model."""
 
-    kind: TowerKind  # how the image tower pools; see `vtclip.backbones.image_towers`
+    kind: str  # how the image tower pools: a TowerKind of `vtclip.backbones.image_towers`
     places: int  # spatial tokens of the map before pooling
     width: int  # numbers of each
     dim: int  # D, of the joint space

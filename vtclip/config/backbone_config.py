@@ -9,8 +9,6 @@ from pydantic import Field
 from vtclip.settings import PathText, Settings
 
 SpatialKind = Literal["projected", "raw"]
-# How an image tower pools; see vtclip.backbones.image_towers.
-TowerKind = Literal["resnet", "vit", "average", "attention_pool", "other"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
