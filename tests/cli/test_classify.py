@@ -47,7 +47,7 @@ def test_probabilities_are_those_of_the_workflow(here, method, shots):
     run = here / "results/mine/heads/glyph-clip-mine/pets" / named
     predict_test(
         method, {}, "results/features/glyph-clip-mine/pets/texts.parquet",
-        [Run(shots, shots, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
+        [Run(shots, 1, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
         device=torch.device("cpu"),
     )  # fmt: skip
     expected = pl.read_parquet("predictions.parquet")
