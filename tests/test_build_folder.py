@@ -23,7 +23,7 @@ def make(folder, files, asked="this", before=lambda: None):
             (new / path).write_text(content)
         return {path: sha256_of(new / path) for path in files}
 
-    return build_folder(folder, folder.with_suffix(".json"), fill, asked=asked)
+    return build_folder(folder, folder.with_suffix(".json"), fill, sources=asked)
 
 
 def receipt(folder):
@@ -67,7 +67,7 @@ def test_a_failure_leaves_the_old_folder_without_a_receipt_and_nothing_beside_it
 
 def test_files_that_are_not_there_get_no_receipt(folder):
     with pytest.raises(RuntimeError, match="1 files were written, but 0 are there"):
-        build_folder(folder, folder.with_suffix(".json"), lambda new: {"a": "0"}, asked="this")
+        build_folder(folder, folder.with_suffix(".json"), lambda new: {"a": "0"}, sources="this")
     assert not folder.exists()
     assert not folder.with_suffix(".json").exists()
 

@@ -19,7 +19,9 @@ from filelock import FileLock, Timeout
 from vtclip.paths import receipt_of
 from vtclip.task import Head
 
-SEAL = "seal"  # the key of a record that holds the checksum of the others
+logger = logging.getLogger(__name__)
+
+SEAL = "seal"  # key of a record for the checksum of the others
 
 
 class DamagedError(ValueError):
@@ -28,20 +30,20 @@ class DamagedError(ValueError):
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, and rename it to `path` once the block has ended well.
+    """Give a temporary name beside `path`, and rename it to `path` if the block succeeds.
 
-    A block that raises leaves nothing behind. A process that is killed leaves a hidden
-    `.<name>.<machine>.<pid>.tmp`, which nobody reads and the next writer removes.
+    A killed process leaves a hidden `.<name>.<machine>.<pid>.tmp`, which the next writer removes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.tmp")
+    machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+    _remove_leftovers(path, machine)
+    temporary = path.with_name(f".{path.name}.{machine}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # safetensors would keep it from everybody else
+        temporary.chmod(0o666 & ~_umask())  # safetensors writes files that others may not read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -54,16 +56,15 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_record(path: str | Path, content: dict[str, Any]) -> None:
-    """Write `content` as indented JSON with a checksum of it under `seal`, atomically."""
-    sealed = content | {SEAL: _seal(content)}
-    write_text(path, json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
+    """Write `content` as indented JSON with its checksum under `seal`, atomically."""
+    write_json(path, content | {SEAL: _seal(content)})
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """What `write_record` wrote. A record without a seal, which somebody else wrote, passes.
+    """Read what `write_record` wrote; a record without a seal is read as it is.
 
     Raises:
-        DamagedError: no such JSON, or other values than were written.
+        DamagedError: it is no JSON object, or its values are not the written ones.
     """
     with name_file_in_errors(path):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -81,53 +82,46 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file's content."""
+    """SHA-256 of a file's content."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_all(checksums: Mapping[str, str]) -> str:
-    """One SHA-256 for many files, given as path -> SHA-256 of the content, in any order."""
+    """Combine path -> SHA-256 of many files into one SHA-256, whatever their order."""
     lines = (f"{path}\0{checksum}\n" for path, checksum in sorted(checksums.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def write_receipt(path: str | Path) -> None:
-    """Write the checksum of a large file into the small file beside it, atomically.
-
-    Snakemake compares large files by their time; by the receipt it sees whether one has changed.
-    """
+    """Write the checksum of a large file into its receipt, atomically; see `receipt_of`."""
     write_record(receipt_of(path), measure(path))
 
 
 def measure(path: str | Path) -> dict[str, Any]:
-    """The length of a file in bytes and its SHA-256, as receipts hold them."""
+    """Length in bytes and SHA-256 of a file, as in receipts."""
     return {"bytes": Path(path).stat().st_size, "sha256": sha256_of(path)}
 
 
 def check_receipt(path: str | Path) -> str:
-    """Compare a file with its receipt, where it has one.
-
-    Returns:
-        Its SHA-256.
+    """Compare a file with its receipt, if there is one, and return its SHA-256.
 
     Raises:
-        DamagedError: it is not the file that the receipt was written for.
+        DamagedError: the receipt was written for another content.
     """
     found, receipt = sha256_of(path), Path(receipt_of(path))
     expected = read_record(receipt).get("sha256", found) if receipt.is_file() else found
     with name_file_in_errors(path):
         if found != expected:
-            raise ValueError(f"{receipt} tells of SHA-256 {expected}, found {found}")
+            raise ValueError(f"expected SHA-256 {expected}, as in {receipt}, found {found}")
     return found
 
 
 @contextmanager
 def name_file_in_errors(path: str | Path) -> Iterator[None]:
-    """Let whatever goes wrong in reading a file end in an error that names it.
+    """Turn an error in reading a file into a DamagedError that names it.
 
-    Raises:
-        DamagedError: for all but errors of the file system, such as a file that is not there.
+    Errors of the file system, such as a missing file, pass unchanged.
     """
     try:
         yield
@@ -143,56 +137,47 @@ def name_file_in_errors(path: str | Path) -> Iterator[None]:
 
 
 def _seal(content: dict[str, Any]) -> str:
-    told = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
-
-
-def _machine() -> str:
-    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    umask = os.umask(0o077)
+    umask = os.umask(0o077)  # it can only be read by setting it
     os.umask(umask)
     return umask
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove what writers of this file left that were killed on this machine."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.{_machine()}\.(\d+)\.tmp")
+def _remove_leftovers(path: Path, machine: str) -> None:
+    """Remove the temporary files of writers that were killed on this machine."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{machine}\.(\d+)\.tmp")
     for other in path.parent.iterdir():
         found = pattern.fullmatch(other.name)
         if found and not psutil.pid_exists(int(found[1])):
             other.unlink(missing_ok=True)
 
 
-logger = logging.getLogger(__name__)
-
 Fill = Callable[[Path], Mapping[str, str]]
 
 
-def build_folder(folder: str | Path, receipt: str | Path, fill: Fill, *, asked: str) -> int:
-    """Build a folder, which appears only once it is whole, and then its receipt.
+def build_folder(folder: str | Path, receipt: str | Path, fill: Fill, *, sources: str) -> int:
+    """Build a folder, which appears only when it is complete, and then its receipt.
 
-    Where another process builds the same folder, it is waited for. If it was asked for the same,
-    its work is taken.
+    If another process is building the same folder from the same sources, wait for it and take its
+    work.
 
     Args:
-        folder: replaced if it is there.
-        receipt: a JSON file that tells how many files there are and their joint checksum.
-        fill: writes the files into the empty folder that it is given; gives their paths in it,
-            each with its SHA-256.
-        asked: what the folder is built from, as a text that is another one for other content.
+        folder: replaced if it exists.
+        receipt: a JSON file for the number of files and their joint checksum.
+        fill: writes files into an empty folder; returns their paths in it with their SHA-256.
+        sources: text that describes what the folder is built from.
 
     Returns:
         The number of files.
 
     Raises:
-        RuntimeError: other files are there than `fill` has written.
+        RuntimeError: the folder's files are not those that `fill` has written.
     """
     folder, receipt = Path(folder), Path(receipt)
-    asked = hashlib.sha256(asked.encode()).hexdigest()
+    asked = hashlib.sha256(sources.encode()).hexdigest()
     receipt.parent.mkdir(parents=True, exist_ok=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(receipt.with_name(f".{receipt.name}.lock")) as waited:
@@ -210,23 +195,19 @@ def build_folder(folder: str | Path, receipt: str | Path, fill: Fill, *, asked: 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold a lock; gives whether it was waited for."""
-    lock = FileLock(path)
-    waited = False
+    """Acquire a lock; gives True if another process had it."""
     try:
-        lock.acquire(blocking=False)
+        with FileLock(path, blocking=False):
+            yield False
+            return
     except Timeout:
         logger.info("%s: another process is at work: waiting.", path)
-        lock.acquire()
-        waited = True
-    try:
-        yield waited
-    finally:
-        lock.release()
+    with FileLock(path):
+        yield True
 
 
 def _is_built(folder: Path, receipt: Path, asked: str) -> bool:
-    """Whether a folder is there and whole, built from what is asked."""
+    """Check that a folder is complete and was built from these sources."""
     try:
         content = json.loads(receipt.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -235,12 +216,12 @@ def _is_built(folder: Path, receipt: Path, asked: str) -> bool:
 
 
 def _replace(folder: Path, fill: Fill) -> dict[str, int | str]:
-    """Fill a private folder and put it in the place of the old one; gives what a receipt tells."""
+    """Fill a temporary folder and put it in the place of the old one; gives the receipt."""
     with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as private:
         new, old = Path(private, "new"), Path(private, "old")
         new.mkdir()
         written = fill(new)
-        # The receipt must not reach the disk before the files; one by one would take far longer.
+        # The receipt must not reach the disk before the files; an fsync for each is far slower.
         os.sync()
         found = _count(new)
         if found != len(written):
@@ -259,7 +240,7 @@ def _count(folder: Path) -> int:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove the private folders of killed processes: whoever holds the lock has none yet."""
+    """Remove the temporary folders of killed processes; run only under the lock."""
     private = re.compile(re.escape(f".{folder.name}.") + "[a-z0-9_]{8}")  # as tempfile names them
     for path in folder.parent.iterdir():
         if private.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
@@ -267,12 +248,12 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def read_head(path: str | Path) -> Head:
-    """The tensors of a head, on the CPU, once they are seen to be those of its record.
+    """Read the tensors of a head to the CPU, after a check against its record.
 
     Raises:
         DamagedError: the file is damaged.
     """
-    from safetensors.torch import load_file  # with torch, which the plan does without
+    from safetensors.torch import load_file  # imports torch, which planning does not need
 
     check_receipt(path)
     with name_file_in_errors(path):

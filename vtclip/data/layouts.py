@@ -19,7 +19,7 @@ from vtclip.data.folders import (
     find_splits,
     list_images,
 )
-from vtclip.parquet import open_verified, read_parquet
+from vtclip.parquet import read_metadata_key, read_parquet
 
 IDENTITIES = b"identities"  # in a manifest's metadata: what each class is, by label, as JSON
 
@@ -105,9 +105,8 @@ def match_classes(tested: str | Path, known: str | Path) -> list[int]:
 
 
 def read_identities(manifest: str | Path) -> list[str] | None:
-    """What the classes of a manifest are, by label; None where a label is all there is."""
-    with open_verified(manifest) as file:
-        found = (file.schema_arrow.metadata or {}).get(IDENTITIES)
+    """Read what the classes of a manifest are, by label; None if they have labels alone."""
+    found = read_metadata_key(manifest, IDENTITIES)
     return None if found is None else json.loads(found)
 
 

@@ -1,14 +1,14 @@
-"""K-shot sampling: the same images as CoOp picks, in the same order."""
+"""K-shot sampling: the images that CoOp picks, in the same order."""
 
 import random
 from pathlib import Path
 
 import polars as pl
 
-from vtclip.parquet import open_verified, read_parquet, write_parquet
+from vtclip.parquet import read_metadata_key, read_parquet, write_parquet
 
 VAL_SHOTS = 4  # CoOp never takes more than four validation images per class.
-IMAGES = b"images_sha256"  # in a file's metadata, the checksum of the images behind it
+IMAGES = b"images_sha256"  # key of the metadata: checksum of the images
 
 
 def write_shots(
@@ -16,16 +16,15 @@ def write_shots(
 ) -> pl.DataFrame:
     """Sample from a manifest, and write the sample.
 
-    The sample is another one when the images are, though their names may stay: their checksum goes
-    on into its metadata.
+    The images' checksum is copied into its metadata: if images change under the same names, the
+    file changes too.
 
     Args:
         manifest: the dataset's manifest.
         destination: the Parquet file to write.
         shots, seed: as for `sample_shots`.
     """
-    with open_verified(manifest) as file:
-        images = (file.schema_arrow.metadata or {}).get(IMAGES)
+    images = read_metadata_key(manifest, IMAGES)
     sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed)
     write_parquet(destination, sample, None if images is None else {IMAGES: images})
     return sample
@@ -34,12 +33,12 @@ def write_shots(
 def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFrame:
     """Pick `shots` training images and min(shots, 4) validation images per class.
 
-    CoOp's procedure, with its use of the random generator: group the train rows by label in
-    file order, take `random.sample` of each group, then go on with the same generator over the
-    val rows. A class with fewer rows than asked for gives all it has, in file order.
+    CoOp's procedure and use of the random generator: group the train rows by label in file order,
+    take `random.sample` of each group, then continue with the same generator over the val rows. A
+    class with fewer rows gives all of them, in file order.
 
-    A manifest without val rows (ImageNet) gives its validation images from the train rows that
-    were not picked. CoOp takes the test images there, which would choose on the test set.
+    Without val rows (ImageNet), validation images come from the train rows that were not picked.
+    CoOp takes test images there, which would select on the test set.
 
     Args:
         manifest: image, label, class_name, split.

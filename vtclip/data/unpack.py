@@ -93,7 +93,7 @@ def unpack_archives(
             written |= _Unpacker(archive, new, names).run()
         return written
 
-    return build_folder(folder, receipt, fill, asked=_describe(archives, names))
+    return build_folder(folder, receipt, fill, sources=_describe(archives, names))
 
 
 def _describe(archives: Iterable[Archive], wanted: frozenset[str] | None) -> str:

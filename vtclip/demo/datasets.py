@@ -57,7 +57,7 @@ def draw_dataset(name: str, folder: str | Path, receipt: str | Path, *, seed: in
         write_json(new / "split.json", split)
         return {path: sha256_of(new / path) for path in [*paths, "split.json"]}
 
-    build_folder(folder, receipt, fill, asked=f"{name} {seed}")
+    build_folder(folder, receipt, fill, sources=f"{name} {seed}")
     return sum(SIZES[name].values())
 
 

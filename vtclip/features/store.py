@@ -1,17 +1,16 @@
-"""Features in Parquet: one row a view, fp16, with what made them in the file's metadata.
+"""Features in Parquet: one row per view, fp16; the file's metadata say what made them.
 
 Spatial features are most of a file. They are stored as fixed-size binary, the bytes of (N, width)
-little-endian fp16 in row order: as a list Parquet would keep two levels and an entry for every
-single number, and read ten times slower (`benchmarks/store.py`).
+little-endian fp16 in row order: a list, with two levels and an entry per number, reads ten times
+slower (`benchmarks/store.py`).
 """
 
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,66 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from vtclip.files import atomic_write, name_file_in_errors
-from vtclip.parquet import SealedWriter, open_verified, read_parquet
-
-
-def find_non_finite(features: torch.Tensor) -> tuple[int, ...] | None:
-    """The place of the first number that is infinite or none at all; None where there is none."""
-    if features.dtype == torch.float16 and _all_finite(features):
-        return None
-    places = torch.nonzero(~torch.isfinite(features))
-    return tuple(places[0].tolist()) if len(places) else None
-
-
-def _all_finite(half: torch.Tensor) -> bool:
-    """Whether float16 numbers in main memory are all finite, told from their bits.
-
-    Of the bits of finite numbers those of infinity are the next higher, and NaN's are higher still.
-    For 64 images of RN50 this takes 0.3 ms, and `isfinite` 9 to 40 ms: longer than writing them.
-    """
-    bits = half.contiguous().numpy()
-    return bool(bits.view(np.int16).max() < 0x7C00 and bits.view(np.uint16).max() < 0xFC00)
-
-
-def to_column(features: torch.Tensor) -> pa.FixedSizeListArray:
-    """(M, D) as a column of M lists of D float16."""
-    flat = features.to("cpu", torch.float16).contiguous().numpy().reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), features.shape[1])
-
-
-def to_tensor(column: pa.ChunkedArray) -> torch.Tensor:
-    """A column of lists of D numbers as (M, D); the memory stays Arrow's."""
-    array = _one_chunk(column)
-    values = torch.from_dlpack(array.flatten())  # `to_numpy` imports pandas as well
-    return values.reshape(len(array), array.type.list_size)
-
-
-def to_binary(spatial: torch.Tensor) -> pa.FixedSizeBinaryArray:
-    """(M, N, width) as a column of M fixed-size binaries of float16."""
-    content = spatial.to("cpu", torch.float16).contiguous().numpy()
-    kind = pa.binary(content.nbytes // len(content))
-    return pa.FixedSizeBinaryArray.from_buffers(kind, len(content), [None, pa.py_buffer(content)])
-
-
-def from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tensor:
-    """A column of binaries as (M, *shape) float16; the memory stays Arrow's."""
-    array = _one_chunk(column)
-    size = array.type.byte_width
-    content = array.buffers()[1].slice(array.offset * size, len(array) * size)
-    numbers = np.frombuffer(content, np.float16).reshape(len(array), *shape)
-    with warnings.catch_warnings():  # it belongs to Arrow, and nobody here writes to it
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(numbers)
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
+from vtclip.files import atomic_write
+from vtclip.parquet import SealedWriter, open_verified, read_metadata_key, read_parquet, to_frame
 
 METADATA_KEY = b"vtclip"
 ROW_COLUMNS = ("image", "label", "split", "view")
-# What must be the same in files that are used together.
+# Keys of the metadata that must be equal in files that are used together.
 ORIGIN = (
     "backbone", "pretrained", "weights_sha256", "precision", "spatial", "image_size", "tokens",
     "dim", "width",
@@ -98,7 +43,7 @@ class FeatureBatch:
     Attributes:
         rows: image, label, split, view; M rows.
         pooled: (M, D) float16.
-        spatial: (M, N, D) float16, or None where it was not read.
+        spatial: (M, N, width) float16, or None if not read.
         metadata: what made them.
     """
 
@@ -117,7 +62,7 @@ class FeatureBatch:
 
 
 class FeatureWriter:
-    """Writes row groups as they come; use `open_features_writer` to open one."""
+    """Write row groups one by one; `open_features_writer` opens one."""
 
     def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
         self.metadata = dict(metadata)
@@ -130,14 +75,14 @@ class FeatureWriter:
         Args:
             rows: image, label, split, view; B rows.
             pooled: (B, D).
-            spatial: (B, N, D).
+            spatial: (B, N, width).
 
         Raises:
-            FeatureError: a number that is none, or that half precision cannot hold; with its image.
+            FeatureError: a number that is NaN or too large for half precision, with its image.
         """
         pooled = _to_half(pooled, "pooled", rows)
         spatial = _to_half(spatial, "spatial", rows)
-        columns: dict[str, Any] = {
+        columns = {
             "image": rows["image"].to_arrow().cast(pa.string()),
             "label": rows["label"].cast(pl.Int32).to_arrow(),
             "split": rows["split"].to_arrow().cast(pa.string()),
@@ -150,19 +95,15 @@ class FeatureWriter:
             shape = {"tokens": spatial.shape[1], "dim": pooled.shape[1], "width": spatial.shape[2]}
             metadata = json.dumps(self.metadata | shape).encode()
             schema = table.schema.with_metadata({METADATA_KEY: metadata})
-            # Half-precision features are noise to a codec: compressing them costs more time than
-            # the tenth of the size that it saves is worth.
+            # Compression would save a tenth of the size of half-precision features, and takes
+            # more time than that is worth.
             self._writer = SealedWriter(
                 self.path, schema, compression="none", use_dictionary=["image", "split"]
             )
         self._writer.write(table)
 
     def close(self) -> None:
-        """Write the footer.
-
-        Raises:
-            FeatureError: nothing was written.
-        """
+        """Write the footer; a file without rows is refused."""
         if self._writer is None:
             raise FeatureError(f"{self.path}: there are no images to write features of.")
         self._writer.close()
@@ -170,12 +111,11 @@ class FeatureWriter:
 
 @contextmanager
 def open_features_writer(path: str | Path, metadata: Mapping[str, Any]) -> Iterator[FeatureWriter]:
-    """Open a feature file for writing; it gets its name when the block has ended well.
+    """Open a feature file for writing; it appears when the block has succeeded.
 
     Args:
         path: the Parquet file.
-        metadata: what makes the features (backbone, pretrained, weights_sha256, spatial,
-            image_size, ...); the shapes are added.
+        metadata: what makes the features (see ORIGIN); the shapes are added.
     """
     with atomic_write(path) as temporary:
         writer = FeatureWriter(temporary, metadata)
@@ -184,13 +124,12 @@ def open_features_writer(path: str | Path, metadata: Mapping[str, Any]) -> Itera
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What made a feature file, and its shapes (tokens N, dim D, width of a spatial token).
+    """Read what made a feature file, and its shapes (tokens N, dim D, width of a spatial token).
 
     Raises:
         FeatureError: the file is no feature file.
     """
-    with open_verified(path) as file:
-        found = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
+    found = read_metadata_key(path, METADATA_KEY)
     if found is None:
         raise FeatureError(
             f"{path}: not a feature file: its metadata has no '{METADATA_KEY.decode()}'."
@@ -199,10 +138,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 class FeatureSet:
-    """The features of one or more files, in bounded memory.
+    """The features of one or more files, of which one row group at a time is in memory.
 
-    Going through it gives a batch for each row group of the files, read anew each time: one row
-    group is in memory.
+    Iteration gives a batch for each row group, read again each time.
 
     Args:
         paths: feature files with the same origin, such as the shards of a test set.
@@ -224,38 +162,47 @@ class FeatureSet:
         return self.rows.height
 
     def __iter__(self) -> Iterator[FeatureBatch]:
-        for path in self.paths:
-            for _, read in _row_groups(path, self.metadata, self.spatial):
-                yield read()
+        for file, group, _ in self._row_groups():
+            yield self._read_group(file, group)
 
     def take(self, rows: Sequence[int]) -> FeatureBatch:
-        """The rows with these numbers, in this order; row groups without any are not read."""
+        """Read the rows with these numbers, in this order; row groups without any are skipped."""
         shape = (len(rows), self.metadata["tokens"], self.metadata["width"])
         pooled = torch.empty(len(rows), self.metadata["dim"], dtype=torch.float16)
         spatial = torch.empty(shape, dtype=torch.float16) if self.spatial else None
         wanted, start = torch.as_tensor(rows, dtype=torch.int64), 0
-        for path in self.paths:
-            for number, read in _row_groups(path, self.metadata, self.spatial):
-                places = torch.nonzero((wanted >= start) & (wanted < start + number))[:, 0]
-                if len(places):
-                    group = read()
-                    # Row by row: an index would first copy them to somewhere else.
-                    for place, row in zip(places.tolist(), wanted[places] - start, strict=True):
-                        pooled[place] = group.pooled[row]
-                        if spatial is not None and group.spatial is not None:
-                            spatial[place] = group.spatial[row]
-                start += number
+        for file, group, size in self._row_groups():
+            places = torch.nonzero((wanted >= start) & (wanted < start + size))[:, 0]
+            if len(places):
+                batch = self._read_group(file, group)
+                # Row by row: indexing with a tensor would make one more copy first.
+                for place, row in zip(places.tolist(), wanted[places] - start, strict=True):
+                    pooled[place] = batch.pooled[row]
+                    if spatial is not None and batch.spatial is not None:
+                        spatial[place] = batch.spatial[row]
+            start += size
         return FeatureBatch(self.rows[list(rows)], pooled, spatial, self.metadata)
+
+    def _row_groups(self) -> Iterator[tuple[pq.ParquetFile, int, int]]:
+        """Each open file with the number and the size of each of its row groups."""
+        for path in self.paths:
+            with open_verified(path) as file:
+                for group in range(file.num_row_groups):
+                    yield file, group, file.metadata.row_group(group).num_rows
+
+    def _read_group(self, file: pq.ParquetFile, group: int) -> FeatureBatch:
+        columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if self.spatial else [])]
+        table = file.read_row_group(group, columns=columns)
+        shape = (self.metadata["tokens"], self.metadata["width"])
+        spatial = from_binary(table["spatial"], shape) if self.spatial else None
+        rows = to_frame(table.select(list(ROW_COLUMNS)))
+        return FeatureBatch(rows, to_tensor(table["pooled"]), spatial, self.metadata)
 
 
 def read_features(path: str | Path, *, spatial: bool = True) -> FeatureBatch:
-    """Read a whole feature file into memory.
-
-    Args:
-        path: the Parquet file.
-        spatial: whether to read the spatial features too; they are most of the file.
-    """
-    return _join(list(FeatureSet([path], spatial=spatial)))
+    """Read a whole feature file into memory."""
+    found = FeatureSet([path], spatial=spatial)
+    return found.take(range(len(found)))
 
 
 def check_origin(
@@ -264,10 +211,8 @@ def check_origin(
     """Refuse features of another backbone, other weights, another transform or other shapes.
 
     Args:
-        path: the file that is checked.
-        found: its metadata.
-        other: the file that it must go with.
-        expected: that one's metadata.
+        path, found: the file that is checked, and its metadata.
+        other, expected: the file that it is used with, and its metadata.
 
     Raises:
         FeatureError: with both values of the first key that differs.
@@ -280,8 +225,24 @@ def check_origin(
             )
 
 
+def find_non_finite(features: torch.Tensor) -> tuple[int, ...] | None:
+    """Place of the first number that is infinite or NaN; None if all are finite."""
+    if features.dtype == torch.float16 and _all_finite(features):
+        return None
+    places = torch.nonzero(~torch.isfinite(features))
+    return tuple(places[0].tolist()) if len(places) else None
+
+
+def _all_finite(half: torch.Tensor) -> bool:
+    """Check that float16 numbers in main memory are all finite, by their bits."""
+    # Infinity's bits are the next after those of the largest number, and NaN's are higher still.
+    # For 64 images of RN50: 0.3 ms; `isfinite` takes 9 to 40 ms, longer than writing them.
+    bits = half.contiguous().numpy()
+    return bool(bits.view(np.int16).max() < 0x7C00 and bits.view(np.uint16).max() < 0xFC00)
+
+
 def _to_half(features: torch.Tensor, column: str, rows: pl.DataFrame) -> torch.Tensor:
-    """The features of these rows in main memory and half precision, once they are seen to fit."""
+    """Convert features to half precision in main memory; refuse numbers that do not fit."""
     half = features.to("cpu", torch.float16)
     place = find_non_finite(half)
     if place is None:
@@ -295,34 +256,36 @@ def _to_half(features: torch.Tensor, column: str, rows: pl.DataFrame) -> torch.T
     raise FeatureError(f"{image}, view {view}: {column}: {value} {reason}.")
 
 
-def _row_groups(
-    path: Path, metadata: Mapping[str, Any], spatial: bool
-) -> Iterator[tuple[int, Callable[[], FeatureBatch]]]:
-    """The number of rows of each row group, and what reads it."""
-    with open_verified(path) as file:
-        for group in range(file.num_row_groups):
-            read = partial(_read_group, path, file, group, metadata, spatial)
-            yield file.metadata.row_group(group).num_rows, read
+def to_column(features: torch.Tensor) -> pa.FixedSizeListArray:
+    """Convert (M, D) to a column of M lists of D float16."""
+    flat = features.to("cpu", torch.float16).contiguous().numpy().reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), features.shape[1])
 
 
-def _read_group(
-    path: Path, file: pq.ParquetFile, group: int, metadata: Mapping[str, Any], spatial: bool
-) -> FeatureBatch:
-    columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if spatial else [])]
-    with name_file_in_errors(path):
-        table = file.read_row_group(group, columns=columns)
-    rows = pl.from_arrow(table.select(list(ROW_COLUMNS)).replace_schema_metadata(None))
-    assert isinstance(rows, pl.DataFrame)
-    shape = (metadata["tokens"], metadata["width"])
-    tokens = from_binary(table["spatial"], shape) if spatial else None
-    return FeatureBatch(rows, to_tensor(table["pooled"]), tokens, metadata)
+def to_tensor(column: pa.ChunkedArray) -> torch.Tensor:
+    """Convert a column of lists of D numbers to (M, D), in Arrow's memory."""
+    array = _one_chunk(column)
+    values = torch.from_dlpack(array.flatten())  # `to_numpy` imports pandas as well
+    return values.reshape(len(array), array.type.list_size)
 
 
-def _join(batches: Sequence[FeatureBatch]) -> FeatureBatch:
-    spatial = [batch.spatial for batch in batches if batch.spatial is not None]
-    return FeatureBatch(
-        pl.concat([batch.rows for batch in batches]),
-        torch.cat([batch.pooled for batch in batches]),
-        torch.cat(spatial) if spatial else None,
-        batches[0].metadata,
-    )
+def to_binary(spatial: torch.Tensor) -> pa.FixedSizeBinaryArray:
+    """Convert (M, N, width) to a column of M fixed-size binaries of float16."""
+    content = spatial.to("cpu", torch.float16).contiguous().numpy()
+    kind = pa.binary(content.nbytes // len(content))
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(content), [None, pa.py_buffer(content)])
+
+
+def from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tensor:
+    """Convert a column of binaries to (M, *shape) float16, in Arrow's memory."""
+    array = _one_chunk(column)
+    size = array.type.byte_width
+    content = array.buffers()[1].slice(array.offset * size, len(array) * size)
+    numbers = np.frombuffer(content, np.float16).reshape(len(array), *shape)
+    with warnings.catch_warnings():  # it is Arrow's, and only read here
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(numbers)
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

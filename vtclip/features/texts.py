@@ -1,4 +1,4 @@
-"""Text features in Parquet: one row a class, with what made them in the file's metadata."""
+"""Text features in Parquet: one row per class; the file's metadata say what made them."""
 
 import json
 import math
@@ -20,82 +20,7 @@ from vtclip.features.store import (
 from vtclip.parquet import read_parquet, read_table, write_parquet
 from vtclip.task import Texts
 
-CURE = "Delete it and run again."
-
-
-def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Path) -> None:
-    """Refuse texts of other classes, or in another order.
-
-    Args:
-        path: the file of texts.
-        class_names: what it holds, by label.
-        manifest: the dataset's manifest.
-
-    Raises:
-        FeatureError: with the first class that differs.
-    """
-    expected = read_parquet(manifest, "label", "class_name").unique().sort("label")["class_name"]
-    if len(class_names) != len(expected):
-        raise FeatureError(
-            f"{path}: expected {len(expected)} classes, as in {manifest}, found "
-            f"{len(class_names)}. {CURE}"
-        )
-    for label, (name, found) in enumerate(zip(expected, class_names, strict=True)):
-        if name != found:
-            raise FeatureError(
-                f"{path}: class {label}: expected '{name}', as in {manifest}, found '{found}'. "
-                f"{CURE}"
-            )
-
-
-def check_test_images(
-    paths: Sequence[str | Path], rows: pl.DataFrame, manifest: str | Path
-) -> None:
-    """Refuse test features of other images, of more or fewer, or with other labels.
-
-    Args:
-        paths: the files of features, in order.
-        rows: image and label of all of them.
-        manifest: the dataset's manifest.
-
-    Raises:
-        FeatureError: with the first image that differs.
-    """
-    wanted = ["image", "label"]
-    expected = read_parquet(manifest, *wanted, "split").filter(split="test").select(wanted)
-    file = ", ".join(str(path) for path in paths)
-    if rows.height != expected.height:
-        raise FeatureError(
-            f"{file}: expected the {expected.height} test images of {manifest}, found "
-            f"{rows.height}. {CURE}"
-        )
-    pairs = zip(expected.iter_rows(), rows.select(wanted).iter_rows(), strict=True)
-    for (image, label), (found, found_label) in pairs:
-        if (image, label) != (found, found_label):
-            raise FeatureError(
-                f"{file}: expected {image} with label {label}, as in {manifest}, found {found} "
-                f"with label {found_label}. {CURE}"
-            )
-
-
-def check_labels(path: str | Path, rows: pl.DataFrame, texts: str | Path, classes: int) -> None:
-    """Refuse labels that no text stands for.
-
-    Args:
-        path: the file of features.
-        rows: image and label of each view.
-        texts: the file of texts.
-        classes: K, the number of texts.
-
-    Raises:
-        FeatureError: with the first image of a label outside 0 .. K - 1.
-    """
-    outside = rows.filter(~pl.col("label").is_between(0, classes - 1))
-    if not outside.is_empty():
-        raise FeatureError(
-            f"{path}: {outside['image'][0]}: label {outside['label'][0]}: {texts} has classes "
-            f"0 to {classes - 1}. {CURE}"
-        )
+DELETE = "Delete it and run again."
 
 
 def write_texts(
@@ -106,21 +31,24 @@ def write_texts(
     *,
     norms: torch.Tensor | None = None,
 ) -> None:
-    """Write one text feature a class.
+    """Write one text feature per class.
 
     Args:
         path: the Parquet file.
         class_names: K names, by label.
         texts: (K, D) float32 of unit length.
         metadata: what made them, with the backbone's `logit_scale`.
-        norms: (K,) float32, how long the text means were before they were scaled; left out, 1.
+        norms: (K,) float32, lengths of the means of texts before they were normalised; default 1.
 
     Raises:
-        FeatureError: a number that is infinite or none at all, or a length that is not above 0;
-            with its class.
+        FeatureError: a number that is not finite, or a length that is not above 0; with its class.
     """
     norms = torch.ones(len(texts)) if norms is None else norms.float().cpu()
-    _check_norms(path, class_names, norms)
+    for name, norm in zip(class_names, norms.tolist(), strict=True):
+        if not 0 < norm < math.inf:
+            raise FeatureError(
+                f"{path}: the text of class '{name}': expected a length above 0, found {norm}."
+            )
     place = find_non_finite(texts)
     if place is not None:
         raise FeatureError(
@@ -140,16 +68,8 @@ def write_texts(
     write_parquet(path, table, {METADATA_KEY: json.dumps(dict(metadata)).encode()})
 
 
-def _check_norms(path: str | Path, class_names: Sequence[str], norms: torch.Tensor) -> None:
-    for name, norm in zip(class_names, norms.tolist(), strict=True):
-        if not 0 < norm < math.inf:
-            raise FeatureError(
-                f"{path}: the text of class '{name}': expected a length above 0, found {norm}."
-            )
-
-
 def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
-    """The text features (K, D) float32 by label, and what made them.
+    """Read the text features (K, D) float32 by label, and what made them.
 
     Raises:
         FeatureError: the file is no file of text features, or its rows are not in order.
@@ -159,8 +79,7 @@ def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
     labels = table["label"].to_pylist()
     if labels != list(range(len(labels))):
         raise FeatureError(
-            f"{path}: expected the labels 0, 1, 2, ... in order, found {labels[:10]}. "
-            "Delete it and run again."
+            f"{path}: expected the labels 0, 1, 2, ... in order, found {labels[:10]}. {DELETE}"
         )
     return to_tensor(table["text"]), metadata
 
@@ -168,17 +87,71 @@ def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
 def read_classes(
     path: str | Path, device: torch.device | str = "cpu"
 ) -> tuple[Texts, dict[str, Any]]:
-    """The classes as methods are given them, and what made them.
-
-    Raises:
-        FeatureError: as for `read_texts`.
-        DamagedError: a file without lengths, of a version that did not keep them.
-    """
+    """Read the classes as methods expect them, and what made them; errors as of `read_texts`."""
     features, metadata = read_texts(path)
     norms = torch.from_numpy(read_parquet(path, "norm")["norm"].to_numpy(writable=True))
     return Texts(features.to(device), metadata["logit_scale"], norms.to(device)), metadata
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """The class names of a file of text features, by label."""
+    """Read the class names of a file of text features, by label."""
     return read_table(path, "class_name")["class_name"].to_pylist()
+
+
+def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Path) -> None:
+    """Refuse a file of texts whose classes, by label, are not the manifest's.
+
+    Raises:
+        FeatureError: with the first class that differs.
+    """
+    expected = read_parquet(manifest, "label", "class_name").unique().sort("label")["class_name"]
+    if len(class_names) != len(expected):
+        raise FeatureError(
+            f"{path}: expected {len(expected)} classes, as in {manifest}, found "
+            f"{len(class_names)}. {DELETE}"
+        )
+    for label, (name, found) in enumerate(zip(expected, class_names, strict=True)):
+        if name != found:
+            raise FeatureError(
+                f"{path}: class {label}: expected '{name}', as in {manifest}, found '{found}'. "
+                f"{DELETE}"
+            )
+
+
+def check_test_images(
+    paths: Sequence[str | Path], rows: pl.DataFrame, manifest: str | Path
+) -> None:
+    """Refuse files of test features whose rows (image, label) are not the manifest's test images.
+
+    Raises:
+        FeatureError: with the first image that differs.
+    """
+    wanted = ["image", "label"]
+    expected = read_parquet(manifest, *wanted, "split").filter(split="test").select(wanted)
+    file = ", ".join(str(path) for path in paths)
+    if rows.height != expected.height:
+        raise FeatureError(
+            f"{file}: expected the {expected.height} test images of {manifest}, found "
+            f"{rows.height}. {DELETE}"
+        )
+    pairs = zip(expected.iter_rows(), rows.select(wanted).iter_rows(), strict=True)
+    for (image, label), (found, found_label) in pairs:
+        if (image, label) != (found, found_label):
+            raise FeatureError(
+                f"{file}: expected {image} with label {label}, as in {manifest}, found {found} "
+                f"with label {found_label}. {DELETE}"
+            )
+
+
+def check_labels(path: str | Path, rows: pl.DataFrame, texts: str | Path, classes: int) -> None:
+    """Refuse a file of features with labels beyond the number of classes of its texts.
+
+    Raises:
+        FeatureError: with the first such image.
+    """
+    outside = rows.filter(~pl.col("label").is_between(0, classes - 1))
+    if not outside.is_empty():
+        raise FeatureError(
+            f"{path}: {outside['image'][0]}: label {outside['label'][0]}: {texts} has classes "
+            f"0 to {classes - 1}. {DELETE}"
+        )
