@@ -140,9 +140,12 @@ def test_a_download_that_is_wrong_from_zero_too_is_given_up(fetch, server, archi
     assert marker_of(archive).exists()
 
 
-def test_md5_is_checked_where_there_is_no_sha256(fetch, server):
+def test_md5_is_checked_if_there_is_no_sha256(fetch, server, archive):
     fetch("/file", expected=Expected(None, None, MD5))
+    archive.unlink()
     server.behaviours["/wrong"] = lambda handler, _: handler.serve(content=WRONG)
+    with pytest.raises(FetchError, match=f"expected md5 {MD5}, found"):
+        fetch("/wrong", expected=Expected(None, None, MD5))
 
 
 def test_a_web_page_with_status_200_is_no_file(fetch, server, archive):
@@ -195,39 +198,31 @@ def test_a_slow_drip_is_waited_for(fetch, server, archive):
     assert archive.read_bytes() == CONTENT
 
 
-def test_a_redirect_is_followed(fetch, server, archive):
-    def redirect(handler, _):
-        handler.send_response(302)
-        handler.send_header("Location", "/file")
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    server.behaviours["/moved"] = redirect
-    fetch("/moved")
-    assert archive.read_bytes() == CONTENT
-
-
-def test_a_redirect_in_circles_goes_on_to_the_next_address(fetch, server, archive):
-    def circle(handler, _):
-        handler.send_response(302)
-        handler.send_header("Location", "/circle")
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    server.behaviours["/circle"] = circle
-    fetch("/circle", "/file")
-    assert archive.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://host/file", "data:,x"])
-def test_a_redirect_to_what_is_no_web_address_is_a_verdict_at_once(fetch, server, archive, address):
+def redirect_to(address):
     def redirect(handler, _):
         handler.send_response(302)
         handler.send_header("Location", address)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
-    server.behaviours["/moved"] = redirect
+    return redirect
+
+
+def test_a_redirect_is_followed(fetch, server, archive):
+    server.behaviours["/moved"] = redirect_to("/file")
+    fetch("/moved")
+    assert archive.read_bytes() == CONTENT
+
+
+def test_a_redirect_in_circles_goes_on_to_the_next_address(fetch, server, archive):
+    server.behaviours["/circle"] = redirect_to("/circle")
+    fetch("/circle", "/file")
+    assert archive.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://host/file", "data:,x"])
+def test_a_redirect_to_what_is_no_web_address_is_refused_at_once(fetch, server, archive, address):
+    server.behaviours["/moved"] = redirect_to(address)
     with pytest.raises(FetchError, match="/moved: "):
         fetch("/moved")
     assert len(server.requests) == 1
@@ -235,7 +230,7 @@ def test_a_redirect_to_what_is_no_web_address_is_a_verdict_at_once(fetch, server
 
 
 def test_a_server_that_goes_on_from_another_place_is_not_believed(fetch, server, archive):
-    def elsewhere(handler, number):
+    def send_other_range(handler, number):
         if number == 1:
             return handler.serve(cut=300_000)
         if number > 2:
@@ -246,7 +241,7 @@ def test_a_server_that_goes_on_from_another_place_is_not_believed(fetch, server,
         handler.end_headers()
         handler.wfile.write(CONTENT[5:])
 
-    server.behaviours["/file"] = elsewhere
+    server.behaviours["/file"] = send_other_range
     fetch("/file", expected=Expected())
     assert archive.read_bytes() == CONTENT
 
@@ -332,7 +327,7 @@ def fail_on_drive(server, monkeypatch):
         ask_for_a_login_to_the_network, fail_on_drive,
     ],
 )  # fmt: skip
-def test_no_connection_is_no_verdict_on_the_archive(fetch, server, archive, monkeypatch, trouble):
+def test_no_connection_leaves_no_marker(fetch, server, archive, monkeypatch, trouble):
     server.behaviours["/gone"] = lambda handler, _: handler.send_error(404)
     address = trouble(server, monkeypatch)
     with pytest.raises(FetchError, match="Or only run again") as error:
@@ -362,7 +357,7 @@ def test_a_wrong_file_put_in_place_is_named_and_left_as_it_is(fetch, server, arc
 def test_a_download_killed_in_the_middle_goes_on_from_there(fetch, server, archive):
     server.behaviours["/file"] = lambda handler, _: handler.serve(pause=0.15)
     code = (
-        "import sys; from vtclip.data.fetch import *; "
+        "import sys; from vtclip.data.fetch import Expected, fetch_archive; "
         f"fetch_archive([sys.argv[1]], {str(archive)!r}, {str(archive) + '.json'!r}, Expected())"
     )
     process = subprocess.Popen([sys.executable, "-c", code, server.address("/file")],

@@ -229,7 +229,7 @@ def test_workers_without_shared_memory_give_the_same_file_and_the_log_says_so(
     assert again.rows.equals(once.rows)
     assert torch.equal(again.pooled, once.pooled)
     assert torch.equal(again.spatial, once.spatial)
-    assert f"{loading.SHARED_MEMORY} has 1 MB free, and 2 MB should be" in caplog.text
+    assert f"{loading.SHARED_MEMORY} has 1 MB free, expected 2 MB" in caplog.text
     assert "--shm-size" in caplog.text
 
 

@@ -26,9 +26,9 @@ from vtclip.runtime.job import progress
 
 logger = logging.getLogger(__name__)
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- where PyTorch's workers put what they hand over
-SHARING = 4  # jobs that may need room there at a time
-PREFETCHED = 2  # batches of a worker that wait
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- PyTorch's workers pass tensors on through it
+SHARING = 4  # jobs that may need room there at the same time
+PREFETCHED = 2  # waiting batches per worker
 PATIENCE = 600.0  # seconds without a batch
 
 Decoded = torch.Tensor | str  # pixels (3, H, W), or why there are none
@@ -38,123 +38,10 @@ class ExtractionError(RuntimeError):
     """Images that cannot be read, all of them named; or workers that are stuck or gone."""
 
 
-class Pictures(Dataset[Decoded]):
-    """The pixels of each row's view, or why there are none.
-
-    The views of an image stand together: it is decoded for the first and held for the others.
-    """
-
-    def __init__(self, rows: pl.DataFrame, look: Views, images: Path) -> None:
-        self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
-        self.look, self.images = look, images
-        self.held: tuple[str, Image.Image] | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, row: int) -> Decoded:
-        name = self.names[row]
-        if self.held is None or self.held[0] != name:
-            try:
-                self.held = name, open_picture(self.images / name)
-            except PictureError as error:
-                return f"{self.images / name}: {error}"
-        return self.look(self.held[1], name, self.views[row])
-
-
-def load_batches(
-    pictures: Pictures, batch_size: int, *, workers: int, pin_memory: bool
-) -> Iterator[tuple[torch.Tensor | None, list[str]]]:
-    """Go through the pictures in their order.
-
-    Workers hand tensors over in shared memory. Where that has too little room, as in a container
-    with Docker's 64 MB, a batch would be lost and the job would wait for ever: they then send the
-    same numbers through a pipe.
-
-    Args:
-        pictures: the pixels of each row.
-        batch_size: views a batch.
-        workers: processes that decode images; with 0 this one does.
-        pin_memory: whether the batches go to a GPU.
-
-    Yields:
-        Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read.
-
-    Raises:
-        ExtractionError: no batch has come for ten minutes, or a worker has been killed.
-    """
-    size = pictures.look.image_size
-    shares = _has_room(workers, 4 * 3 * size**2 * min(batch_size, len(pictures)))
-    loader = DataLoader(
-        pictures,
-        batch_size,
-        num_workers=workers,
-        prefetch_factor=PREFETCHED if workers else None,
-        collate_fn=_stack if shares else _stack_arrays,
-        pin_memory=pin_memory and shares,
-        timeout=PATIENCE if workers else 0,
-        worker_init_fn=_use_one_thread,
-    )
-    for pixels, bad in loader:
-        yield torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels, bad
-
-
-@contextmanager
-def explaining_workers() -> Iterator[None]:
-    """Say what can be done about workers that PyTorch says are stuck or gone."""
-    try:
-        yield
-    except RuntimeError as error:  # it may come at any time: a signal tells of a worker's end
-        if not str(error).startswith(("DataLoader", "Pin memory thread")):
-            raise
-        raise ExtractionError(
-            f"The processes that decode images are stuck or gone: {error}\n  Memory may have been "
-            f"full, {SHARED_MEMORY} too, or the images' disk away. Run again; if it comes again, "
-            "run Snakemake with `--set-threads extract_shots=1 extract_test=1`: then there are no "
-            "such processes."
-        ) from error
-
-
-def _has_room(workers: int, batch: int) -> bool:
-    """Whether shared memory holds the batches, of so many bytes each, that wait or are in use."""
-    needed = SHARING * (PREFETCHED * workers + 1) * batch
-    if workers == 0 or not SHARED_MEMORY.is_dir():
-        return True
-    free = shutil.disk_usage(SHARED_MEMORY).free
-    if free < needed:
-        logger.warning(
-            "%s has %d MB free, and %d MB should be: decoded images go through pipes, which takes "
-            "longer. A container has more with `--shm-size`.",
-            SHARED_MEMORY, free >> 20, -(-needed >> 20),
-        )  # fmt: skip
-    return free >= needed
-
-
-def _stack(batch: list[Decoded]) -> tuple[torch.Tensor | None, list[str]]:
-    """Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read."""
-    bad = [decoded for decoded in batch if isinstance(decoded, str)]
-    good = [decoded for decoded in batch if not isinstance(decoded, str)]
-    return (None if bad else torch.stack(good)), bad
-
-
-def _stack_arrays(batch: list[Decoded]) -> tuple[np.ndarray | None, list[str]]:
-    """The same as an array, which a worker sends through a pipe."""
-    pixels, bad = _stack(batch)
-    return (None if pixels is None else pixels.numpy()), bad
-
-
-def _use_one_thread(worker: int) -> None:
-    """Workers share the cores with the backbone: one thread each is all they need."""
-    torch.set_num_threads(1)
-
-
-logger = logging.getLogger(__name__)
-
-
 def extract_texts(
     backbone: Backbone, manifest: str | Path, templates: Sequence[str], destination: str | Path
 ) -> None:
-    """Write the text feature of every class of a dataset.
+    """Write the text features of the classes of a dataset.
 
     Args:
         backbone: the frozen CLIP.
@@ -185,18 +72,18 @@ def extract_shots(
 ) -> None:
     """Write the features of the sampled images of one run, in sampled order.
 
-    Training images come in all views, validation images in the test view.
+    Training images have all views, validation images the test view.
 
     Args:
         backbone: the frozen CLIP.
         shots: the Parquet file of the sampled images.
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
-        number: random views beside the test view.
+        number: random views, besides the test view.
         scale: smallest and largest share of the image's area in a random view.
-        flip: whether half of the random views are mirrored.
+        flip: mirror half of the random views.
         seed: of the random views.
-        batch_size: views a forward pass.
+        batch_size: views per forward pass.
         workers: processes that decode images.
 
     Raises:
@@ -206,9 +93,9 @@ def extract_shots(
     views = pl.DataFrame({"view": range(number + 1)})
     train = rows.filter(split="train").join(views, how="cross", maintain_order="left_right")
     val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
-    look = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
+    transform = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
     metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
-    _extract(backbone, pl.concat([train, val]), look, images, destination, metadata,
+    _extract(backbone, pl.concat([train, val]), transform, images, destination, metadata,
              batch_size=batch_size, workers=workers)  # fmt: skip
 
 
@@ -230,22 +117,22 @@ def extract_test(
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
         shard: (i, n) for the i-th of n parts of nearly the same size, counted from 1.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         workers: processes that decode images.
 
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
     rows = read_parquet(manifest).filter(split="test").with_columns(view=pl.lit(0, pl.Int64))
-    metadata = {"shard": list(shard)}
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
-    look = Views(backbone.preprocess, backbone.image_size, scale=(1.0, 1.0), flip=False, seed=0)
-    _extract(backbone, rows[start:end], look, images, destination, metadata,
+    size = backbone.image_size
+    transform = Views(backbone.preprocess, size, scale=(1.0, 1.0), flip=False, seed=0)
+    _extract(backbone, rows[start:end], transform, images, destination, {"shard": list(shard)},
              batch_size=batch_size, workers=workers)  # fmt: skip
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
-    """What makes the features of this backbone, for a file's metadata."""
+    """Describe what makes a backbone's features, for a file's metadata."""
     return {
         "backbone": backbone.name,
         "pretrained": backbone.pretrained,
@@ -265,7 +152,7 @@ def describe(backbone: Backbone) -> dict[str, Any]:
 def _extract(
     backbone: Backbone,
     rows: pl.DataFrame,
-    look: Views,
+    transform: Views,
     images: str | Path,
     destination: str | Path,
     metadata: dict[str, Any],
@@ -274,8 +161,9 @@ def _extract(
     workers: int,
 ) -> None:
     """Decode, encode and write batch by batch; a few batches are in memory at any time."""
-    # Pinned memory is CUDA's: Apple's GPU shares the CPU's, and a CPU copies nothing.
-    pictures, pinned = Pictures(rows, look, Path(images)), backbone.device.type == "cuda"
+    pictures = Pictures(rows, transform, Path(images))
+    # Pinned memory is CUDA's: Apple's GPU shares the CPU's memory.
+    pinned = backbone.device.type == "cuda"
     batches = load_batches(pictures, batch_size, workers=workers, pin_memory=pinned)
     total = -(-len(pictures) // batch_size)
     started, unreadable = time.perf_counter(), []
@@ -286,36 +174,29 @@ def _extract(
         for batch, (pixels, bad) in enumerate(progress(batches, what="batches", total=total)):
             unreadable += bad
             if pixels is None or unreadable:
-                continue  # nothing will be written, but all bad images are to be named
+                continue  # nothing will be written, but the error names all bad images
             part = rows.slice(batch * batch_size, batch_size)
             writer.write(part, *encode_within_memory(backbone, pixels))
         if unreadable:
             raise ExtractionError(
                 f"{len(set(unreadable))} images cannot be read:\n  "
                 + "\n  ".join(dict.fromkeys(unreadable))
-                + "\nMend them, or name them under `leave_out:` in the dataset's file."
+                + "\nRepair them, or list them under `leave_out:` in the dataset's file."
             )
     write_receipt(destination)
     rate = rows.height / (time.perf_counter() - started)
     logger.info(
-        "%d views of %d images, %.1f a second.", rows.height, rows["image"].n_unique(), rate
+        "%d views of %d images, %.1f per second.", rows.height, rows["image"].n_unique(), rate
     )
 
 
 def encode_within_memory(
     backbone: Backbone, pixels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encode a batch; where the GPU's memory does not hold it, encode it in halves.
-
-    Args:
-        backbone: the frozen CLIP.
-        pixels: (B, 3, H, W).
+    """Encode pixels (B, 3, H, W), in halves if the GPU's memory is too small for all at once.
 
     Returns:
         pooled (B, D) and spatial (B, N, width).
-
-    Raises:
-        torch.OutOfMemoryError: one image alone is too much.
     """
     try:
         return backbone.encode_images(pixels.to(backbone.device, non_blocking=True))
@@ -323,7 +204,7 @@ def encode_within_memory(
         if len(pixels) == 1 or not _is_out_of_memory(error):
             raise
     logger.warning("Out of GPU memory with %d images: encoding them in halves.", len(pixels))
-    with suppress(AttributeError):  # a CPU keeps nothing back
+    with suppress(AttributeError):  # a CPU has no cache to empty
         getattr(torch, backbone.device.type).empty_cache()
     halves = [encode_within_memory(backbone, half) for half in pixels.tensor_split(2)]
     pooled, spatial = zip(*halves, strict=True)
@@ -331,5 +212,103 @@ def encode_within_memory(
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a GPU's memory is full; Apple's has no error of its own for it."""
+    # PyTorch has no error class for Apple's GPUs.
     return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
+class Pictures(Dataset[Decoded]):
+    """The pixels of each row's view, or why there are none.
+
+    The views of an image are consecutive rows: it is decoded once for all of them.
+    """
+
+    def __init__(self, rows: pl.DataFrame, transform: Views, images: Path) -> None:
+        self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
+        self.transform, self.images = transform, images
+        self.decoded: tuple[str, Image.Image] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row: int) -> Decoded:
+        name = self.names[row]
+        if self.decoded is None or self.decoded[0] != name:
+            try:
+                self.decoded = name, open_picture(self.images / name)
+            except PictureError as error:
+                return f"{self.images / name}: {error}"
+        return self.transform(self.decoded[1], name, self.views[row])
+
+
+def load_batches(
+    pictures: Pictures, batch_size: int, *, workers: int, pin_memory: bool
+) -> Iterator[tuple[torch.Tensor | None, list[str]]]:
+    """Yield pixels (B, 3, H, W) in order, or None with reasons if images cannot be read.
+
+    With 0 workers this process decodes the images.
+    """
+    # Workers pass tensors on in shared memory. If that has too little room (Docker gives 64 MB), a
+    # batch would be lost and the job would wait for ever: then arrays go through a pipe.
+    size = pictures.transform.image_size
+    shares = _has_room(workers, 4 * 3 * size**2 * min(batch_size, len(pictures)))
+    loader = DataLoader(
+        pictures,
+        batch_size,
+        num_workers=workers,
+        prefetch_factor=PREFETCHED if workers else None,
+        collate_fn=_stack if shares else _stack_arrays,
+        pin_memory=pin_memory and shares,
+        timeout=PATIENCE if workers else 0,
+        worker_init_fn=_use_one_thread,
+    )
+    for pixels, bad in loader:
+        yield torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels, bad
+
+
+@contextmanager
+def explaining_workers() -> Iterator[None]:
+    """Explain what to do if PyTorch finds its workers stuck or gone."""
+    try:
+        yield
+    except RuntimeError as error:  # at any time: it is a signal that reports a worker's end
+        if not str(error).startswith(("DataLoader", "Pin memory thread")):
+            raise
+        raise ExtractionError(
+            f"The processes that decode images are stuck or gone: {error}\n  Memory may have been "
+            f"full, {SHARED_MEMORY} too, or the images' disk away. Run again; if it comes again, "
+            "run Snakemake with `--set-threads extract_shots=1 extract_test=1`: then there are no "
+            "such processes."
+        ) from error
+
+
+def _has_room(workers: int, batch: int) -> bool:
+    """Check that shared memory has room for batches of this size, waiting or in use."""
+    needed = SHARING * (PREFETCHED * workers + 1) * batch
+    if workers == 0 or not SHARED_MEMORY.is_dir():
+        return True
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if free < needed:
+        logger.warning(
+            "%s has %d MB free, expected %d MB: decoded images go through pipes, which takes "
+            "longer. Give a container more with `--shm-size`.",
+            SHARED_MEMORY, free >> 20, -(-needed >> 20),
+        )  # fmt: skip
+    return free >= needed
+
+
+def _stack(batch: list[Decoded]) -> tuple[torch.Tensor | None, list[str]]:
+    """Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read."""
+    bad = [decoded for decoded in batch if isinstance(decoded, str)]
+    good = [decoded for decoded in batch if not isinstance(decoded, str)]
+    return (None if bad else torch.stack(good)), bad
+
+
+def _stack_arrays(batch: list[Decoded]) -> tuple[np.ndarray | None, list[str]]:
+    """Stack into an array, which a worker sends through a pipe."""
+    pixels, bad = _stack(batch)
+    return (None if pixels is None else pixels.numpy()), bad
+
+
+def _use_one_thread(worker: int) -> None:
+    """Let a worker use one thread: it shares the cores with the backbone."""
+    torch.set_num_threads(1)

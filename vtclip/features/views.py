@@ -19,19 +19,19 @@ from torchvision.transforms import (
 from vtclip.backbones.lazy_open_clip import CenterCropOrPad, ResizeKeepRatio
 
 Transform = Callable[[Image.Image], torch.Tensor]
-# The steps of open_clip's transforms that say which part of an image is seen, and how large.
+# The steps of open_clip's transforms that choose the part of an image and its size.
 PLACING = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
 
 class Views:
-    """Gives view 0 (the test transform) and views 1, 2, ... (random crops) of an image.
+    """Make view 0 (the test transform) and views 1, 2, ... (random crops) of an image.
 
     Args:
         preprocess: the backbone's test transform.
         image_size: height and width of a view, in pixels.
         scale: smallest and largest share of the image's area in a crop.
-        flip: whether half of the random views are mirrored.
-        seed: together with the image's name and the view's number it decides the pixels.
+        flip: mirror half of the random views.
+        seed: decides the pixels, together with the image's name and the view's number.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Views:
         self.image_size = image_size
         steps = _join_last(preprocess.transforms)
         self.test = Compose(steps)
-        # Random views differ from the test view in where they look, not in what is done with it.
+        # Random views replace the steps that choose a part of the image, and keep the others.
         resize, *_ = preprocess.transforms
         finish = [step for step in steps if not isinstance(step, PLACING)]
         crop = RandomResizedCrop(image_size, scale=scale, interpolation=resize.interpolation)
@@ -67,19 +67,19 @@ class Views:
         if view == 0:
             return self.test(picture)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            # `torch.manual_seed` would note the call for GPUs as well, with its whole stack.
+            # `torch.manual_seed` would also record the call for GPUs, with its whole stack.
             torch.default_generator.manual_seed(seed_of(image, view, self.seed))
             return self.random(picture)
 
 
 def seed_of(image: str, view: int, seed: int) -> int:
-    """The seed of PyTorch's generator for one random view."""
+    """Seed of PyTorch's generator for one random view."""
     key = hashlib.sha256(f"{image}\0{view}\0{seed}".encode()).digest()
     return int.from_bytes(key[:8], "little") >> 1
 
 
 def _join_last(steps: list[Transform]) -> list[Transform]:
-    """The same steps, the last two joined where they are torchvision's usual ones."""
+    """Join the last two steps if they are torchvision's ToTensor and Normalize."""
     if len(steps) >= 2 and isinstance(steps[-2], ToTensor) and isinstance(steps[-1], Normalize):
         return [*steps[:-2], _Normalise(steps[-1].mean, steps[-1].std)]
     return steps
@@ -88,7 +88,7 @@ def _join_last(steps: list[Transform]) -> list[Transform]:
 class _Normalise:
     """torchvision's `ToTensor` and `Normalize` of a picture in RGB, to the same bits.
 
-    Each of their five operations makes an array of its own; here all go on in one.
+    Each of their five operations makes a new array; here one array is changed in place.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
