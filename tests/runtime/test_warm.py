@@ -120,7 +120,7 @@ def test_a_forked_job_sees_what_a_python_process_of_its_own_would(shared):
         )  # fmt: skip
         seen.append(json.loads(done.stdout))
     forked, plain = seen
-    # The launcher stands in the job's group; a hang-up that is ignored is Snakemake's to ignore.
+    # The launcher is in the job's group; a hang-up that is ignored is Snakemake's to ignore.
     forked["signals"].pop("1"), plain["signals"].pop("1")
     assert forked == plain
 
@@ -187,16 +187,16 @@ def test_nothing_of_a_job_reaches_the_next_one(shared):
 def test_a_module_that_is_edited_during_a_run_is_the_edited_one_for_the_next_job(fresh, tmp_path):
     project = fresh.copy(tmp_path / "project")
     run = Run(tmp_path / "work", project.folder)
-    ask = "import vtclip.paths, vtclip.training.train as t; print(vtclip.paths.HEAD, t.HEAD)"
-    assert run.job(ask)[1] == "head.safetensors head.safetensors\n"
+    code = "import vtclip.paths, vtclip.training.train as t; print(vtclip.paths.HEAD, t.HEAD)"
+    assert run.job(code)[1] == "head.safetensors head.safetensors\n"
     project.edit("vtclip/paths.py", '"head.safetensors"', '"edited.safetensors"')
-    assert run.job(ask)[1] == "edited.safetensors edited.safetensors\n"
+    assert run.job(code)[1] == "edited.safetensors edited.safetensors\n"
     project.edit("vtclip/paths.py", '"edited.safetensors"', '"edited.safetensors')
-    status, _, errors = run.job(ask)
+    status, _, errors = run.job(code)
     assert status == 1
     assert "SyntaxError" in errors
     project.edit("vtclip/paths.py", '"edited.safetensors', '"mended.safetensors"')
-    assert run.job(ask)[1] == "mended.safetensors mended.safetensors\n"
+    assert run.job(code)[1] == "mended.safetensors mended.safetensors\n"
     run.end()
 
 
@@ -216,7 +216,7 @@ SLEEP = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(300)"
 
 
 def assert_gone(*processes, seconds=10):
-    """No process is left after ten seconds, but for ended ones that nobody has waited for."""
+    """No process is left after ten seconds, but for ended ones that no process has waited for."""
     deadline = time.monotonic() + seconds
 
     def left():
@@ -301,9 +301,9 @@ def test_forty_short_jobs_at_a_time_all_end(shared):
 
 
 def test_two_runs_at_once_keep_apart(shared, run):
-    ask = "import os; print(os.getppid())"
-    assert shared.job(ask)[1] == f"{shared.parent.pid}\n"
-    assert run.job(ask)[1] == f"{run.parent.pid}\n"
+    code = "import os; print(os.getppid())"
+    assert shared.job(code)[1] == f"{shared.parent.pid}\n"
+    assert run.job(code)[1] == f"{run.parent.pid}\n"
     assert shared.parent.pid != run.parent.pid
 
 
