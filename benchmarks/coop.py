@@ -11,13 +11,13 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from measuring import added_memory, describe_device, run_again, time_in_turn
 from torch import Tensor
 
 from vtclip.backbones.backbone import load_backbone
-from vtclip.backbones.lazy_open_clip import open_clip
 from vtclip.backbones.prompts import TextTower
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.task import Images, Prompts, Task, Texts

@@ -12,13 +12,13 @@ import sys
 import time
 from dataclasses import replace
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from measuring import peak_memory
 from torch import Tensor
 
 from vtclip.backbones.backbone import load_backbone
-from vtclip.backbones.lazy_open_clip import open_clip
 from vtclip.backbones.prompts import TextTower
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe

@@ -9,12 +9,12 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
+import open_clip
 import torch
 import torch.nn.functional as F
 from measuring import describe_device, time_in_turn
 
 from vtclip.backbones.backbone import Backbone, load_backbone
-from vtclip.backbones.lazy_open_clip import open_clip
 from vtclip.config.dataset import read_dataset
 
 

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vtclip.backbones.lazy_open_clip import open_clip
+import open_clip
+
 from vtclip.backbones.measure import measure_model
 from vtclip.backbones.shapes import SHAPES, Measured, digest_of, list_names, read_content
 from vtclip.config.backbone_config import BackboneConfig

@@ -3,11 +3,13 @@
 The real library is optional, and no hub can be reached in a test.
 """
 
+import importlib
 import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import open_clip
 import torch
 from torch import nn
 
@@ -100,6 +102,7 @@ def install(monkeypatch) -> None:
         setattr(outputs, f"BaseModelOutput{name}", SimpleNamespace)
     monkeypatch.setitem(sys.modules, "transformers", library)
     monkeypatch.setitem(sys.modules, "transformers.modeling_outputs", outputs)
+    importlib.reload(open_clip.hf_model)  # it was imported without
 
 
 def write_files(folder: Path, *, start: bool = True) -> None:

@@ -13,6 +13,7 @@ from vtclip.backbones.backbone import Backbone, BackboneError, fetch_backbone, l
 from vtclip.backbones.text_towers import PromptError, count_tokens
 from vtclip.features.extract import describe
 from vtclip.runtime.devices import half_precision
+from vtclip.settings import ConfigError
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
 SMALL = {
@@ -188,7 +189,7 @@ def test_fetched_weights_that_are_fetched_again_keep_their_transform(small, tmp_
 
 
 def test_openai_weights_in_a_gelu_model_are_refused_and_the_twin_is_named():
-    with pytest.raises(BackboneError, match="name: RN50-quickgelu"):
+    with pytest.raises(ConfigError, match="name: RN50-quickgelu"):
         load_backbone("RN50", pretrained="openai")
 
 

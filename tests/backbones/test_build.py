@@ -128,8 +128,7 @@ def test_an_architecture_of_ones_own_may_name_a_folder_with_the_tokenizer(own, f
 
 def test_images_are_encoded_without_a_tokenizer(fetched, monkeypatch):
     name, path = fetched
-    state = load_file(path)
-    if "packed/tokenizer.json" in state and "text.token_embedding.weight" in state:
+    if "text.token_embedding.weight" in load_file(path):
         without_library(monkeypatch)  # open_clip's own text tower needs nothing either
     monkeypatch.setattr(standin.AutoTokenizer, "from_pretrained", None)
     load_backbone(name, pretrained=path).encode_images(PIXELS)

@@ -7,7 +7,6 @@ import torch
 from tests.backbones.test_backbone import build, random_pixels
 from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.backbones.image_towers import find_kind
-from vtclip.backbones.lazy_open_clip import load_timm
 from vtclip.backbones.text_towers import encode_tokens
 
 pytestmark = pytest.mark.backbones
@@ -35,7 +34,6 @@ TOWERS = {
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_a_backbone_of_each_kind_gives_what_open_clip_gives(name, tmp_path):
-    load_timm()  # for open_clip itself, which our import has left without
     kind, places, width, is_mean = TOWERS[name]
     reference, weights, _ = build(name, tmp_path)
     ours = load_backbone(name, pretrained=str(weights))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torchvision.transforms import (
     Compose,
@@ -14,7 +15,6 @@ from torchvision.transforms import (
     RandomResizedCrop,
 )
 
-from vtclip.backbones.lazy_open_clip import PreprocessCfg, image_transform_v2
 from vtclip.data.images import open_picture
 from vtclip.features import extract as loading
 from vtclip.features.extract import (

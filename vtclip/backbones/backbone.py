@@ -6,21 +6,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 
 from vtclip.backbones.build import build_model, find_blueprint, hub_folder, load_tokenizer
-from vtclip.backbones.checkpoints import BackboneError, pack
+from vtclip.backbones.checkpoints import BackboneError, pack_files
 from vtclip.backbones.image_towers import check_tower, encode_images, fold_batch_norms
 from vtclip.backbones.known import CONFIGURATION
-from vtclip.backbones.lazy_open_clip import (
-    ModifiedResNet,
-    PreprocessCfg,
-    image_transform_v2,
-    open_clip,
-)
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
 from vtclip.config.backbone_config import SpatialKind, is_hub_name
 from vtclip.files import atomic_write, check_receipt, write_receipt
@@ -184,9 +181,9 @@ def load_backbone(
 
     Raises:
         BackboneError: an unknown name, towers that cannot be built here or give no such spatial
-            features, or weights that cannot be read, are not this model's, are not finite, or were
-            trained with another activation than the named model has.
-        ConfigError: a model in the hub's form that is not there.
+            features, or weights that cannot be read, are not this model's, or are not finite.
+        ConfigError: a model in the hub's form that is not there, or weights that were trained with
+            another activation than the named model has.
         DamagedError: a file of weights that differs from its receipt.
     """
     blueprint = find_blueprint(name, pretrained, architecture)
@@ -228,7 +225,7 @@ def fetch_backbone(
     with hub_folder(blueprint, text=blueprint.needs_files) as folder:
         model = build_model(blueprint, folder, "cpu")
         (folder / CONFIGURATION).unlink()
-        packed = pack(folder)
+        packed = pack_files(folder)
     origin = {
         "backbone": blueprint.name,
         "pretrained": pretrained,
@@ -238,5 +235,5 @@ def fetch_backbone(
         origin["config"] = json.dumps(blueprint.config)
     with atomic_write(destination) as temporary:
         weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-        save_file(weights | packed, temporary, metadata=origin)
+        save_file(weights, temporary, metadata=origin | packed)
     write_receipt(destination)

@@ -1,16 +1,21 @@
 """open_clip's models and tokenizers, from a name, a configuration or a folder in the hub's form."""
 
+import difflib
 import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import open_clip
+import timm
 import torch
+from open_clip.transform import merge_preprocess_dict
 
 from vtclip.backbones.checkpoints import (
     OPENAI,
@@ -19,20 +24,15 @@ from vtclip.backbones.checkpoints import (
     load_weights,
     read_checkpoint,
     read_metadata,
-    unpack,
+    unpack_files,
 )
 from vtclip.backbones.known import (
     CONFIGURATION,
     INSTALL,
+    check_activation,
     find_configuration,
     find_weights,
     read_configuration,
-)
-from vtclip.backbones.lazy_open_clip import (
-    load_timm,
-    load_transformers,
-    merge_preprocess_dict,
-    open_clip,
 )
 from vtclip.config.backbone_config import OWN, find_folder, is_hub_name, name_model
 
@@ -91,7 +91,7 @@ def find_blueprint(
         )
     config, preprocess = _find_config(name, known, architecture, origin)
     if tag.get("quick_gelu", False):
-        check_activation(known, config, pretrained)
+        check_activation(known, str(pretrained), has_quick_gelu=config.get("quick_gelu", False))
     if tag or not preprocess:
         preprocess = merge_preprocess_dict({}, tag or _find_usual_transform(known))
     return Blueprint(known, config, preprocess, tag, weights, origin)
@@ -107,9 +107,13 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
 
     Raises:
         BackboneError: towers that cannot be built here; or weights that cannot be read, are not
-            this model's, are not finite, or were trained with another activation.
+            this model's, or are not finite.
+        ConfigError: weights that were trained with another activation.
     """
-    _load_libraries(blueprint)
+    if trunk := blueprint.config["vision_cfg"].get("timm_model_name"):
+        check_timm_tower(trunk)
+    if blueprint.text.get("hf_model_name"):
+        _import_transformers(blueprint)
     with _quiet():
         model = open_clip.create_model(
             f"local-dir:{folder}", load_weights=False, pretrained_text=False, device=device
@@ -119,7 +123,8 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
     elif blueprint.weights is not None:
         weights = read_checkpoint(blueprint.weights)
         if weights.keys() >= set(OPENAI):
-            check_activation(blueprint.name, blueprint.config, blueprint.weights)
+            quick_gelu = blueprint.config.get("quick_gelu", False)
+            check_activation(blueprint.name, blueprint.weights, has_quick_gelu=quick_gelu)
         load_weights(model, weights, source=blueprint.weights)
     # open_clip leaves random weights of a decoder that nobody asks as the memory was.
     if blueprint.tag or blueprint.weights is not None:
@@ -151,22 +156,13 @@ def hub_folder(blueprint: Blueprint, *, text: bool) -> Iterator[Path]:
     """
     with TemporaryDirectory(prefix="vtclip-") as made:
         folder, config = Path(made), deepcopy(blueprint.config)
-        if text and (blueprint.weights is None or not unpack(blueprint.weights, folder)):
+        if text and not unpack_files(blueprint.origin, folder):
             _save_text_files(blueprint, folder)
         if config["text_cfg"].get("hf_model_name"):
             config["text_cfg"]["hf_model_name"] = str(folder)
         content = {"model_cfg": config, "preprocess_cfg": blueprint.preprocess}
         (folder / CONFIGURATION).write_text(json.dumps(content), encoding="utf-8")
         yield folder
-
-
-def check_activation(name: str, config: dict[str, Any], pretrained: str | None) -> None:
-    """Refuse weights trained with QuickGELU in a model with GELU: open_clip would only warn."""
-    if not config.get("quick_gelu", False):
-        raise BackboneError(
-            f"{name}: the weights '{pretrained}' were trained with QuickGELU, and this model has "
-            f"GELU.\n  write:\n    name: {name}-quickgelu"
-        )
 
 
 def _find_tag(name: str, pretrained: str) -> dict[str, Any]:
@@ -217,23 +213,23 @@ def _find_usual_transform(name: str) -> dict[str, Any]:
     return known[0] if known and all(each == known[0] for each in known) else {}
 
 
-def _load_libraries(blueprint: Blueprint) -> None:
-    """Let open_clip have what it builds the towers with."""
-    trunk = blueprint.config["vision_cfg"].get("timm_model_name")
-    if trunk:
-        timm = load_timm()
-        if not timm.is_model(trunk):
-            raise BackboneError(
-                f"{blueprint.name}: timm {timm.__version__} has no image tower '{trunk}'.\n"
-                "  expected: a name that timm.list_models() gives, or a newer timm"
-            )
-    if blueprint.text.get("hf_model_name"):
-        _load_transformers(blueprint)
+def check_timm_tower(name: str) -> None:
+    """Refuse an image tower that timm does not have.
+
+    Raises:
+        BackboneError: with the closest name.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise BackboneError(
+            f"no {name} in timm {timm.__version__}{hint}: timm.list_models() lists its towers"
+        )
 
 
-def _load_transformers(blueprint: Blueprint) -> Any:
+def _import_transformers(blueprint: Blueprint) -> Any:
     try:
-        return load_transformers()
+        return import_module("transformers")
     except ImportError:
         raise BackboneError(
             f"{blueprint.name}: its texts are read with Hugging Face's library: {INSTALL}"
@@ -242,7 +238,7 @@ def _load_transformers(blueprint: Blueprint) -> Any:
 
 def _save_text_files(blueprint: Blueprint, folder: Path) -> None:
     """Bring Hugging Face's tokenizer, and the configuration of the text tower, into a folder."""
-    library, home = _load_transformers(blueprint), find_folder(blueprint.name)
+    library, home = _import_transformers(blueprint), find_folder(blueprint.name)
     tokenizer, tower = (blueprint.text.get(f"hf_{part}_name") for part in ("tokenizer", "model"))
     wanted = []
     if tokenizer:

@@ -1,5 +1,6 @@
 """Files of weights in the forms that people have them; nothing in them is ever run."""
 
+import base64
 import re
 import warnings
 import zipfile
@@ -7,19 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
+from open_clip.convert import convert_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-
-from vtclip.backbones.lazy_open_clip import convert_state_dict, open_clip
 
 # What training programs put the weights under, beside optimiser and epoch.
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "module")
 # The numbers among OpenAI's own weights, of a ViT and of a ResNet.
 OPENAI = ("input_resolution", "context_length", "vocab_size")
 NAMED = 5  # keys that an error names
-# A file that `fetch_backbone` wrote holds other files as well, each as a tensor of bytes.
-PACKED = "packed/"
+FILE = "file/"  # key in a file's metadata of another file, of a tokenizer
 
 
 class BackboneError(ValueError):
@@ -42,7 +42,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     weights = {
         key: value.float() if value.is_floating_point() else value
         for key, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(key, str) and isinstance(value, torch.Tensor) and not key.startswith(PACKED)
+        if isinstance(key, str) and isinstance(value, torch.Tensor)
     }
     if not weights:
         raise _unusable(path, _describe(content))
@@ -67,32 +67,20 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise _damaged(path, error) from None
 
 
-def pack(folder: Path) -> dict[str, torch.Tensor]:
-    """The files of a folder as tensors, for a safetensors file."""
+def pack_files(folder: Path) -> dict[str, str]:
+    """The files of a folder, for the metadata of a safetensors file, which is text."""
     return {
-        f"{PACKED}{path.name}": torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+        f"{FILE}{path.name}": base64.b64encode(path.read_bytes()).decode()
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.stat().st_size
     }
 
 
-def unpack(path: str | Path, folder: Path) -> bool:
-    """Write the files that were packed into a file of weights; whether there were any.
-
-    Raises:
-        BackboneError: a damaged file.
-    """
-    if not _is_safetensors(_read_start(Path(path))):
-        return False
-    try:
-        with safe_open(path, framework="pt") as file:
-            keys = [key for key in file.keys() if key.startswith(PACKED)]  # noqa: SIM118
-            for key in keys:
-                name = Path(key.removeprefix(PACKED)).name
-                (folder / name).write_bytes(file.get_tensor(key).numpy().tobytes())
-    except SafetensorError as error:
-        raise _damaged(path, error) from None
-    return bool(keys)
+def unpack_files(metadata: Mapping[str, str], folder: Path) -> bool:
+    """Write the files that metadata contains into a folder; False if there are none."""
+    packed = {key: text for key, text in metadata.items() if key.startswith(FILE)}
+    for key, text in packed.items():
+        (folder / Path(key).name).write_bytes(base64.b64decode(text))
+    return bool(packed)
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, source: str) -> None:

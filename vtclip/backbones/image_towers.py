@@ -16,17 +16,13 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from open_clip.model import TimmModel
+from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.transformer import AttentionalPooler, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vtclip.backbones.checkpoints import BackboneError
-from vtclip.backbones.lazy_open_clip import (
-    AttentionalPooler,
-    AttentionPool2d,
-    ModifiedResNet,
-    TimmModel,
-    VisionTransformer,
-)
 from vtclip.config.backbone_config import SpatialKind
 
 TowerKind = Literal["resnet", "vit", "average", "attention_pool", "other"]

@@ -94,3 +94,19 @@ def _download_first(name: str, files: Sequence[str]) -> list[Path]:
             "  expected: the name of a model on huggingface.co, and the internet the first time"
         )
     return []
+
+
+def check_activation(name: str, pretrained: str, *, has_quick_gelu: bool) -> None:
+    """Refuse weights that were trained with QuickGELU in a model with GELU.
+
+    open_clip would only warn.
+
+    Raises:
+        ConfigError: with the name of the model that has QuickGELU.
+    """
+    if not has_quick_gelu:
+        raise ConfigError(
+            f"backbone.name: the weights '{pretrained}' were trained with QuickGELU, and '{name}' "
+            f"has GELU.\n  found:    name: {name}\n  expected: a name that ends with -quickgelu\n"
+            f"  write:\n    name: {name}-quickgelu"
+        )

@@ -1,15 +1,15 @@
 """The shape of a model, measured on towers that are built without memory for their weights."""
 
-import difflib
 from typing import Any
 
+import open_clip
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from vtclip.backbones.build import check_timm_tower
 from vtclip.backbones.checkpoints import BackboneError
 from vtclip.backbones.image_towers import check_tower, encode_images, find_kind
-from vtclip.backbones.lazy_open_clip import load_timm, open_clip
 from vtclip.backbones.shapes import Measured
 from vtclip.backbones.text_towers import find_causal
 
@@ -65,13 +65,7 @@ def measure_model(config: dict[str, Any]) -> Measured:
 def _build_image_tower(config: dict[str, Any]) -> Any:
     vision = config["vision_cfg"]
     if trunk := vision.get("timm_model_name"):
-        timm = load_timm()
-        if not timm.is_model(trunk):
-            close = difflib.get_close_matches(trunk, timm.list_models(), n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise BackboneError(
-                f"no {trunk} in timm {timm.__version__}{hint}: timm.list_models() lists its towers"
-            )
+        check_timm_tower(trunk)
     build = open_clip.model._build_vision_tower
     with torch.device("meta"):
         tower = build(config["embed_dim"], dict(vision), config.get("quick_gelu", False))
@@ -101,11 +95,11 @@ def _count_decoder(config: dict[str, Any]) -> int:
     """Weights of the part that writes captions in a CoCa: here it takes memory alone."""
     if "multimodal_cfg" not in config:
         return 0
+    # A decoder projects to the vocabulary, as CoCa.__init__ builds it.
+    vocabulary = config["text_cfg"].get("vocab_size", 49408)
     build = open_clip.coca_model._build_text_decoder_tower
     with torch.device("meta"):
-        decoder = build(
-            config["embed_dim"], dict(config["multimodal_cfg"]), config.get("quick_gelu", False)
-        )
+        decoder = build(vocabulary, dict(config["multimodal_cfg"]), config.get("quick_gelu", False))
     return _count(decoder)
 
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from open_clip.model import CLIP
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
-
-from vtclip.backbones.lazy_open_clip import CLIP, ResidualAttentionBlock, TextTransformer
 
 
 class PromptError(ValueError):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from open_clip.transform import CenterCropOrPad, ResizeKeepRatio
 from PIL import Image
 from torchvision.transforms import (
     CenterCrop,
@@ -15,8 +16,6 @@ from torchvision.transforms import (
     Resize,
     ToTensor,
 )
-
-from vtclip.backbones.lazy_open_clip import CenterCropOrPad, ResizeKeepRatio
 
 Transform = Callable[[Image.Image], torch.Tensor]
 # The steps of open_clip's transforms that choose the part of an image and its size.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vtclip.backbones.known import check_activation
 from vtclip.backbones.shapes import (
     check_packages,
     find_measured,
@@ -148,13 +149,9 @@ def check_weights(backbone: BackboneConfig) -> None:
             f"backbone.pretrained: there are no such weights of '{backbone.name}'.{found}{known}a "
             f"file of weights{write}"
         )
-    if tags[backbone.pretrained] and not read_architecture(backbone).quick_gelu:
-        raise ConfigError(
-            f"backbone.name: the weights '{backbone.pretrained}' were trained with QuickGELU, and "
-            f"'{backbone.name}' has GELU.\n  found:    name: {backbone.name}\n"
-            f"  expected: a name that ends with -quickgelu\n  write:\n"
-            f"    name: {backbone.name}-quickgelu"
-        )
+    if tags[backbone.pretrained]:
+        quick_gelu = read_architecture(backbone).quick_gelu
+        check_activation(backbone.name, backbone.pretrained, has_quick_gelu=quick_gelu)
 
 
 def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[str, Dataset]:
