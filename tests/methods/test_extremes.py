@@ -82,8 +82,8 @@ def test_a_method_changes_nothing_that_it_is_given(name, task):
     assert all(torch.equal(one, other) for one, other in zip(before, given(), strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name in LEARNING if hasattr(METHODS[name], "fixed")])
-def test_with_fixed_settings_nothing_is_chosen_and_no_validation_shot_is_needed(name, task):
+@pytest.mark.parametrize("name", LEARNING)
+def test_without_choices_nothing_is_chosen_and_no_validation_shot_is_needed(name, task):
     short = short_method(name)
     settings = short.settings_without_choice(3)
     if settings is None:

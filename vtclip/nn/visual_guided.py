@@ -3,7 +3,7 @@
 The class texts T (K, D) are the queries, an image's spatial features S (B, N, D) the keys and the
 values. What a text reads from an image is added to it:
 
-    x = sqrt(D) * T                      the residual stream, of unit size an entry
+    x = sqrt(D) * T                      the residual stream, of unit size per entry
     x = x + SelfAttention(norm(x))       among the K texts: the same for every image
     x = x + CrossAttention(norm(x), norm(S))
     x = x + FeedForward(norm(x))
@@ -12,10 +12,6 @@ values. What a text reads from an image is added to it:
 The last projection of each part starts at zero, so that x / |x| is T before the first step, and
 training starts at zero-shot CLIP. The factor sqrt(D) matters: a text of unit length has entries
 near 1 / sqrt(D), which one step of an adaptive optimiser would drown.
-
-What does not depend on the image (the texts' attention to one another, their queries) is computed
-once, and not once an image as in a decoder layer given (B, K, D). Where the
-B x K pairs take much memory, the classes are worked through in chunks (`vtclip.nn.chunks`).
 """
 
 import math
@@ -32,44 +28,7 @@ from vtclip.nn.chunks import Chunks, in_chunks, memory_for_pairs, once, plan_chu
 from vtclip.runtime.devices import half_precision
 from vtclip.task import Images, Texts
 
-
-class Residual(nn.Module):
-    """x + weight * gate * part(norm(x)), or norm(x + weight * gate * part(x))."""
-
-    part: Any  # Attention | FeedForward
-
-    def __init__(
-        self,
-        part: "Attention | FeedForward",
-        dim: int,
-        *,
-        norm: str,
-        start: str,
-        weight: float,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.part = part
-        self.norm = nn.LayerNorm(dim)
-        self.norm_first = norm == "pre"
-        self.weight = weight
-        self.dropout = nn.Dropout(dropout)
-        self.gate = nn.Parameter(torch.zeros(())) if start == "gate" else None
-        if start == "zero":
-            nn.init.zeros_(part.out.weight)
-            nn.init.zeros_(part.out.bias)
-
-    def forward(self, texts: Tensor, *context: Tensor) -> Tensor:
-        """texts (B or 1, K, D) and what the part looks at -> (B, K, D)."""
-        change = self.dropout(self.part(self.before(texts), *context))
-        if self.gate is not None:
-            change = self.gate * change
-        total = texts.add(change, alpha=self.weight)
-        return total if self.norm_first else self.norm(total)
-
-    def before(self, texts: Tensor) -> Tensor:
-        """What the part is given."""
-        return self.norm(texts) if self.norm_first else texts
+Finish = Callable[[Tensor], Tensor]  # applied to the guided texts (B, k, D) of a chunk
 
 
 class Attention(nn.Module):
@@ -86,7 +45,7 @@ class Attention(nn.Module):
     def forward(
         self, queries: Tensor, key: Tensor | None = None, value: Tensor | None = None
     ) -> Tensor:
-        """queries (B or 1, K, D) to what was read of a context, or to one another -> (B, K, D)."""
+        """Attend to key and value of `read`, or to one another: (B or 1, K, D) -> (B, K, D)."""
         if key is None or value is None:
             query, key, value = self._project(queries, self.query, self.key, self.value)
         else:
@@ -96,23 +55,22 @@ class Attention(nn.Module):
         attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, K, D / heads)
         return self.out(attended.transpose(1, 2).flatten(2))
 
-    def read(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, context: Tensor) -> list[Tensor]:
         """(B, N, width) -> key and value, (B, heads, N, D / heads) each."""
-        key, value = self._project(context, self.key, self.value)
-        return key, value
+        return self._project(context, self.key, self.value)
 
     def weights(self, queries: Tensor, key: Tensor) -> Tensor:
-        """queries (B or 1, K, D) -> (B, K, N): the shares of each token, the mean over heads."""
+        """(B or 1, K, D) -> (B, K, N): the shares of each token, the mean over heads."""
         query = self._split(self.query(queries))
         scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (B, heads, K, N)
         return scores.softmax(dim=-1).mean(dim=1)
 
     def _project(self, tokens: Tensor, *layers: nn.Linear) -> list[Tensor]:
-        """(B, N, width) -> what each layer makes of it, (B, heads, N, D / heads): one product."""
+        """(B, N, width) -> each layer's output, (B, heads, N, D / heads), by one product."""
         weight = torch.cat([layer.weight for layer in layers])
         bias = torch.cat([layer.bias for layer in layers])
-        made = F.linear(tokens, weight, bias).chunk(len(layers), dim=-1)
-        return [self._split(part) for part in made]
+        outputs = F.linear(tokens, weight, bias).chunk(len(layers), dim=-1)
+        return [self._split(output) for output in outputs]
 
     def _split(self, tokens: Tensor) -> Tensor:
         """(B, N, D) -> (B, heads, N, D / heads)."""
@@ -132,11 +90,103 @@ class FeedForward(nn.Module):
         return self.out(F.gelu(self.rise(texts)))
 
 
+class Residual(nn.Module):
+    """x + weight * gate * part(norm(x)), or norm(x + weight * gate * part(x))."""
+
+    part: Any  # Attention | FeedForward
+
+    def __init__(
+        self,
+        part: Attention | FeedForward,
+        dim: int,
+        *,
+        norm: str,
+        residual: str,
+        residual_weight: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.part = part
+        self.norm = nn.LayerNorm(dim)
+        self.norm_first = norm == "pre"
+        self.weight = residual_weight
+        self.dropout = nn.Dropout(dropout)
+        self.gate = nn.Parameter(torch.zeros(())) if residual == "gate" else None
+        if residual == "zero":
+            nn.init.zeros_(part.out.weight)
+            nn.init.zeros_(part.out.bias)
+
+    def forward(self, texts: Tensor, *context: Tensor) -> Tensor:
+        """texts (B or 1, K, D) and the part's context -> (B, K, D)."""
+        change = self.dropout(self.part(self.input_of_part(texts), *context))
+        if self.gate is not None:
+            change = self.gate * change
+        total = texts.add(change, alpha=self.weight)
+        return total if self.norm_first else self.norm(total)
+
+    def input_of_part(self, texts: Tensor) -> Tensor:
+        """The texts, normalised where the norm comes first."""
+        return self.norm(texts) if self.norm_first else texts
+
+
+class GuidedBlock(nn.Module):
+    """Self-attention among the texts, cross-attention to the image, feed-forward."""
+
+    to_image: Residual
+
+    def __init__(
+        self,
+        dim: int,
+        spatial_dim: int,
+        *,
+        heads: int,
+        self_attention: bool,
+        feed_forward: float,
+        **residual: Any,
+    ) -> None:
+        super().__init__()
+        among = Attention(dim, dim, heads) if self_attention else None
+        self.among_texts = among and Residual(among, dim, **residual)
+        self.to_image = Residual(Attention(dim, spatial_dim, heads), dim, **residual)
+        two_layers = FeedForward(dim, round(feed_forward * dim)) if feed_forward else None
+        self.feed_forward = two_layers and Residual(two_layers, dim, **residual)
+
+    def self_attend(self, texts: Tensor) -> Tensor:
+        """texts (B or 1, K, D), after attention to one another."""
+        return texts if self.among_texts is None else self.among_texts(texts)
+
+    def cross_attend(
+        self,
+        texts: Tensor,
+        spatial: Tensor,
+        norm: nn.Module,
+        chunks: Chunks,
+        finish: Finish = lambda texts: texts,
+    ) -> Tensor:
+        """texts (B or 1, K, D), spatial (B, N, width) -> finish((B, K, D))."""
+
+        def read(spatial: Tensor) -> list[Tensor]:
+            return self.to_image.part.read(norm(spatial))
+
+        def apply_block(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            texts = self.to_image(texts, key, value)
+            if self.feed_forward is not None:
+                texts = self.feed_forward(texts)
+            return finish(texts)
+
+        key, value = once(read, spatial, chunks=chunks)
+        return in_chunks(apply_block, texts, key, value, chunks=chunks)
+
+    def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
+        """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, N)."""
+        key, _ = self.to_image.part.read(spatial)
+        return self.to_image.part.weights(self.to_image.input_of_part(texts), key)
+
+
 class VisualGuidedText(nn.Module):
-    """Turns class texts into texts of an image.
+    """Turns class texts of width `dim` (D) into texts of an image.
 
     Args:
-        dim: width D of the texts.
         spatial_dim: width of the spatial features; D if left out.
         blocks: how often the parts are repeated.
         heads: attention heads, a divisor of D.
@@ -181,79 +231,43 @@ class VisualGuidedText(nn.Module):
         self.memory = memory
         spatial_dim = spatial_dim or dim
         self.spatial_norm = nn.LayerNorm(spatial_dim)
-
-        def wrap(part: "Attention | FeedForward") -> Residual:
-            return Residual(
-                part, dim, norm=norm, start=residual, weight=residual_weight, dropout=dropout
-            )
-
         self.blocks = nn.ModuleList(
             GuidedBlock(
-                among_texts=wrap(Attention(dim, dim, heads)) if self_attention else None,
-                to_image=wrap(Attention(dim, spatial_dim, heads)),
-                feed_forward=wrap(FeedForward(dim, round(feed_forward * dim)))
-                if feed_forward
-                else None,
+                dim, spatial_dim, heads=heads, self_attention=self_attention,
+                feed_forward=feed_forward, norm=norm, residual=residual,
+                residual_weight=residual_weight, dropout=dropout,
             )
             for _ in range(blocks)
-        )
+        )  # fmt: skip
 
     def forward(self, texts: Tensor, spatial: Tensor) -> Tensor:
-        """The texts of each image.
-
-        Args:
-            texts: (K, D) of unit length.
-            spatial: (B, N, width).
-
-        Returns:
-            (B, K, D) of unit length.
-        """
+        """Guide texts (K, D) of unit length by spatial (B, N, width): (B, K, D) of unit length."""
         return self._guide(texts, spatial, partial(F.normalize, dim=-1))
 
     def similarity(
         self, texts: Tensor, spatial: Tensor, pooled: Tensor, chosen: Tensor | None = None
     ) -> Tensor:
-        """cos(pooled, guided texts), without ever holding all the guided texts.
+        """cos(pooled (B, D), guided texts), (B, K) float32, a chunk of the guided texts at a time.
 
-        Args:
-            texts: (K, D) of unit length.
-            spatial: (B, N, width).
-            pooled: (B, D).
-            chosen: (B, M), the texts that are guided for each image; left out, all.
-
-        Returns:
-            (B, K or M) float32, whatever the precision of the layers.
+        With chosen (B, M), the texts that are guided for each image, the result is (B, M).
         """
         pooled = F.normalize(pooled.float(), dim=-1)[..., None]  # (B, D, 1)
 
-        def compare(guided: Tensor) -> Tensor:
+        def cosine(guided: Tensor) -> Tensor:
             # The product is divided, not its factor of (B, k, D) numbers: a third of the time.
             with torch.autocast(guided.device.type, enabled=False):
                 guided = guided.float()
                 return (guided @ pooled).squeeze(-1) / guided.norm(dim=-1)
 
-        return self._guide(texts, spatial, compare, chosen)
+        return self._guide(texts, spatial, cosine, chosen)
 
     def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
-        """Where each text looks in the last block.
-
-        Args:
-            texts: (K, D) of unit length.
-            spatial: (B, N, width).
-
-        Returns:
-            (B, K, N), the mean over heads; each text's weights sum to 1.
-        """
-        chunks = self._plan(texts, spatial)
-        guided = self._guide_up_to_last_block(texts, spatial, chunks)
+        """Attention of the last block, (B, K, N): the mean over heads, each text's sum 1."""
+        guided = self._guide_up_to_last_block(texts, spatial, self._plan(texts, spatial))
         return self.blocks[-1].attention(guided, self.spatial_norm(spatial))
 
     def _guide(
-        self,
-        texts: Tensor,
-        spatial: Tensor,
-        finish: Callable[[Tensor], Tensor],
-        chosen: Tensor | None = None,
+        self, texts: Tensor, spatial: Tensor, finish: Finish, chosen: Tensor | None = None
     ) -> Tensor:
         """finish(guided texts), a chunk of the classes at a time."""
         chunks = self._plan(texts, spatial, chosen)
@@ -263,16 +277,15 @@ class VisualGuidedText(nn.Module):
     def _guide_up_to_last_block(
         self, texts: Tensor, spatial: Tensor, chunks: Chunks, chosen: Tensor | None = None
     ) -> Tensor:
-        """What looks at the image in the last block, (B or 1, K, D) or (B, M, D)."""
-        guided = self.blocks[0].self_attend(
-            (self.scale * texts)[None]
-        )  # (1, K, D): of no image yet
+        """Queries of the last block's cross-attention, (B or 1, K, D) or (B, M, D)."""
+        # The texts' attention to one another depends on no image: it is computed once for the
+        # batch, and not once for each image as in a decoder layer given (B, K, D).
+        guided = self.blocks[0].self_attend((self.scale * texts)[None])  # (1, K, D)
         if chosen is not None:
             guided = F.embedding(chosen, guided[0])
         for block, following in pairwise(self.blocks):
-            guided = following.self_attend(
-                block.cross_attend(guided, spatial, self.spatial_norm, chunks)
-            )
+            attended = block.cross_attend(guided, spatial, self.spatial_norm, chunks)
+            guided = following.self_attend(attended)
         return guided
 
     def _plan(self, texts: Tensor, spatial: Tensor, chosen: Tensor | None = None) -> Chunks:
@@ -291,63 +304,11 @@ class VisualGuidedText(nn.Module):
         )  # fmt: skip
 
 
-class GuidedBlock(nn.Module):
-    """Self-attention among the texts, cross-attention to the image, feed-forward."""
-
-    to_image: "Residual"
-
-    def __init__(
-        self,
-        *,
-        among_texts: "Residual | None",
-        to_image: "Residual",
-        feed_forward: "Residual | None",
-    ) -> None:
-        super().__init__()
-        self.among_texts = among_texts
-        self.to_image = to_image
-        self.feed_forward = feed_forward
-
-    def self_attend(self, texts: Tensor) -> Tensor:
-        """texts (B or 1, K, D), having attended to one another."""
-        return texts if self.among_texts is None else self.among_texts(texts)
-
-    def cross_attend(
-        self,
-        texts: Tensor,
-        spatial: Tensor,
-        norm: nn.Module,
-        chunks: Chunks,
-        finish: Callable[[Tensor], Tensor] = lambda texts: texts,
-    ) -> Tensor:
-        """texts (B or 1, K, D), spatial (B, N, width) -> finish((B, K, D))."""
-
-        def read(spatial: Tensor) -> tuple[Tensor, Tensor]:
-            return self.to_image.part.read(norm(spatial))
-
-        def apply_block(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            texts = self.to_image(texts, key, value)
-            if self.feed_forward is not None:
-                texts = self.feed_forward(texts)
-            return finish(texts)
-
-        key, value = once(read, spatial, chunks=chunks)
-        return in_chunks(apply_block, texts, key, value, chunks=chunks)
-
-    def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
-        """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, N)."""
-        key, _ = self.to_image.part.read(spatial)
-        return self.to_image.part.weights(self.to_image.before(texts), key)
-
-
 class VisualGuidedHead(nn.Module):
     """VT-CLIP's classifier: each image against its own texts.
 
-    Args:
-        guide: what turns texts into texts of an image.
-        texts: the classes, kept as they are.
-        train_classes: M texts that a training step guides for each image, its own class's and
-            those nearest to it by zero-shot; all if left out, or if there are no more.
+    A training step guides `train_classes` texts for each image, its own class's and those nearest
+    to it by zero-shot; all if left out, or if there are no more.
     """
 
     texts: Tensor
@@ -362,26 +323,17 @@ class VisualGuidedHead(nn.Module):
         self.register_buffer("texts", texts.features, persistent=False)
 
     def forward(self, images: Images) -> Tensor:
-        """logits (B, K) = scale * cos(pooled, guided texts), float32.
+        """logits (B, K) = scale * cos(pooled, guided texts), float32; bfloat16 layers on a GPU.
 
-        In training the classes whose texts are not guided keep their zero-shot logits. On a GPU
-        the layers compute in bfloat16.
+        In training, classes whose texts are not guided keep their zero-shot logits.
         """
-        if not self.training or images.labels is None or self.train_classes >= len(self.texts):
-            return self._guide(images)
-        plain = Texts(self.texts, self.logit_scale).logits(images.pooled)
-        chosen = choose_nearest(plain, images.labels, self.train_classes)
-        return plain.scatter(1, chosen, self._guide(images, chosen))
-
-    def _guide(self, images: Images, chosen: Tensor | None = None) -> Tensor:
-        """The logits of all classes, or (B, M) of those chosen for each image."""
         assert images.spatial is not None
+        plain, chosen = None, None
+        if self.training and images.labels is not None and self.train_classes < len(self.texts):
+            plain = Texts(self.texts, self.logit_scale).logits(images.pooled)
+            own_first = plain.scatter(1, images.labels[:, None], math.inf)
+            chosen = own_first.topk(self.train_classes, dim=1).indices  # (B, M)
         with half_precision(images.pooled.device):
             cosines = self.guide.similarity(self.texts, images.spatial, images.pooled, chosen)
-        return self.logit_scale * cosines
-
-
-def choose_nearest(logits: Tensor, labels: Tensor, number: int) -> Tensor:
-    """Each image's own class and those of its largest logits, (B, number); logits (B, K)."""
-    own_first = logits.scatter(1, labels[:, None], math.inf)
-    return own_first.topk(number, dim=1).indices
+        logits = self.logit_scale * cosines
+        return logits if plain is None or chosen is None else plain.scatter(1, chosen, logits)
