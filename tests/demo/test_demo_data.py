@@ -96,7 +96,19 @@ def test_the_demos_clip_has_the_trained_weights_that_the_project_brings(tmp_path
     assert torch.equal(backbone.model.state_dict()["logit_scale"], weights["logit_scale"])
 
 
-@pytest.mark.parametrize("changed", [{"steps": 2}, {"steps": 2, "seed": 5}])
+def test_weights_that_the_command_writes_are_taken_by_the_workflow(tmp_path, monkeypatch):
+    trained = tmp_path / "trained.safetensors"
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(pretrain, "RECIPE", pretrain.RECIPE | {"steps": 1})
+    monkeypatch.setattr(pretrain, "TRAINED_GLYPHS", trained)
+    pretrain.main()
+    monkeypatch.delattr(pretrain, "pretrain")  # nothing is trained again
+    destination = tmp_path / "weights.safetensors"
+    pretrain.pretrain_backbone(GLYPH_CLIP, destination, trained=trained, **pretrain.RECIPE)
+    assert torch.equal(load_file(destination)["visual.proj"], load_file(trained)["visual.proj"])
+
+
+@pytest.mark.parametrize("changed", [{"steps": 1}, {"steps": 1, "seed": 5}])
 def test_other_settings_train_a_new_clip(tmp_path, changed):
     weights = pretrained(GLYPH_CLIP, tmp_path / "weights.safetensors", **changed)
     assert not torch.equal(weights["visual.proj"], load_file(TRAINED)["visual.proj"])
