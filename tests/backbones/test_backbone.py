@@ -79,6 +79,7 @@ def test_small_backbones_give_what_open_clip_gives(small):
     assert_as_open_clip(*small[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_backbones_of_the_real_size_give_what_open_clip_gives(name, tmp_path):
     reference, weights, _ = build(name, tmp_path)

@@ -94,8 +94,8 @@ def test_a_folder_gives_what_open_clip_makes_of_it(own, folder, monkeypatch):
 def test_scale_and_bias_are_the_models_own(own):
     assert own.logit_scale == pytest.approx(torch.tensor(SCALE).exp().item())
     assert own.logit_bias == pytest.approx(BIAS)
-    told = describe(own)
-    assert (told["logit_scale"], told["logit_bias"]) == (own.logit_scale, own.logit_bias)
+    metadata = describe(own)
+    assert (metadata["logit_scale"], metadata["logit_bias"]) == (own.logit_scale, own.logit_bias)
 
 
 def test_a_fetched_file_needs_no_hub_and_no_folder(own, fetched):
@@ -115,7 +115,7 @@ def test_a_fetched_file_that_is_fetched_again_keeps_its_files(own, fetched, tmp_
     assert torch.equal(loaded.encode_texts(["a cat"]), own.encode_texts(["a cat"]))
 
 
-def test_an_architecture_of_ones_own_may_name_a_folder_with_the_tokenizer(own, folder, tmp_path):
+def test_a_custom_architecture_may_name_a_folder_with_the_tokenizer(own, folder, tmp_path):
     content = json.loads((folder / "open_clip_config.json").read_text())
     for key in ("hf_tokenizer_name", "hf_model_name"):
         if key in content["model_cfg"]["text_cfg"]:
@@ -142,12 +142,12 @@ def test_what_hugging_faces_library_is_needed_for_says_how_to_install_it(folder,
     assert not (folder / "fetched.safetensors").exists()
 
 
-def test_files_that_the_hub_does_not_give_are_told_with_what_was_sought(folder, tmp_path):
+def test_files_that_the_hub_does_not_have_are_named_in_the_error(folder, tmp_path):
     content = json.loads((folder / "open_clip_config.json").read_text())
     (tmp_path / "mine.json").write_text(json.dumps(content["model_cfg"]))
     weights = str(folder / "open_clip_model.safetensors")
-    told = "'nowhere/tokenizer' cannot be downloaded from the hub"
-    with pytest.raises(BackboneError, match=told):
+    expected = "'nowhere/tokenizer' cannot be downloaded from the hub"
+    with pytest.raises(BackboneError, match=expected):
         fetch_backbone(
             "mine", weights, tmp_path / "fetched.safetensors", architecture=tmp_path / "mine.json"
         )
@@ -189,7 +189,7 @@ def test_a_folder_that_is_no_model_is_refused_with_what_belongs_there(tmp_path):
         load_backbone(f"local-dir:{tmp_path}", pretrained="own")
 
 
-def test_weights_of_ones_own_get_the_transform_that_all_known_weights_of_the_model_have():
+def test_a_users_weights_get_the_transform_that_all_known_weights_of_the_model_have():
     assert _find_usual_transform("ViT-B-16-SigLIP")["resize_mode"] == "squash"
     assert _find_usual_transform("MobileCLIP-S1")["mean"] == (0.0, 0.0, 0.0)
     assert _find_usual_transform("mine") == {}

@@ -44,7 +44,7 @@ def test_a_folder_without_weights_is_refused_by_the_plan(folder):
         check_weights(BackboneConfig(name=f"local-dir:{folder}", pretrained="own"))
 
 
-def test_weights_of_ones_own_go_with_a_folders_configuration(folder, tmp_path):
+def test_a_users_weights_go_with_a_folders_configuration(folder, tmp_path):
     backbone = BackboneConfig(name=f"local-dir:{folder}", pretrained=str(tmp_path / "mine.pt"))
     assert backbone.weights_file == str(tmp_path / "mine.pt")
     assert backbone.weights.endswith("-my-clip-mine")
@@ -83,14 +83,14 @@ def test_files_of_the_hub_are_taken_from_its_cache_without_the_internet(
     assert read_shape(backbone)[:3] == (5, 32, 32)
 
 
-def test_a_hub_that_cannot_be_reached_is_told_with_the_reason(monkeypatch):
+def test_a_hub_that_cannot_be_reached_is_an_error_with_the_reason(monkeypatch):
     def fail(model, file):
         raise ConnectionError("the network is away\nand more")
 
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
-    told = "cannot be downloaded from the hub: the network is away\n"
-    with pytest.raises(ConfigError, match=told):
+    expected = "cannot be downloaded from the hub: the network is away\n"
+    with pytest.raises(ConfigError, match=expected):
         read_configuration("hf-hub:org/my-clip")
 
 

@@ -169,13 +169,13 @@ def load_backbone(
     """Build a frozen CLIP.
 
     Args:
-        name: open_clip's name of a model, such as "RN50-quickgelu", or where one lies in the form
+        name: open_clip's name of a model, such as "RN50-quickgelu", or the place of one in the form
             of Hugging Face's hub: "hf-hub:timm/ViT-B-16-SigLIP", "local-dir:/data/my-siglip".
         pretrained: open_clip's tag, or a file of weights in a form that `read_checkpoint` reads, or
             "own" for those that lie beside a configuration in the hub's form; None for random
             weights.
         device: where to put it.
-        architecture: a configuration in open_clip's JSON form, for a name of your own.
+        architecture: a configuration in open_clip's JSON form, for a custom model.
         spatial: the kind of spatial features.
         precision: what images are encoded in.
 
@@ -207,8 +207,8 @@ def fetch_backbone(
 ) -> None:
     """Bring a backbone's weights into one safetensors file: later jobs need no internet.
 
-    The file remembers the name, the tag and the test transform that go with the weights, and holds
-    the files that Hugging Face's tokenizer and text tower are made from, where there are such.
+    Its metadata has the name, the tag and the test transform that go with the weights, and the
+    files that Hugging Face's tokenizer and text tower are made from, where there are such.
 
     Args:
         name: as for `load_backbone`.

@@ -39,15 +39,15 @@ from vtclip.config.backbone_config import OWN, find_folder, is_hub_name, name_mo
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a model is built from.
+    """Everything that a model is built from.
 
     Attributes:
-        name: open_clip's, or one's own.
+        name: open_clip's, or the user's.
         config: open_clip's model_cfg.
-        preprocess: what the test transform has other than open_clip's usual one.
-        tag: what open_clip's table says of the weights; empty for others.
+        preprocess: keys of the test transform that differ from open_clip's usual one.
+        tag: open_clip's entry of the weights; empty for others.
         weights: the file of weights; None for a tag, or for random ones.
-        origin: what a file of `fetch_backbone` remembers; empty for others.
+        origin: metadata of a file of `fetch_backbone`; empty for others.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Blueprint:
 def find_blueprint(
     name: str, pretrained: str | None, architecture: str | Path | None = None
 ) -> Blueprint:
-    """What `load_backbone` builds from; arguments as there.
+    """Find all that `load_backbone` builds from; arguments as there.
 
     Raises:
         BackboneError: an unknown name, weights that are nowhere, or weights of another backbone.
@@ -98,12 +98,7 @@ def find_blueprint(
 
 
 def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) -> Any:
-    """open_clip's model with its weights.
-
-    Args:
-        blueprint: what it is built from.
-        folder: as `hub_folder` gives it.
-        device: where to put it.
+    """Build open_clip's model with its weights, from a folder as `hub_folder` gives it.
 
     Raises:
         BackboneError: towers that cannot be built here; or weights that cannot be read, are not
@@ -114,7 +109,7 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
         check_timm_tower(trunk)
     if blueprint.text.get("hf_model_name"):
         _import_transformers(blueprint)
-    with _quiet():
+    with _without_warnings():
         model = open_clip.create_model(
             f"local-dir:{folder}", load_weights=False, pretrained_text=False, device=device
         )
@@ -126,7 +121,7 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
             quick_gelu = blueprint.config.get("quick_gelu", False)
             check_activation(blueprint.name, blueprint.weights, has_quick_gelu=quick_gelu)
         load_weights(model, weights, source=blueprint.weights)
-    # open_clip leaves random weights of a decoder that nobody asks as the memory was.
+    # A decoder, which is never used, may have uninitialised random weights in open_clip.
     if blueprint.tag or blueprint.weights is not None:
         check_finite(model.state_dict(), source=blueprint.weights or blueprint.name)
     return model
@@ -146,10 +141,8 @@ def load_tokenizer(blueprint: Blueprint) -> Any:
 def hub_folder(blueprint: Blueprint, *, text: bool) -> Iterator[Path]:
     """A folder in the hub's form while the block runs, without weights.
 
-    Args:
-        blueprint: what a model is built from.
-        text: whether it is to hold the files of Hugging Face's tokenizer and text tower, too: those
-            that are packed into the weights, or else the hub's.
+    With `text`, it has the files of Hugging Face's tokenizer and text tower, too: those in the
+    metadata of the weights, or else the hub's.
 
     Raises:
         BackboneError: the files cannot be downloaded, or Hugging Face's library is not there.
@@ -166,7 +159,7 @@ def hub_folder(blueprint: Blueprint, *, text: bool) -> Iterator[Path]:
 
 
 def _find_tag(name: str, pretrained: str) -> dict[str, Any]:
-    """What open_clip's table says of a model's weights."""
+    """open_clip's entry of a model's weights."""
     found = open_clip.get_pretrained_cfg(name, pretrained)
     if not found:
         tags = [OWN] if is_hub_name(name) else open_clip.list_pretrained_tags_by_model(name)
@@ -180,13 +173,13 @@ def _find_tag(name: str, pretrained: str) -> dict[str, Any]:
 def _find_config(
     name: str, known: str, architecture: str | Path | None, origin: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """open_clip's model_cfg and preprocess_cfg, as far as the latter is told."""
-    told = json.loads(origin.get("preprocess", "{}"))
+    """open_clip's model_cfg and preprocess_cfg; the latter is empty where none is known."""
+    preprocess = json.loads(origin.get("preprocess", "{}"))
     if architecture is not None:
         if not Path(architecture).is_file():
             raise BackboneError(f"{architecture}: the architecture of '{name}' is not there.")
         content = json.loads(Path(architecture).read_text(encoding="utf-8"))
-        # A file of the hub's holds the configuration one level down.
+        # A file of the hub's has the configuration one level down.
         content = content if "model_cfg" in content else {"model_cfg": content}
     elif "config" in origin:
         content = {"model_cfg": json.loads(origin["config"])}
@@ -198,14 +191,11 @@ def _find_config(
         raise BackboneError(
             f"Unknown backbone '{name}'; known: {', '.join(open_clip.list_models())}."
         )
-    return content["model_cfg"], told or content.get("preprocess_cfg", {})
+    return content["model_cfg"], preprocess or content.get("preprocess_cfg", {})
 
 
 def _find_usual_transform(name: str) -> dict[str, Any]:
-    """What all of a model's known weights have as their test transform: SigLIP's is SigLIP's own.
-
-    Weights of one's own do not say which one they were trained with.
-    """
+    """Test transform that all known weights of a model share, for a user's, which do not say."""
     known = [
         merge_preprocess_dict({}, open_clip.get_pretrained_cfg(name, tag))
         for tag in open_clip.list_pretrained_tags_by_model(name)
@@ -258,7 +248,7 @@ def _save_text_files(blueprint: Blueprint, folder: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _without_warnings() -> Iterator[None]:
     """Keep open_clip from saying that the weights are random: those of a file come next."""
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Files of weights in the forms that people have them; nothing in them is ever run."""
+"""Files of weights in their usual forms; nothing in them is ever run."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ from open_clip.convert import convert_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-# What training programs put the weights under, beside optimiser and epoch.
+# Keys of the weights in a training program's file, beside optimiser and epoch.
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "module")
 # The numbers among OpenAI's own weights, of a ViT and of a ResNet.
 OPENAI = ("input_resolution", "context_length", "vocab_size")
@@ -23,17 +23,17 @@ FILE = "file/"  # key in a file's metadata of another file, of a tokenizer
 
 
 class BackboneError(ValueError):
-    """A backbone that cannot be built as asked."""
+    """A backbone that cannot be built as requested."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read weights, and take off what training programs wrap around them.
+    """Read weights, without what training programs wrap around them.
 
     Args:
         path: safetensors, a file of `torch.save`, or a TorchScript archive, whatever its suffix.
 
     Returns:
-        The state_dict, floating-point numbers in float32. OpenAI's own holds OPENAI's keys too.
+        The state_dict, floating-point numbers in float32. OpenAI's own has OPENAI's keys too.
 
     Raises:
         BackboneError: a damaged file, or one of another form; with the form.
@@ -53,7 +53,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What a safetensors file remembers beside its weights; nothing for another file.
+    """Metadata of a safetensors file; empty for another file.
 
     Raises:
         BackboneError: a damaged file.
@@ -84,12 +84,7 @@ def unpack_files(metadata: Mapping[str, str], folder: Path) -> bool:
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, source: str) -> None:
-    """Put weights into open_clip's model; each has to be there, and to have its shape.
-
-    Args:
-        model: open_clip's.
-        weights: as `read_checkpoint` gives them.
-        source: where they are from, for the error.
+    """Put weights as `read_checkpoint` gives them into open_clip's model.
 
     Raises:
         BackboneError: keys that are missing or unexpected, or other shapes.
@@ -119,7 +114,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, so
 
 
 def check_finite(weights: Mapping[str, torch.Tensor], *, source: str) -> None:
-    """Refuse weights that hold a number that is infinite or none at all.
+    """Refuse weights with a number that is infinite or NaN.
 
     Raises:
         BackboneError: with the tensor's key.
@@ -128,13 +123,13 @@ def check_finite(weights: Mapping[str, torch.Tensor], *, source: str) -> None:
         # Of smallest and largest, which are NaN where any number is: a sixth of the time.
         if tensor.is_floating_point() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise BackboneError(
-                f"{source}: {key} holds numbers that are infinite or none at all (NaN): expected "
+                f"{source}: {key} has numbers that are infinite or none at all (NaN): expected "
                 "finite weights. Training has failed, or the file is damaged: get another one."
             )
 
 
 def _read(path: Path) -> Any:
-    """What a file holds, told by its beginning and not by its suffix."""
+    """The content of a file, in the form that its beginning says, whatever its suffix."""
     start = _read_start(path)
     if _is_safetensors(start):
         try:
@@ -163,7 +158,7 @@ def _is_safetensors(start: bytes) -> bool:
 
 
 def _read_archive(path: Path) -> Any:
-    """What a zip archive of PyTorch's holds: pickled tensors, or TorchScript."""
+    """The content of a zip archive of PyTorch's: pickled tensors, or TorchScript."""
     try:
         with zipfile.ZipFile(path) as archive:
             names, broken = archive.namelist(), archive.testzip()
@@ -195,7 +190,7 @@ def _load(path: Path) -> Any:
 
 
 def _unwrap(content: Any) -> Any:
-    """What lies inside of all wrappings."""
+    """The content inside all wrappings."""
     while isinstance(content, Mapping):
         inside = [content[key] for key in WRAPPINGS if isinstance(content.get(key), Mapping)]
         if not inside:
@@ -205,7 +200,7 @@ def _unwrap(content: Any) -> Any:
 
 
 def _take_off_prefix(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Keys as CLIP has them, without the `module.` or `model.` of what held it while training."""
+    """Keys as CLIP has them, without a training program's `module.` or `model.`."""
     ends = [key for key in weights if f".{key}".endswith(".logit_scale")]
     if len(ends) != 1:
         return weights
@@ -219,7 +214,7 @@ def _kind(tensor: torch.Tensor) -> str:
 
 
 def _describe(content: Any) -> str:
-    """The form of what holds no weights."""
+    """The form of a content without weights."""
     if not isinstance(content, Mapping):
         return f"an object of type {type(content).__name__}"
     if {"state", "param_groups"} <= content.keys():

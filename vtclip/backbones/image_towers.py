@@ -27,7 +27,7 @@ from vtclip.config.backbone_config import SpatialKind
 
 TowerKind = Literal["resnet", "vit", "average", "attention_pool", "other"]
 
-# What the towers of open_clip's own and of timm's call the ways of pooling.
+# Names for pooling in open_clip's own towers and in timm's.
 POOLINGS: dict[str, TowerKind] = {
     "tok": "vit",
     "token": "vit",
@@ -56,7 +56,7 @@ def find_kind(visual: nn.Module) -> TowerKind:
 
 
 def check_tower(visual: nn.Module, spatial: SpatialKind, *, name: str) -> None:
-    """Refuse a tower that does not give what is asked for.
+    """Refuse a tower that does not give the requested features.
 
     Raises:
         BackboneError: it gives no pooled features, or no projected ones.
@@ -115,13 +115,9 @@ def _encode_resnet(
 
 
 def _pool_with_every_query(pool: AttentionPool2d, features: Tensor) -> Tensor:
-    """open_clip's attention pool, which computes every token and gives back only the first.
+    """open_clip's attention pool of a map (B, width, h, w), with all tokens as (B, 1 + h*w, D).
 
-    Args:
-        features: (B, width, h, w).
-
-    Returns:
-        (B, 1 + h*w, D), the pooled feature first.
+    open_clip computes every token, too, and returns only the first, the pooled feature.
     """
     tokens = features.flatten(2).transpose(1, 2)  # (B, h*w, width)
     tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
@@ -152,7 +148,7 @@ def _project(visual: VisionTransformer, features: Tensor) -> Tensor:
 
 
 def _attend_alone(pool: AttentionalPooler, places: Tensor) -> Tensor:
-    """What each place (B, N, width) gives to every query that sees nothing else: its value."""
+    """Attention of a query to one place alone: the value of each place (B, N, width)."""
     attention = pool.attn
     weight = attention.v_proj_weight
     if weight is None:  # of queries as wide as the places
@@ -174,9 +170,7 @@ def _encode_timm(visual: TimmModel, pixels: Tensor, spatial: SpatialKind) -> tup
     alone = places.flatten(0, 1)[:, None]  # (B * N, 1, width), every token a map of its own
     if features.ndim == 4:
         alone = alone[:, None] if _is_channels_last(trunk) else alone.mT[..., None]
-    elif (
-        kind != "vit" and prefix
-    ):  # the class token and its like are cut off, so there is to be one
+    elif kind != "vit" and prefix:  # the class token and its like are cut off: add as many
         alone = alone.expand(-1, 1 + prefix, -1)
     projected = visual.head(trunk.forward_head(alone))  # (B * N, D)
     return pooled, projected.unflatten(0, places.shape[:2])
@@ -199,7 +193,7 @@ def _count_prefix(trunk: nn.Module) -> int:
 
 
 def _find_pooling(trunk: nn.Module) -> str:
-    """How a tower of timm's pools, as timm calls it; "" for one that does not say."""
+    """timm's name for how its tower pools; "" for one that does not say."""
     for holder in (trunk, getattr(trunk, "head", None)):
         pool: Any = getattr(holder, "global_pool", None)
         if pool is not None:

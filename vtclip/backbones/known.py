@@ -1,8 +1,7 @@
-"""Models in the form of Hugging Face's hub, as open_clip knows them; open_clip is not imported.
+"""Models in the form of Hugging Face's hub; open_clip is not imported.
 
-Such a model is a folder, on the hub or on this machine, that holds its configuration, its weights
-and, where it needs one, its tokenizer. Its name says where: `hf-hub:timm/ViT-B-16-SigLIP`, or
-`local-dir:/data/my-siglip`.
+Such a model is a folder, on the hub or on this machine, with its configuration, its weights and, if
+it needs one, its tokenizer: `hf-hub:timm/ViT-B-16-SigLIP`, `local-dir:/data/my-siglip`.
 """
 
 import json
@@ -30,7 +29,7 @@ def read_configuration(name: str) -> dict[str, Any]:
     """`model_cfg` and `preprocess_cfg` of a model in the hub's form.
 
     Raises:
-        ConfigError: as `find_configuration`; or the file holds no such configuration.
+        ConfigError: as `find_configuration`; or a file of another content.
     """
     path = find_configuration(name)
     try:
@@ -88,9 +87,9 @@ def _download_first(name: str, files: Sequence[str]) -> list[Path]:
             reason: Exception = error
         except Exception as error:  # of a name that is wrong, or of the network, there may be any
             reason = error
-        told = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+        first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
         raise ConfigError(
-            f"backbone.name: {name}: {file} cannot be downloaded from the hub: {told}\n"
+            f"backbone.name: {name}: {file} cannot be downloaded from the hub: {first_line}\n"
             "  expected: the name of a model on huggingface.co, and the internet the first time"
         )
     return []

@@ -1,4 +1,4 @@
-"""The text tower from word embeddings on: for prompts with learned words."""
+"""The text tower from word embeddings on, for prompts with learned words."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,11 +35,10 @@ class TextTower:
         self._tokenizer = backbone.tokenizer
         self._device = backbone.device
         self._embedding = _find_embedding(backbone)
-        self.width: int = self._embedding.embedding_dim
-        """width of a word embedding"""
+        self.width: int = self._embedding.embedding_dim  # of a word embedding
 
     def embed_words(self, words: str) -> Tensor:
-        """The embeddings of some words, (n, width), without those of start and end."""
+        """Embeddings (n, width) of some words, without those of start and end."""
         tokens = torch.tensor(read_words(self._tokenizer, words), device=self._device)
         with torch.no_grad():
             return self._embedding(tokens)
@@ -80,12 +79,9 @@ class TextTower:
         return encode
 
     def _reader(self, tokens: Tensor, first: int, words: int) -> Callable[[Tensor], Tensor]:
-        """context (n, width) -> (K, D): what precedes the names once, where the tower is causal.
+        """context (n, width) -> (K, D) for prompts (K, length) with the context from `first` on.
 
-        Args:
-            tokens: (K, length), the prompts.
-            first: the place of the first word of the context.
-            words: n, the length of the context.
+        A causal tower reads what precedes the names once.
         """
         tower = find_causal(self._model)
         if tower is None:
@@ -120,15 +116,15 @@ class TextTower:
         if found is None:
             return
         left = words - found.length + found.longest
-        cure = f"write:\n    context: {left}" if left > 0 else "shorten the class's name"
+        advice = f"write:\n    context: {left}" if left > 0 else "shorten the class's name"
         raise PromptError(
             f"coop: context: {words} words and '{class_names[found.place]}' make {found.length} "
-            f"tokens; the text tower reads {found.longest}.\n  {cure}"
+            f"tokens; the text tower reads {found.longest}.\n  {advice}"
         )
 
 
 def _find_embedding(backbone: Backbone) -> torch.nn.Embedding:
-    """What turns tokens into word embeddings."""
+    """The layer that turns tokens into word embeddings."""
     # A model with a text tower of its own class keeps everything one level down.
     tower: Any = getattr(backbone.model, "text", backbone.model)
     library: Any = getattr(tower, "transformer", None)

@@ -41,35 +41,29 @@ class Part(Settings):
     model_config = ConfigDict(extra="ignore")
 
 
+def _key_with_default(default: Any, description: str) -> Any:
+    return Field(default=default, description=description, examples=[default])
+
+
 class Vision(Part):
     """An image tower."""
 
-    image_size: Number = Field(default=224, description="pixels of a side", examples=[224])
-    layers: Number | Stages = Field(
-        default=12, description="of a ViT a number, of a ResNet four", examples=[12]
-    )
-    width: Number = Field(default=768, description="width of the layers", examples=[768])
-    patch_size: Number | None = Field(
-        default=16, description="pixels of a patch's side, of a ViT", examples=[16]
-    )
-    mlp_ratio: Ratio = Field(
-        default=4.0, description="hidden width of a layer, by its width", examples=[4.0]
-    )
-    attn_pooler_queries: Number = Field(
-        default=256, description="queries of the attention pool", examples=[256]
-    )
+    image_size: Number = _key_with_default(224, "pixels of a side")
+    layers: Number | Stages = _key_with_default(12, "of a ViT a number, of a ResNet four")
+    width: Number = _key_with_default(768, "width of the layers")
+    patch_size: Number | None = _key_with_default(16, "pixels of a patch's side, of a ViT")
+    mlp_ratio: Ratio = _key_with_default(4.0, "hidden width of a layer, by its width")
+    attn_pooler_queries: Number = _key_with_default(256, "queries of the attention pool")
 
 
 class Text(Part):
     """A text tower."""
 
-    context_length: Number = Field(default=77, description="tokens of a text", examples=[77])
-    vocab_size: Number = Field(default=49408, description="known tokens", examples=[49408])
-    width: Number = Field(default=512, description="width of the layers", examples=[512])
-    layers: Number = Field(default=12, description="number of layers", examples=[12])
-    mlp_ratio: Ratio = Field(
-        default=4.0, description="hidden width of a layer, by its width", examples=[4.0]
-    )
+    context_length: Number = _key_with_default(77, "tokens of a text")
+    vocab_size: Number = _key_with_default(49408, "known tokens")
+    width: Number = _key_with_default(512, "width of the layers")
+    layers: Number = _key_with_default(12, "number of layers")
+    mlp_ratio: Ratio = _key_with_default(4.0, "hidden width of a layer, by its width")
     hf_model_name: str | None = None
     hf_tokenizer_name: str | None = None
 

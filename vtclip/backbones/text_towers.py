@@ -1,4 +1,4 @@
-"""How long a prompt is for the text tower: its tokenizer cuts longer ones without a word."""
+"""Text towers and their tokens: lengths of prompts, and one pass for the start that they share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,12 +17,9 @@ class PromptError(ValueError):
 class Overlong(NamedTuple):
     """A text that would be cut."""
 
-    place: int
-    """which of the texts it is, from 0"""
-    length: int
-    """its tokens, with those of start and end"""
-    longest: int
-    """the tokens that the text tower reads"""
+    place: int  # index of the text
+    length: int  # its tokens, with those of start and end
+    longest: int  # tokens that the text tower reads
 
     def explain(self, texts: Sequence[str], tower: str) -> str:
         """A sentence for the error, with the text and the name of the backbone."""
@@ -33,11 +30,9 @@ class Overlong(NamedTuple):
 
 
 def find_overlong(tokenizer: Any, texts: Sequence[str]) -> Overlong | None:
-    """The longest text, if it is longer than the text tower reads; None otherwise.
+    """The longest of some prompts, if it is longer than the text tower reads.
 
-    Args:
-        tokenizer: one of open_clip's.
-        texts: whole prompts.
+    open_clip's tokenizers cut it without a word.
     """
     lengths = [count_tokens(tokenizer, text) for text in texts]
     length = max(lengths, default=0)
@@ -47,12 +42,7 @@ def find_overlong(tokenizer: Any, texts: Sequence[str]) -> Overlong | None:
 
 
 def check_lengths(tokenizer: Any, prompts: Mapping[str, Sequence[str]], *, tower: str) -> None:
-    """Refuse classes with a prompt that would be cut.
-
-    Args:
-        tokenizer: one of open_clip's.
-        prompts: class name -> its prompts.
-        tower: the name of the backbone, for the error.
+    """Refuse classes with a prompt that would be cut; `prompts` are class name -> prompts.
 
     Raises:
         PromptError: with all such classes, the longest prompt of each, and both lengths.
@@ -89,15 +79,9 @@ def read_words(tokenizer: Any, words: str) -> list[int]:
 
 
 def find_words(tokenizer: Any, prompts: Tensor, words: str) -> int | None:
-    """Where some words stand in prompts that all begin with them, behind a start token or none.
+    """Place of the first word's token in prompts (T, length) that all begin with `words`.
 
-    Args:
-        tokenizer: one of open_clip's.
-        prompts: (T, length), as the tokenizer gives them.
-        words: what the prompts begin with, one token a word.
-
-    Returns:
-        The place of the first word's token, the same in all prompts; None where there is none.
+    None where the words have no token each, or stand in different places.
     """
     wanted = prompts.new_tensor(read_words(tokenizer, words))
     if len(wanted) != len(words.split()):
@@ -112,10 +96,11 @@ BATCH = 256  # prompts at a time
 
 
 class CausalTower:
-    """The frozen text tower of a model, in parts; `find_causal` makes one.
+    """A frozen text tower, in parts; `find_causal` makes one.
 
-    Args:
-        tower: what holds the embedding, the layers and the projection.
+    A token of a causal tower sees only those before it. So a start that all prompts share goes
+    through the tower once: its keys and values in each layer are all that the rest of a prompt
+    needs of it. Tokens after the end token, whose output is the feature, are not read at all.
     """
 
     def __init__(self, tower: nn.Module) -> None:
@@ -127,11 +112,11 @@ class CausalTower:
         return self.reader(tokens, shared=1)(start)
 
     def reader(self, tokens: Tensor, shared: int) -> Callable[[Tensor], Tensor]:
-        """A function from the embeddings that prompts start with to the prompts' features.
+        """A function from the embeddings of the shared start to the prompts' features.
 
         Args:
             tokens: (T, length), as the tokenizer gives them; the first `shared` are not read.
-            shared: S, how many tokens the prompts start with alike, 1 or more.
+            shared: S, length of the shared start, 1 or more.
 
         Returns:
             (S, width) -> (T, D), not normalised; gradients reach the embeddings.
@@ -182,11 +167,7 @@ class CausalTower:
 
 
 def find_causal(model: nn.Module) -> CausalTower | None:
-    """The text tower of an open_clip model, if it is causal and its parts are the usual ones.
-
-    None for a tower that sees behind a token, that pools anything but the end token, or whose class
-    or layers are others than open_clip's own.
-    """
+    """The text tower of a model, if it is causal, pools the end token, and is open_clip's own."""
     # A model with a text tower of its own class keeps everything one level down.
     tower: Any = getattr(model, "text", model)
     if type(tower) not in (CLIP, TextTransformer) or getattr(tower, "cls_emb", None) is not None:
@@ -198,10 +179,7 @@ def find_causal(model: nn.Module) -> CausalTower | None:
 
 
 def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
-    """The text features (T, D) of prompts (T, length), on the shortest way that the tower has.
-
-    Not normalised, also of a CoCa, whose `encode_text` would normalise them.
-    """
+    """Text features (T, D) of prompts (T, length), not normalised, in the fewest operations."""
     tower = find_causal(model)
     if tower is not None:
         return tower.encode(tokens)
@@ -221,20 +199,10 @@ def _project(block: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, seen_keys: Tensor, seen_values: Tensor, mask: Tensor
 ) -> Tensor:
-    """Attention of own tokens to the shared ones and to their own prompt's.
+    """Attention of own tokens to the shared ones, which are not copied, and to their own prompt's.
 
-    The shared keys and values are not copied for each prompt.
-
-    Args:
-        query: (T, heads, L, width / heads), of the own tokens.
-        key: likewise.
-        value: likewise.
-        seen_keys: (heads, S, width / heads), of the shared tokens.
-        seen_values: likewise.
-        mask: (L, S + L), added to the scores.
-
-    Returns:
-        (T, heads, L, width / heads).
+    Query, key and value are (T, heads, L, width / heads), what is seen (heads, S, width / heads),
+    and the mask, which is added to the scores, (L, S + L).
     """
     query = query / query.shape[-1] ** 0.5
     scores = [torch.einsum("thld,hsd->thls", query, seen_keys), query @ key.mT]
@@ -244,7 +212,7 @@ def _attend(
 
 
 def _finish(block: Any, hidden: Tensor, attended: Tensor) -> Tensor:
-    """A layer from its attention (..., heads, L, width / heads) on."""
+    """Output of a layer, from its attention (..., heads, L, width / heads)."""
     joined = attended.transpose(-2, -3).flatten(-2)
     hidden = hidden + block.ls_1(block.attn.out_proj(joined))
     return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))
