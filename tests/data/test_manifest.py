@@ -102,7 +102,7 @@ def test_a_class_may_lose_all_its_images_of_one_split_and_keeps_its_label(datase
 
 def test_leaving_out_the_last_image_of_a_class_is_refused_by_its_name(dataset):
     left_out = ["a/1.png", "a/3.png"]
-    with pytest.raises(ManifestError, match=r"leave_out names all 2 images of class 'cat'.*Mend"):
+    with pytest.raises(ManifestError, match=r"leave_out names all 2 images of class 'cat'.*Repair"):
         prepare_manifest(coop(leave_out=left_out), dataset, dataset / "m")
     assert not (dataset / "m").exists()
 
@@ -126,7 +126,7 @@ def test_images_that_are_not_there_are_all_named(dataset):
 )
 def test_an_image_that_comes_twice_is_refused_with_both_places(dataset, part, row, places):
     write_split(dataset, SPLIT | {part: [*SPLIT[part], row]})
-    with pytest.raises(ManifestError, match=rf"image '{row[0]}' comes twice.\n.*{places}"):
+    with pytest.raises(ManifestError, match=rf"image '{row[0]}' is listed twice.\n.*{places}"):
         prepare_manifest(coop(counts=None), dataset, dataset / "m")
     assert not (dataset / "m").exists()
 

@@ -175,12 +175,12 @@ def test_a_tar_cut_between_two_members_is_refused(tmp_path, folder):
 
 def test_two_members_of_one_name_are_refused(tmp_path, folder):
     twice = [("top/a.jpg", b"1"), ("top/a.jpg", b"2")]
-    refused(folder, tar(tmp_path / "x.tgz", twice), "two members are called 'top/a.jpg'")
+    refused(folder, tar(tmp_path / "x.tgz", twice), "two members have the name 'top/a.jpg'")
 
 
 def test_two_members_that_answer_to_one_wanted_name_are_refused(tmp_path, folder):
     archive = tar(tmp_path / "x.tgz", [("one/a.jpg", b"1"), ("two/a.jpg", b"2")])
-    refused(folder, archive, "two members are called 'a.jpg'", wanted=["a.jpg"])
+    refused(folder, archive, "two members have the name 'a.jpg'", wanted=["a.jpg"])
 
 
 def test_a_name_that_is_not_utf_8_is_refused(tmp_path, folder):

@@ -76,7 +76,7 @@ def test_what_cannot_be_used_is_passed_over_with_the_reason(photos):
         "caf\\xe9": "its name is not UTF-8",
         "cat/\\xe9.png": "its name is not UTF-8",
     }
-    "".join(passed).encode()  # a log can hold them
+    "".join(passed).encode()  # a log can contain them
     assert paths(photos, "file") == ["cat/1.png"]
 
 

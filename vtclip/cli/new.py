@@ -18,7 +18,7 @@ from vtclip.files import write_text
 from vtclip.settings import ConfigError, check, to_yaml
 
 if TYPE_CHECKING:
-    from vtclip.data.survey import Survey
+    from vtclip.data.inventory import Survey
 
 HELP = "start an experiment on your own images"
 EXAMPLES = """examples:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the two files, and print what was found."""
     from vtclip.cli.status import read_plan
-    from vtclip.data.survey import survey_folder
+    from vtclip.data.inventory import survey_folder
 
     dataset_file, experiment_file = _check_name(given.dataset)
     described: dict[str, Any] = {

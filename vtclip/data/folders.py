@@ -1,7 +1,7 @@
-"""A folder of one's own: class folders, alone or inside split folders, as people really have them.
+"""Walk a user's image folder: class folders, alone or inside split folders.
 
-Nothing is guessed. What could be read in two ways is refused, and what is not used is told.
-`check_folder` opens no file and looks into no class folder, so that the plan can ask it.
+Nothing is guessed: a folder that could be read in two ways is refused, and unused files are listed.
+`check_folder` opens no file and no class folder, so that planning can call it.
 """
 
 import difflib
@@ -19,61 +19,57 @@ SPLITS = ("train", "val", "test")
 Row = tuple[str, int, str, str]  # image, label, class name, split
 
 
-class ManifestError(ValueError):
-    """A split file or a folder of images that is not what the dataset's file promises."""
+logger = logging.getLogger(__name__)
 
-
+NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+Place = tuple[int, str, str]  # label, class name, split
+ALL = ""  # the split of class folders that are in no split folder
+SHOWN = 5  # names in a message
 SYSTEM = {
     "$recycle.bin", "#recycle", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
     "ehthumbs.db", "icon\r", "lost+found", "system volume information", "thumbs.db",
 }  # fmt: skip
 
-Kind = Literal["folder", "file", "hidden", "passed over"]
+
+class ManifestError(ValueError):
+    """A split file or a folder of images that is not what the dataset's file promises."""
 
 
 class Entry(NamedTuple):
-    """One file or folder.
+    """One file or folder."""
 
-    Attributes:
-        path: from the walk's root, with slashes.
-        kind: "hidden" stands for what systems and editors leave behind, too, and "passed over" for
-            what cannot be used.
-        note: why it is passed over; of a file, its size and time.
-    """
-
-    path: str
-    kind: Kind
-    note: str = ""
+    path: str  # from the walk's root, with slashes
+    # "hidden" includes the files of systems and editors; "passed over" cannot be used.
+    kind: Literal["folder", "file", "hidden", "passed over"]
+    note: str = ""  # why it is passed over; of a file, its size and time
 
 
 def walk(root: str | Path) -> Iterator[Entry]:
-    """Everything below a folder, level by level, but for what is inside hidden folders.
+    """Go through a folder, level by level, except inside hidden folders.
 
-    Nothing in there raises: names that are not UTF-8, links that lead nowhere or back to a folder
-    above them, and what may not be read are passed over.
+    Names that are not UTF-8, broken links, links to a folder above them, and what may not be read
+    are passed over without an error.
     """
     waiting: deque[tuple[str, tuple[Path, ...]]] = deque([("", ())])
     while waiting:
         folder, above = waiting.popleft()
-        resolved = _resolve(Path(root, folder), above)
+        path = Path(root, folder)
+        is_plain = above and not path.is_symlink()
+        resolved = above[-1] / path.name if is_plain else Path(os.path.realpath(path))
         if resolved in above:
             yield Entry(folder, "passed over", "a folder inside itself")
             continue
-        for entry in look(root, folder):
+        for entry in list_entries(root, folder):
             yield entry
             if entry.kind == "folder":
                 waiting.append((entry.path, (*above, resolved)))
 
 
-def _resolve(folder: Path, above: tuple[Path, ...]) -> Path:
-    """Where a folder really is, given the same of those above it."""
-    if above and not folder.is_symlink():
-        return above[-1] / folder.name
-    return Path(os.path.realpath(folder))
-
-
-def look(root: str | Path, folder: str = "") -> Iterator[Entry]:
-    """What stands in `folder`, seen from `root`, and not in the folders inside it; by name."""
+def list_entries(root: str | Path, folder: str = "") -> Iterator[Entry]:
+    """List the entries of one folder below `root`, sorted by name."""
     try:
         names = sorted(path.name for path in Path(root, folder).iterdir())
     except OSError as error:
@@ -84,15 +80,17 @@ def look(root: str | Path, folder: str = "") -> Iterator[Entry]:
 
 
 def list_folders(folder: str | Path) -> list[str]:
-    """The names of the folders in a folder, sorted; hidden ones are none."""
-    return [entry.path for entry in look(folder) if entry.kind == "folder"]
+    """List the folders in a folder, sorted, without hidden ones."""
+    return [entry.path for entry in list_entries(folder) if entry.kind == "folder"]
 
 
 def _describe(root: str | Path, path: str) -> Entry:
-    if _is_hidden(path.rpartition("/")[2]):
-        return Entry(_printable(path), "hidden")
-    if _printable(path) != path:
-        return Entry(_printable(path), "passed over", "its name is not UTF-8")
+    name = path.rpartition("/")[2]
+    printable = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if name.startswith(".") or name.endswith("~") or name.casefold() in SYSTEM:
+        return Entry(printable, "hidden")
+    if printable != path:
+        return Entry(printable, "passed over", "its name is not UTF-8")
     try:
         status = Path(root, path).stat()
     except OSError as error:
@@ -106,28 +104,8 @@ def _describe(root: str | Path, path: str) -> Entry:
     return Entry(path, "passed over", "no plain file")
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.endswith("~") or name.casefold() in SYSTEM
-
-
-def _printable(path: str) -> str:
-    """The path, with the bytes of it that are not UTF-8 written out."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-logger = logging.getLogger(__name__)
-
-NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
-Place = tuple[int, str, str]  # label, class name, split
-ALL = ""  # the split of class folders that are in no split folder
-SHOWN = 5  # names in a message
-
-
 def find_splits(root: str | Path) -> dict[str, str]:
-    """The split folders in a folder of one's own, by split; none where it holds class folders.
+    """Find the split folders in a user's image folder, by split; empty if it has class folders.
 
     Raises:
         ManifestError: folders that could be read in two ways, or train or test alone.
@@ -136,14 +114,14 @@ def find_splits(root: str | Path) -> dict[str, str]:
     named = [folder for folder in folders if folder.lower() in NAMES]
     if not named:
         return {}
-    beside = [f for f in folders if f not in named and _holds_pictures(Path(root, f))]
+    beside = [f for f in folders if f not in named and _has_pictures(Path(root, f))]
     if beside:
         raise ManifestError(
-            f"{root}: folders of splits ({_short(named)}) stand beside other folders of images "
+            f"{root}: split folders ({_short(named)}) are beside other folders of images "
             f"({_short(beside)}).\n"
-            "  expected: class folders alone, or train, val and test folders that hold them\n"
-            "  Move away what does not belong. A class that is called as a split is needs a folder "
-            "of another name; `class_names` gives it its own."
+            "  expected: class folders alone, or train, val and test folders that contain them\n"
+            "  Move away what does not belong. If a class has the name of a split, rename its "
+            "folder and give the class's name in `class_names`."
         )
     found: dict[str, list[str]] = {}
     for folder in named:
@@ -165,15 +143,12 @@ def find_splits(root: str | Path) -> dict[str, str]:
 def find_classes(
     root: str | Path, splits: Mapping[str, str], class_names: Collection[str]
 ) -> list[str]:
-    """The names of the class folders, sorted: a class is its place in them.
+    """List the class folders, sorted, so that their places are the labels.
 
     Args:
         root: the folder.
         splits: its split folders, by split.
-        class_names: the folders that the dataset's file gives another name.
-
-    Raises:
-        ManifestError: fewer than two class folders, or one in `class_names` that is not there.
+        class_names: class folders whose classes have another name; a missing one is refused.
     """
     parents = [Path(root, folder) for folder in splits.values() or (ALL,)]
     classes = sorted({name for parent in parents for name in list_folders(parent)})
@@ -193,22 +168,18 @@ def find_classes(
 
 
 def check_folder(root: str | Path, class_names: Collection[str]) -> None:
-    """Refuse what the names of the folders alone show to be wrong.
-
-    Raises:
-        ManifestError: as of `find_splits` and `find_classes`.
-    """
+    """Raise the ManifestErrors that need only the folders' names."""
     find_classes(root, find_splits(root), class_names)
 
 
 def list_images(root: str | Path, class_names: Mapping[str, str]) -> list[Row]:
-    """The images of a folder of one's own; their split is "" where there are no split folders.
+    """List the images of a user's image folder; their split is "" without split folders.
 
-    What is skipped is counted on the terminal, and named in the log.
+    Skipped files are counted on the terminal, and listed in the log.
 
     Args:
         root: the folder.
-        class_names: class folder -> the class's name, where it is another.
+        class_names: class folder -> the class's name, if they differ.
 
     Returns:
         Train, then val, then test; classes in order; images of a class sorted by path.
@@ -240,15 +211,15 @@ def list_images(root: str | Path, class_names: Mapping[str, str]) -> list[Row]:
 def _collect(
     root: Path, places: Collection[str], *, depth: int
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """The images of each class folder, at this depth, and all folders; the rest is told."""
-    from vtclip.data.images import is_picture  # with Pillow, which the plan does without
+    """List the images of each class folder, at this depth, and all folders; report the rest."""
+    from vtclip.data.images import is_picture  # imports Pillow, which planning does not need
 
     images: dict[str, list[str]] = {path: [] for path in places}
     folders, unused = [], []
     for entry in walk(root):
         place = "/".join(entry.path.split("/")[:depth])
         if entry.kind == "hidden":
-            logger.info("Hidden, or of the system: %s", entry.path)
+            logger.info("Hidden, or a system's file: %s", entry.path)
         elif entry.kind == "passed over":
             unused.append(f"{entry.path} ({entry.note})")
         elif entry.kind == "folder":
@@ -266,7 +237,7 @@ def _collect(
 
 
 def _refuse_inner_splits(root: str | Path, folders: Iterable[str]) -> None:
-    """Refuse class folders that hold split folders: their images would be mixed."""
+    """Refuse class folders that contain split folders: their images would be mixed."""
     inner: dict[str, set[str]] = {}
     for name, *rest in (folder.split("/") for folder in folders):
         if len(rest) == 1 and rest[0].lower() in NAMES:
@@ -274,34 +245,34 @@ def _refuse_inner_splits(root: str | Path, folders: Iterable[str]) -> None:
     mixed = [name for name, splits in inner.items() if {"train", "test"} <= splits]
     if mixed:
         raise ManifestError(
-            f"{root}: class folders that hold train and test folders: {_short(mixed)}.\n"
-            "  expected: train and test folders that hold the class folders"
+            f"{root}: class folders that contain train and test folders: {_short(mixed)}.\n"
+            "  expected: train and test folders that contain the class folders"
         )
 
 
 def _check_parts(
     root: str | Path, places: Mapping[str, Place], images: Mapping[str, Sequence[str]]
 ) -> None:
-    """Refuse a class without images to train or to test with; tell of one without others."""
+    """Refuse a class without training or test images; warn of one without validation images."""
     empty = [path for path, (*_, split) in places.items() if not images[path] and split != "val"]
     if empty:
         raise ManifestError(
             f"{root}: class folders without an image: {_short(empty, 10)}.\n"
-            "  Put images there, or move the class away. One class has one name, to the letter, in "
-            "all split folders."
+            "  Put images there, or move the class away. A class has exactly the same name in all "
+            "split folders."
         )
     unseen = [path for path, (*_, split) in places.items() if not images[path] and split == "val"]
     if unseen:
         warn_on_terminal(f"{root}: class folders without a validation image: {_short(unseen)}.")
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _has_pictures(folder: Path) -> bool:
     from vtclip.data.images import has_suffix
 
     return any(entry.kind == "file" and has_suffix(entry.path) for entry in walk(folder))
 
 
 def _short(names: Sequence[str], limit: int = SHOWN) -> str:
-    """The first names, and how many there are beyond them."""
+    """Join the first names, and count the others."""
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,10 +1,9 @@
-"""Decoding images, by content and whatever their suffix says.
+"""Decode images to 8-bit RGB, by content, whatever their suffix.
 
-What comes out is always 8-bit RGB, as CLIP's own loaders make it: grey and CMYK are converted,
-transparency is dropped, of an animation the first frame is taken, an EXIF rotation is ignored.
-Only for pictures of more than 8 bits this differs, which a plain conversion would turn nearly
-everything white or black: 16 bits are scaled by the range that 16 bits have; floats, 32 bits and
-numbers below zero, which have no such range, by the smallest and the largest pixel.
+As in CLIP's loaders, grey and CMYK are converted, transparency is dropped, the first frame of an
+animation is used, and an EXIF rotation is ignored. Pictures of more than 8 bits, which a plain
+conversion would turn nearly all white or black, are scaled: 16 bits by their range; floats, 32 bits
+and negative numbers, which have no such range, by the smallest and the largest pixel.
 """
 
 import warnings
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import SAMPLEFORMAT, TiffImageFile
 
-# Data, films and drawings: Pillow knows them, but does not decode them itself.
+# Data, films and drawings that Pillow recognises but does not decode itself.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PCD", "WMF"}
 
 
@@ -24,16 +23,10 @@ class PictureError(ValueError):
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """Decode an image file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The picture, in mode RGB.
+    """Decode an image file to mode RGB.
 
     Raises:
-        PictureError: the file is missing, empty, cut off, no image, or holds NaN or infinity.
+        PictureError: the file is missing, empty, cut off, no image, or contains NaN or infinity.
     """
     try:
         with warnings.catch_warnings(), Image.open(path) as picture:
@@ -51,9 +44,9 @@ def open_picture(path: str | Path) -> Image.Image:
 
 
 def is_picture(path: str | Path) -> bool:
-    """Whether a file counts as a picture: by its suffix, or because Pillow knows how it begins.
+    """Check that a file has a picture's suffix, or begins as one of Pillow's formats.
 
-    A damaged picture with a known suffix counts, so that it is told by name where it is decoded.
+    A damaged picture with a known suffix counts: decoding it gives an error that names it.
     """
     if has_suffix(path):
         return True
@@ -68,20 +61,20 @@ def is_picture(path: str | Path) -> bool:
 
 
 def has_suffix(path: str | Path) -> bool:
-    """Whether a file is called as pictures are."""
+    """Check that a file has the suffix of a picture."""
     return Path(path).suffix.lower() in _suffixes()
 
 
 @cache
 def _suffixes() -> frozenset[str]:
-    formats = Image.registered_extensions().items()  # this loads all of Pillow's formats, too
+    formats = Image.registered_extensions().items()  # this also loads all of Pillow's formats
     return frozenset(
         suffix for suffix, name in formats if name in Image.OPEN and name not in NO_PICTURES
     )
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    # Pillow gives PGM's 16 bits, and of old PNG's, in 32.
+    # Pillow gives the 16 bits of PGM, and old versions those of PNG, as 32.
     if picture.mode.startswith("I;16") or (
         picture.mode == "I" and picture.format in ("PNG", "PPM")
     ):
@@ -92,12 +85,12 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _scale(picture: Image.Image) -> Image.Image:
-    """From the smallest pixel, which becomes black, to the largest, which becomes white."""
+    """Scale pixels so that the smallest becomes black and the largest white."""
     pixels = np.asarray(picture)
     if not np.isfinite(pixels).all():
-        raise PictureError("it holds pixels that are NaN or infinite")
+        raise PictureError("it contains pixels that are NaN or infinite")
     if isinstance(picture, TiffImageFile) and picture.mode == "I" and _is_unsigned(picture):
-        pixels = pixels.view(np.uint32)  # Pillow reads them as if they had a sign
+        pixels = pixels.view(np.uint32)  # Pillow reads them as signed
     low, high = float(pixels.min()), float(pixels.max())
     scaled = (pixels.astype(np.float64) - low) * (255 / ((high - low) or 1.0))
     return Image.fromarray(scaled.round().astype(np.uint8))

@@ -1,52 +1,56 @@
-"""What stands on disk: where a dataset's files are, and which of them are missing."""
+"""A dataset's files on disk: their paths, what is missing, and the content of a user's folder."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import polars as pl
 
 from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
 from vtclip.data.fetch import marker_of, mirror_addresses
-from vtclip.data.folders import walk
+from vtclip.data.folders import SPLITS, walk
+from vtclip.data.layouts import read_layout
+from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
+from vtclip.runtime.job import progress
+
+DECODERS = 4  # threads
 
 
 def archive_path(name: str, file: str) -> Path:
-    """Where an archive of the dataset `name` lies."""
+    """Path of an archive of the dataset `name`."""
     return Path(ARCHIVE.format(dataset=name, file=file))
 
 
 def archive_receipt(name: str, file: str) -> Path:
-    """The receipt that says that an archive is whole."""
+    """Path of the receipt of an archive."""
     return Path(ARCHIVE_RECEIPT.format(dataset=name, file=file))
 
 
 def images_folder(name: str, dataset: Dataset) -> Path:
-    """The folder that the manifest's image paths start from."""
+    """Path of the folder that the manifest's image paths start from."""
     return Path(IMAGES.format(dataset=name) if dataset.folder is None else dataset.folder)
 
 
 def images_receipt(name: str, dataset: Dataset) -> Path | None:
-    """The receipt that says that the images are all unpacked; None for a folder of one's own."""
+    """Path of the receipt of the unpacked images; None for a user's image folder."""
     return Path(IMAGES_RECEIPT.format(dataset=name)) if dataset.folder is None else None
 
 
 def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:
-    """Where to fetch an archive from, best first, as the dataset's file says it now.
-
-    Args:
-        name: the dataset's name.
-        file: the archive's name.
-        mirror: the experiment's mirror, or None.
-    """
+    """List the addresses of an archive, best first, as the dataset's file gives them now."""
     archives = read_dataset(name).archives
     urls = next(archive.urls for archive in archives if archive.file == file)
     return mirror_addresses(mirror, name, file, urls)
 
 
 def list_contents(dataset: Dataset) -> str | None:
-    """A hash of the names, sizes and times in a folder of one's own; None for other layouts.
+    """Hash the names, sizes and times in a user's image folder, without hidden files.
 
-    Hidden files and those of the system do not count.
+    None for other layouts.
     """
     if dataset.folder is None:
         return None
@@ -60,17 +64,14 @@ def list_contents(dataset: Dataset) -> str | None:
 def explain_missing(
     name: str, dataset: Dataset, mirror: str | None, config: str, *, key: str = "datasets"
 ) -> str | None:
-    """Why a dataset must be left out, in three lines: what, where, how to go on.
+    """Explain why a dataset must be left out, and what to do; None if it can be fetched.
 
     Args:
         name: the dataset's name.
         dataset: its file.
         mirror: the experiment's mirror, or None.
         config: the configuration's name, for the message.
-        key: the key there that names the dataset.
-
-    Returns:
-        None for a dataset whose archives are there or can be fetched.
+        key: the key in the configuration that names the dataset.
     """
     receipt = images_receipt(name, dataset)
     if receipt is None or receipt.is_file():
@@ -103,3 +104,79 @@ def _is_there(name: str, archive: ArchiveFile) -> bool:
 
 def _join(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The images in a user's folder.
+
+    Attributes:
+        manifest: image, label, class_name, split; all images.
+        damaged: image -> why it cannot be read.
+        equal: groups of images with the same content.
+    """
+
+    manifest: pl.DataFrame
+    damaged: Mapping[str, str]
+    equal: list[list[str]]
+
+    def count(self) -> pl.DataFrame:
+        """Count the readable images: class_name, train, val, test; by label."""
+        good = self.manifest.filter(~pl.col("image").is_in(list(self.damaged)))
+        numbers = [(pl.col("split") == split).sum().alias(split) for split in SPLITS]
+        counted = good.group_by("label").agg(*numbers)
+        classes = self.manifest.select("label", "class_name").unique().sort("label")
+        return classes.join(counted, on="label", how="left").fill_null(0).sort("label")
+
+    def mixed(self) -> list[list[str]]:
+        """List the groups of equal images in several splits or classes."""
+        places = {image: (label, split) for image, label, _, split in self.manifest.iter_rows()}
+        return [group for group in self.equal if len({places[image] for image in group}) > 1]
+
+
+def survey_folder(dataset: Mapping[str, Any], folder: str | Path) -> Survey:
+    """Decode each image of a user's folder once; skipped files are counted on the terminal.
+
+    Args:
+        dataset: the dataset's file, as plain values.
+        folder: the folder.
+
+    Raises:
+        ManifestError: it is no folder of class folders, or could be read in two ways.
+    """
+    manifest = read_layout(dataset, folder)
+    images = manifest["image"].to_list()
+    with ThreadPoolExecutor(DECODERS) as decoders:
+        reasons = list(
+            progress(
+                decoders.map(lambda image: _find_damage(Path(folder, image)), images),
+                what="images read",
+                total=len(images),
+            )
+        )
+    damaged = {image: why for image, why in zip(images, reasons, strict=True) if why}
+    return Survey(manifest, damaged, _find_equal(Path(folder), images))
+
+
+def _find_damage(path: Path) -> str:
+    """Explain why an image cannot be read; "" for one that can."""
+    from vtclip.data.images import PictureError, open_picture  # imports Pillow
+
+    try:
+        open_picture(path)
+    except PictureError as error:
+        return str(error)
+    return ""
+
+
+def _find_equal(folder: Path, images: list[str]) -> list[list[str]]:
+    """Group images with the same content; only those of equal size are read."""
+    by_size: dict[int, list[str]] = {}
+    for image in images:
+        by_size.setdefault((folder / image).stat().st_size, []).append(image)
+    by_content: dict[str, list[str]] = {}
+    for same_size in by_size.values():
+        if len(same_size) > 1:
+            for image in same_size:
+                by_content.setdefault(sha256_of(folder / image), []).append(image)
+    return [group for group in by_content.values() if len(group) > 1]

@@ -1,4 +1,4 @@
-"""How each kind of dataset tells its images, labels, class names and splits."""
+"""Images, labels, class names and splits of a dataset, by its layout."""
 
 import json
 import random
@@ -21,11 +21,68 @@ from vtclip.data.folders import (
 )
 from vtclip.parquet import read_metadata_key, read_parquet
 
-IDENTITIES = b"identities"  # in a manifest's metadata: what each class is, by label, as JSON
+IDENTITIES = b"identities"  # key of a manifest's metadata: what each class is, by label, as JSON
+
+
+SCHEMA = pl.Schema(
+    {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
+)
+
+
+def read_coop_split(path: str | Path) -> pl.DataFrame:
+    """Read a split file as CoOp publishes them: `{"train": [[image, label, class_name], ...]}`.
+
+    Returns:
+        image, label, class_name, split; in file order, train, then val, then test.
+
+    Raises:
+        ManifestError: the file is missing or is no such JSON, a label has two names, or an image
+            is outside the dataset's folder.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ManifestError(
+            f"{path}: the split file is missing. A split is never invented: put the file there."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ManifestError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(content, dict) or set(content) != set(SPLITS):
+        found = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise ManifestError(f"{path}: expected the keys {', '.join(SPLITS)}, found {found}.")
+    for split in SPLITS:
+        if not isinstance(content[split], list):
+            raise ManifestError(f"{path}: {split}: expected a list, found {content[split]!r:.100}.")
+    rows = [_read_row(row, split, path) for split in SPLITS for row in content[split]]
+    return _check(pl.DataFrame(rows, SCHEMA, orient="row"), path)
+
+
+def read_layout(dataset: Mapping[str, Any], root: str | Path) -> pl.DataFrame:
+    """Make the manifest of a dataset from its files.
+
+    Args:
+        dataset: the dataset's file, as plain values.
+        root: the folder of its images.
+
+    Returns:
+        image (relative to `root`), label, class_name, split.
+
+    Raises:
+        ManifestError: files that are missing or of another form, or an image outside `root`.
+    """
+    return _check(LAYOUTS[dataset["layout"]](dataset, Path(root)), Path(root))
+
+
+def read_wanted(dataset: Mapping[str, Any], archives: str | Path) -> set[str] | None:
+    """List the files to unpack: those of the split file in `archives`; None for all files."""
+    if dataset["layout"] != "coop":
+        return None
+    return set(_read_coop(dataset, Path(archives))["image"])
 
 
 def list_synsets() -> list[str]:
-    """ImageNet's 1,000 synsets in the order of their labels, which is that of their numbers."""
+    """List ImageNet's 1,000 synsets by label."""
     from timm.data import ImageNetInfo
 
     return list(ImageNetInfo("imagenet-1k").label_names())
@@ -34,13 +91,7 @@ def list_synsets() -> list[str]:
 def list_identities(
     dataset: Mapping[str, Any], root: Path, manifest: pl.DataFrame
 ) -> list[str] | None:
-    """What the classes of a dataset are, by label; None where a label is all there is.
-
-    Args:
-        dataset: the dataset's file, as plain values.
-        root: the folder of its images.
-        manifest: its images.
-    """
+    """List what the classes of a dataset are, by label; None if they have labels alone."""
     match dataset["layout"]:
         case "imagenet":
             train = manifest.filter(split="train").unique("label").sort("label")
@@ -53,13 +104,10 @@ def list_identities(
 
 
 def list_class_folders(root: Path) -> list[tuple[str, str]]:
-    """(synset, folder) of the class folders of a test set of ImageNet's classes, by label.
+    """List (synset, folder) of the class folders of a test set of ImageNet's classes, by label.
 
-    A folder is called as the synset, or as ImageNet's label in decimal digits, as in ImageNetV2:
-    in the order of their names "10" would come before "2".
-
-    Raises:
-        ManifestError: a folder that is called otherwise, or none at all.
+    A folder's name is the synset, or ImageNet's label in decimal digits, as in ImageNetV2; sorted
+    by name, "10" would come before "2".
     """
     synsets = list_synsets()
     by_name = {synset: synset for synset in synsets}
@@ -68,8 +116,8 @@ def list_class_folders(root: Path) -> list[tuple[str, str]]:
     unknown = sorted(name for name in folders if name not in by_name)
     if unknown or not folders:
         raise ManifestError(
-            f"{root}: expected folders called as ImageNet's synsets (n01440764) or labels (0 to "
-            f"999), found {unknown[0] if unknown else 'none'}."
+            f"{root}: expected folders named by ImageNet's synsets (n01440764) or labels (0 "
+            f"to 999), found {unknown[0] if unknown else 'none'}."
         )
     found = sorted((by_name[name], name) for name in folders)
     for (synset, name), (again, other) in pairwise(found):
@@ -79,15 +127,15 @@ def list_class_folders(root: Path) -> list[tuple[str, str]]:
 
 
 def match_classes(tested: str | Path, known: str | Path) -> list[int]:
-    """The labels that the classes of one dataset have in another.
+    """Find the labels that the classes of one dataset have in another.
 
     Args:
-        tested: the manifest of the one, each of whose classes is looked for.
-        known: the manifest of the other.
+        tested: the manifest whose classes are searched for.
+        known: the manifest that they are searched in.
 
     Raises:
-        ManifestError: a class that the other dataset has not, or another number of classes where
-            nothing but the label tells what a class is.
+        ManifestError: a class that the other dataset lacks, or, if classes have labels alone,
+            another number of classes.
     """
     wanted, there = read_identities(tested), read_identities(known)
     if wanted is None and there is None:
@@ -110,80 +158,12 @@ def read_identities(manifest: str | Path) -> list[str] | None:
     return None if found is None else json.loads(found)
 
 
-SCHEMA = pl.Schema(
-    {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
-)
-
-
-def read_coop_split(path: str | Path) -> pl.DataFrame:
-    """Read a split file as CoOp publishes them: `{"train": [[image, label, class_name], ...]}`.
-
-    Returns:
-        image, label, class_name, split; in file order, train, then val, then test.
-
-    Raises:
-        ManifestError: the file is missing, is no such JSON, gives one label two names, or names
-            an image outside the dataset's folder.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ManifestError(
-            f"{path}: the split file is missing. A split is never invented: put the file there."
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ManifestError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(content, dict) or set(content) != set(SPLITS):
-        found = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise ManifestError(f"{path}: expected the keys {', '.join(SPLITS)}, found {found}.")
-    rows = [
-        _read_row(row, split, path) for split in SPLITS for row in _read_rows(content, split, path)
-    ]
-    manifest = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    _check_labels(manifest, path)
-    _check_paths(manifest, path)
-    return manifest
-
-
-def read_layout(dataset: Mapping[str, Any], root: str | Path) -> pl.DataFrame:
-    """The manifest of a dataset as its files tell it.
-
-    Args:
-        dataset: the dataset's file, as plain values.
-        root: the folder of its images.
-
-    Returns:
-        image (relative to `root`), label, class_name, split.
-
-    Raises:
-        ManifestError: files that are missing or of another form, or an image outside `root`.
-    """
-    manifest = LAYOUTS[dataset["layout"]](dataset, Path(root))
-    _check_labels(manifest, Path(root))
-    _check_paths(manifest, Path(root))
-    return manifest
-
-
-def read_wanted(dataset: Mapping[str, Any], archives: str | Path) -> set[str] | None:
-    """The files that an archive is unpacked for: those of the split; None for all of them.
-
-    Args:
-        dataset: the dataset's file, as plain values.
-        archives: the folder that holds the split file.
-    """
-    if dataset["layout"] != "coop":
-        return None
-    manifest = _below(read_coop_split(Path(archives) / dataset["split"]), dataset["images"])
-    return set(manifest["image"])
-
-
 def _read_coop(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
     return _below(read_coop_split(root / dataset["split"]), dataset["images"])
 
 
 def _read_fgvc(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
-    """FGVC Aircraft's own lists: `variants.txt`, and a line `<image> <variant>` an image."""
+    """Read FGVC Aircraft's lists: `variants.txt`, and a line `<image> <variant>` per image."""
     variants = _read_lines(root / dataset["images"] / "variants.txt")
     labels = {variant: label for label, variant in enumerate(variants)}
     rows: list[Row] = []
@@ -197,12 +177,10 @@ def _read_fgvc(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
 
 
 def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
-    """ImageNet: sorted synsets are the labels, the official validation images the test images.
-
-    The devkit tells the synset of each validation image. Class names are kept by label: two pairs
-    of classes share a name. CoOp takes the training images in the order of an unsorted folder
-    listing; here they are sorted.
-    """
+    """Read ImageNet: labels are sorted synsets, test images are the official validation images."""
+    # The devkit lists the synset of each validation image. Class names go by label, as two pairs of
+    # classes share a name. CoOp's training images are in the order of an unsorted listing; here
+    # they are sorted.
     from open_clip import IMAGENET_CLASSNAMES
     from scipy.io import loadmat
 
@@ -231,7 +209,7 @@ def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
 
 
 def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
-    """A test set of ImageNet's classes, or of some of them: a folder a class."""
+    """Read a test set of ImageNet's classes, or of some of them: a folder per class."""
     from open_clip import IMAGENET_CLASSNAMES
 
     from vtclip.data.images import is_picture
@@ -248,13 +226,13 @@ def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
 
 
 def _read_folders(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
-    """A folder of one's own: class folders, below split folders or without them."""
+    """Read a user's image folder: class folders, below split folders or without them."""
     rows = pl.DataFrame(list_images(root, dataset["class_names"]), SCHEMA, orient="row")
     return _split_by_fractions(rows, dataset["fractions"]) if rows["split"][0] == ALL else rows
 
 
 def _split_by_fractions(rows: pl.DataFrame, fractions: Mapping[str, Any]) -> pl.DataFrame:
-    """Shuffle each class and cut it into train, val and test; each gets one image at least."""
+    """Shuffle each class and cut it into train, val and test, with at least one image each."""
     parts = []
     for group in rows.partition_by("label", maintain_order=True):
         size = group.height
@@ -272,7 +250,7 @@ def _split_by_fractions(rows: pl.DataFrame, fractions: Mapping[str, Any]) -> pl.
 
 
 def _below(manifest: pl.DataFrame, folder: str) -> pl.DataFrame:
-    """The manifest with `folder` above every image path."""
+    """Put `folder` before every image path."""
     if not folder:
         return manifest
     return manifest.with_columns(image=pl.concat_str(pl.lit(f"{folder}/"), "image"))
@@ -284,46 +262,33 @@ def _read_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
-def _read_rows(content: Mapping[str, Any], split: str, path: Path) -> list[Any]:
-    if not isinstance(content[split], list):
-        raise ManifestError(f"{path}: {split}: expected a list, found {content[split]!r:.100}.")
-    return content[split]
-
-
 def _read_row(row: Any, split: str, path: Path) -> Row:
     match row:
-        case [str() as image, int() as label, str() as class_name] if _can_be(
-            image, label, class_name
-        ):
-            return image, label, class_name, split
+        case [str() as image, int() as label, str() as class_name]:
+            # JSON has halves of letters and numbers of any size, which a table cannot store.
+            halves = re.search(r"[\ud800-\udfff]", image + class_name)
+            if not halves and type(label) is int and 0 <= label < 2**31:
+                return image, label, class_name, split
     raise ManifestError(
         f"{path}: {split}: expected [image, label, class name], found {row!r:.200}."
     )
 
 
-def _can_be(image: str, label: int, class_name: str) -> bool:
-    """Whether a table can hold the row: JSON knows halves of letters, and numbers of any size."""
-    halves = re.search(r"[\ud800-\udfff]", image + class_name)
-    return not halves and type(label) is int and 0 <= label < 2**31
-
-
-def _check_labels(manifest: pl.DataFrame, path: Path) -> None:
+def _check(manifest: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Refuse labels with gaps or two names, and images outside the dataset's folder."""
     names = manifest.select("label", "class_name").unique().sort("label")
     labels = names["label"].to_list()
     if labels != list(range(len(labels))):
         raise ManifestError(
             f"{path}: expected labels 0, 1, 2, ... with one class name each, found {labels[:20]}."
         )
-
-
-def _check_paths(manifest: pl.DataFrame, path: Path) -> None:
-    """Refuse images that lie outside the dataset's folder."""
     outside = manifest.filter(pl.col("image").str.contains(r"^/|(^|/)\.\.(/|$)"))
     if not outside.is_empty():
         raise ManifestError(
             f"{path}: the image '{outside['image'][0]}' would be read outside the dataset's folder."
             "\n  expected: a path below it, without '..'"
         )
+    return manifest
 
 
 LAYOUTS: dict[str, Callable[[Mapping[str, Any], Path], pl.DataFrame]] = {

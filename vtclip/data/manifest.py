@@ -10,14 +10,14 @@ from typing import Any
 import polars as pl
 
 from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identities, read_layout
-from vtclip.data.layouts import read_coop_split as read_coop_split  # others call it from here
+from vtclip.data.layouts import read_coop_split as read_coop_split  # a public name of this module
 from vtclip.files import sha256_of, sha256_of_all, write_receipt
 from vtclip.parquet import write_parquet
 from vtclip.runtime.job import progress, warn_on_terminal
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 3  # equal images in a message
+SHOWN = 3  # groups of equal images in a warning
 
 
 def prepare_manifest(
@@ -27,23 +27,22 @@ def prepare_manifest(
     *,
     receipt: str | Path | None = None,
 ) -> pl.DataFrame:
-    """Write the manifest of a dataset, once it is seen to be what the dataset's file promises.
+    """Write the manifest of a dataset, after a check against the dataset's file.
 
-    The file's metadata hold, under `left_out`, the images that the dataset's file leaves out, as
-    JSON; under `images_sha256` a checksum of all the images, so that the manifest is another one
-    when they are; under `identities`, as JSON, what each class is, where more than its label tells;
-    and under `repeated`, for images without a receipt, how many contents stand in several splits or
-    classes.
+    The file's metadata contain `left_out` (JSON): images that the dataset's file leaves out;
+    `images_sha256`: a checksum of all the images, so that the manifest changes when they do;
+    `identities` (JSON), unless classes have labels alone: what each class is; and, for images
+    without a receipt, `repeated`: how many contents are in several splits or classes.
 
     Args:
         dataset: the dataset's file, as plain values.
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
-        receipt: what says which images were unpacked or drawn; without it they are all read.
+        receipt: the receipt of the images' folder; without it all images are read.
 
     Raises:
         ManifestError: a split file that is missing or of another form, other counts, an image that
-            comes twice, images that are not there, or a class with none that is not left out.
+            is listed twice, missing images, or a class all of whose images are left out.
     """
     manifest = read_layout(dataset, images)
     if dataset["counts"] is not None:
@@ -73,19 +72,19 @@ def _check_counts(manifest: pl.DataFrame, counts: Mapping[str, int], path: Path)
 
 
 def _leave_out(manifest: pl.DataFrame, names: Sequence[str], images: Path) -> pl.DataFrame:
-    """The manifest without the named images."""
+    """Remove the named images from the manifest."""
     unknown = sorted(set(names) - set(manifest["image"]))
     if unknown:
         raise ManifestError(f"{images}: leave_out: the split has no '{unknown[0]}'.")
     kept = manifest.filter(~pl.col("image").is_in(list(names)))
     lost = manifest.filter(~pl.col("label").is_in(kept["label"].unique().implode()))
     if not lost.is_empty():
-        # Texts are one a label: without this class those of the later ones would move down.
+        # There is one text per label: without this class the later texts would move down.
         name, count = lost["class_name"][0], lost.filter(label=lost["label"][0]).height
         raise ManifestError(
             f"{images}: leave_out names all {count} images of class '{name}', and its label would "
-            "be missing. Mend one of them and take it from leave_out, or take the whole class away "
-            "from the split, so that the later ones are numbered anew."
+            "be missing. Repair one of them and take it from leave_out, or remove the whole class "
+            "from the split, so that the later ones get new labels."
         )
     return kept
 
@@ -100,25 +99,24 @@ def _check_images(manifest: pl.DataFrame, images: Path) -> None:
 
 
 def _check_repeats(manifest: pl.DataFrame, images: Path) -> None:
-    """Refuse an image that stands in two rows: in two splits, in one, or under two labels."""
+    """Refuse an image in two rows: of two splits, of one, or with two labels."""
     seen: dict[str, int] = {}
     for row, image in enumerate(manifest["image"]):
         first = seen.setdefault(posixpath.normpath(image), row)
         if first != row:
-            places = (manifest.row(number, named=True) for number in (first, row))
             one, other = (
-                f"{found['split']} as '{found['class_name']}' ({found['label']})"
-                for found in places
+                f"{split} as '{class_name}' ({label})"
+                for _, label, class_name, split in (manifest.row(first), manifest.row(row))
             )
             raise ManifestError(
-                f"{images}: the image '{image}' comes twice.\n"
+                f"{images}: the image '{image}' is listed twice.\n"
                 f"  found:    in {one}, and in {other}\n"
                 "  expected: each image once; take it out of the split in one place"
             )
 
 
 def _read_images(manifest: pl.DataFrame, images: Path) -> dict[str, str]:
-    """What the metadata tell of the images' contents; equal ones are told on the terminal."""
+    """Read all images for the metadata; warn of equal ones in several splits or classes."""
     names = progress(manifest["image"], what="images read", total=manifest.height)
     read = manifest.with_columns(sha256=pl.Series([sha256_of(images / name) for name in names]))
     place = pl.format("{} ({}, {})", "image", "split", "class_name")
@@ -131,7 +129,7 @@ def _read_images(manifest: pl.DataFrame, images: Path) -> dict[str, str]:
     )
     if repeated:
         warn_on_terminal(
-            f"{images}: {len(repeated)} images stand in several splits or classes under several "
+            f"{images}: {len(repeated)} images are in several splits or classes under several "
             "names, with the same content:" + "".join(f"\n  {found}" for found in repeated[:SHOWN])
         )
         logger.info("All of them:\n  %s", "\n  ".join(repeated))
@@ -140,7 +138,7 @@ def _read_images(manifest: pl.DataFrame, images: Path) -> dict[str, str]:
 
 
 def _read_checksum(receipt: Path) -> str:
-    """The checksum of all images, as their receipt tells it."""
+    """Read the checksum of all images from their receipt."""
     try:
         return json.loads(receipt.read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Unpacking strangers' archives: nothing leaves the folder, nothing is half done."""
+"""Safe unpacking of downloaded archives: nothing outside the folder, nothing incomplete."""
 
 import fnmatch
 import hashlib
@@ -16,9 +16,9 @@ from vtclip.files import build_folder
 from vtclip.paths import why_outside
 
 CHUNK = 1 << 20  # bytes
-GROWTH = 4  # images hardly shrink in an archive: more than this many times its size is a bomb
+GROWTH = 4  # times an archive's size; images hardly shrink, so more than that is a bomb
 SPARE = 64 << 20  # bytes that any archive may unpack to, for small ones full of text
-MEMBERS = 5_000_000  # of one archive, the nested ones' among them; ImageNet has 1.3 million
+MEMBERS = 5_000_000  # of one archive with its nested ones; ImageNet has 1.3 million
 BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
     OSError,
@@ -26,37 +26,23 @@ BROKEN = (
 
 
 class UnpackError(ValueError):
-    """An archive that is broken, or that holds what no archive of images should."""
+    """An archive that is broken, or contains what no archive of images should."""
 
 
 class Archive(NamedTuple):
-    """One archive, and how it is unpacked.
+    """One archive, and how it is unpacked."""
 
-    Attributes:
-        path: a zip or tar file, or any other file, which is then taken as it is.
-        into: the folder inside the dataset's folder that its members go to; `{stem}` stands for
-            the name of a nested archive without its suffixes.
-        nested: a pattern of members that are archives themselves, unpacked in turn.
-    """
-
-    path: Path
-    into: str = ""
-    nested: str | None = None
+    path: Path  # a zip or tar file; any other file is copied
+    into: str = ""  # folder in the dataset's folder; {stem}: a nested archive's name, no suffixes
+    nested: str | None = None  # pattern of members that are archives themselves, unpacked in turn
 
 
 class Member(NamedTuple):
-    """One entry of an archive.
+    """One entry of an archive."""
 
-    Attributes:
-        name: its path in the archive.
-        size: bytes, as the archive declares them.
-        kind: "file", or what else it is.
-        open: gives its content.
-    """
-
-    name: str
-    size: int
-    kind: str
+    name: str  # its path in the archive
+    size: int  # bytes, as the archive declares them
+    kind: str  # "file", or what else it is
     open: Callable[[], IO[bytes]]
 
 
@@ -67,25 +53,26 @@ def unpack_archives(
     *,
     wanted: Iterable[str] | None = None,
 ) -> int:
-    """Unpack a dataset's archives into a folder, which appears only once it is whole.
+    """Unpack a dataset's archives into a folder, which appears only when it is complete.
 
     Args:
         archives: in the order in which they are unpacked.
-        folder: where to; replaced if it is there.
-        receipt: a JSON file that tells how many files there are; written last.
-        wanted: paths of the files to unpack, as the split names them; whatever folders the
-            archive puts above them are left away. None for every file, under its own path.
+        folder: replaced if it exists.
+        receipt: a JSON file for the number of files; written last.
+        wanted: paths of the files to unpack, as in the split, without the folders that the archive
+            puts above them. None for every file, under its own path.
 
     Returns:
         The number of files.
 
     Raises:
         UnpackError: a broken archive, an unsafe member, a name that comes twice, more members than
-            any dataset has, or more bytes than the archive can hold in images. `folder` is then
-            what it was before.
+            any dataset has, or more bytes than images could have. `folder` is unchanged then.
     """
     archives = list(archives)
     names = None if wanted is None else frozenset(wanted)
+    described = [(a.path.name, a.path.stat().st_size, a.into, a.nested) for a in archives]
+    sources = json.dumps([described, None if names is None else sorted(names)])
 
     def fill(new: Path) -> dict[str, str]:
         written: dict[str, str] = {}
@@ -93,17 +80,11 @@ def unpack_archives(
             written |= _Unpacker(archive, new, names).run()
         return written
 
-    return build_folder(folder, receipt, fill, sources=_describe(archives, names))
-
-
-def _describe(archives: Iterable[Archive], wanted: frozenset[str] | None) -> str:
-    """What is unpacked, as one text."""
-    files = [(a.path.name, a.path.stat().st_size, a.into, a.nested) for a in archives]
-    return json.dumps([files, None if wanted is None else sorted(wanted)])
+    return build_folder(folder, receipt, fill, sources=sources)
 
 
 class _Unpacker:
-    """Unpacks one archive, and counts its members and bytes."""
+    """Unpack one archive, and count its members and bytes."""
 
     def __init__(self, archive: Archive, folder: Path, wanted: frozenset[str] | None) -> None:
         self.archive = archive
@@ -114,7 +95,7 @@ class _Unpacker:
         self.written: dict[str, str] = {}
 
     def run(self) -> dict[str, str]:
-        """The paths of the files written, each with its SHA-256."""
+        """Unpack; return the paths of the files written, each with its SHA-256."""
         path = self.archive.path
         try:
             with path.open("rb") as file:
@@ -126,10 +107,10 @@ class _Unpacker:
             raise UnpackError(f"{path}: {error}") from None
         except BROKEN as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's trouble (full, say), and not the archive's
+                raise  # of the disk (full, say), not of the archive
             raise UnpackError(
                 f"{path}: broken or cut off: {error or type(error).__name__}. "
-                f"Delete it and {path.name}.json beside it, and run again to fetch it anew."
+                f"Delete it and {path.name}.json beside it, and run again to download it."
             ) from error
         return self.written
 
@@ -155,7 +136,7 @@ class _Unpacker:
                 self._write(target, content)
 
     def _choose(self, name: str, into: str) -> str | None:
-        """The path to write a member to, or None for a member that nobody wants."""
+        """Choose the path to write a member to; None for a member that is not wanted."""
         parts = PurePosixPath(into, name).parts
         if self.wanted is None:
             return "/".join(parts)
@@ -163,7 +144,7 @@ class _Unpacker:
         return next((tail for tail in tails if tail in self.wanted), None)
 
     def _write(self, target: str, content: IO[bytes]) -> None:
-        _check_path(target)  # once more: `into` is part of it
+        _check_path(target)  # again, as `into` is part of it
         path = self.folder / target
         digest = hashlib.sha256()
         try:
@@ -176,7 +157,7 @@ class _Unpacker:
                     file.write(chunk)
                     digest.update(chunk)
         except (FileExistsError, NotADirectoryError):
-            raise UnpackError(f"two members are called '{target}'") from None
+            raise UnpackError(f"two members have the name '{target}'") from None
         self.written[target] = digest.hexdigest()
 
     def _bomb(self, name: str) -> UnpackError:
@@ -187,17 +168,14 @@ class _Unpacker:
 
 
 def _is_archive(path: Path) -> bool:
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path) or _is_compressed(path)
-
-
-def _is_compressed(path: Path) -> bool:
-    """Whether a file begins as gzip, bzip2 or xz do, so that a cut-off archive is told as one."""
-    with path.open("rb") as file:
-        return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"))
+    with path.open("rb") as file:  # by its first bytes even an archive that is cut off
+        if file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")):
+            return True
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
 def _members(file: IO[bytes]) -> Iterator[Member]:
-    """The members of a zip, or of a tar of any compression, in order."""
+    """Go through the members of a zip, or of a tar of any compression, in order."""
     magic = file.read(4)
     file.seek(0)
     return _zip_members(file) if magic.startswith(b"PK") else _tar_members(file)
@@ -213,19 +191,11 @@ def _tar_members(file: IO[bytes]) -> Iterator[Member]:
                 return content
 
             yield Member(info.name, info.size, _tar_kind(info), open_member)
-        # tarfile takes a file that ends without its closing blocks for whole.
-        if not _has_end(archive):
+        # A tar ends with two blocks of zeros. tarfile stops behind the first, and accepts a file
+        # without them: if nothing follows, the file was cut off.
+        assert archive.fileobj is not None
+        if not archive.fileobj.read(1):
             raise tarfile.ReadError("unexpected end of data")
-
-
-def _has_end(archive: tarfile.TarFile) -> bool:
-    """Whether an archive that was read through ended with a block of zeros, and not with its file.
-
-    The reader stops behind the first of two such blocks, so something must still come.
-    """
-    source = archive.fileobj
-    assert source is not None
-    return bool(source.read(1))
 
 
 def _tar_kind(info: tarfile.TarInfo) -> str:
@@ -257,7 +227,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
 
 
 def _check_path(path: str) -> None:
-    """Refuse paths that could lead out of the folder, or that no file system can write."""
+    """Refuse a path that leads out of the folder, or that is not UTF-8."""
     if (reason := why_outside(path)) is not None:
         raise UnpackError(f"{path!r} {reason}")
     try:
