@@ -75,6 +75,15 @@ def assert_as_open_clip(ours: Backbone, reference: nn.Module) -> None:
     torch.testing.assert_close(texts.norm(dim=1), torch.ones(2))
 
 
+def test_the_package_exports_what_others_may_call():
+    from vtclip import backbones
+
+    assert backbones.load_backbone is load_backbone
+    assert {backbones.Backbone.__name__, backbones.TextTower.__name__} < set(backbones.__all__)
+    with pytest.raises(AttributeError, match="load_backbones"):
+        backbones.load_backbones  # noqa: B018
+
+
 def test_small_backbones_give_what_open_clip_gives(small):
     assert_as_open_clip(*small[:2])
 

@@ -7,7 +7,9 @@ docs/make_shapes.py. Planning therefore imports neither PyTorch nor open_clip.
 import csv
 import hashlib
 import json
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -145,12 +147,17 @@ def find_measured(backbone: BackboneConfig) -> Measured:
     if digest in _by_digest():
         return _by_digest()[digest]
     path = Path(paths.SHAPE.format(sha256=digest))
+    versions = {library: version(library) for library in ("open_clip_torch", "timm")}
     try:
-        return Measured(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # there is none, or it is damaged
-        measured = _measure(backbone, config)
-        write_json(path, measured._asdict())
-        return measured
+        cached = json.loads(path.read_text(encoding="utf-8"))
+        if cached["versions"] == versions:
+            return Measured(**cached["measured"])
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # there is none, or it is damaged
+    measured = _measure(backbone, config)
+    with suppress(OSError):  # a folder that cannot be written to
+        write_json(path, {"versions": versions, "measured": measured._asdict()})
+    return measured
 
 
 def _measure(backbone: BackboneConfig, config: dict[str, Any]) -> Measured:
