@@ -1,8 +1,8 @@
-"""Memory, minutes and threads that jobs ask for: arithmetic from accounts of work.
+"""Memory, minutes and threads that jobs request, computed from their work.
 
-A scheduler kills a job that takes more than it asked for and lets one wait that asks for too much.
-These are estimates with room to spare; a job that was killed asks for more in its next attempt.
-What a method computes it says itself (`Method.work`): nothing here knows any.
+A scheduler kills a job that takes more than it requested and lets one wait that requests too much.
+These are estimates with room to spare; a job that was killed requests more in its next attempt.
+`Method.work` gives a method's operations and bytes: no method is known here.
 """
 
 import math
@@ -21,43 +21,31 @@ FLOPS = 1e13  # that a GPU of some years ago does in a second
 CORES = 4  # at most, of a training that has parts for them
 SHORT = 10  # minutes; trainings that may compute for longer are not grouped, and may get more cores
 RESERVE = 10  # minutes to start, to read and to write, on a busy node and a slow network disk
-SHARED_RESERVE = 2  # minutes; a submission asks for the sum of its trainings
+SHARED_RESERVE = 2  # minutes; a submission requests the sum of its trainings
 WITHIN_RESERVE = 10  # seconds of computing for which no minute is added
 
 
 class Shape(NamedTuple):
-    """What a backbone gives for an image, and its text tower."""
+    """Sizes of a backbone's towers and of what it computes for an image."""
 
-    tokens: int
-    """N spatial tokens"""
-    width: int
-    """numbers a spatial token"""
-    dim: int
-    """D, numbers of a pooled feature"""
-    prompt_flops: float = 0.0
-    """of one prompt through the text tower, forward and back to its words"""
-    text_weights: int = 0
-    """of the text tower, and of what writes captions beside it"""
-    context_length: int = 77
-    """tokens that the text tower reads, start and end among them"""
-    image_flops: float = 0.0
-    """of one image through the image tower"""
-    image_weights: int = 0
-    """of the image tower"""
+    tokens: int  # N spatial tokens
+    width: int  # numbers per spatial token
+    dim: int  # D, numbers of a pooled feature
+    prompt_flops: float = 0.0  # of one prompt through the text tower, forward and back to its words
+    text_weights: int = 0  # of the text tower, and of what writes captions beside it
+    context_length: int = 77  # tokens that the text tower reads, start and end among them
+    image_flops: float = 0.0  # of one image through the image tower
+    image_weights: int = 0  # of the image tower
 
 
 class Size(NamedTuple):
-    """What a head is made for, as the plan knows it."""
+    """Sizes of the task that a head is trained for."""
 
     shape: Shape
-    classes: int
-    """K"""
-    shots: int
-    """images per class; 0 for a method that learns from none"""
-    images: int
-    """to learn from; fewer than classes * shots where a class has not as many"""
-    views: int
-    """cached of each of these images, the test view among them"""
+    classes: int  # K
+    shots: int  # images per class; 0 for a method that learns from none
+    images: int  # to learn from; fewer than classes * shots where a class has not as many
+    views: int  # cached of each of these images, the test view among them
 
     @property
     def val_images(self) -> int:
@@ -66,33 +54,19 @@ class Size(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a head takes by its method's own account: operations, and bytes of main memory.
+    """Operations and bytes of main memory of a head; independent parts run on a core each."""
 
-    Independent parts of the fitting may run at a time, each on a core of its own.
-    """
-
-    rows: int = 0
-    """views whose features are read to fit, those to learn from"""
-    spatial: bool = False
-    """whether their spatial features are read, and those of the images to predict"""
-    text_tower: bool = False
-    """whether the text tower is held while fitting"""
-    on_gpu: bool = True
-    """whether a GPU fits, where there is one; one predicts in any case"""
-    flops: float = 0.0
-    """floating-point operations of fitting, all parts together"""
-    parts: int = 1
-    """independent parts of fitting"""
-    longest: float = 0.0
-    """operations of the longest part, if it has bad luck: no number of cores makes it shorter"""
-    part_bytes: float = 0.0
-    """that a part takes beside the process and the features"""
-    predict_flops: float = 0.0
-    """operations of predicting one image with one head"""
-    head_bytes: float = 0.0
-    """of one head, ready to predict"""
-    batch_bytes: float = 0.0
-    """that predicting BATCH images takes beside the heads and the features"""
+    rows: int = 0  # views whose features are read to fit, those to learn from
+    spatial: bool = False  # their spatial features are read, and those of images to predict
+    text_tower: bool = False  # the text tower is in memory while fitting
+    on_gpu: bool = True  # a GPU fits, where there is one; one predicts in any case
+    flops: float = 0.0  # floating-point operations of fitting, all parts together
+    parts: int = 1  # independent parts of fitting
+    longest: float = 0.0  # operations of the longest part: more cores do not make it shorter
+    part_bytes: float = 0.0  # that a part takes beside the process and the features
+    predict_flops: float = 0.0  # operations of predicting one image with one head
+    head_bytes: float = 0.0  # of one head, ready to predict
+    batch_bytes: float = 0.0  # that predicting BATCH images takes beside the heads and the features
 
 
 def features_bytes(shape: Shape, rows: int) -> int:
@@ -101,7 +75,7 @@ def features_bytes(shape: Shape, rows: int) -> int:
 
 
 def backbone_memory(shape: Shape) -> int:
-    """MB of a job that holds the backbone: its weights, and once more while they are read."""
+    """MB of a job that loads the backbone: its weights, and once more while they are read."""
     return PROCESS + 2 * _mb((shape.image_weights + shape.text_weights) * SINGLE)
 
 
@@ -140,18 +114,12 @@ def training_threads(work: Work, *, on_gpu: bool) -> int:
 
 
 def is_short(work: Work, *, on_gpu: bool) -> bool:
-    """Whether a fit is over so soon that it shares a submission with others."""
+    """Check that a fit is so short that it shares a submission with others."""
     return _fitting_minutes(work, threads=1, on_gpu=on_gpu) <= SHORT
 
 
 def training_minutes(work: Work, threads: int = 1, *, on_gpu: bool) -> int:
-    """Minutes of a job that fits a head.
-
-    Args:
-        work: the method's account.
-        threads: cores that the job has.
-        on_gpu: whether it has a GPU, which counts only if the method can use one.
-    """
+    """Minutes of a job that fits a head; its GPU counts only if the method can use one."""
     fitting = _fitting_minutes(work, threads, on_gpu)
     return fitting + (SHARED_RESERVE if fitting <= SHORT else RESERVE)
 

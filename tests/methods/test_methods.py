@@ -258,11 +258,11 @@ def test_the_linear_probe_fits_on_all_its_threads_to_the_same_bits(task, monkeyp
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 
 
-def test_the_linear_probe_learns_a_thousand_classes():
+def test_the_linear_probe_learns_many_classes():
     generator = torch.Generator().manual_seed(0)
-    texts = torch.randn(1000, 256, generator=generator).sign()
-    labels = torch.arange(1000).repeat(2)
-    images = texts[labels] + 0.1 * torch.randn(2000, 256, generator=generator)
+    texts = torch.randn(300, 256, generator=generator).sign()
+    labels = torch.arange(300).repeat(2)
+    images = texts[labels] + 0.1 * torch.randn(600, 256, generator=generator)
     shots = Samples(images[:, None], None, labels)
     probe = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e3]))
     task = Task(Texts(texts, 100.0), shots, shots, seed=0)

@@ -91,7 +91,7 @@ def test_the_constants_are_those_of_the_largest_number_of_shots_not_above(shots,
 
 def test_more_images_than_a_matrix_is_made_for_are_refused_in_one_line(task, monkeypatch):
     monkeypatch.setattr(proker, "MOST_IMAGES", 11)
-    with pytest.raises(ConfigError, match=r"proker: 12 images .* made for 11: ask for fewer") as e:
+    with pytest.raises(ConfigError, match=r"proker: 12 images .* made for 11: request fewer") as e:
         ProKeR(ProKeRSettings()).initial_head(task)
     assert "\n" not in str(e.value)
 

@@ -140,6 +140,7 @@ def test_features_that_stay_in_half_precision_train_as_their_float32_values_do(t
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.slow
 def test_a_compiled_training_ends_where_the_plain_one_does(task):
     losses = []
     for compiled in (False, True):

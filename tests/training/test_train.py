@@ -192,7 +192,7 @@ def test_without_validation_images_a_method_that_chooses_nothing_trains_all_the_
     assert train(on_disk, settings={"epochs": 1})["val_accuracy"] is None
 
 
-def test_a_head_with_numbers_that_are_none_is_refused(on_disk, monkeypatch):
+def test_a_head_with_nan_is_refused(on_disk, monkeypatch):
     from vtclip.methods.linear_probe import LinearProbe
 
     start = LinearProbe.initial_head
@@ -203,5 +203,5 @@ def test_a_head_with_numbers_that_are_none_is_refused(on_disk, monkeypatch):
         return head
 
     monkeypatch.setattr(LinearProbe, "initial_head", spoil)
-    with pytest.raises(TrainingError, match="The head's 'bias' holds nan"):
+    with pytest.raises(TrainingError, match="The head's 'bias' contains nan"):
         train(on_disk, method="linear_probe", settings={})

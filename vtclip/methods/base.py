@@ -33,33 +33,23 @@ class Method:
     A subclass says what it needs, what it starts from (`initial_head`) and how a head classifies
     (`classifier`). Tensors of the head that it names as `trained` are then trained by gradient,
     with the settings' recipe. A method that trains something else overrides `learner`, one that
-    ends with something else than was trained `finish`. One that computes for long or holds much
-    tells so in `work`, one whose settings do not go with every backbone in `check`.
+    ends with something else than was trained `finish`. One that computes for long or needs much
+    memory says so in `work`, one whose settings do not fit every backbone in `check`.
     """
 
-    title: ClassVar[str]
-    """As tables and figures call it; left out, the file's name in words: `Prototypes`."""
+    # as tables and figures call it; left out, the file's name in words: `Prototypes`
+    title: ClassVar[str]  # in tables and figures; by default the file's name in words
     settings_type: ClassVar[type[Settings]] = Settings
-    few_shot: ClassVar[bool] = True
-    """False for a method that learns from no image; it is run once, as `0shot-seed0`."""
-    reads_views: ClassVar[bool] = False
-    """Whether it reads all views of the training images, or the test view alone."""
-    reads_spatial: ClassVar[bool] = False
-    """Whether it reads the spatial features, most of a feature file."""
-    needs_projected: ClassVar[bool] = False
-    """Whether the spatial features must lie in the joint space."""
-    reads_text_tower: ClassVar[bool] = False
-    """Whether it reads the text tower, to train through it."""
-    names_new_classes: ClassVar[bool] = False
-    """Whether its heads can name classes that they never saw, by their texts alone."""
-    tunes: ClassVar[bool] = False
-    """Whether it chooses something on the validation shots, and cannot do without them."""
-    on_gpu: ClassVar[bool] = True
-    """Whether it fits its heads on a GPU where there is one."""
-    gpu_precision: ClassVar[str] = "float32"
-    """What its layers compute in on a GPU that has bfloat16; elsewhere it is always float32."""
-    trained: ClassVar[tuple[str, ...]] = ()
-    """The names of the head's tensors that are trained by gradient."""
+    few_shot: ClassVar[bool] = True  # False: learns from no image, and is run once, `0shot-seed0`
+    reads_views: ClassVar[bool] = False  # all views of the training images, not the test view alone
+    reads_spatial: ClassVar[bool] = False  # the spatial features, most of a feature file
+    needs_projected: ClassVar[bool] = False  # spatial features must lie in the joint space
+    reads_text_tower: ClassVar[bool] = False  # the text tower, to train through it
+    names_new_classes: ClassVar[bool] = False  # heads can name classes never seen, by their texts
+    tunes: ClassVar[bool] = False  # chooses on validation shots, and cannot do without them
+    on_gpu: ClassVar[bool] = True  # fits its heads on a GPU where there is one
+    gpu_precision: ClassVar[str] = "float32"  # of its layers on a GPU with bfloat16
+    trained: ClassVar[tuple[str, ...]] = ()  # the head's tensors that are trained by gradient
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -71,17 +61,10 @@ class Method:
         self.settings = settings
 
     def check(self, shape: Shape) -> None:
-        """Refuse settings that do not go with a backbone's shape, before any job.
-
-        Raises:
-            ConfigError: as `vtclip.settings.misfit` words it.
-        """
+        """Refuse settings that do not fit a backbone's shape, by `vtclip.settings.misfit`."""
 
     def work(self, size: Size) -> Work:
-        """What one head takes, with the settings as they hold for its dataset.
-
-        Here it is that of a method which compares features with texts and fits in seconds.
-        """
+        """Work of one head; by default, features are compared with texts after a fit of seconds."""
         return Work(
             rows=size.images * (size.views if self.reads_views else 1) if self.few_shot else 0,
             spatial=self.reads_spatial,
@@ -91,10 +74,7 @@ class Method:
         )
 
     def choices(self) -> list[str]:
-        """What it chooses on the validation shots, in words.
-
-        Here it is each setting that is a list of several values, and when to stop.
-        """
+        """Names of what it chooses on the validation shots: lists of settings, when to stop."""
         several = [
             name.replace("_", " ")
             for name, value in self.settings
@@ -104,35 +84,29 @@ class Method:
         return [*several, *(["when to stop"] if stops else [])]
 
     def settings_without_choice(self, shots: int) -> Settings | None:
-        """The settings to take where nothing may be chosen on validation shots.
+        """Settings to use where nothing may be chosen; None if the method has no such constants.
 
-        One value for each that is chosen, which the head keeps: `classifier` reads none of them.
-        None where the method has no such constants.
-
-        Args:
-            shots: images per class.
+        Each chosen setting has one value, which the head keeps: `classifier` reads none of them.
         """
         return None if self.tunes else self.settings
 
     def initial_head(self, task: Task) -> Head:
-        """The tensors of the head before any step by gradient; what is computed in closed form."""
+        """Compute the head before any step by gradient; in closed form, it is all of the head."""
         return {}
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
-        """What turns images into logits (B, K)."""
+        """Build the function from images to logits (B, K)."""
         raise NotImplementedError
 
     def for_classes(self, head: Head, prompts: Prompts | None) -> Head:
-        """The head for other classes than its own; another one only if it keeps something of them.
+        """The head for other classes; it changes only if it keeps something of the classes.
 
-        Args:
-            head: of a method that names new classes.
-            prompts: what prompts of the other classes are made of, if it reads the text tower.
+        `prompts` are of the other classes, for a method that reads the text tower.
         """
         return head
 
     def learner(self, head: Head, task: Task) -> nn.Module | None:
-        """What is trained by gradient, Images -> logits (B, K); None if nothing is."""
+        """The module to train by gradient, Images -> logits (B, K); None if there is none."""
         if not self.trained:
             return None
         from vtclip.nn.learner import Learner
@@ -148,13 +122,10 @@ Choice = TypeVar("Choice")
 
 
 def choose(settings: Sequence[Choice], logits: Iterable[Tensor], val: Samples | None) -> Choice:
-    """The setting that classifies the validation shots best, of equals the first.
+    """The setting, smallest first, that classifies the validation shots best; of equals the first.
 
-    Args:
-        settings: what there is to choose from, the smallest first.
-        logits: of the validation shots (M, K) with each setting. Made one at a time they need
-            little memory; of a single setting none is asked for.
-        val: the validation shots; None where there is a single setting.
+    The logits (M, K) of each setting may be a generator, which needs little memory; of a single
+    setting none are computed, and no validation shots are needed.
     """
     if len(settings) == 1:
         return settings[0]
@@ -164,16 +135,10 @@ def choose(settings: Sequence[Choice], logits: Iterable[Tensor], val: Samples | 
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[int, float]:
-    """How well images are classified, as a pair to compare: the larger the better.
+    """Hits, and the mean log-likelihood of the labels (NaN without images): larger is better.
 
-    On a few images per class many settings make equally many hits. The likelihood tells them apart.
-
-    Args:
-        logits: (M, K).
-        labels: (M,) int64.
-
-    Returns:
-        Hits, and the mean log-likelihood of the labels: 0 at most, NaN without images.
+    On a few images per class many settings make equally many hits; the likelihood breaks the tie.
+    logits (M, K), labels (M,) int64.
     """
     from torch.nn.functional import cross_entropy
 
@@ -230,7 +195,7 @@ StopAtLoss = Annotated[
     ),
 ]
 
-MEASUREMENTS = 10
+MEASUREMENTS = 10  # of validation accuracy in a training, for the history
 
 
 class Recipe(Settings):
@@ -275,14 +240,11 @@ class Recipe(Settings):
         return self.epochs[max((k for k in self.epochs if k <= shots), default=min(self.epochs))]
 
     def measured_every(self, shots: int) -> int:
-        """Epochs from one measurement of validation accuracy to the next.
-
-        It is measured ten times, for the history; after each epoch if the best is kept.
-        """
+        """Epochs between measurements of validation accuracy: ten in all; every one for "val"."""
         return 1 if self.select == "val" else math.ceil(self.epochs_at(shots) / MEASUREMENTS)
 
     def measurements(self, shots: int) -> int:
-        """How often a training measures validation accuracy, at most."""
+        """Number of measurements of validation accuracy, at most."""
         return self.epochs_at(shots) // self.measured_every(shots)
 
     def steps(self, size: Size) -> int:

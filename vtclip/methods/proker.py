@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vtclip.cost import Size
 
-MOST_IMAGES = 20_000  # whose matrix takes 3.2 GB, and is held three times
+MOST_IMAGES = 20_000  # whose matrix takes 3.2 GB, three times
 CONSTANTS = {  # from which number of shots on: beta and ridge, as the authors fixed them
     1: (3.0, 0.05),
     2: (2.6, 0.05),
@@ -93,7 +93,7 @@ class ProKeR(Method):
         if images > MOST_IMAGES:
             raise ConfigError(
                 f"proker: {images} images of all classes together, and the matrix of their pairs "
-                f"is made for {MOST_IMAGES}: ask for fewer `shots`."
+                f"is made for {MOST_IMAGES}: request fewer `shots`."
             )
         if self._count_rows(images, views) == images:
             return unit(shots.pooled.mean(dim=1).double()), shots.labels

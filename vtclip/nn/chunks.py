@@ -32,12 +32,10 @@ MATRIX_PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
 
 
 class Chunks(NamedTuple):
-    """How the classes are split."""
+    """Division of the classes into chunks."""
 
-    classes: int
-    """a chunk's number of classes"""
-    keep: Literal["everything", "products", "nothing"]
-    """what a chunk keeps for the backward pass"""
+    classes: int  # a chunk's number of classes
+    keep: Literal["everything", "products", "nothing"]  # what a chunk keeps for the backward pass
 
 
 def memory_for_pairs(device: torch.device) -> int:
@@ -58,15 +56,10 @@ def plan_chunks(
     memory: float,
     device: torch.device,
 ) -> Chunks:
-    """Choose how to split the classes.
+    """Choose how to split the classes so that B x K pairs take `memory` bytes at most.
 
-    Args:
-        pairs_a_class: images in the batch.
-        classes: K.
-        numbers: how many numbers a pair's layers make.
-        products: how many of them a chunk keeps that keeps its products.
-        memory: bytes that all of it may take.
-        device: where it is computed.
+    A pair's layers make `numbers` numbers; a chunk that keeps its products keeps `products` of
+    them. `pairs_a_class` is B, the images in the batch.
     """
     chunk_memory = min(memory, CPU_CHUNK) if device.type == "cpu" else memory
     class_bytes = pairs_a_class * numbers * FLOAT
@@ -80,16 +73,9 @@ def plan_chunks(
 def in_chunks(
     function: Callable[..., Tensor], texts: Tensor, *context: Tensor, chunks: Chunks
 ) -> Tensor:
-    """function(texts, *context), a chunk of the classes at a time.
+    """function(texts (B or 1, K, D), *context), a chunk of classes at a time, joined along K.
 
-    Args:
-        function: treats every class by itself.
-        texts: (B or 1, K, D).
-        context: what every chunk needs.
-        chunks: how to split.
-
-    Returns:
-        The chunks' results, joined along the axis of the classes.
+    The function must compute every class independently of the others.
     """
     if chunks.keep == "everything":
         return function(texts, *context)

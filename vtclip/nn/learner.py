@@ -16,15 +16,9 @@ def eval_on(classifier: Classifier, device: torch.device) -> Classifier:
 
 
 class Learner(nn.Module):
-    """The classifier of a head, some of whose tensors learn.
+    """The classifier of a head whose tensors named in `trained` are parameters.
 
-    Its state is a head again: the same names, those of `trained` as parameters.
-
-    Args:
-        head: all tensors.
-        trained: the names of those that learn.
-        classify: head -> classifier.
-        penalise: head -> what is added to the loss, a scalar; left out, nothing.
+    `penalise` maps the head to a scalar that is added to the loss. The state is a head again.
     """
 
     def __init__(
@@ -48,7 +42,7 @@ class Learner(nn.Module):
         return self.classify(self._head())(images)
 
     def penalty(self) -> Tensor | None:
-        """What is added to the loss; None for nothing."""
+        """Scalar to add to the loss; None for nothing."""
         return None if self.penalise is None else self.penalise(self._head())
 
     def _head(self) -> Head:

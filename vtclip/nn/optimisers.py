@@ -13,12 +13,7 @@ from torch.optim.sgd import sgd
 
 
 class Optimiser:
-    """Moves parameters along their gradients. A subclass says what it remembers, and how.
-
-    Args:
-        parameters: what is trained.
-        weight_decay: as the subclass applies it.
-    """
+    """Moves parameters along their gradients; a subclass has the rule and its state."""
 
     def __init__(self, parameters: Iterable[Tensor], *, weight_decay: float) -> None:
         self.parameters = list(parameters)
@@ -38,7 +33,7 @@ class Optimiser:
             parameter.grad = None
 
     def _remember(self, parameter: Tensor) -> tuple[Tensor, ...]:
-        """What is kept of a parameter from step to step, at its start."""
+        """Initial state of a parameter that is kept from step to step."""
         raise NotImplementedError
 
     def _move(self, learning_rate: float, *columns: list[Tensor]) -> None:
@@ -49,7 +44,7 @@ class Optimiser:
 class AdamW(Optimiser):
     """AdamW (arXiv 1711.05101) with betas of 0.9 and 0.999: `torch.optim.AdamW(fused=True)`."""
 
-    decoupled = True  # the decay takes its share of the parameters, whatever the gradient is
+    decoupled = True  # weight decay acts on the parameters, not on the gradient
 
     def __init__(
         self, parameters: Iterable[Tensor], *, weight_decay: float, epsilon: float

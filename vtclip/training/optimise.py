@@ -94,17 +94,15 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
 
 
 def _compile(classifier: nn.Module, device: torch.device) -> Callable[[Images], Tensor]:
-    """The classifier with fused operations; on a GPU they are captured, and replayed as one launch.
-
-    Each size of a batch is compiled: there are two, an epoch's last batch and all others.
-    """
+    """Fuse the classifier's operations; on a GPU, capture them and replay them as one launch."""
+    # Each size of a batch is compiled: there are two, an epoch's last batch and all others.
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     compiled: Callable[[Images], Tensor] = torch.compile(classifier, mode=mode, dynamic=False)
     return compiled
 
 
 class _Step(NamedTuple):
-    """What one step leaves; tensors stay on the device until the epoch's end."""
+    """Results of one step; tensors stay on the device until the epoch's end."""
 
     loss: Tensor
     predicted: Tensor
@@ -123,9 +121,9 @@ def _step(
     images, labels = batch
     logits = classifier(images)
     loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    held = penalty()
-    if held is not None:
-        loss = loss + held
+    added = penalty()
+    if added is not None:
+        loss = loss + added
     loss.backward()
     if recipe.clip_gradient is not None:
         nn.utils.clip_grad_norm_(optimiser.parameters, recipe.clip_gradient)
@@ -134,11 +132,7 @@ def _step(
 
 
 def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
-    """The sums over an epoch's images of loss and hits.
-
-    Raises:
-        TrainingError: a loss is no number.
-    """
+    """Sums over an epoch's images of loss and hits; TrainingError if a loss is no number."""
     losses = torch.stack([step.loss for step in steps]).tolist()
     for number, (loss, step) in enumerate(zip(losses, steps, strict=True), start=before + 1):
         if not math.isfinite(loss):
@@ -195,7 +189,7 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
 def measure_accuracy(
     classifier: Callable[[Images], Tensor], shots: Samples, batch_size: int = 256
 ) -> float:
-    """Share of the images whose test view is classified rightly, in 0 .. 1; NaN without images."""
+    """Share of images whose test view is classified correctly, in 0 .. 1; NaN without images."""
     return _share(_score(classifier, shots, batch_size)[0], len(shots.labels))
 
 

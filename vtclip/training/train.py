@@ -112,17 +112,13 @@ def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.Dat
 
 
 def _check_head(head: Head, history: pl.DataFrame) -> None:
-    """Refuse a head with numbers that are none: the last step may leave them.
-
-    Raises:
-        TrainingError: with the tensor's name.
-    """
+    """Refuse a head with infinite numbers or NaN, which the last step may leave."""
     for name, tensor in head.items():
         place = find_non_finite(tensor) if tensor.is_floating_point() else None
         if place is not None:
             when = f" after epoch {history.height}" if history.height else ""
             raise TrainingError(
-                f"The head's '{name}' holds {tensor[place].item()}{when}. Try a smaller "
+                f"The head's '{name}' contains {tensor[place].item()}{when}. Try a smaller "
                 "`learning_rate`, a longer `warmup`, or `clip_gradient: 1.0`."
             )
 
@@ -141,7 +137,7 @@ def _read_task(
     device: torch.device,
     labels: range,
 ) -> Task:
-    """What the method may see, and no more."""
+    """Read what the method may see, and no more."""
     all_classes, metadata = read_classes(texts, device)
     classes = all_classes.part(labels)
     if features is None:
@@ -159,7 +155,7 @@ def _check_validation(method: Method, task: Task) -> None:
     if chooses and task.val is None:
         raise TrainingError(
             "The method chooses on validation shots, and there are none: the classes have no image "
-            "left beside the shots. Give the dataset a validation split, or ask for fewer `shots`."
+            "left beside the shots. Give the dataset a validation split, or request fewer `shots`."
         )
 
 
@@ -195,14 +191,14 @@ def _place(spatial: Tensor, device: torch.device) -> Tensor:
 
 
 def _describe_features(path: str | Path) -> dict[str, Any]:
-    """What made the features that the head was trained on."""
+    """Origin of the features that the head was trained on."""
     metadata = read_metadata(path)
     keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision", "device_kind")
     return {key: metadata.get(key) for key in keys}
 
 
 def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
-    is_cuda = device.type == "cuda"  # of another GPU PyTorch tells neither
+    is_cuda = device.type == "cuda"  # PyTorch reports neither for another kind of GPU
     gpu = torch.cuda.max_memory_allocated(device) if is_cuda else 0
     return {
         "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
