@@ -7,8 +7,8 @@ from vtclip.runtime.job import job
 with job(snakemake.log[0]):
     from vtclip.data.fetch import Expected, fetch_archive
 
-    # Not told by the rule, and by name: neither another address nor the code that reads it is a
-    # reason to fetch again.
+    # Imported by its name and not given by the rule: neither another address nor other code that
+    # reads it is a reason to fetch again.
     addresses = import_module("vtclip.data.inventory").list_addresses(
         snakemake.wildcards.dataset,
         snakemake.wildcards.file,
