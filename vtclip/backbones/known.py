@@ -1,4 +1,4 @@
-"""Models in the form of Hugging Face's hub; open_clip is not imported.
+"""Models that are known without building them, and those of Hugging Face's hub.
 
 Such a model is a folder, on the hub or on this machine, with its configuration, its weights and, if
 it needs one, its tokenizer: `hf-hub:timm/ViT-B-16-SigLIP`, `local-dir:/data/my-siglip`.
@@ -7,13 +7,33 @@ it needs one, its tokenizer: `hf-hub:timm/ViT-B-16-SigLIP`, `local-dir:/data/my-
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from vtclip.config.backbone_config import HUB, WEIGHTS, find_folder
+from vtclip.config.backbone_config import HUB, WEIGHTS, SpatialKind, find_folder
 from vtclip.settings import ConfigError
 
 CONFIGURATION = "open_clip_config.json"
 INSTALL = "python -m pip install --editable '.[transformers]'"  # what some of them need
+
+
+class Measured(NamedTuple):
+    """What `vtclip.backbones.measure` finds of a model."""
+
+    kind: str  # how the image tower pools: a TowerKind of `vtclip.backbones.image_towers`
+    places: int  # spatial tokens of the map before pooling
+    width: int  # numbers of each
+    dim: int  # D, of the joint space
+    image_size: int  # pixels of a side
+    image_weights: int
+    image_flops: float  # floating-point operations of encoding one image
+    text_weights: int  # the decoder of a CoCa among them
+    prompt_flops: float  # of one prompt, forward and back to its words
+    context_length: int  # tokens that the text tower reads, start and end among them
+
+    @property
+    def kinds(self) -> tuple[SpatialKind, ...]:
+        """The kinds of spatial features that the image tower gives."""
+        return ("raw",) if self.kind == "other" else ("projected", "raw")
 
 
 def find_configuration(name: str) -> Path:

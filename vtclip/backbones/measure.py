@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vtclip.backbones.build import check_timm_tower
 from vtclip.backbones.checkpoints import BackboneError
 from vtclip.backbones.image_towers import check_tower, encode_images, find_kind
-from vtclip.backbones.shapes import Measured
+from vtclip.backbones.known import Measured
 from vtclip.backbones.text_towers import find_causal
 
 TEXT_POOLINGS = ("argmax", "eos", "first", "last")

@@ -18,9 +18,9 @@ from pydantic import ConfigDict, Field, StrictInt
 
 from vtclip import paths
 from vtclip.backbones import known
+from vtclip.backbones.known import Measured
 from vtclip.config.backbone_config import (
     BackboneConfig,
-    SpatialKind,
     is_hub_name,
     name_model,
 )
@@ -91,26 +91,6 @@ class Architecture(Part):
         default=None, description="the decoder of a CoCa", examples=[{"width": 512, "layers": 12}]
     )
     quick_gelu: bool = False
-
-
-class Measured(NamedTuple):
-    """What `vtclip.backbones.measure` finds of a model."""
-
-    kind: str  # how the image tower pools: a TowerKind of `vtclip.backbones.image_towers`
-    places: int  # spatial tokens of the map before pooling
-    width: int  # numbers of each
-    dim: int  # D, of the joint space
-    image_size: int  # pixels of a side
-    image_weights: int
-    image_flops: float  # floating-point operations of encoding one image
-    text_weights: int  # the decoder of a CoCa among them
-    prompt_flops: float  # of one prompt, forward and back to its words
-    context_length: int  # tokens that the text tower reads, start and end among them
-
-    @property
-    def kinds(self) -> tuple[SpatialKind, ...]:
-        """The kinds of spatial features that the image tower gives."""
-        return ("raw",) if self.kind == "other" else ("projected", "raw")
 
 
 def read_shape(backbone: BackboneConfig) -> Shape:
