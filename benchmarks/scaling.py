@@ -21,10 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from vtclip.cost import Work, training_threads
 from vtclip.methods import METHODS
+from vtclip.paths import Run
 from vtclip.plan import Plan
 from vtclip.plan.contents import SHARD
 from vtclip.plan.jobs import count_shot_views, head_work
-from vtclip.runs import Run
 
 CORES = 8  # beside each GPU
 # Seconds of a job that are not its arithmetic, as `benchmarks/overhead.py` measured them. Jobs that

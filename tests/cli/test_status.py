@@ -7,9 +7,8 @@ import yaml
 
 from tests.project import ROOT
 from vtclip.__main__ import main
-from vtclip.cli.status import find_states, read_plan
+from vtclip.cli.status import estimate_bytes, find_states, read_plan
 from vtclip.paths import log_of, record_of
-from vtclip.plan.disk import estimate_bytes
 
 CONFIG = "mine.yaml"
 

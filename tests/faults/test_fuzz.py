@@ -20,10 +20,9 @@ from tests.plan_jobs import find_jobs
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.dataset import ArchiveFile, Counts, Dataset, Fractions
 from vtclip.config.experiment import Ablation, Experiment, Views
-from vtclip.config.yaml_files import read_yaml
 from vtclip.methods import METHODS
 from vtclip.plan import Plan, jobs
-from vtclip.settings import ConfigError, to_yaml
+from vtclip.settings import ConfigError, read_yaml, to_yaml
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLES = [50, pytest.param(2000, marks=pytest.mark.faults)]

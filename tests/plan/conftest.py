@@ -8,9 +8,8 @@ import yaml
 
 from vtclip.config.dataset import read_dataset
 from vtclip.data.inventory import archive_path
-from vtclip.paths import format_shots
+from vtclip.paths import Run, format_shots
 from vtclip.plan import Plan, jobs
-from vtclip.runs import Run
 
 CONFIG = Path(__file__).parents[2] / "config"
 ARCHITECTURE = CONFIG / "backbones" / "glyph-clip.json"

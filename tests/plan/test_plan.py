@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.plan.conftest import CONFIG, GLYPHS, RN50, job, planned
-from vtclip.runs import distinct
+from vtclip.paths import distinct
 from vtclip.settings import ConfigError
 
 # How much there is, and in which order.

@@ -9,7 +9,7 @@ from tests.plan.conftest import CONFIG, GLYPHS, job, planned, training
 from tests.plan.test_jobs import files
 from vtclip.data.fetch import marker_of
 from vtclip.data.inventory import archive_path
-from vtclip.runs import distinct
+from vtclip.paths import distinct
 from vtclip.settings import ConfigError
 
 SHIFT = {"digits": ["digits_printed", "digits_noise"]}

@@ -3,7 +3,7 @@
 import polars as pl
 
 from vtclip.files import write_json
-from vtclip.runs import Run
+from vtclip.paths import Run
 
 
 def make_run(dataset, method, predictions, *, backbone="clip", **more):

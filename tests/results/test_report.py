@@ -14,12 +14,12 @@ from tests.results.conftest import make_run
 from vtclip.features.texts import write_texts
 from vtclip.files import write_record
 from vtclip.parquet import write_parquet
+from vtclip.paths import Example
 from vtclip.results.differences import aggregate_differences
 from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
 from vtclip.results.metrics import aggregate_metrics
 from vtclip.results.report import embed_picture, report
-from vtclip.runs import Example
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"
 NAMES = [ALERT, AND, "cow"]

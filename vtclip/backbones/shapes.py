@@ -19,11 +19,7 @@ from pydantic import ConfigDict, Field, StrictInt
 from vtclip import paths
 from vtclip.backbones import known
 from vtclip.backbones.known import Measured
-from vtclip.config.backbone_config import (
-    BackboneConfig,
-    is_hub_name,
-    name_model,
-)
+from vtclip.config.backbone_config import BackboneConfig, is_hub_name, name_model
 from vtclip.cost import Shape
 from vtclip.files import write_json
 from vtclip.paths import find_own

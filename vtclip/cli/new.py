@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from vtclip import paths
 from vtclip.config.dataset import MEAN, Dataset
-from vtclip.config.yaml_files import read_yaml
 from vtclip.files import write_text
-from vtclip.settings import ConfigError, check, to_yaml
+from vtclip.settings import ConfigError, check, read_yaml, to_yaml
 
 if TYPE_CHECKING:
     from vtclip.data.inventory import Survey

@@ -10,15 +10,17 @@ import argparse
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtclip import paths
+from vtclip.cost import SINGLE, features_bytes
 
 if TYPE_CHECKING:
+    from vtclip.paths import Run
     from vtclip.plan import Plan
-    from vtclip.runs import Run
 
 HELP = "show the progress of an experiment"
 EXAMPLES = """examples:
@@ -31,6 +33,7 @@ STATES: tuple[State, ...] = ("done", "failed", "running", "missing")
 # Python's words at the end of a failed job's log.
 FAILED = ("Traceback (most recent call last)", "Fatal Python error")
 END = 20_000  # bytes of a log that are searched for them
+UNPACKED = 1.1  # bytes of images per byte of archives: they are compressed already
 LINES = 6  # of a log that are shown
 RECENT = 300  # seconds in which a running job has written to its log: it does every 10 s
 
@@ -73,9 +76,8 @@ def read_plan(configs: Sequence[str]) -> Plan:
     """
     from snakemake.utils import update_config
 
-    from vtclip.config.yaml_files import read_yaml
     from vtclip.plan import Plan
-    from vtclip.settings import ConfigError
+    from vtclip.settings import ConfigError, read_yaml
 
     merged: dict[str, Any] = {}
     for config in configs:
@@ -135,8 +137,6 @@ def _tabulate(states: dict[Run, State]) -> list[str]:
 
 
 def _describe_disk(plan: Plan) -> str:
-    from vtclip.plan.disk import estimate_bytes
-
     places = {
         plan.paths.folder: [plan.paths.folder],
         "shared files in results/": [f"results/{name}" for name in paths.SHARED],
@@ -163,3 +163,63 @@ def _measure(folder: str) -> int:
 
 def _show(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def estimate_bytes(plan: Plan) -> dict[str, int]:
+    """Kind of files -> bytes that are still to be written; kinds without any are left out."""
+    found = {
+        "archives": sum(_archives(plan)),
+        "images": sum(_images(plan)),
+        "weights": sum(_weights(plan)),
+        "features": sum(_features(plan)),
+        "heads": sum(_heads(plan)),
+    }
+    return {kind: round(size) for kind, size in found.items() if size}
+
+
+def _archives(plan: Plan) -> Iterator[int]:
+    from vtclip.data.inventory import archive_path
+
+    for name in plan.unpacked:
+        if not Path(paths.IMAGES_RECEIPT.format(dataset=name)).is_file():
+            for archive in plan.datasets[name].archives:
+                if not Path(archive_path(name, archive.file)).is_file():
+                    yield archive.bytes or 0
+
+
+def _images(plan: Plan) -> Iterator[float]:
+    for name in plan.unpacked:
+        if not Path(paths.IMAGES_RECEIPT.format(dataset=name)).is_file():
+            yield UNPACKED * sum(archive.bytes or 0 for archive in plan.datasets[name].archives)
+
+
+def _weights(plan: Plan) -> Iterator[int]:
+    sizes = {plan.backbones[folder].weights: shape for folder, shape in plan.shapes.items()}
+    for weights, shape in sizes.items():
+        if not Path(paths.WEIGHTS.format(weights=weights)).is_file():
+            yield (shape.image_weights + shape.text_weights) * SINGLE
+
+
+def _features(plan: Plan) -> Iterator[int]:
+    from vtclip.plan.jobs import count_shot_views
+
+    experiment = plan.experiment
+    for backbone, dataset in product(plan.backbones, plan.datasets):
+        place, shape = {"backbone": backbone, "dataset": dataset}, plan.shapes[backbone]
+        parts = plan.parts_of(dataset)
+        test = plan.counts(dataset).test
+        for part in parts:
+            if not Path(paths.TEST_FEATURES.format(part=part, **place)).is_file():
+                yield features_bytes(shape, test // len(parts))
+        for shots, seed in product(experiment.shots, experiment.seeds):
+            run = place | {"views": experiment.views.folder, "shots": paths.format_shots(shots)}
+            if not Path(paths.SHOT_FEATURES.format(seed=seed, **run)).is_file():
+                yield features_bytes(shape, count_shot_views(plan, dataset, shots))
+
+
+def _heads(plan: Plan) -> Iterator[float]:
+    from vtclip.plan.jobs import head_work
+
+    for head, run in plan.heads.items():
+        if not Path(head).is_file():
+            yield head_work(plan, run).head_bytes

@@ -5,9 +5,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vtclip.config.yaml_files import read_yaml
 from vtclip.paths import DATASETS, PROJECT, why_outside
-from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, unknown
+from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, read_yaml, unknown
 
 HALVES = ("base", "new")
 

@@ -19,11 +19,10 @@ from vtclip import paths
 from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
 from vtclip.config.backbone_config import BackboneConfig, Precision, SpatialKind
 from vtclip.config.experiment import read_experiment
-from vtclip.config.yaml_files import read_yaml
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import atomic_write, name_file_in_errors, read_head, read_record
 from vtclip.plan.contents import architecture_content
-from vtclip.settings import Settings, check
+from vtclip.settings import Settings, check, read_yaml
 from vtclip.task import Head
 
 KEY = "vtclip"  # of the description in an exported file's metadata

@@ -15,7 +15,7 @@ from vtclip import paths
 from vtclip.backbones.shapes import read_shape
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.methods import METHODS
-from vtclip.paths import ExperimentPaths
+from vtclip.paths import Example, ExperimentPaths, Run, distinct
 from vtclip.plan.checks import check_datasets, find_missing, read_checked
 from vtclip.plan.contents import Contents
 from vtclip.plan.places import check_places
@@ -27,7 +27,6 @@ from vtclip.plan.variants import (
     list_variants,
     methods_left_out,
 )
-from vtclip.runs import Example, Run, distinct
 from vtclip.settings import ConfigError
 
 

@@ -18,14 +18,13 @@ from vtclip.backbones.shapes import (
 from vtclip.config.backbone_config import GLYPH_SIZE, GLYPHS, OWN, BackboneConfig, is_hub_name
 from vtclip.config.dataset import MEAN, ClassSplit, Dataset, list_datasets, read_dataset
 from vtclip.config.experiment import Experiment, read_experiment
-from vtclip.config.yaml_files import read_yaml
 from vtclip.data.folders import ManifestError, check_folder
 from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import PROJECT
 from vtclip.runtime.devices import APPLE
-from vtclip.settings import ConfigError, Settings, shorten, unknown
+from vtclip.settings import ConfigError, Settings, read_yaml, shorten, unknown
 
 LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
 

@@ -16,10 +16,10 @@ from vtclip.cost import Size, Work
 from vtclip.data.inventory import archive_path, archive_receipt, list_contents
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
+from vtclip.paths import Run
 from vtclip.plan import Plan
 from vtclip.plan.contents import SHARD, architecture_content, architecture_file
 from vtclip.plan.variants import constant_settings
-from vtclip.runs import Run
 from vtclip.runtime.code_hash import code_hash
 
 TEXT_TOWER = "vtclip.backbones.prompts"  # the module that methods with a text tower load by name

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 
 from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
+from vtclip.paths import Run, distinct
 from vtclip.results import tables
 from vtclip.results.figures import draw_panels
-from vtclip.runs import Run, distinct
 
 CONFIGURED = "as configured"  # the label of the method itself
 VALIDATION, TEST = "validation", "test"

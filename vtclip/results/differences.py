@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 
 from vtclip.files import write_text
+from vtclip.paths import Run
 from vtclip.results.tables import align, backbone_column, name_shots, pivot, read_runs, write_table
-from vtclip.runs import Run
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95

@@ -10,11 +10,10 @@ from typing import Any
 import polars as pl
 
 from vtclip.files import read_record, write_text
-from vtclip.paths import format_shots
+from vtclip.paths import Run, distinct, format_shots
 from vtclip.results import tables
 from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED
 from vtclip.results.tables import KEY, MEAN
-from vtclip.runs import Run, distinct
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH = 100  # columns of a terminal

@@ -15,9 +15,8 @@ from matplotlib.ticker import LogFormatter
 
 from vtclip.files import atomic_write, read_record
 from vtclip.parquet import read_parquet
-from vtclip.paths import ALL, format_shots
+from vtclip.paths import ALL, Run, format_shots
 from vtclip.results.tables import MEAN, one_line
-from vtclip.runs import Run
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
 COST_KEY = ["backbone", "method", "shots"]

@@ -10,8 +10,8 @@ from sklearn.metrics import f1_score, recall_score
 
 from vtclip.config.dataset import ClassSplit
 from vtclip.parquet import read_parquet
+from vtclip.paths import Run
 from vtclip.results.tables import KEY, mean_and_deviation, write_table
-from vtclip.runs import Run
 
 BINS = 15  # of confidence, as is usual for the expected calibration error (Guo et al., 2017)
 

@@ -20,13 +20,12 @@ from vtclip.data.images import PictureError, open_picture
 from vtclip.features.texts import read_class_names
 from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
-from vtclip.paths import PROJECT, TEMPLATE
+from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct
 from vtclip.results.differences import CONFIDENCE
 from vtclip.results.few_shot import count_values
 from vtclip.results.figures import drawing, read_costs
 from vtclip.results.mistakes import COLUMNS, find_confusions, find_mistakes, measure_reliability
 from vtclip.results.tables import MEAN, format_mean, name_shots, pivot
-from vtclip.runs import Example, Run, distinct
 
 PAIRS, EXAMPLES, MISTAKES = 5, 3, 8  # shown of each dataset
 PICTURE_BYTES = 1_500_000  # of all pictures of attention, and as many of all examples

@@ -13,8 +13,7 @@ import polars as pl
 from vtclip.config.dataset import MEAN  # the row over all datasets, in the dataset column
 from vtclip.files import atomic_write
 from vtclip.parquet import read_parquet, write_parquet
-from vtclip.paths import ALL, format_shots
-from vtclip.runs import Run
+from vtclip.paths import ALL, Run, format_shots
 
 KEY = ["backbone", "dataset", "method", "shots"]  # of a row, but in the ablation
 

@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from vtclip.config.dataset import HALVES, ClassSplit, dataset_name
 from vtclip.files import write_text
 from vtclip.parquet import read_parquet
-from vtclip.paths import format_shots
+from vtclip.paths import Run, format_shots
 from vtclip.results import tables
 from vtclip.results.figures import STYLES, draw_panels, title_of
 from vtclip.results.metrics import calibration_error
 from vtclip.results.published import NOTHING_PUBLISHED
 from vtclip.results.tables import MEAN
-from vtclip.runs import Run
 
 HARMONIC = "harmonic mean"
 CELL = ["backbone", "dataset", "tested", "method", "shots"]

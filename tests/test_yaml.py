@@ -7,8 +7,7 @@ import decimal
 import pytest
 import yaml
 
-from vtclip.config.yaml_files import read_yaml
-from vtclip.settings import ConfigError, inline, shorten
+from vtclip.settings import ConfigError, inline, read_yaml, shorten
 
 
 def refused(folder, content: bytes) -> str:
