@@ -14,7 +14,7 @@ def folder(tmp_path):
     return tmp_path / "images" / "dtd"
 
 
-def make(folder, files, asked="this", before=lambda: None):
+def make(folder, files, sources="this", before=lambda: None):
     """Make a folder of these files; `before` runs before the first is written."""
 
     def fill(new):
@@ -23,7 +23,7 @@ def make(folder, files, asked="this", before=lambda: None):
             (new / path).write_text(content)
         return {path: sha256_of(new / path) for path in files}
 
-    return build_folder(folder, folder.with_suffix(".json"), fill, sources=asked)
+    return build_folder(folder, folder.with_suffix(".json"), fill, sources=sources)
 
 
 def receipt(folder):
@@ -97,7 +97,7 @@ def test_a_link_to_another_disk_is_replaced_and_what_it_leads_to_stays(folder, t
 
 
 @pytest.mark.parametrize(
-    ("asked", "before", "expected"),
+    ("sources", "before", "expected"),
     [
         ("this", lambda: None, {"a": "first"}),  # taken as it is
         ("that", lambda: None, {"a": "second"}),
@@ -105,7 +105,9 @@ def test_a_link_to_another_disk_is_replaced_and_what_it_leads_to_stays(folder, t
     ],
     ids=["the same", "another", "the same, but it failed"],
 )
-def test_a_folder_that_another_process_makes_is_waited_for(folder, caplog, asked, before, expected):
+def test_a_folder_that_another_process_makes_is_waited_for(
+    folder, caplog, sources, before, expected
+):
     caplog.set_level(logging.INFO)
     begun, go = threading.Event(), threading.Event()
 
@@ -120,7 +122,7 @@ def test_a_folder_that_another_process_makes_is_waited_for(folder, caplog, asked
 
     threads = [
         threading.Thread(target=quietly),
-        threading.Thread(target=make, args=(folder, {"a": "second"}, asked)),
+        threading.Thread(target=make, args=(folder, {"a": "second"}, sources)),
     ]
     threads[0].start()
     begun.wait()

@@ -29,8 +29,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Hostile
 
     def do_GET(self) -> None:
-        asked = self.headers.get("Range")
-        self.server.requests.append(("GET", self.path, asked))
+        requested = self.headers.get("Range")
+        self.server.requests.append(("GET", self.path, requested))
         number = sum(path == self.path for _, path, _ in self.server.requests)
         self.server.behaviours.get(self.path, Handler.serve)(self, number)
 
@@ -43,11 +43,11 @@ class Handler(BaseHTTPRequestHandler):
         ranges: bool = True, pause: float = 0, kind: str = "application/zip",
     ) -> None:  # fmt: skip
         """Serve `content`; close after `cut` of its bytes; wait `pause` s before every 100 kB."""
-        asked = self.headers.get("Range") if ranges else None
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        requested = self.headers.get("Range") if ranges else None
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested else 0
         body = content[start:]
-        self.send_response(206 if asked else 200)
-        if asked:
+        self.send_response(206 if requested else 200)
+        if requested:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", kind)

@@ -40,11 +40,11 @@ def archive(tmp_path):
     return tmp_path / "archive.zip"
 
 
-def nothing_taken_for_whole(archive):
+def nothing_is_in_place(archive):
     return not archive.exists() and not archive.with_name("archive.zip.json").exists()
 
 
-def test_a_file_is_fetched_with_a_receipt_and_head_is_never_asked(fetch, server, archive):
+def test_a_file_is_fetched_with_a_receipt_and_head_is_never_requested(fetch, server, archive):
     receipt = fetch("/file")
     assert archive.read_bytes() == CONTENT
     assert receipt["address"] == server.address("/file")
@@ -64,7 +64,7 @@ def test_a_connection_cut_at_30_percent_twice_is_resumed_without_sending_anythin
     fetch("/file")
     assert archive.read_bytes() == CONTENT
     assert sum(server.sent) == len(CONTENT)
-    assert [asked for *_, asked in server.requests] == [
+    assert [requested for *_, requested in server.requests] == [
         None, f"bytes={third}-", f"bytes={2 * third}-"
     ]  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_wrong_bytes_everywhere_are_an_error_with_both_checksums(fetch, server, 
     server.behaviours["/wrong"] = lambda handler, _: handler.serve(content=WRONG)
     with pytest.raises(FetchError, match=f"expected sha256 {RIGHT.sha256}, found"):
         fetch("/wrong")
-    assert nothing_taken_for_whole(archive)
+    assert nothing_is_in_place(archive)
     assert list(archive.parent.glob("*.part")) == []
 
 
@@ -103,7 +103,7 @@ def test_a_part_of_one_address_is_never_continued_from_another(fetch, server, ar
     receipt = fetch("/wrong", "/right")
     assert receipt["address"] == server.address("/right")
     assert archive.read_bytes() == CONTENT
-    assert [asked for _, path, asked in server.requests if path == "/right"] == [None]
+    assert [requested for _, path, requested in server.requests if path == "/right"] == [None]
 
 
 def test_what_other_addresses_have_left_is_removed_once_the_file_is_verified(
@@ -136,7 +136,7 @@ def test_a_download_that_is_wrong_from_zero_too_is_given_up(fetch, server, archi
     )
     with pytest.raises(FetchError, match="expected sha256"):
         fetch("/wrong")
-    assert [asked for *_, asked in server.requests] == [None, "bytes=300000-", None]
+    assert [requested for *_, requested in server.requests] == [None, "bytes=300000-", None]
     assert marker_of(archive).exists()
 
 
@@ -154,7 +154,7 @@ def test_a_web_page_with_status_200_is_no_file(fetch, server, archive):
     )
     with pytest.raises(FetchError, match="a web page came in place of the file"):
         fetch("/page", expected=Expected())
-    assert nothing_taken_for_whole(archive)
+    assert nothing_is_in_place(archive)
     fetch("/page", "/file")
     assert archive.read_bytes() == CONTENT
 
@@ -250,7 +250,7 @@ def test_a_server_that_announces_another_length_is_refused_before_it_sends(fetch
     server.behaviours["/lie"] = lambda handler, _: handler.serve(content=CONTENT + b"more")
     with pytest.raises(FetchError, match=r"announces 1,024,004 bytes, expected 1,024,000"):
         fetch("/lie")
-    assert nothing_taken_for_whole(archive)
+    assert nothing_is_in_place(archive)
 
 
 def test_more_bytes_than_expected_without_a_length_are_refused(fetch, server, archive):
@@ -262,7 +262,7 @@ def test_more_bytes_than_expected_without_a_length_are_refused(fetch, server, ar
     server.behaviours["/endless"] = endless
     with pytest.raises(FetchError, match="more than the expected 1,024,000 bytes came"):
         fetch("/endless")
-    assert nothing_taken_for_whole(archive)
+    assert nothing_is_in_place(archive)
 
 
 def test_when_all_addresses_fail_each_is_named_with_its_reason_and_the_place_for_the_file(
@@ -369,7 +369,7 @@ def test_a_download_killed_in_the_middle_goes_on_from_there(fetch, server, archi
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert nothing_taken_for_whole(archive)
+    assert nothing_is_in_place(archive)
     have = part.stat().st_size
     server.behaviours.clear()
     fetch("/file")
@@ -377,7 +377,7 @@ def test_a_download_killed_in_the_middle_goes_on_from_there(fetch, server, archi
     assert server.requests[-1][2] == (f"bytes={have}-" if have else None)
 
 
-def test_a_mirror_stands_for_all_addresses():
+def test_a_mirror_replaces_all_addresses():
     urls = ["https://a", "https://b"]
     assert mirror_addresses(None, "dtd", "dtd.zip", urls) == urls
     assert mirror_addresses("/data/", "dtd", "dtd.zip", urls) == ["/data/dtd/dtd.zip"]
@@ -399,7 +399,7 @@ def test_a_proxy_from_the_environment_is_used(fetch, server, archive, monkeypatc
     assert server.requests[0][1] == "http://far.invalid/file"
 
 
-def test_google_drive_is_asked_through_gdown(fetch, archive, monkeypatch):
+def test_google_drive_files_come_through_gdown(fetch, archive, monkeypatch):
     import gdown
 
     def download(*, id, output, quiet):

@@ -79,7 +79,7 @@ def test_what_could_be_read_in_two_ways_is_refused_by_the_names_of_the_folders_a
         list_images(root, {})
 
 
-def test_class_folders_that_hold_split_folders_are_refused(root):
+def test_class_folders_that_contain_split_folders_are_refused(root):
     fill(root, *(f"{name}/{split}/1.png" for name in ("cat", "dog") for split in ("Train", "test")))
     with pytest.raises(ManifestError, match="contain train and test folders: cat, dog"):
         list_images(root, {})
@@ -92,13 +92,13 @@ def test_a_folder_without_images_beside_the_split_folders_is_none_of_the_classes
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "expected"),
     [("train/dog/1.png", "train/dog"), ("test/cat/1.png", "test/cat"), ("dog/1.png", "dog")],
 )
-def test_a_class_without_an_image_to_train_or_to_test_with_is_named(root, missing, told):
+def test_a_class_without_an_image_to_train_or_to_test_with_is_named(root, missing, expected):
     fill(root, *(CLASSES if missing == "dog/1.png" else SPLIT))
     (root / missing).unlink()
-    with pytest.raises(ManifestError, match=f"without an image: {told}\\."):
+    with pytest.raises(ManifestError, match=f"without an image: {expected}\\."):
         list_images(root, {})
 
 
@@ -108,7 +108,7 @@ def test_a_class_in_another_case_in_one_split_is_named_in_both(root):
         list_images(root, {})
 
 
-def test_a_class_without_a_validation_image_is_told(root, caplog):
+def test_a_class_without_a_validation_image_gives_a_warning(root, caplog):
     fill(root, *SPLIT, "val/cat/1.png")
     assert len(images(root)) == 5
     assert "without a validation image: val/dog." in caplog.text
@@ -133,21 +133,21 @@ def test_pictures_of_any_suffix_are_taken_and_the_rest_is_counted_and_named(root
     assert images(root) == taken
     said = caplog.messages[0]
     assert "4 skipped" in said
-    for told in (
+    for expected in (
         "loose.png (in no class folder)",
         "cat/notes.txt (Pillow cannot read it as an image)",
         "dog/2.png (a link that leads nowhere)",
         "dog/\\xe9.png (its name is not UTF-8)",
     ):
-        assert told in said
+        assert expected in said
     assert "._1.png" not in said
 
 
 def test_pictures_in_linked_folders_and_in_folders_inside_a_class_are_taken(root, tmp_path):
     fill(root, *CLASSES, "cat/more/2.png")
-    fill(tmp_path / "elsewhere", "3.png")
-    (root / "bird").symlink_to(tmp_path / "elsewhere")
-    (root / "dog" / "linked").symlink_to(tmp_path / "elsewhere")
+    fill(tmp_path / "outside", "3.png")
+    (root / "bird").symlink_to(tmp_path / "outside")
+    (root / "dog" / "linked").symlink_to(tmp_path / "outside")
     assert images(root) == [
         "bird/3.png", "cat/1.png", "cat/more/2.png", "dog/1.png", "dog/linked/3.png"
     ]  # fmt: skip

@@ -66,7 +66,7 @@ def pack(members):
 
 
 def pack_imagenet():
-    """One training image a class, and a validation image, in an order that the devkit tells."""
+    """One training image per class, and a validation image, in the order of the devkit."""
     order = np.random.default_rng(0).permutation(1000)  # the devkit's numbers of the leaves
     synsets = [(number + 1, read_synsets()[label]) for number, label in enumerate(order)]
     kinds = [("ILSVRC2012_ID", int), ("WNID", object)]

@@ -27,7 +27,7 @@ def explain(*archives, mirror=None):
     return explain_missing("big", dataset(*archives), mirror, "config/config.yaml")
 
 
-def test_an_archive_without_an_address_is_told_in_three_lines_what_where_and_how_to_go_on():
+def test_an_archive_without_an_address_is_explained_in_three_lines():
     what, where, how = explain(CLOSED, OPEN).splitlines()
     assert "big is left out: train.tar requires an account" in what
     assert "get it from big.org and put it into resources/archives/big/" in where
@@ -50,7 +50,7 @@ def test_a_mirror_is_asked_for_what_has_no_address():
     assert explain(CLOSED, mirror="/data") is None
 
 
-def test_an_archive_that_could_not_be_had_is_told_with_the_way_to_try_again(at):
+def test_an_archive_that_could_not_be_downloaded_is_explained_with_the_way_to_try_again(at):
     marker = at / "resources/archives/big/split.json.unavailable"
     marker.touch()
     assert "split.json could not be downloaded on an earlier run" in explain(OPEN)
@@ -72,10 +72,10 @@ def test_a_link_that_leads_nowhere_is_hashed_as_such_and_again_once_it_leads_som
     (at / "mine" / "cat").mkdir(parents=True)
     mine = Dataset(title="Mine", layout="folders", folder=str(at / "mine"))
     hashes = [list_contents(mine)]
-    (at / "mine" / "cat" / "1.png").symlink_to(at / "elsewhere.png")
+    (at / "mine" / "cat" / "1.png").symlink_to(at / "outside.png")
     (at / "mine" / "cat" / "2.png").symlink_to(at / "mine" / "cat" / "2.png")  # to itself
     hashes.append(list_contents(mine))
-    (at / "elsewhere.png").touch()
+    (at / "outside.png").touch()
     hashes.append(list_contents(mine))
     assert len(set(hashes)) == 3
     assert list_contents(mine) == hashes[-1]
@@ -83,11 +83,11 @@ def test_a_link_that_leads_nowhere_is_hashed_as_such_and_again_once_it_leads_som
 
 def test_a_change_behind_a_link_to_a_class_folder_is_seen(at):
     (at / "mine").mkdir()
-    (at / "elsewhere").mkdir()
-    (at / "mine" / "cat").symlink_to(at / "elsewhere")
+    (at / "outside").mkdir()
+    (at / "mine" / "cat").symlink_to(at / "outside")
     mine = Dataset(title="Mine", layout="folders", folder=str(at / "mine"))
     before = list_contents(mine)
-    (at / "elsewhere" / "1.png").touch()
+    (at / "outside" / "1.png").touch()
     assert list_contents(mine) != before
 
 

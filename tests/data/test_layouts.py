@@ -46,7 +46,7 @@ def test_the_fractions_seed_decides_the_split(photographs):
     assert not once.equals(other)
 
 
-def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path):
+def test_train_val_and_test_folders_are_copied(tmp_path):
     for split, number in (("train", 3), ("test", 2)):
         for name in ("b", "a"):
             (tmp_path / split / name).mkdir(parents=True)

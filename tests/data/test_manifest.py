@@ -172,7 +172,7 @@ def test_the_manifest_is_another_one_once_the_receipt_tells_of_other_images(data
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 4}'])
-def test_a_receipt_that_tells_no_checksum_is_refused_with_the_cure(dataset, text):
+def test_a_receipt_without_a_checksum_is_refused_with_what_to_do(dataset, text):
     (dataset / "receipt.json").write_text(text)
     with pytest.raises(ManifestError, match=r"receipt\.json: .*Delete it and run again"):
         written_with(dataset, receipt=dataset / "receipt.json")
@@ -186,14 +186,14 @@ def distinct(dataset):
     return dataset
 
 
-def test_images_that_all_differ_are_not_told(distinct, caplog):
+def test_images_that_all_differ_give_no_warning(distinct, caplog):
     written_with(distinct)
     assert pl.read_parquet_metadata(distinct / "m")["repeated"] == "0"
     assert "same content" not in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("copy", "told"),
+    ("copy", "expected"),
     [
         ("a/3.png", "a/1.png (train, cat) = a/3.png (val, cat)"),
         ("b/2.png", "a/1.png (train, cat) = b/2.png (train, dog)"),
@@ -201,11 +201,11 @@ def test_images_that_all_differ_are_not_told(distinct, caplog):
     ],
     ids=["two splits", "two classes", "both"],
 )
-def test_equal_images_in_two_splits_or_classes_are_counted_and_told(distinct, caplog, copy, told):
+def test_equal_images_in_two_splits_or_classes_give_a_warning(distinct, caplog, copy, expected):
     shutil.copy(distinct / "a/1.png", distinct / copy)
     written_with(distinct)
     assert pl.read_parquet_metadata(distinct / "m")["repeated"] == "1"
-    assert told in caplog.text
+    assert expected in caplog.text
 
 
 def test_a_missing_split_file_is_an_error_and_no_invented_split(dataset):

@@ -19,15 +19,15 @@ def paths(root, kind):
     return sorted(entry.path for entry in walk(root) if entry.kind == kind)
 
 
-def test_files_and_folders_are_told_from_the_root(photos):
+def test_paths_start_at_the_root(photos):
     assert paths(photos, "folder") == ["cat"]
     assert paths(photos, "file") == ["cat/1.png"]
 
 
 def test_links_are_followed_to_files_and_to_folders(photos, tmp_path):
-    (tmp_path / "elsewhere" / "inner").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "inner" / "2.png").touch()
-    (photos / "dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "outside" / "inner").mkdir(parents=True)
+    (tmp_path / "outside" / "inner" / "2.png").touch()
+    (photos / "dog").symlink_to(tmp_path / "outside")
     (photos / "cat" / "3.png").symlink_to(photos / "cat" / "1.png")
     assert paths(photos, "folder") == ["cat", "dog", "dog/inner"]
     assert paths(photos, "file") == ["cat/1.png", "cat/3.png", "dog/inner/2.png"]

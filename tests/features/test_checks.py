@@ -23,15 +23,15 @@ def test_the_datasets_own_pass(manifest, path):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "expected"),
     [
         (NAMES[:2], "expected 3 classes"),
         ([*NAMES, "class 3"], "found 4"),
         ([NAMES[1], NAMES[0], NAMES[2]], "class 0: expected 'class 0'"),
     ],
 )
-def test_texts_of_other_classes_or_in_another_order_are_refused(path, names, told):
-    with pytest.raises(FeatureError, match=f"texts.*{told}"):
+def test_texts_of_other_classes_or_in_another_order_are_refused(path, names, expected):
+    with pytest.raises(FeatureError, match=f"texts.*{expected}"):
         check_texts("texts", names, path)
 
 

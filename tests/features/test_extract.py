@@ -233,7 +233,7 @@ def test_workers_without_shared_memory_give_the_same_file_and_the_log_says_so(
     assert "--shm-size" in caplog.text
 
 
-def test_workers_that_are_stuck_end_the_job_with_a_cure(
+def test_workers_that_are_stuck_end_the_job_and_say_what_to_do(
     backbone, manifest_file, manifest, images, tmp_path, monkeypatch
 ):
     stuck = images / manifest.filter(split="test")["image"][0]
@@ -246,7 +246,7 @@ def test_workers_that_are_stuck_end_the_job_with_a_cure(
     assert not (tmp_path / "t").exists()
 
 
-def test_a_worker_that_is_killed_ends_the_job_with_a_cure(
+def test_a_worker_that_is_killed_ends_the_job_and_says_what_to_do(
     backbone, manifest_file, images, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(loading, "open_picture", lambda _: os.kill(os.getpid(), signal.SIGKILL))

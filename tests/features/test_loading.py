@@ -34,7 +34,7 @@ def test_pixels_are_the_same_bit_for_bit_in_any_batch_any_worker_and_any_memory(
 
 
 @pytest.mark.parametrize("free", [0, 1 << 40])
-def test_pictures_that_cannot_be_read_are_told_on_either_road(pictures, free, monkeypatch):
+def test_unreadable_pictures_are_named_with_and_without_shared_memory(pictures, free, monkeypatch):
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     (pictures.images / pictures.names[1]).unlink()
     batches = [*load_batches(pictures, 9, workers=1, pin_memory=False)]

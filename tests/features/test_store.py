@@ -58,7 +58,7 @@ def test_the_file_has_the_schema_that_the_documentation_promises(written):
     assert str(schema.field("spatial").type) == "fixed_size_binary[36]"  # 3 x 6 numbers of 2 bytes
 
 
-def test_the_metadata_tells_what_made_the_features_and_their_shapes(written):
+def test_the_metadata_contain_what_made_the_features_and_their_shapes(written):
     assert read_metadata(written[0]) == {"backbone": "small", "tokens": 3, "dim": 8, "width": 6}
 
 
@@ -68,7 +68,7 @@ def test_streaming_gives_one_row_group_at_a_time(written):
         assert [len(batch) for batch in features] == [4, 3]
 
 
-def test_spatial_features_stay_on_disk_where_they_are_not_asked_for(written):
+def test_spatial_features_are_read_only_if_requested(written):
     assert read_features(written[0], spatial=False).spatial is None
 
 
@@ -123,7 +123,7 @@ def test_what_one_of_two_files_does_not_record_is_not_compared(written):
 
 @pytest.mark.parametrize("column", ["pooled", "spatial"])
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         (70123.0, r"70123\.0 does not fit half precision \(largest: 65504\)"),
         (-70123.0, r"-70123\.0 does not fit half precision"),
@@ -131,14 +131,14 @@ def test_what_one_of_two_files_does_not_record_is_not_compared(written):
         (float("nan"), "nan is not a number"),
     ],
 )
-def test_a_number_that_half_precision_cannot_hold_is_refused_with_its_image_and_view(
-    tmp_path, column, value, told
+def test_a_number_that_half_precision_cannot_represent_is_refused_with_its_image_and_view(
+    tmp_path, column, value, expected
 ):
     features = {"pooled": torch.zeros(4, 8), "spatial": torch.zeros(4, 3, 6)}
     features[column][2].view(-1)[5] = value
     views = rows(4).with_columns(view=pl.int_range(4))
     with (
-        pytest.raises(FeatureError, match=rf"^2\.png, view 2: {column}: {told}"),
+        pytest.raises(FeatureError, match=rf"^2\.png, view 2: {column}: {expected}"),
         open_features_writer(tmp_path / "features.parquet", {}) as writer,
     ):
         writer.write(views, **features)
@@ -146,7 +146,7 @@ def test_a_number_that_half_precision_cannot_hold_is_refused_with_its_image_and_
 
 
 @pytest.mark.parametrize("sign", [0, 0x8000])
-def test_infinity_and_every_nan_are_told_from_finite_numbers_by_their_bits(sign):
+def test_infinity_and_every_nan_differ_from_finite_numbers_in_their_bits(sign):
     bits = [sign + size for size in (0, 1, 0x3C00, 0x7BFF, 0x7C00, 0x7C01, 0x7E00, 0x7FFF)]
     half = torch.tensor(bits, dtype=torch.int32).to(torch.int16).view(torch.float16)
     assert [find_non_finite(half[place : place + 1]) for place in range(8)] == 4 * [None] + 4 * [
@@ -198,6 +198,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_reading_ten_times_as_many_rows_takes_no_more_memory(tmp_path):
     """Within a tenth; the larger file alone is half as large as the whole process."""
     peaks = []
