@@ -1,21 +1,23 @@
 """A dataset's files on disk: their paths, what is missing, and the content of a user's folder."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
 from vtclip.data.fetch import marker_of, mirror_addresses
 from vtclip.data.folders import SPLITS, walk
-from vtclip.data.layouts import read_layout
 from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
 from vtclip.runtime.job import progress
+
+if TYPE_CHECKING:
+    import polars as pl
 
 DECODERS = 4  # threads
 
@@ -122,6 +124,8 @@ class Survey:
 
     def count(self) -> pl.DataFrame:
         """Count the readable images: class_name, train, val, test; by label."""
+        import polars as pl  # which the plan does without
+
         good = self.manifest.filter(~pl.col("image").is_in(list(self.damaged)))
         numbers = [(pl.col("split") == split).sum().alias(split) for split in SPLITS]
         counted = good.group_by("label").agg(*numbers)
@@ -144,6 +148,8 @@ def survey_folder(dataset: Mapping[str, Any], folder: str | Path) -> Survey:
     Raises:
         ManifestError: it is no folder of class folders, or could be read in two ways.
     """
+    from vtclip.data.layouts import read_layout  # imports Polars
+
     manifest = read_layout(dataset, folder)
     images = manifest["image"].to_list()
     with ThreadPoolExecutor(DECODERS) as decoders:
