@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from vtclip import cost
+from vtclip.backbones.known import Measured, list_names
 from vtclip.backbones.shapes import (
     Architecture,
-    Measured,
     find_measured,
-    list_names,
     list_tags,
     read_architecture,
     read_shape,

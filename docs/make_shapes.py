@@ -12,8 +12,9 @@ from pathlib import Path
 
 import open_clip
 
+from vtclip.backbones.known import Measured, list_names, read_content
 from vtclip.backbones.measure import measure_model
-from vtclip.backbones.shapes import SHAPES, Measured, digest_of, list_names, read_content
+from vtclip.backbones.shapes import SHAPES, digest_of
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.files import write_text
 

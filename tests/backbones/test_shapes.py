@@ -7,8 +7,9 @@ import open_clip
 import pytest
 import torch
 
+from vtclip.backbones.known import list_names, read_content
 from vtclip.backbones.measure import measure_model
-from vtclip.backbones.shapes import digest_of, list_names, read_content, read_shape, read_table
+from vtclip.backbones.shapes import digest_of, read_shape, read_table
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.settings import ConfigError
 

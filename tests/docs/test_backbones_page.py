@@ -4,7 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
-from vtclip.backbones.shapes import list_names
+from vtclip.backbones.known import list_names
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.plan.checks import check_weights
 

@@ -7,7 +7,8 @@ import pytest
 from tests.plan.conftest import ARCHITECTURE, job, planned
 from tests.plan.test_checks import assert_says, refused
 from vtclip.backbones import shapes as architecture
-from vtclip.backbones.shapes import list_names, read_architecture, read_content
+from vtclip.backbones.known import list_names, read_content
+from vtclip.backbones.shapes import read_architecture
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.methods import METHODS
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from vtclip.backbones.shapes import list_names, list_tags
+from vtclip.backbones.known import list_names
+from vtclip.backbones.shapes import list_tags
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.plan.checks import check_weights
 from vtclip.settings import ConfigError

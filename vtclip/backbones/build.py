@@ -30,7 +30,7 @@ from vtclip.backbones.known import (
     CONFIGURATION,
     INSTALL,
     check_activation,
-    find_configuration,
+    find_hub_configuration,
     find_weights,
     read_configuration,
 )
@@ -80,7 +80,7 @@ def find_blueprint(
     known = name_model(name, architecture)
     tag, weights = {}, pretrained
     if pretrained == OWN and is_hub_name(name):
-        find_configuration(name)  # a folder without one is no such model
+        find_hub_configuration(name)  # a folder without one is no such model
         weights = str(find_weights(name))
     elif pretrained is not None and not Path(pretrained).is_file():
         tag, weights = _find_tag(known, pretrained), None

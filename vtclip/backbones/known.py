@@ -1,16 +1,28 @@
-"""Models that are known without building them, and those of Hugging Face's hub.
+"""Names and configurations of models: open_clip's, the hub's and the user's; none is imported.
 
-Such a model is a folder, on the hub or on this machine, with its configuration, its weights and, if
-it needs one, its tokenizer: `hf-hub:timm/ViT-B-16-SigLIP`, `local-dir:/data/my-siglip`.
+A model in the form of Hugging Face's hub is a folder, on the hub or on this machine, with its
+configuration, its weights and, if it needs one, its tokenizer: `hf-hub:timm/ViT-B-16-SigLIP`,
+`local-dir:/data/my-siglip`.
 """
 
 import json
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vtclip.config.backbone_config import HUB, WEIGHTS, SpatialKind, find_folder
-from vtclip.settings import ConfigError
+from vtclip.config.backbone_config import (
+    HUB,
+    WEIGHTS,
+    BackboneConfig,
+    SpatialKind,
+    find_folder,
+    is_hub_name,
+    name_model,
+)
+from vtclip.paths import find_own
+from vtclip.settings import ConfigError, unknown
 
 CONFIGURATION = "open_clip_config.json"
 INSTALL = "python -m pip install --editable '.[transformers]'"  # what some of them need
@@ -36,7 +48,67 @@ class Measured(NamedTuple):
         return ("raw",) if self.kind == "other" else ("projected", "raw")
 
 
-def find_configuration(name: str) -> Path:
+def list_names() -> list[str]:
+    """The names of open_clip's models, sorted."""
+    return sorted(_known_configurations())
+
+
+def read_content(backbone: BackboneConfig) -> dict[str, Any]:
+    """The content of a model's configuration in open_clip's JSON form.
+
+    Raises:
+        ConfigError: open_clip has no such model, or the file is not there or no JSON.
+    """
+    path = find_configuration(backbone)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"backbone.architecture: {path} is no model configuration in open_clip's JSON form: "
+            f"{type(error).__name__}: {error}.\n  expected: a file as open_clip's model_configs/ "
+            "has them, with embed_dim, vision_cfg and text_cfg"
+        ) from None
+
+
+def find_configuration(backbone: BackboneConfig) -> Path:
+    """The file of a model's configuration: open_clip's, the hub's, or the user's.
+
+    Raises:
+        ConfigError: open_clip has no such model, the file is not there, or the hub is out of reach.
+    """
+    if backbone.architecture is not None:
+        path = Path(find_own(backbone.architecture))
+        if not path.is_file():
+            raise ConfigError(
+                f"backbone.architecture: there is no such file.\n  found:    {path}\n"
+                "  expected: a model configuration in open_clip's JSON form"
+            )
+        return path
+    if is_hub_name(backbone.name):
+        return find_hub_configuration(backbone.name)
+    configurations = _known_configurations()
+    name = name_model(backbone.name)
+    if name not in configurations:
+        raise unknown("backbone", backbone.name, configurations, source="backbone.name")
+    return configurations[name]
+
+
+def key_of(backbone: BackboneConfig) -> str:
+    """The key that names a backbone's configuration."""
+    return "name" if backbone.architecture is None else "architecture"
+
+
+@cache
+def _known_configurations() -> dict[str, Path]:
+    """open_clip's models, by name; open_clip is not imported."""
+    spec = find_spec("open_clip")
+    assert spec is not None
+    assert spec.origin is not None
+    folder = Path(spec.origin).parent / "model_configs"
+    return {path.stem: path for path in folder.glob("*.json")}
+
+
+def find_hub_configuration(name: str) -> Path:
     """The configuration of a model in the hub's form; from the hub it is fetched once.
 
     Raises:
@@ -49,9 +121,9 @@ def read_configuration(name: str) -> dict[str, Any]:
     """`model_cfg` and `preprocess_cfg` of a model in the hub's form.
 
     Raises:
-        ConfigError: as `find_configuration`; or a file of another content.
+        ConfigError: as `find_hub_configuration`; or a file of another content.
     """
-    path = find_configuration(name)
+    path = find_hub_configuration(name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {"preprocess_cfg": {}} | content | {"model_cfg": dict(content["model_cfg"])}

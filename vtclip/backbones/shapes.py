@@ -17,13 +17,17 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Field, StrictInt
 
 from vtclip import paths
-from vtclip.backbones import known
-from vtclip.backbones.known import Measured
-from vtclip.config.backbone_config import BackboneConfig, is_hub_name, name_model
+from vtclip.backbones.known import (
+    INSTALL,
+    Measured,
+    find_configuration,
+    key_of,
+    read_content,
+)
+from vtclip.config.backbone_config import BackboneConfig, name_model
 from vtclip.cost import Shape
 from vtclip.files import write_json
-from vtclip.paths import find_own
-from vtclip.settings import LARGEST, ConfigError, Settings, check, unknown
+from vtclip.settings import LARGEST, ConfigError, Settings, check
 
 SHAPES = Path(__file__).with_name("shapes.csv")
 WITHOUT_TRANSFORMERS = "ViT-B-32-quickgelu, MobileCLIP2-S0 or PE-Core-B-16"
@@ -144,7 +148,7 @@ def _measure(backbone: BackboneConfig, config: dict[str, Any]) -> Measured:
     except Exception as error:  # towers of any kind may fail in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"backbone.{_key(backbone)}: the towers of '{backbone.name}' cannot be built.\n"
+            f"backbone.{key_of(backbone)}: the towers of '{backbone.name}' cannot be built.\n"
             f"  found:    {reason}\n  expected: a configuration that open_clip can build: a ViT or "
             "ResNet with a pooled feature, or a tower of timm's"
         ) from None
@@ -194,24 +198,7 @@ def digest_of(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-# Configurations.
-
-
-def read_content(backbone: BackboneConfig) -> dict[str, Any]:
-    """The content of a model's configuration in open_clip's JSON form.
-
-    Raises:
-        ConfigError: open_clip has no such model, or the file is not there or no JSON.
-    """
-    path = find_configuration(backbone)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"backbone.architecture: {path} is no model configuration in open_clip's JSON form: "
-            f"{type(error).__name__}: {error}.\n  expected: a file as open_clip's model_configs/ "
-            "has them, with embed_dim, vision_cfg and text_cfg"
-        ) from None
+# Configurations of architectures.
 
 
 def _model_config(backbone: BackboneConfig) -> Any:
@@ -241,8 +228,8 @@ def check_packages(backbone: BackboneConfig) -> None:
         return
     other = f"; or a backbone that needs none, such as {WITHOUT_TRANSFORMERS}"
     raise ConfigError(
-        f"backbone.{_key(backbone)}: the {part} of '{backbone.name}' needs Hugging Face's "
-        f"library.\n  found:    no package transformers\n  expected: it, from `{known.INSTALL}`"
+        f"backbone.{key_of(backbone)}: the {part} of '{backbone.name}' needs Hugging Face's "
+        f"library.\n  found:    no package transformers\n  expected: it, from `{INSTALL}`"
         + ("" if backbone.architecture else other)  # a custom architecture has no other name
     )
 
@@ -250,46 +237,3 @@ def check_packages(backbone: BackboneConfig) -> None:
 def has_package(name: str) -> bool:
     """Whether a package is installed; it is not imported."""
     return find_spec(name) is not None
-
-
-def find_configuration(backbone: BackboneConfig) -> Path:
-    """The file of a model's configuration: open_clip's, the hub's, or the user's.
-
-    Raises:
-        ConfigError: open_clip has no such model, the file is not there, or the hub is out of reach.
-    """
-    if backbone.architecture is not None:
-        path = Path(find_own(backbone.architecture))
-        if not path.is_file():
-            raise ConfigError(
-                f"backbone.architecture: there is no such file.\n  found:    {path}\n"
-                "  expected: a model configuration in open_clip's JSON form"
-            )
-        return path
-    if is_hub_name(backbone.name):
-        return known.find_configuration(backbone.name)
-    configurations = _known_configurations()
-    name = name_model(backbone.name)
-    if name not in configurations:
-        raise unknown("backbone", backbone.name, configurations, source="backbone.name")
-    return configurations[name]
-
-
-def list_names() -> list[str]:
-    """The names of open_clip's models, sorted."""
-    return sorted(_known_configurations())
-
-
-def _key(backbone: BackboneConfig) -> str:
-    """The key that names a backbone's configuration."""
-    return "name" if backbone.architecture is None else "architecture"
-
-
-@cache
-def _known_configurations() -> dict[str, Path]:
-    """open_clip's models, by name; open_clip is not imported."""
-    spec = find_spec("open_clip")
-    assert spec is not None
-    assert spec.origin is not None
-    folder = Path(spec.origin).parent / "model_configs"
-    return {path.stem: path for path in folder.glob("*.json")}

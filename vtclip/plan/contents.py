@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 from vtclip import paths
-from vtclip.backbones.shapes import read_content
+from vtclip.backbones.known import read_content
 from vtclip.config.backbone_config import GLYPHS, BackboneConfig, is_hub_name
 from vtclip.config.dataset import ClassSplit, Counts, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
