@@ -1,4 +1,4 @@
-"""What a trained head is used for: classifying images, exporting, and pictures of attention."""
+"""Use of a trained head: classifying images, exporting, and pictures of attention."""
 
 from vtclip.inference.classifier import load_classifier
 

@@ -114,9 +114,7 @@ def find_maps(
 ) -> list[AttentionMaps]:
     """The attention of the true and the predicted class's text, for each of some images.
 
-    Args:
-        rows: image, label, top (the best classes, best first).
-        (the others as in `plot_attention`)
+    `rows` has image, label, top (the best classes, best first); the others as in `plot_attention`.
     """
     names = read_class_names(texts)
     classes, _ = read_classes(texts)

@@ -188,7 +188,7 @@ def _data_address(kind: str, content: bytes) -> str:
 
 
 def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """What made the runs, as names and values; of several values each with its number of runs.
+    """Origin of the runs, as names and values; of several values each with its number of runs.
 
     Args:
         records: the run.json of every head.
@@ -231,10 +231,7 @@ def _find_commit() -> str | None:
 def _load(template: str | Path) -> Any:
     path = Path(template)
     environment = Environment(
-        loader=FileSystemLoader(path.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=FileSystemLoader(path.parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     return environment.get_template(path.name)
