@@ -61,11 +61,7 @@ def write_record(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """Read what `write_record` wrote; a record without a seal is read as it is.
-
-    Raises:
-        DamagedError: it is no JSON object, or its values are not the written ones.
-    """
+    """Read what `write_record` wrote; a record without a seal is read as it is."""
     with name_file_in_errors(path):
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -104,11 +100,7 @@ def measure(path: str | Path) -> dict[str, Any]:
 
 
 def check_receipt(path: str | Path) -> str:
-    """Compare a file with its receipt, if there is one, and return its SHA-256.
-
-    Raises:
-        DamagedError: the receipt was written for another content.
-    """
+    """Compare a file with its receipt, if there is one, and return its SHA-256."""
     found, receipt = sha256_of(path), Path(receipt_of(path))
     expected = read_record(receipt).get("sha256", found) if receipt.is_file() else found
     with name_file_in_errors(path):
@@ -172,9 +164,6 @@ def build_folder(folder: str | Path, receipt: str | Path, fill: Fill, *, sources
 
     Returns:
         The number of files.
-
-    Raises:
-        RuntimeError: the folder's files are not those that `fill` has written.
     """
     folder, receipt = Path(folder), Path(receipt)
     asked = hashlib.sha256(sources.encode()).hexdigest()
@@ -248,11 +237,7 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def read_head(path: str | Path) -> Head:
-    """Read the tensors of a head to the CPU, after a check against its record.
-
-    Raises:
-        DamagedError: the file is damaged.
-    """
+    """Read the tensors of a head to the CPU, after a check against its record."""
     from safetensors.torch import load_file  # imports torch, which planning does not need
 
     check_receipt(path)

@@ -71,11 +71,7 @@ def write_parquet(
 
 @contextmanager
 def open_verified(path: str | Path) -> Iterator[pq.ParquetFile]:
-    """Open a file to read from, after a check of its seal.
-
-    Raises:
-        DamagedError: the file is damaged or cut short, also if only the block finds that.
-    """
+    """Open a file to read from, after a check of its seal."""
     with name_file_in_errors(path):
         _check_seal(_read_footer(Path(path)))
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -89,11 +85,7 @@ def read_metadata_key(path: str | Path, key: bytes) -> bytes | None:
 
 
 def read_table(path: str | Path, *columns: str) -> pa.Table:
-    """Read some columns of a file, or all of them.
-
-    Raises:
-        DamagedError: the file is damaged or cut short, or has no such column.
-    """
+    """Read some columns of a file, or all of them."""
     # `pq.read_table` imports pandas if it is installed: a third of a second in each job.
     with open_verified(path) as file:
         missing = [name for name in columns if name not in file.schema_arrow.names]

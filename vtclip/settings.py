@@ -268,11 +268,7 @@ def _suggest(problem: _Problem, example: Any, inside: Location) -> Any:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: it cannot be read, is no YAML in UTF-8, or has a key twice.
-    """
+    """Read a YAML file."""
     try:
         with Path(path).open(encoding="utf-8") as file:
             return _StrictLoader(file).get_single_data()

@@ -85,11 +85,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def find_images(given: Sequence[str]) -> Iterator[str]:
-    """List the files that names of files, folders and patterns stand for, in their order.
-
-    Raises:
-        ValueError: a folder without an image, or a pattern without a file.
-    """
+    """List the files that names of files, folders and patterns stand for, in their order."""
     from vtclip.data.folders import walk
     from vtclip.data.images import is_picture
 

@@ -86,9 +86,6 @@ def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str
         name: the dataset.
         like: the other experiment; it gives the numbers of shots that every class has images for.
         survey: the images of the dataset.
-
-    Raises:
-        ConfigError: no number of shots is left.
     """
     counts = survey.count()
     most = int(counts["train"].to_numpy().min())
@@ -136,11 +133,7 @@ def _list_first(lines: list[str]) -> list[str]:
 
 
 def _check_name(name: str) -> tuple[str, str]:
-    """Names of the two files to write.
-
-    Raises:
-        ConfigError: a name that files cannot have, or one of the two exists.
-    """
+    """Names of the two files to write."""
     reserved = (*paths.SHARED, MEAN)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in reserved:
         raise ConfigError(

@@ -69,11 +69,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def read_plan(configs: Sequence[str]) -> Plan:
-    """Plan some configuration files, merged as Snakemake merges them.
-
-    Raises:
-        ConfigError: as `Plan.read` does, or for a file that cannot be read.
-    """
+    """Plan some configuration files, merged as Snakemake merges them."""
     from snakemake.utils import update_config
 
     from vtclip.plan import Plan

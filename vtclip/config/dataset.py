@@ -237,9 +237,6 @@ def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     Args:
         name: the file's name without its suffix.
         folder: as for `list_datasets`.
-
-    Raises:
-        ConfigError: there is no such file, or it contains a wrong key or value.
     """
     files = list_datasets(folder)
     if name not in files:

@@ -221,9 +221,6 @@ def read_experiment(config: Mapping[str, Any], *, source: str | Sequence[str]) -
         config: the merged configuration files.
         source: the file, or the files: named in errors, and the first gives the experiment's name
             where the configuration has none.
-
-    Raises:
-        ConfigError: with the key, the value found, what is expected and the corrected lines.
     """
     files = [source] if isinstance(source, str) else list(source)
     named = {"name": Path(files[0]).stem, **config}

@@ -105,11 +105,7 @@ def _describe(root: str | Path, path: str) -> Entry:
 
 
 def find_splits(root: str | Path) -> dict[str, str]:
-    """Find the split folders in a user's image folder, by split; empty if it has class folders.
-
-    Raises:
-        ManifestError: folders that could be read in two ways, or train or test alone.
-    """
+    """Find the split folders in a user's image folder, by split; empty if it has class folders."""
     folders = list_folders(root)
     named = [folder for folder in folders if folder.lower() in NAMES]
     if not named:
@@ -183,10 +179,6 @@ def list_images(root: str | Path, class_names: Mapping[str, str]) -> list[Row]:
 
     Returns:
         Train, then val, then test; classes in order; images of a class sorted by path.
-
-    Raises:
-        ManifestError: there is no such folder, it could be read in two ways, or a class has no
-            image for training or for testing.
     """
     if not Path(root).is_dir():
         raise ManifestError(f"{root}: there is no such folder.")

@@ -23,11 +23,7 @@ class PictureError(ValueError):
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """Decode an image file to mode RGB.
-
-    Raises:
-        PictureError: the file is missing, empty, cut off, no image, or contains NaN or infinity.
-    """
+    """Decode an image file to mode RGB."""
     try:
         with warnings.catch_warnings(), Image.open(path) as picture:
             warnings.simplefilter("ignore")  # of palettes with transparency, which is dropped

@@ -144,9 +144,6 @@ def survey_folder(dataset: Mapping[str, Any], folder: str | Path) -> Survey:
     Args:
         dataset: the dataset's file, as plain values.
         folder: the folder.
-
-    Raises:
-        ManifestError: it is no folder of class folders, or could be read in two ways.
     """
     from vtclip.data.layouts import read_layout  # imports Polars
 

@@ -67,9 +67,6 @@ def read_layout(dataset: Mapping[str, Any], root: str | Path) -> pl.DataFrame:
 
     Returns:
         image (relative to `root`), label, class_name, split.
-
-    Raises:
-        ManifestError: files that are missing or of another form, or an image outside `root`.
     """
     return _check(LAYOUTS[dataset["layout"]](dataset, Path(root)), Path(root))
 
@@ -132,10 +129,6 @@ def match_classes(tested: str | Path, known: str | Path) -> list[int]:
     Args:
         tested: the manifest whose classes are searched for.
         known: the manifest that they are searched in.
-
-    Raises:
-        ManifestError: a class that the other dataset lacks, or, if classes have labels alone,
-            another number of classes.
     """
     wanted, there = read_identities(tested), read_identities(known)
     if wanted is None and there is None:

@@ -76,9 +76,6 @@ class FeatureWriter:
             rows: image, label, split, view; B rows.
             pooled: (B, D).
             spatial: (B, N, width).
-
-        Raises:
-            FeatureError: a number that is NaN or too large for half precision, with its image.
         """
         pooled = _to_half(pooled, "pooled", rows)
         spatial = _to_half(spatial, "spatial", rows)
@@ -124,11 +121,7 @@ def open_features_writer(path: str | Path, metadata: Mapping[str, Any]) -> Itera
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read what made a feature file, and its shapes (tokens N, dim D, width of a spatial token).
-
-    Raises:
-        FeatureError: the file is no feature file.
-    """
+    """Read what made a feature file, and its shapes (tokens N, dim D, width of a spatial token)."""
     found = read_metadata_key(path, METADATA_KEY)
     if found is None:
         raise FeatureError(
@@ -213,9 +206,6 @@ def check_origin(
     Args:
         path, found: the file that is checked, and its metadata.
         other, expected: the file that it is used with, and its metadata.
-
-    Raises:
-        FeatureError: with both values of the first key that differs.
     """
     for key in ORIGIN:
         if key in found and key in expected and found[key] != expected[key]:

@@ -39,9 +39,6 @@ def write_texts(
         texts: (K, D) float32 of unit length.
         metadata: what made them, with the backbone's `logit_scale`.
         norms: (K,) float32, lengths of the means of texts before they were normalised; default 1.
-
-    Raises:
-        FeatureError: a number that is not finite, or a length that is not above 0; with its class.
     """
     norms = torch.ones(len(texts)) if norms is None else norms.float().cpu()
     for name, norm in zip(class_names, norms.tolist(), strict=True):
@@ -69,11 +66,7 @@ def write_texts(
 
 
 def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Read the text features (K, D) float32 by label, and what made them.
-
-    Raises:
-        FeatureError: the file is no file of text features, or its rows are not in order.
-    """
+    """Read the text features (K, D) float32 by label, and what made them."""
     metadata = read_metadata(path)
     table = read_table(path, "label", "text")
     labels = table["label"].to_pylist()
@@ -99,11 +92,7 @@ def read_class_names(path: str | Path) -> list[str]:
 
 
 def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Path) -> None:
-    """Refuse a file of texts whose classes, by label, are not the manifest's.
-
-    Raises:
-        FeatureError: with the first class that differs.
-    """
+    """Refuse a file of texts whose classes, by label, are not the manifest's."""
     expected = read_parquet(manifest, "label", "class_name").unique().sort("label")["class_name"]
     if len(class_names) != len(expected):
         raise FeatureError(
@@ -121,11 +110,7 @@ def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Pa
 def check_test_images(
     paths: Sequence[str | Path], rows: pl.DataFrame, manifest: str | Path
 ) -> None:
-    """Refuse files of test features whose rows (image, label) are not the manifest's test images.
-
-    Raises:
-        FeatureError: with the first image that differs.
-    """
+    """Refuse files of test features whose rows (image, label) are not the manifest's test images."""
     wanted = ["image", "label"]
     expected = read_parquet(manifest, *wanted, "split").filter(split="test").select(wanted)
     file = ", ".join(str(path) for path in paths)
@@ -144,11 +129,7 @@ def check_test_images(
 
 
 def check_labels(path: str | Path, rows: pl.DataFrame, texts: str | Path, classes: int) -> None:
-    """Refuse a file of features with labels beyond the number of classes of its texts.
-
-    Raises:
-        FeatureError: with the first such image.
-    """
+    """Refuse a file of features with labels beyond the number of classes of its texts."""
     outside = rows.filter(~pl.col("label").is_between(0, classes - 1))
     if not outside.is_empty():
         raise FeatureError(

@@ -36,9 +36,6 @@ def read_checked(
 
     Returns:
         The experiment, and method -> settings in the configuration's order.
-
-    Raises:
-        ConfigError: with what is wrong and the lines to write.
     """
     source = ", ".join(files)
     check_place(PROJECT)
@@ -57,11 +54,7 @@ def read_checked(
 
 
 def check_place(project: Path) -> None:
-    """Refuse a place of the project from which Snakemake cannot run its scripts.
-
-    Raises:
-        ConfigError: braces in its path, which Snakemake takes for wildcards.
-    """
+    """Refuse a place of the project from which Snakemake cannot run its scripts."""
     if set("{}") & set(str(project)):
         raise ConfigError(
             f"{project}: Snakemake cannot run a project below a folder with {{ or }} in its name. "
@@ -70,11 +63,7 @@ def check_place(project: Path) -> None:
 
 
 def check_device(device: str) -> None:
-    """Refuse Apple's GPU on another machine: a job could not have it.
-
-    Raises:
-        ConfigError: with what the machine is, and what may be named.
-    """
+    """Refuse Apple's GPU on another machine: a job could not have it."""
     if device == APPLE and sys.platform != "darwin":
         raise ConfigError(
             "device: only Macs have an Apple GPU.\n"
@@ -84,11 +73,7 @@ def check_device(device: str) -> None:
 
 
 def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, source: str) -> None:
-    """Refuse settings of a method that do not go with a backbone.
-
-    Raises:
-        ConfigError: with what is wrong and the lines to write.
-    """
+    """Refuse settings of a method that do not go with a backbone."""
     with _named(source):
         check_kinds(backbone, [name])
     check_spatial(name, backbone.spatial, source=source)
@@ -104,9 +89,6 @@ def check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
     Args:
         backbone: one of the experiment's.
         methods: the names of those that are run with it.
-
-    Raises:
-        ConfigError: with the kinds that the tower gives, and the methods that cannot use them.
     """
     kinds = find_measured(backbone).kinds
     left_out = [name for name in methods if METHODS[name].needs_projected]
@@ -122,11 +104,7 @@ def check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
 
 
 def check_weights(backbone: BackboneConfig) -> None:
-    """Refuse weights that are nowhere, or that were trained with another activation.
-
-    Raises:
-        ConfigError: with what was found and which weights there are.
-    """
+    """Refuse weights that are nowhere, or that were trained with another activation."""
     if backbone.pretrained == GLYPHS:
         return
     found = f"\n  found:    pretrained: {backbone.pretrained}\n  expected: "
@@ -159,10 +137,6 @@ def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[st
     Args:
         names: of files in config/datasets/.
         source: the key that names them, for the error about one that is not known.
-
-    Raises:
-        ConfigError: a dataset that is not known, a file with a wrong key, or a folder of one's own
-            that is not there, has less than two class folders, or could be read in two ways.
     """
     known = list_datasets()
     for name in names:
@@ -219,9 +193,6 @@ def check_length(name: str, *, source: str, fix: str) -> None:
         name: a part of paths.
         source: where the name comes from.
         fix: what to do about it.
-
-    Raises:
-        ConfigError: with the name, its length and the fix.
     """
     size = len(name.encode())
     if size > LONGEST:

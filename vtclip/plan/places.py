@@ -34,9 +34,6 @@ def check_places(
         datasets: name -> file.
         outputs: files and folders that the workflow writes.
         files: the configuration files.
-
-    Raises:
-        ConfigError: with the key, the path and what it collides with.
     """
     written = [(output, Path(output).resolve()) for output in outputs]
     for found in _list_inputs(experiment, datasets, files):

@@ -72,11 +72,6 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
         experiment: the configuration.
         datasets: the files of all its datasets, by name.
         source: the configuration's name, for the error.
-
-    Raises:
-        ConfigError: test sets of a dataset that the experiment does not train on, test images
-            alone to train on, halves of too few classes, or classes that are not those of the
-            dataset that a file names.
     """
     if not isinstance(experiment.tests, str):
         for name in experiment.tests:

@@ -66,10 +66,6 @@ def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
 
     Returns:
         The method as configured, then its variants; nothing without an ablation.
-
-    Raises:
-        ConfigError: a method or run that the experiment has not, a setting that the method has
-            not, a value that is out of range, or two variants that are the same.
     """
     ablation, source = experiment.ablation, f"{source}: ablation"
     if ablation is None:
@@ -190,9 +186,6 @@ def methods_left_out(
 
     Returns:
         method -> why it is left out; empty where methods may choose.
-
-    Raises:
-        ConfigError: a setting that requests a choice, or no method is left.
     """
     if experiment.choose == "validation":
         return {}
@@ -238,9 +231,6 @@ def check_validation(
         datasets: name -> file.
         methods: those of the experiment and its ablation.
         source: the configuration's name, for the error.
-
-    Raises:
-        ConfigError: with the dataset and the methods that choose.
     """
     if ALL not in experiment.shots or experiment.choose == "none":
         return

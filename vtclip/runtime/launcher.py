@@ -54,10 +54,6 @@ def run_warm(address: str, command: tuple[str, ...]) -> int:
 
     Returns:
         The job's status, as `os.waitpid` gives it.
-
-    Raises:
-        NoParentError: no parent answers, or it died before the job had ended. The job is dead then.
-        OSError: the connection failed.
     """
     with socket.socket(socket.AF_UNIX) as parent:
         parent.connect("\0" + address)
@@ -79,11 +75,7 @@ def run_warm(address: str, command: tuple[str, ...]) -> int:
 
 
 def check_user(peer: socket.socket) -> None:
-    """Check that a peer belongs to this user: any user may use a name in the abstract namespace.
-
-    Raises:
-        NoParentError: it belongs to another user.
-    """
+    """Check that a peer belongs to this user: any user may use a name in the abstract namespace."""
     size = struct.calcsize("3i")  # process, user, group
     user = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1]
     if user != os.getuid():

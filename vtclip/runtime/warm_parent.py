@@ -97,11 +97,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def preload() -> Code:
-    """Import the jobs' libraries.
-
-    Raises:
-        RuntimeError: a library has started a thread or used a device, so that no child is safe.
-    """
+    """Import the jobs' libraries."""
     for name in LIBRARIES:
         importlib.import_module(name)
     code = Code()
@@ -214,11 +210,7 @@ class Parent:
 
 
 def _receive(launcher: socket.socket) -> Request:
-    """Read a launcher's request.
-
-    Raises:
-        OSError: it ended in the middle of its request, or belongs to another user.
-    """
+    """Read a launcher's request."""
     check_user(launcher)
     launcher.settimeout(10)  # seconds
     header, streams, _, _ = socket.recv_fds(launcher, LENGTH.size, 3)
