@@ -110,7 +110,7 @@ def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Pa
 def check_test_images(
     paths: Sequence[str | Path], rows: pl.DataFrame, manifest: str | Path
 ) -> None:
-    """Refuse files of test features whose rows (image, label) are not the manifest's test images."""
+    """Refuse test features whose rows (image, label) are not the manifest's test images."""
     wanted = ["image", "label"]
     expected = read_parquet(manifest, *wanted, "split").filter(split="test").select(wanted)
     file = ", ".join(str(path) for path in paths)
