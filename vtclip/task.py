@@ -1,4 +1,4 @@
-"""What methods are given, and what they give: tensors under names. Nothing here imports torch."""
+"""Inputs and outputs of methods: tensors under names. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -97,14 +97,9 @@ class TextTower(Protocol):
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a method needs that writes prompts of its own.
+    """Prompts are made of class names and the frozen text tower."""
 
-    Attributes:
-        class_names: K names, by label.
-        tower: the frozen text tower.
-    """
-
-    class_names: Sequence[str]
+    class_names: Sequence[str]  # K names, by label
     tower: TextTower
 
 

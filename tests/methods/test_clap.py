@@ -50,16 +50,16 @@ def test_training_equals_gradient_descent_by_hand_on_both_parts_of_the_loss(task
     assert np.abs(head["vectors"].numpy() - vectors).max() < 1e-5
 
 
-def test_without_the_hold_it_is_zs_lp_bit_for_bit(task):
+def test_without_the_penalty_it_is_zs_lp_bit_for_bit(task):
     probe = ZSLP(ZSLPSettings(epochs=STEPS, warmup=0.0))
     assert torch.equal(train(task, clap(hold=0.0))["vectors"], train(task, probe)["vectors"])
 
 
-def test_the_stronger_the_hold_the_nearer_it_ends_to_zero_shot(task):
+def test_the_stronger_the_penalty_the_nearer_it_ends_to_zero_shot(task):
     task = in_double(task)
     moved = []
-    for hold in (0.0, 1e2, 1e4, 1e6):
-        method = clap(hold=hold, epochs=400, learning_rate=min(0.1, 0.1 / max(hold, 1)))
+    for factor in (0.0, 1e2, 1e4, 1e6):
+        method = clap(hold=factor, epochs=400, learning_rate=min(0.1, 0.1 / max(factor, 1)))
         moved.append((train(task, method)["vectors"] - task.texts.means).norm().item())
     assert moved[0] > 0.5
     assert moved == sorted(moved, reverse=True)
@@ -84,11 +84,11 @@ def test_the_vectors_alone_are_trained_and_saved(task):
     assert torch.equal(task.texts.means, means)
 
 
-def test_the_loss_in_the_history_holds_both_parts(task):
+def test_the_loss_in_the_history_has_both_parts(task):
     task = in_double(task)
     histories = []
-    for hold in (0.0, 2.0):
-        method = clap(hold=hold, epochs=2)
+    for factor in (0.0, 2.0):
+        method = clap(hold=factor, epochs=2)
         learner = method.learner(method.initial_head(task), task)
         histories.append(optimise(learner, task, method.settings)["loss"].to_list())
     assert histories[0][0] == histories[1][0], "nothing has moved yet"

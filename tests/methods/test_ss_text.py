@@ -28,8 +28,8 @@ def test_the_logits_equal_a_computation_in_loops_over_uneven_shots(uneven):
     labels = uneven.train.labels.tolist()
     for views, label in zip(uneven.train.pooled.double().numpy(), labels, strict=True):
         image = views[0] / length(views[0])
-        hold = 1 / labels.count(label)
-        vectors[label] += image / (len(labels) * hold * 0.01)  # a temperature of 0.01
+        penalty = 1 / labels.count(label)
+        vectors[label] += image / (len(labels) * penalty * 0.01)  # a temperature of 0.01
     expected = cosine_logits(vectors, uneven.val.pooled[:, 0], 100)
     assert np.abs(logits.numpy() - expected).max() < 1e-5 * 100
 

@@ -39,7 +39,7 @@ def make(labels, classes, dim=32, views=1):
 
 
 def assert_learned(task, logits):
-    """The shots are told better than by zero-shot."""
+    """The shots are classified better than by zero-shot."""
     before = task.texts.logits(task.train.pooled[:, 0])
     assert logits.shape == before.shape
     assert cross_entropy(logits, task.train.labels) < cross_entropy(before, task.train.labels)
@@ -61,8 +61,8 @@ def test_uneven_shots_and_classes_without_any_are_classified(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_thousand_classes_are_learned(name):
-    task = make(torch.arange(1000), 1000, dim=64)
+def test_many_classes_are_learned(name):
+    task = make(torch.arange(300), 300, dim=64)
     assert_learned(task, fit(name, task)(Images(task.train.pooled[:, 0], None)))
 
 
@@ -76,7 +76,7 @@ def test_the_labels_of_validation_shots_change_no_head(name, task):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_they_ask_for_little_at_sixteen_shots_of_imagenet(name):
+def test_they_request_little_at_sixteen_shots_of_imagenet(name):
     size = Size(Shape(50, 1024, 1024), classes=1000, shots=16, images=16_000, views=5)
     method = METHODS[name](METHODS[name].settings_type())
     work = method.work(size)

@@ -14,43 +14,32 @@ from vtclip.settings import ConfigError, Settings, check, unknown
 
 
 class _Methods(Mapping[str, type[Method]]):
-    """The folder as a mapping from names, sorted, to classes.
-
-    A module is imported only when its method is asked for.
-    """
+    """The folder as a mapping from sorted names to classes, imported on first use."""
 
     def __getitem__(self, name: str) -> type[Method]:
         return _find_class(_import(name))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(_names()))
+        files = {found.name for found in iter_modules(__path__) if not found.ispkg}
+        return iter(sorted(filter(_is_method_name, files)))
 
     def __len__(self) -> int:
-        return len(_names())
+        return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in _names()
+        return any(name == known for known in self)
 
 
 METHODS = _Methods()
 
 
-def _names() -> set[str]:
-    return {found.name for found in iter_modules(__path__) if _may_be(found.name, found.ispkg)}
+def _is_method_name(name: str) -> bool:
+    return name != "base" and not name.startswith("_") and name.isidentifier()
 
 
-def _may_be(name: str, is_folder: bool = False) -> bool:
-    """Whether a name can be that of a method's file."""
-    return name != "base" and not name.startswith("_") and name.isidentifier() and not is_folder
-
-
-@cache  # a plan asks thousands of times
+@cache  # a plan calls it thousands of times
 def _find_class(module: ModuleType) -> type[Method]:
-    """The one method that a module defines.
-
-    Raises:
-        ConfigError: it defines none, or several.
-    """
+    """The one method that a module defines; ConfigError if it defines none, or several."""
     classes = {value for value in vars(module).values() if _is_method(value, module)}
     if len(classes) == 1:
         return classes.pop()
@@ -64,20 +53,16 @@ def _find_class(module: ModuleType) -> type[Method]:
 
 
 def _is_method(value: object, module: ModuleType) -> TypeGuard[type[Method]]:
-    """Whether something in a module is a method that the module itself defines."""
+    """Check that something in a module is a method, and not imported."""
     is_method = isinstance(value, type) and issubclass(value, Method)
     return is_method and value.__module__ == module.__name__
 
 
 def _import(name: str) -> ModuleType:
-    """The module of a method.
-
-    Raises:
-        ConfigError: there is none of this name, or its file fails.
-    """
+    """Import a method's module; ConfigError if there is none, or its file fails."""
     full = f"{__name__}.{name}"
     try:
-        if _may_be(name):
+        if _is_method_name(name):
             return import_module(full)
     except Exception as error:
         if not isinstance(error, ModuleNotFoundError) or error.name != full:
@@ -86,7 +71,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _describe_failure(module: str, error: Exception) -> ConfigError:
-    """The error for a file that cannot be imported, with the file's own line that failed."""
+    """Make the error for a file that cannot be imported, with its line that failed."""
     spec = find_spec(module)
     file = spec.origin if spec is not None else module
     lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == file]

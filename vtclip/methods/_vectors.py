@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vtclip.cost import SINGLE, Work
+from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods.base import Images, Recipe, Texts, unit
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 UPDATE = 30  # operations on each weight in a step: the norms, their way back, Adam's
 

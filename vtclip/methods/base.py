@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field
 
-from vtclip.cost import Work
+from vtclip.cost import Shape, Size, Work
 from vtclip.settings import LARGEST, Settings
 
 # A method's module finds all that it needs here.
@@ -23,8 +23,6 @@ from vtclip.task import unit as unit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from vtclip.cost import Shape, Size
 
 
 class Method:

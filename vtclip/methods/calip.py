@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from vtclip.cost import BATCH, SINGLE, Work
+from vtclip.cost import BATCH, SINGLE, Size, Work
 from vtclip.methods.base import Head, Images, Method, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 
 class CALIPSettings(Settings):
@@ -38,7 +36,7 @@ class CALIPSettings(Settings):
 
 
 class CALIP(Method):
-    """Zero-shot logits and those of two crossed looks, without training.
+    """Zero-shot logits and those of attention in both directions, without training.
 
     With S (N, D) an image's spatial features and T (K, D) the texts, both of unit length, and
     A = sharpness * S @ T.T:
@@ -69,8 +67,8 @@ class CALIP(Method):
             seen_image = seen.mean(dim=1) + seen.amax(dim=1)  # (B, D)
             of_texts = (seen_texts @ pooled[..., None])[..., 0]  # (B, K)
             of_image = seen_image @ texts.features.T  # (B, K)
-            looks = settings.text_weight * of_texts + settings.image_weight * of_image
-            return texts.logits(images.pooled) + texts.logit_scale * looks
+            attended = settings.text_weight * of_texts + settings.image_weight * of_image
+            return texts.logits(images.pooled) + texts.logit_scale * attended
 
         return logits
 

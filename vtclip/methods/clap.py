@@ -1,4 +1,4 @@
-"""CLAP: ZS-LP, held near the texts (Silva-Rodriguez et al., CVPR 2024, arXiv 2312.12730)."""
+"""CLAP: ZS-LP, kept near the texts (Silva-Rodriguez et al., CVPR 2024, arXiv 2312.12730)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from vtclip.cost import SINGLE, Work
+from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods.base import Head, Task
 from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from vtclip.cost import Size
 
 
 class CLAPSettings(ZSLPSettings):
@@ -22,15 +20,15 @@ class CLAPSettings(ZSLPSettings):
     hold: float = Field(
         default=1.0,
         ge=0,
-        description="factor on what holds the vectors near the texts; 0 for ZS-LP, 1 is the "
-        "paper's",
+        description="factor on the penalty that keeps the vectors near the texts; 0 for ZS-LP, "
+        "1 is the paper's",
     )
 
 
 class CLAP(ZSLP):
     """ZS-LP, with the mean over classes of lambda * |vector - text mean|^2 added to the loss.
 
-    A class's lambda is how sure zero-shot is of it on its own shots, in all their views.
+    A class's lambda is zero-shot's mean confidence in it, on all views of its shots.
     """
 
     title = "CLAP"
@@ -38,7 +36,7 @@ class CLAP(ZSLP):
     settings: CLAPSettings
 
     def learner(self, head: Head, task: Task) -> nn.Module:
-        """The vectors, held near where they start."""
+        """The vectors, with the penalty that keeps them near the text means."""
         from vtclip.nn.learner import Learner
 
         means, confidence = task.texts.means, class_confidence(task)
@@ -52,9 +50,9 @@ class CLAP(ZSLP):
     def work(self, size: Size) -> Work:
         """ZS-LP's, and zero-shot's on all views of the shots."""
         plain = super().work(size)
-        looks, logits = size.images * size.views, size.images * size.classes
+        views, logits = size.images * size.views, size.images * size.classes
         return plain._replace(
-            flops=plain.flops + 2 * looks * size.classes * size.shape.dim,
+            flops=plain.flops + 2 * views * size.classes * size.shape.dim,
             part_bytes=plain.part_bytes + 2 * logits * SINGLE,
         )
 
@@ -62,7 +60,7 @@ class CLAP(ZSLP):
 def class_confidence(task: Task) -> Tensor:
     """The mean zero-shot probability of each class on its own shots, (K,) in 0 .. 1.
 
-    Of a class without a shot it is 1: the texts alone tell of it.
+    A class without a shot has 1: only its text describes it.
     """
     import torch
 

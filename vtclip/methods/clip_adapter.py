@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from vtclip.cost import SINGLE, Work
+from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods.base import Head, Images, LearningRate, Method, Recipe, Task, Texts
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 
 class CLIPAdapterSettings(Recipe):
@@ -65,8 +63,7 @@ class CLIPAdapter(Method):
         def logits(images: Images) -> Tensor:
             adapted = (images.pooled @ head["down"].T).relu()  # (B, D / reduction)
             adapted = (adapted @ head["up"].T).relu()  # (B, D)
-            mixed = ratio * adapted + (1 - ratio) * images.pooled
-            return texts.logits(mixed)  # (B, K)
+            return texts.logits(ratio * adapted + (1 - ratio) * images.pooled)  # (B, K)
 
         return logits
 

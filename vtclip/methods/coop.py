@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from vtclip.cost import SINGLE, Work
+from vtclip.cost import SINGLE, Shape, Size, Work
 from vtclip.methods.base import (
     Head,
     Images,
@@ -25,8 +25,6 @@ from vtclip.settings import misfit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from vtclip.cost import Shape, Size
 
 OTHER_TOKENS = 4  # beside the context: start, at least one of a class name, the point, end
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from vtclip.cost import SINGLE, Work
+from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods.base import Head, Images, Method, Task, Texts, score, unit
 from vtclip.settings import LARGEST, Settings
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from vtclip.cost import Size
-
-CHECK = 100  # iterations between two looks at the validation shots
+CHECK = 100  # iterations between two measurements on the validation shots
 WARMUP, LOWEST = 50, 1e-5  # iterations in which the learning rate rises, and where from
 STEP = 20  # operations of AdamW on a weight, by the time that they take
 
@@ -88,7 +86,7 @@ class CrossModal(Method):
         return max(heads, key=lambda head: score(scale * pooled @ head["weight"].T, labels))
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
-        """The weights, some of the texts mixed in."""
+        """Classification by the weights, averaged with the texts by `text_share`."""
         share = self.settings.text_share
         weight = (1 - share) * head["weight"] + share * texts.features
 
@@ -106,13 +104,13 @@ class CrossModal(Method):
         """A training for each combination; those of one batch size go side by side."""
         weights, batches = size.classes * size.shape.dim, set(self.settings.batch_size)
         variants, iterations = len(self._pairs()), self.settings.iterations
-        looks = iterations // CHECK if self.settings.select == "val" else 1
+        checks = iterations // CHECK if self.settings.select == "val" else 1
         training = iterations * sum(4 * batch + STEP for batch in batches)
         rows = size.images * size.views * size.shape.dim
         plain = super().work(size)
         return plain._replace(
-            flops=variants * weights * (training + len(batches) * looks * 2 * size.val_images),
-            # Weights, gradients, AdamW's two moments; the best so far, and those looked at.
+            flops=variants * weights * (training + len(batches) * checks * 2 * size.val_images),
+            # Weights, gradients, AdamW's two moments; the best so far, and the one measured.
             part_bytes=(6 * variants * weights + 3 * rows) * SINGLE
             + 3 * variants * max(batches) * size.classes * SINGLE,
             predict_flops=2 * weights,
@@ -143,6 +141,8 @@ class CrossModal(Method):
         generator, half = torch.Generator().manual_seed(task.seed), batch_size // 2
         image_rows = draw_rows(len(images), iterations, half, generator).to(images.device)
         text_rows = draw_rows(len(texts), iterations, batch_size - half, generator).to(texts.device)
+        # The gradient in closed form takes the probes of all pairs in one batched product; autograd
+        # would record and walk back a graph in each of the 12,800 iterations.
         for done, (image_row, text_row) in enumerate(zip(image_rows, text_rows, strict=True), 1):
             batch = torch.cat([images[image_row], texts[text_row]])  # (B, D)
             labels = torch.cat([image_labels[image_row], text_row])

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from vtclip.cost import DOUBLE, SINGLE, Work
+from vtclip.cost import DOUBLE, SINGLE, Size, Work
 from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vtclip.cost import Size
-
-ROWS = 4096  # that are held in double precision at a time
+ROWS = 4096  # in double precision at a time
 ROUNDING = 1e-12  # a variance of features of unit length that is rounding alone
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from vtclip.cost import DOUBLE, SINGLE, Work
+from vtclip.cost import DOUBLE, SINGLE, Size, Work
 from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
 from vtclip.settings import Settings
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 
 NO_SHOT_BIAS = -1e4  # a bias that no image makes up for
@@ -62,7 +60,7 @@ class LinearProbe(Method):
         assert task.train is not None
         strengths = sorted(self.settings.inverse_regularisation)
         labels, classes = task.train.labels.cpu().numpy(), len(task.texts.features)
-        threads = torch.get_num_threads()  # the limit below holds for PyTorch's own as well
+        threads = torch.get_num_threads()  # read before the limit, which is PyTorch's, too
         with threadpool_limits(1):
             images = unit(task.train.pooled[:, 0].cpu().double())
             # Centred, and long beside the intercept's column of ones, images take L-BFGS to the
@@ -121,7 +119,7 @@ def _as_head(
 
     weight = torch.from_numpy(probe.coef_) * scale
     bias = torch.from_numpy(probe.intercept_) - weight @ mean
-    if len(weight) == 1:  # of two classes scikit-learn tells the second alone
+    if len(weight) == 1:  # for two classes scikit-learn gives the second alone
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
     rows = torch.from_numpy(probe.classes_)
     return {
@@ -140,7 +138,7 @@ def _fit(
     from sklearn.linear_model import LogisticRegression
 
     # scikit-learn ends where the mean loss has a small gradient. Of many classes it is small at
-    # the start: with a thousand, its own tolerance of 1e-4 would let it take no step at all.
+    # the start: with a thousand, its default tolerance of 1e-4 would let it take no step at all.
     options = {"max_iter": iterations, "tol": 1e-4 / len(images)}
 
     def fit_chain(chain: list[float]) -> list[LogisticRegression]:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from vtclip.cost import DOUBLE, SINGLE, Work
+from vtclip.cost import DOUBLE, SINGLE, Size, Work
 from vtclip.methods.base import Head, Images, Method, Task, Texts, score, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 ALPHA_START = 250  # times the mean cosine of an image and the text of its class
 MOMENTUM = 0.9  # of weight and bias

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from vtclip.cost import BATCH, DOUBLE, SINGLE, Work
+from vtclip.cost import BATCH, DOUBLE, SINGLE, Size, Work
 from vtclip.methods.base import Head, Images, Method, Samples, Task, Texts, choose, unit
 from vtclip.settings import ConfigError, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 MOST_IMAGES = 20_000  # whose matrix takes 3.2 GB, three times
 CONSTANTS = {  # from which number of shots on: beta and ridge, as the authors fixed them
@@ -46,8 +44,8 @@ class ProKeRSettings(Settings):
     most_rows: int = Field(
         default=4000,
         ge=1,
-        description="rows of the kernel's matrix up to which each view of an image is a row of its "
-        "own; above, an image is one row, the mean of its views",
+        description="rows of the kernel's matrix up to which each view of an image is a row; "
+        "above, an image is one row, the mean of its views",
     )
 
 

@@ -1,4 +1,4 @@
-"""SS-Text: texts and shots mixed (Silva-Rodriguez et al., MICCAI 2025, arXiv 2506.17500)."""
+"""SS-Text: the sum of texts and shots (Silva-Rodriguez et al., MICCAI 2025, arXiv 2506.17500)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from vtclip.cost import SINGLE, Work
+from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods._vectors import cosine_classifier
 from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 
 class SSTextSettings(Settings):
@@ -50,7 +48,7 @@ class SSText(Method):
         return {"vectors": texts.features + part * sums}
 
     def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
-        """Classification by the mixed vectors."""
+        """Classification by the summed vectors."""
         return cosine_classifier(head["vectors"], texts)
 
     def work(self, size: Size) -> Work:

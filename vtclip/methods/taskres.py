@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from vtclip.cost import Work
+from vtclip.cost import Size, Work
 from vtclip.methods._vectors import cosine_classifier, cosine_head_work
 from vtclip.methods.base import (
     BatchSize,
@@ -27,8 +27,6 @@ from vtclip.methods.base import (
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 
 class TaskResSettings(Recipe):

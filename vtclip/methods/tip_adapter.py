@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from vtclip.cost import BATCH, DOUBLE, SINGLE, Work
+from vtclip.cost import BATCH, DOUBLE, SINGLE, Size, Work
 from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 Alphas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
 Betas = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
@@ -93,7 +91,7 @@ class TipAdapter(Method):
         return logits
 
     def work(self, size: Size) -> Work:
-        """Every validation shot asks the cache once for each beta, and a test image once."""
+        """A lookup in the cache per validation shot and beta, and one per test image."""
         classes, dim, keys = size.classes, size.shape.dim, size.images
         lookup = 2 * keys * (dim + classes)
         labels = keys * classes * (DOUBLE + SINGLE)  # one-hot, as whole numbers and as floats

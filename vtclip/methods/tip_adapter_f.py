@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vtclip.cost import SINGLE, Work
+from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods.base import (
     BatchSize,
     EpochsByShots,
@@ -21,8 +21,6 @@ from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from vtclip.cost import Size
 
 
 class TipAdapterFSettings(Recipe, TipAdapterSettings):

@@ -1,4 +1,4 @@
-"""VT-CLIP: texts that look at the image (arXiv 2112.02399)."""
+"""VT-CLIP: texts that attend to the image (arXiv 2112.02399)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from vtclip.cost import BATCH, SINGLE, Work
+from vtclip.cost import BATCH, SINGLE, Shape, Size, Work
 from vtclip.methods.base import Head, Method, Recipe, StopAtLoss, Task, Texts
 from vtclip.settings import misfit
 
 if TYPE_CHECKING:
-    from vtclip.cost import Shape, Size
     from vtclip.nn.visual_guided import VisualGuidedHead
 
 
 class VTClipSettings(Recipe):
-    """Settings of VT-CLIP. The paper leaves them untold: `docs/method.md` gives the reasons."""
+    """Settings of VT-CLIP. The paper does not give them: see `docs/method.md`."""
 
     stop_at_loss: StopAtLoss = 0.0003
 

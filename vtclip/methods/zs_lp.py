@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vtclip.cost import Work
+from vtclip.cost import Size, Work
 from vtclip.methods._vectors import cosine_classifier, cosine_head_work
 from vtclip.methods.base import (
     BatchSize,
@@ -25,8 +25,6 @@ from vtclip.methods.base import (
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from vtclip.cost import Size
 
 
 class ZSLPSettings(Recipe):

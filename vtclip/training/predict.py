@@ -278,7 +278,7 @@ def _predict(
     if place is not None:
         raise PredictionError(
             f"{run.head}: {batch.rows['image'][place[0]]}: the logit of class {place[1]} is "
-            f"{logits[place].item()}. Delete the head and run again to train it anew."
+            f"{logits[place].item()}. Delete the head and run again to train it again."
         )
     best = classes.labels.start + logits.topk(min(TOP, logits.shape[1]), dim=1).indices.cpu()
     return pl.DataFrame(
