@@ -39,7 +39,7 @@ def test_sureness_is_the_mean_zero_shot_probability_over_shots_and_views(task):
 
 def test_training_equals_gradient_descent_by_hand_on_both_parts_of_the_loss(task):
     task = in_double(task)
-    head = train(task, clap(hold=3.0))
+    head = train(task, clap(penalty_weight=3.0))
     start = (task.texts.features * task.texts.norms[:, None]).numpy()
     weights = 3 * np.array(sureness_by_hand(task))[:, None] / 4
     vectors, momentum = start, np.zeros_like(start)
@@ -52,14 +52,18 @@ def test_training_equals_gradient_descent_by_hand_on_both_parts_of_the_loss(task
 
 def test_without_the_penalty_it_is_zs_lp_bit_for_bit(task):
     probe = ZSLP(ZSLPSettings(epochs=STEPS, warmup=0.0))
-    assert torch.equal(train(task, clap(hold=0.0))["vectors"], train(task, probe)["vectors"])
+    assert torch.equal(
+        train(task, clap(penalty_weight=0.0))["vectors"], train(task, probe)["vectors"]
+    )
 
 
 def test_the_stronger_the_penalty_the_nearer_it_ends_to_zero_shot(task):
     task = in_double(task)
     moved = []
     for factor in (0.0, 1e2, 1e4, 1e6):
-        method = clap(hold=factor, epochs=400, learning_rate=min(0.1, 0.1 / max(factor, 1)))
+        method = clap(
+            penalty_weight=factor, epochs=400, learning_rate=min(0.1, 0.1 / max(factor, 1))
+        )
         moved.append((train(task, method)["vectors"] - task.texts.means).norm().item())
     assert moved[0] > 0.5
     assert moved == sorted(moved, reverse=True)
@@ -88,7 +92,7 @@ def test_the_loss_in_the_history_has_both_parts(task):
     task = in_double(task)
     histories = []
     for factor in (0.0, 2.0):
-        method = clap(hold=factor, epochs=2)
+        method = clap(penalty_weight=factor, epochs=2)
         learner = method.learner(method.initial_head(task), task)
         histories.append(optimise(learner, task, method.settings)["loss"].to_list())
     assert histories[0][0] == histories[1][0], "nothing has moved yet"

@@ -220,7 +220,7 @@ def test_a_probe_that_starts_where_another_ended_is_as_sure_as_scikit_learn_says
     images = 5 + torch.randn(60, 64, generator=generator)  # far from the origin, as CLIP's are
     labels = torch.arange(60) % 4
     shots = Samples(images[:, None], None, labels)
-    # With little regularisation alone the shots are told apart, so the second fit is chosen.
+    # With little regularisation alone the shots are separated, so the second fit is chosen.
     method = LinearProbe(LinearProbeSettings(inverse_regularisation=[1e-2, 1e3]))
     texts = Texts(torch.randn(4, 64, generator=generator), 100.0)
     head = method.initial_head(Task(texts, shots, shots, seed=0))

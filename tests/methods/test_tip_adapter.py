@@ -48,7 +48,7 @@ def test_with_alpha_0_the_logits_are_zero_shots(task, images, method):
 
 
 def test_with_beta_towards_infinity_only_the_nearest_key_is_heard(task):
-    """A shot that is asked for itself gets alpha at its class, and nothing elsewhere."""
+    """A shot as its own query gets alpha at its class, and nothing at any other."""
     task = replace(task, train=replace(task.train, pooled=task.train.pooled[:, :1]))
     images = Images(task.train.pooled[:, 0], None)
     method = TipAdapter(only(7.0, 1e4))

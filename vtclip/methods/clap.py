@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class CLAPSettings(ZSLPSettings):
     """Settings of CLAP; the defaults are the paper's, the same for all datasets and shots."""
 
-    hold: float = Field(
+    penalty_weight: float = Field(
         default=1.0,
         ge=0,
         description="factor on the penalty that keeps the vectors near the texts; 0 for ZS-LP, "
@@ -40,7 +40,7 @@ class CLAP(ZSLP):
         from vtclip.nn.learner import Learner
 
         means, confidence = task.texts.means, class_confidence(task)
-        weights = self.settings.hold * confidence / len(confidence)  # (K,)
+        weights = self.settings.penalty_weight * confidence / len(confidence)  # (K,)
 
         def penalise(head: Head) -> Tensor:
             return weights @ (head["vectors"] - means).square().sum(dim=1)
