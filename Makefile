@@ -33,7 +33,7 @@ test-slurm: .venv/installed-for-slurm
 	$(BIN)/python -m pytest -m slurm tests/workflow/slurm
 
 test-backbones: .venv/installed-for-tests
-	$(BIN)/python -m pytest -m backbones tests/features
+	$(BIN)/python -m pytest -m backbones tests/backbones
 
 test-commands: .venv/installed-for-tests
 	$(BIN)/python -m pytest -m commands tests/docs
