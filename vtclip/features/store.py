@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from vtclip.files import atomic_write
+from vtclip.files import atomic_write, name_file_in_errors
 from vtclip.parquet import SealedWriter, open_verified, read_metadata_key, read_parquet, to_frame
 
 METADATA_KEY = b"vtclip"
@@ -155,8 +155,8 @@ class FeatureSet:
         return self.rows.height
 
     def __iter__(self) -> Iterator[FeatureBatch]:
-        for file, group, _ in self._row_groups():
-            yield self._read_group(file, group)
+        for path, file, group in self._row_groups():
+            yield self._read_group(path, file, group)
 
     def take(self, rows: Sequence[int]) -> FeatureBatch:
         """Read the rows with these numbers, in this order; row groups without any are skipped."""
@@ -164,10 +164,11 @@ class FeatureSet:
         pooled = torch.empty(len(rows), self.metadata["dim"], dtype=torch.float16)
         spatial = torch.empty(shape, dtype=torch.float16) if self.spatial else None
         wanted, start = torch.as_tensor(rows, dtype=torch.int64), 0
-        for file, group, size in self._row_groups():
+        for path, file, group in self._row_groups():
+            size = file.metadata.row_group(group).num_rows
             places = torch.nonzero((wanted >= start) & (wanted < start + size))[:, 0]
             if len(places):
-                batch = self._read_group(file, group)
+                batch = self._read_group(path, file, group)
                 # Row by row: indexing with a tensor would make one more copy first.
                 for place, row in zip(places.tolist(), wanted[places] - start, strict=True):
                     pooled[place] = batch.pooled[row]
@@ -176,16 +177,17 @@ class FeatureSet:
             start += size
         return FeatureBatch(self.rows[list(rows)], pooled, spatial, self.metadata)
 
-    def _row_groups(self) -> Iterator[tuple[pq.ParquetFile, int, int]]:
-        """Each open file with the number and the size of each of its row groups."""
+    def _row_groups(self) -> Iterator[tuple[Path, pq.ParquetFile, int]]:
+        """Each file, open, with the number of each of its row groups."""
         for path in self.paths:
             with open_verified(path) as file:
                 for group in range(file.num_row_groups):
-                    yield file, group, file.metadata.row_group(group).num_rows
+                    yield path, file, group
 
-    def _read_group(self, file: pq.ParquetFile, group: int) -> FeatureBatch:
+    def _read_group(self, path: Path, file: pq.ParquetFile, group: int) -> FeatureBatch:
         columns = [*ROW_COLUMNS, "pooled", *(["spatial"] if self.spatial else [])]
-        table = file.read_row_group(group, columns=columns)
+        with name_file_in_errors(path):  # pages have checksums
+            table = file.read_row_group(group, columns=columns)
         shape = (self.metadata["tokens"], self.metadata["width"])
         spatial = from_binary(table["spatial"], shape) if self.spatial else None
         rows = to_frame(table.select(list(ROW_COLUMNS)))
