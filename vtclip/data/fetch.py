@@ -1,9 +1,9 @@
 """Download of archives: resumed, verified, and put in place only when complete."""
 
+import glob
 import hashlib
 import logging
 import os
-import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import httpx
 from filelock import FileLock
 from tqdm import tqdm
 
-from vtclip.files import write_json, write_text
+from vtclip.files import sha256_of, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +73,9 @@ def fetch_archive(
     Args:
         addresses: http(s) addresses, `gdrive:<id>`, or paths of local files, best first.
         destination: path of the file.
-        receipt: a JSON file for address, bytes, sha256 and time.
+        receipt: a JSON file for address, bytes, sha256 and time, which are also returned.
         expected: what the file must be.
         pause: seconds before the second try of an address.
-
-    Returns:
-        The receipt.
 
     Raises:
         FetchError: with the reason of each address, and where to put the file by hand.
@@ -95,10 +92,13 @@ def fetch_archive(
             "file": destination.name,
             "address": address,
             "bytes": destination.stat().st_size,
-            "sha256": expected.sha256 or _checksum(destination, "sha256"),
+            "sha256": expected.sha256 or sha256_of(destination),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        _remove_parts(destination)
+        # From other addresses, and gdown's.
+        parts = f"{glob.escape(destination.name)}.{'[0-9a-f]' * 8}.part*"
+        for part in destination.parent.glob(parts):
+            part.unlink(missing_ok=True)
     write_json(receipt, content)
     marker_of(destination).unlink(missing_ok=True)
     return content
@@ -106,15 +106,12 @@ def fetch_archive(
 
 def marker_of(archive: str | Path) -> Path:
     """Path of the file that says why an archive could not be downloaded."""
-    archive = Path(archive)
-    return archive.with_name(f"{archive.name}.unavailable")
+    return Path(f"{archive}.unavailable")
 
 
 def part_of(archive: str | Path, address: str) -> Path:
     """Path of the part of an archive from one address: another one may have other bytes."""
-    archive = Path(archive)
-    owner = hashlib.sha256(address.encode()).hexdigest()[:8]
-    return archive.with_name(f"{archive.name}.{owner}.part")
+    return Path(f"{archive}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
 
 
 def mirror_addresses(mirror: str | None, dataset: str, file: str, urls: Sequence[str]) -> list[str]:
@@ -137,38 +134,30 @@ def _try_addresses(
     addresses: Sequence[str], destination: Path, expected: Expected, pause: float
 ) -> str:
     """Fetch from the first address that has the right file, and return that address."""
-    reasons, permanent = [], 0
+    failures: dict[str, PermanentError | TransientError] = {}
     for address in addresses:
         part = part_of(destination, address)
         try:
             _fetch_verified(address, part, expected, pause)
         except (PermanentError, TransientError) as reason:
             logger.warning("%s: %s", address, reason)
-            reasons.append(f"  {address}: {reason}")
+            failures[address] = reason
             if isinstance(reason, PermanentError):
-                permanent += 1
                 part.unlink(missing_ok=True)
         else:
             part.replace(destination)
             return address
-    found = "\n".join(reasons) or "  No download address: this file requires an account."
+    found = "\n".join(f"  {address}: {reason}" for address, reason in failures.items())
     message = (
-        f"{destination.name} could not be downloaded:\n{found}\n"
+        f"{destination.name} could not be downloaded:\n"
+        f"{found or '  No download address: this file requires an account.'}\n"
         f"Put the file at {destination} by hand, and run again."
     )
-    if permanent == len(addresses):
+    if all(isinstance(reason, PermanentError) for reason in failures.values()):
         write_text(marker_of(destination), message + "\n")
     else:
         message += " Or only run again: it goes on where a connection broke off."
     raise FetchError(message)
-
-
-def _remove_parts(destination: Path) -> None:
-    """Remove the parts from other addresses, and gdown's, of a complete file."""
-    parts = re.compile(re.escape(destination.name) + r"\.[0-9a-f]{8}\.part.*")
-    for path in destination.parent.iterdir():
-        if parts.fullmatch(path.name):
-            path.unlink(missing_ok=True)
 
 
 def _fetch_verified(address: str, part: Path, expected: Expected, pause: float) -> None:
@@ -194,15 +183,10 @@ def _verify(path: Path, expected: Expected) -> None:
     size = path.stat().st_size
     if expected.bytes is not None and size != expected.bytes:
         raise PermanentError(f"expected {expected.bytes:,} bytes, found {size:,}")
-    kind = "sha256" if expected.sha256 else "md5"
-    checksum = expected.sha256 or expected.md5
-    if checksum and (found := _checksum(path, kind)) != checksum:
-        raise PermanentError(f"expected {kind} {checksum}, found {found}")
-
-
-def _checksum(path: Path, kind: str) -> str:
+    kind, checksum = ("sha256", expected.sha256) if expected.sha256 else ("md5", expected.md5)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
+        if checksum and (found := hashlib.file_digest(file, kind).hexdigest()) != checksum:
+            raise PermanentError(f"expected {kind} {checksum}, found {found}")
 
 
 def _fetch(address: str, part: Path, expected: Expected, pause: float) -> bool:
@@ -220,29 +204,23 @@ def _fetch(address: str, part: Path, expected: Expected, pause: float) -> bool:
 
 
 def _download_with_retries(address: str, part: Path, expected: Expected, pause: float) -> bool:
-    number = 1
-    while True:
+    for number in range(1, TRIES + 1):
         try:
             return _download(address, part, expected)
         except PERMANENT as error:
             raise PermanentError(str(error)) from None
         except (TransientError, httpx.RequestError) as error:
             reason = f"{error or type(error).__name__} (try {number} of {TRIES})"
-            if number == TRIES:
-                raise TransientError(reason) from None
             requested = error.pause if isinstance(error, TransientError) else 0.0
+        if number < TRIES:
             wait = min(LONGEST_PAUSE, max(requested, pause * 2 ** (number - 1)))
             logger.warning("%s: %s; again in %.1f s", address, reason, wait)
             time.sleep(wait)
-        number += 1
+    raise TransientError(reason)
 
 
 def _download(address: str, part: Path, expected: Expected) -> bool:
-    """GET an address from where `part` ends (some servers refuse HEAD).
-
-    Returns:
-        True if `part` still contains what was in it before.
-    """
+    """GET the rest of `part` (some servers refuse HEAD); True if its earlier content is kept."""
     have = part.stat().st_size if part.is_file() else 0
     if have and expected.bytes is not None and have >= expected.bytes:
         return True  # complete, or too long: the checksum decides
@@ -255,22 +233,19 @@ def _download(address: str, part: Path, expected: Expected) -> bool:
         if response.status_code == 416 or (resumed and not start.startswith(f"bytes {have}-")):
             part.unlink(missing_ok=True)
             raise TransientError("the server does not go on from where the download stopped")
-        _check_response(response, expected)
+        length = _check_response(response, expected)
         if have and not resumed:
             logger.info("%s: the server sends the file from its start", address)
             have = 0
-        length = response.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdigit() else None
-        if expected.bytes is not None:
-            total = expected.bytes
-        _append(response, part, have, total)
-    size = part.stat().st_size
+        total = expected.bytes or (None if length is None else have + length)
+        size = _append(response, part, have, total)
     if total is not None and size < total:
         raise TransientError(f"the connection closed after {size:,} of {total:,} bytes")
     return resumed
 
 
-def _check_response(response: httpx.Response, expected: Expected) -> None:
+def _check_response(response: httpx.Response, expected: Expected) -> int | None:
+    """Refuse what is not the file; return the number of bytes that are announced."""
     status, headers = response.status_code, response.headers
     if status in TRANSIENT:
         pause = headers.get("Retry-After", "")
@@ -279,15 +254,15 @@ def _check_response(response: httpx.Response, expected: Expected) -> None:
         raise PermanentError(f"status {status}")
     if headers.get("Content-Type", "").startswith("text/html"):
         raise PermanentError("a web page came in place of the file")
-    length = headers.get("Content-Length", "")
-    if status == 200 and expected.bytes and length.isdigit() and int(length) != expected.bytes:
-        raise PermanentError(
-            f"the server announces {int(length):,} bytes, expected {expected.bytes:,}"
-        )
+    announced = headers.get("Content-Length", "")
+    length = int(announced) if announced.isdigit() else None
+    if status == 200 and expected.bytes and length not in (None, expected.bytes):
+        raise PermanentError(f"the server announces {length:,} bytes, expected {expected.bytes:,}")
+    return length
 
 
-def _append(response: httpx.Response, part: Path, have: int, total: int | None) -> None:
-    """Write what comes behind the first `have` bytes, with progress; refuse more than `total`."""
+def _append(response: httpx.Response, part: Path, have: int, total: int | None) -> int:
+    """Write behind the first `have` bytes; return the size, which may not be above `total`."""
     with (
         part.open("ab" if have else "wb") as file,
         tqdm(
@@ -307,6 +282,7 @@ def _append(response: httpx.Response, part: Path, have: int, total: int | None) 
         finally:
             file.flush()
             os.fsync(file.fileno())
+        return int(bar.n)
 
 
 def _fetch_from_drive(file_id: str, part: Path) -> None:

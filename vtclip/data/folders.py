@@ -15,12 +15,10 @@ from typing import Literal, NamedTuple
 
 from vtclip.runtime.job import warn_on_terminal
 
-SPLITS = ("train", "val", "test")
-Row = tuple[str, int, str, str]  # image, label, class name, split
-
-
 logger = logging.getLogger(__name__)
 
+SPLITS = ("train", "val", "test")
+Row = tuple[str, int, str, str]  # image, label, class name, split
 NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "dev": "val", "test": "test", "testing": "test",
@@ -119,33 +117,30 @@ def find_splits(root: str | Path) -> dict[str, str]:
             "  Move away what does not belong. If a class has the name of a split, rename its "
             "folder and give the class's name in `class_names`."
         )
-    found: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
     for folder in named:
-        found.setdefault(NAMES[folder.lower()], []).append(folder)
-    for split, twins in found.items():
-        if len(twins) > 1:
+        split = NAMES[folder.lower()]
+        if split in found:
+            twins = [name for name in named if NAMES[name.lower()] == split]
             raise ManifestError(
                 f"{root}: {len(twins)} folders for one split, {split}: {_short(twins)}.\n"
                 "  expected: one; move the others away, or their images into it"
             )
+        found[split] = folder
     if not {"train", "test"} <= set(found):
         raise ManifestError(
             f"{root}: expected a train and a test folder, found {_short(named)}.\n"
             "  Without split folders, class folders are split by `fractions`."
         )
-    return {split: found[split][0] for split in SPLITS if split in found}
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def find_classes(
-    root: str | Path, splits: Mapping[str, str], class_names: Collection[str]
+    root: str | Path,
+    splits: Mapping[str, str],  # split -> its folder in `root`
+    class_names: Collection[str],  # class folders whose classes have another name
 ) -> list[str]:
-    """List the class folders, sorted, so that their places are the labels.
-
-    Args:
-        root: the folder.
-        splits: its split folders, by split.
-        class_names: class folders whose classes have another name; a missing one is refused.
-    """
+    """List the class folders, sorted, so that their places are the labels."""
     parents = [Path(root, folder) for folder in splits.values() or (ALL,)]
     classes = sorted({name for parent in parents for name in list_folders(parent)})
     if len(classes) < 2:
@@ -168,17 +163,14 @@ def check_folder(root: str | Path, class_names: Collection[str]) -> None:
     find_classes(root, find_splits(root), class_names)
 
 
-def list_images(root: str | Path, class_names: Mapping[str, str]) -> list[Row]:
+def list_images(
+    root: str | Path,
+    class_names: Mapping[str, str],  # class folder -> the class's name, if they differ
+) -> list[Row]:
     """List the images of a user's image folder; their split is "" without split folders.
 
-    Skipped files are counted on the terminal, and listed in the log.
-
-    Args:
-        root: the folder.
-        class_names: class folder -> the class's name, if they differ.
-
-    Returns:
-        Train, then val, then test; classes in order; images of a class sorted by path.
+    Train, then val, then test; classes in order; images of a class sorted by path. Skipped files
+    are counted on the terminal, and listed in the log.
     """
     if not Path(root).is_dir():
         raise ManifestError(f"{root}: there is no such folder.")

@@ -3,8 +3,8 @@
 import json
 import random
 import re
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ from vtclip.data.folders import (
 from vtclip.parquet import read_metadata_key, read_parquet
 
 IDENTITIES = b"identities"  # key of a manifest's metadata: what each class is, by label, as JSON
-
-
 SCHEMA = pl.Schema(
     {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
 )
@@ -54,28 +52,25 @@ def read_coop_split(path: str | Path) -> pl.DataFrame:
     for split in SPLITS:
         if not isinstance(content[split], list):
             raise ManifestError(f"{path}: {split}: expected a list, found {content[split]!r:.100}.")
-    rows = [_read_row(row, split, path) for split in SPLITS for row in content[split]]
-    return _check(pl.DataFrame(rows, SCHEMA, orient="row"), path)
+    return _tabulate(
+        (_read_row(row, split, path) for split in SPLITS for row in content[split]), path
+    )
 
 
 def read_layout(dataset: Mapping[str, Any], root: str | Path) -> pl.DataFrame:
-    """Make the manifest of a dataset from its files.
+    """Make the manifest of a dataset, given as plain values, from its files.
 
-    Args:
-        dataset: the dataset's file, as plain values.
-        root: the folder of its images.
-
-    Returns:
-        image (relative to `root`), label, class_name, split.
+    Returns image (relative to `root`), label, class_name, split.
     """
-    return _check(LAYOUTS[dataset["layout"]](dataset, Path(root)), Path(root))
+    root = Path(root)
+    return _tabulate(LAYOUTS[dataset["layout"]](dataset, root), root)
 
 
 def read_wanted(dataset: Mapping[str, Any], archives: str | Path) -> set[str] | None:
     """List the files to unpack: those of the split file in `archives`; None for all files."""
     if dataset["layout"] != "coop":
         return None
-    return set(_read_coop(dataset, Path(archives))["image"])
+    return {image for image, *_ in _read_coop(dataset, Path(archives))}
 
 
 def list_synsets() -> list[str]:
@@ -124,12 +119,7 @@ def list_class_folders(root: Path) -> list[tuple[str, str]]:
 
 
 def match_classes(tested: str | Path, known: str | Path) -> list[int]:
-    """Find the labels that the classes of one dataset have in another.
-
-    Args:
-        tested: the manifest whose classes are searched for.
-        known: the manifest that they are searched in.
-    """
+    """Find the labels that the classes of one manifest, `tested`, have in another, `known`."""
     wanted, there = read_identities(tested), read_identities(known)
     if wanted is None and there is None:
         numbers = [read_parquet(path, "label")["label"].n_unique() for path in (tested, known)]
@@ -151,25 +141,24 @@ def read_identities(manifest: str | Path) -> list[str] | None:
     return None if found is None else json.loads(found)
 
 
-def _read_coop(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
-    return _below(read_coop_split(root / dataset["split"]), dataset["images"])
+def _read_coop(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]:
+    for image, *place in read_coop_split(root / dataset["split"]).iter_rows():
+        yield (_below(dataset, image), *place)
 
 
-def _read_fgvc(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+def _read_fgvc(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]:
     """Read FGVC Aircraft's lists: `variants.txt`, and a line `<image> <variant>` per image."""
     variants = _read_lines(root / dataset["images"] / "variants.txt")
     labels = {variant: label for label, variant in enumerate(variants)}
-    rows: list[Row] = []
     for split in SPLITS:
         for line in _read_lines(root / dataset["images"] / f"images_variant_{split}.txt"):
             image, _, variant = line.partition(" ")
             if variant not in labels:
                 raise ManifestError(f"{root}: '{line}': variants.txt has no such variant.")
-            rows.append((f"images/{image}.jpg", labels[variant], variant, split))
-    return _below(pl.DataFrame(rows, SCHEMA, orient="row"), dataset["images"])
+            yield _below(dataset, f"images/{image}.jpg"), labels[variant], variant, split
 
 
-def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]:
     """Read ImageNet: labels are sorted synsets, test images are the official validation images."""
     # The devkit lists the synset of each validation image. Class names go by label, as two pairs of
     # classes share a name. CoOp's training images are in the order of an unsorted listing; here
@@ -183,25 +172,16 @@ def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
     leaves = sorted(
         wnid for number, wnid in by_number.items() if number <= len(IMAGENET_CLASSNAMES)
     )
-    labels = {wnid: label for label, wnid in enumerate(leaves)}
-
-    def row(image: str, wnid: str, split: str) -> Row:
-        return image, labels[wnid], IMAGENET_CLASSNAMES[labels[wnid]], split
-
-    rows = [
-        row(path.relative_to(root).as_posix(), wnid, "train")
-        for wnid in leaves
-        for path in sorted((root / "train" / wnid).glob("*.JPEG"))
-    ]
+    places = {wnid: (label, IMAGENET_CLASSNAMES[label]) for label, wnid in enumerate(leaves)}
+    for wnid in leaves:
+        for path in sorted((root / "train" / wnid).glob("*.JPEG")):
+            yield path.relative_to(root).as_posix(), *places[wnid], "train"
     truth = _read_lines(data / "ILSVRC2012_validation_ground_truth.txt")
-    rows += [
-        row(f"val/ILSVRC2012_val_{number:08d}.JPEG", by_number[int(line)], "test")
-        for number, line in enumerate(truth, start=1)
-    ]
-    return pl.DataFrame(rows, SCHEMA, orient="row")
+    for number, line in enumerate(truth, start=1):
+        yield f"val/ILSVRC2012_val_{number:08d}.JPEG", *places[by_number[int(line)]], "test"
 
 
-def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]:
     """Read a test set of ImageNet's classes, or of some of them: a folder per class."""
     from open_clip import IMAGENET_CLASSNAMES
 
@@ -209,44 +189,36 @@ def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
 
     names = dict(zip(list_synsets(), IMAGENET_CLASSNAMES, strict=True))
     folder = root / dataset["images"]
-    rows = [
-        (f"{name}/{path.name}", label, names[synset], "test")
-        for label, (synset, name) in enumerate(list_class_folders(folder))
-        for path in sorted((folder / name).iterdir())
-        if is_picture(path)
-    ]
-    return _below(pl.DataFrame(rows, SCHEMA, orient="row"), dataset["images"])
+    for label, (synset, name) in enumerate(list_class_folders(folder)):
+        for path in sorted((folder / name).iterdir()):
+            if is_picture(path):
+                yield _below(dataset, f"{name}/{path.name}"), label, names[synset], "test"
 
 
-def _read_folders(dataset: Mapping[str, Any], root: Path) -> pl.DataFrame:
+def _read_folders(dataset: Mapping[str, Any], root: Path) -> list[Row]:
     """Read a user's image folder: class folders, below split folders or without them."""
-    rows = pl.DataFrame(list_images(root, dataset["class_names"]), SCHEMA, orient="row")
-    return _split_by_fractions(rows, dataset["fractions"]) if rows["split"][0] == ALL else rows
+    rows = list_images(root, dataset["class_names"])
+    return _split_by_fractions(rows, dataset["fractions"]) if rows[0][3] == ALL else rows
 
 
-def _split_by_fractions(rows: pl.DataFrame, fractions: Mapping[str, Any]) -> pl.DataFrame:
+def _split_by_fractions(rows: Iterable[Row], fractions: Mapping[str, Any]) -> list[Row]:
     """Shuffle each class and cut it into train, val and test, with at least one image each."""
-    parts = []
-    for group in rows.partition_by("label", maintain_order=True):
-        size = group.height
+    done: list[Row] = []
+    for (label, name), group in groupby(rows, key=lambda row: row[1:3]):
+        images = [image for image, *_ in group]
+        size = len(images)
         if size < 3:
-            raise ManifestError(
-                f"class folder '{group['class_name'][0]}': expected 3 images or more, found {size}."
-            )
+            raise ManifestError(f"class folder '{name}': expected 3 images or more, found {size}.")
         train = min(max(1, round(fractions["train"] * size)), size - 2)
         val = min(max(1, round(fractions["val"] * size)), size - train - 1)
         splits = ["train"] * train + ["val"] * val + ["test"] * (size - train - val)
         random.Random(fractions["seed"]).shuffle(splits)
-        parts.append(group.with_columns(split=pl.Series(splits)))
-    order = pl.col("split").replace_strict({split: n for n, split in enumerate(SPLITS)})
-    return pl.concat(parts).sort(order, "label", "image")
+        done += [(image, label, name, split) for image, split in zip(images, splits, strict=True)]
+    return sorted(done, key=lambda row: (SPLITS.index(row[3]), row[1], row[0]))
 
 
-def _below(manifest: pl.DataFrame, folder: str) -> pl.DataFrame:
-    """Put `folder` before every image path."""
-    if not folder:
-        return manifest
-    return manifest.with_columns(image=pl.concat_str(pl.lit(f"{folder}/"), "image"))
+def _below(dataset: Mapping[str, Any], image: str) -> str:
+    return f"{dataset['images']}/{image}" if dataset["images"] else image
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -267,8 +239,9 @@ def _read_row(row: Any, split: str, path: Path) -> Row:
     )
 
 
-def _check(manifest: pl.DataFrame, path: Path) -> pl.DataFrame:
+def _tabulate(rows: Iterable[Row], path: Path) -> pl.DataFrame:
     """Refuse labels with gaps or two names, and images outside the dataset's folder."""
+    manifest = pl.DataFrame(list(rows), SCHEMA, orient="row")
     names = manifest.select("label", "class_name").unique().sort("label")
     labels = names["label"].to_list()
     if labels != list(range(len(labels))):
@@ -284,7 +257,7 @@ def _check(manifest: pl.DataFrame, path: Path) -> pl.DataFrame:
     return manifest
 
 
-LAYOUTS: dict[str, Callable[[Mapping[str, Any], Path], pl.DataFrame]] = {
+LAYOUTS: dict[str, Callable[[Mapping[str, Any], Path], Iterable[Row]]] = {
     "coop": _read_coop,
     "fgvc": _read_fgvc,
     "imagenet": _read_imagenet,

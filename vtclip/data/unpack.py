@@ -9,8 +9,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from vtclip.files import build_folder
 from vtclip.paths import why_outside
@@ -55,15 +56,14 @@ def unpack_archives(
 ) -> int:
     """Unpack a dataset's archives into a folder, which appears only when it is complete.
 
+    Returns the number of files.
+
     Args:
         archives: in the order in which they are unpacked.
         folder: replaced if it exists.
         receipt: a JSON file for the number of files; written last.
         wanted: paths of the files to unpack, as in the split, without the folders that the archive
             puts above them. None for every file, under its own path.
-
-    Returns:
-        The number of files.
 
     Raises:
         UnpackError: a broken archive, an unsafe member, a name that comes twice, more members than
@@ -87,9 +87,7 @@ class _Unpacker:
     """Unpack one archive, and count its members and bytes."""
 
     def __init__(self, archive: Archive, folder: Path, wanted: frozenset[str] | None) -> None:
-        self.archive = archive
-        self.folder = folder
-        self.wanted = wanted
+        self.archive, self.folder, self.wanted = archive, folder, wanted
         self.left = GROWTH * archive.path.stat().st_size + SPARE
         self.members = 0
         self.written: dict[str, str] = {}
@@ -115,7 +113,9 @@ class _Unpacker:
         return self.written
 
     def _unpack(self, file: IO[bytes], into: str) -> None:
-        for member in _members(file):
+        is_zip = file.read(2) == b"PK"
+        file.seek(0)
+        for member in _zip_members(file) if is_zip else _tar_members(file):
             self.members += 1
             if self.members > MEMBERS:
                 raise UnpackError(f"it has more than {MEMBERS:,} members, which no dataset has")
@@ -130,8 +130,7 @@ class _Unpacker:
                 continue
             if member.kind != "file":
                 raise UnpackError(f"'{member.name}' is a {member.kind}, expected a plain file")
-            if member.size > self.left:
-                raise self._bomb(member.name)
+            self._check_growth(member.name, member.size)
             with member.open() as content:
                 self._write(target, content)
 
@@ -151,20 +150,20 @@ class _Unpacker:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 while chunk := content.read(CHUNK):
+                    self._check_growth(target, len(chunk))
                     self.left -= len(chunk)
-                    if self.left < 0:
-                        raise self._bomb(target)
                     file.write(chunk)
                     digest.update(chunk)
         except (FileExistsError, NotADirectoryError):
             raise UnpackError(f"two members have the name '{target}'") from None
         self.written[target] = digest.hexdigest()
 
-    def _bomb(self, name: str) -> UnpackError:
-        return UnpackError(
-            f"'{name}' would make it more than {GROWTH} times as large as the archive, "
-            "which images never do"
-        )
+    def _check_growth(self, name: str, size: int) -> None:
+        if size > self.left:
+            raise UnpackError(
+                f"'{name}' would make it more than {GROWTH} times as large as the archive, "
+                "which images never do"
+            )
 
 
 def _is_archive(path: Path) -> bool:
@@ -174,23 +173,18 @@ def _is_archive(path: Path) -> bool:
     return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
-def _members(file: IO[bytes]) -> Iterator[Member]:
-    """Go through the members of a zip, or of a tar of any compression, in order."""
-    magic = file.read(4)
-    file.seek(0)
-    return _zip_members(file) if magic.startswith(b"PK") else _tar_members(file)
-
-
 def _tar_members(file: IO[bytes]) -> Iterator[Member]:
+    """Go through a tar of any compression."""
     with tarfile.open(fileobj=file, mode="r:*") as archive:
+        open_file = cast("Callable[..., IO[bytes]]", archive.extractfile)  # None for other kinds
         for info in archive:
-
-            def open_member(info: tarfile.TarInfo = info) -> IO[bytes]:
-                content = archive.extractfile(info)
-                assert content is not None
-                return content
-
-            yield Member(info.name, info.size, _tar_kind(info), open_member)
+            others = {
+                tarfile.SYMTYPE: f"symbolic link to '{info.linkname}'",
+                tarfile.LNKTYPE: f"hard link to '{info.linkname}'",
+                tarfile.DIRTYPE: "folder",
+            }
+            kind = "file" if info.isreg() else others.get(info.type, "device")
+            yield Member(info.name, info.size, kind, partial(open_file, info))
         # A tar ends with two blocks of zeros. tarfile stops behind the first, and accepts a file
         # without them: if nothing follows, the file was cut off.
         assert archive.fileobj is not None
@@ -198,32 +192,17 @@ def _tar_members(file: IO[bytes]) -> Iterator[Member]:
             raise tarfile.ReadError("unexpected end of data")
 
 
-def _tar_kind(info: tarfile.TarInfo) -> str:
-    if info.isreg():
-        return "file"
-    if info.isdir():
-        return "folder"
-    if info.issym():
-        return f"symbolic link to '{info.linkname}'"
-    return f"hard link to '{info.linkname}'" if info.islnk() else "device"
-
-
 def _zip_members(file: IO[bytes]) -> Iterator[Member]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-
-            def open_member(info: zipfile.ZipInfo = info) -> IO[bytes]:
-                return archive.open(info)
-
-            yield Member(info.filename, info.file_size, _zip_kind(info), open_member)
-
-
-def _zip_kind(info: zipfile.ZipInfo) -> str:
-    if info.is_dir():
-        return "folder"
-    mode = info.external_attr >> 16
-    kind = stat.S_IFMT(mode)
-    return "file" if kind in (0, stat.S_IFREG) else stat.filemode(mode)[0] + " entry, no file"
+            mode = info.external_attr >> 16
+            if info.is_dir():
+                kind = "folder"
+            elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
+                kind = "file"
+            else:
+                kind = stat.filemode(mode)[0] + " entry, no file"
+            yield Member(info.filename, info.file_size, kind, partial(archive.open, info))
 
 
 def _check_path(path: str) -> None:
