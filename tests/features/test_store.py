@@ -16,6 +16,7 @@ from vtclip.features.store import (
     read_metadata,
 )
 from vtclip.features.texts import write_texts
+from vtclip.files import DamagedError
 
 
 def rows(number, start=0):
@@ -78,6 +79,16 @@ def test_taken_rows_keep_their_order(written):
     assert taken.rows["image"].to_list() == ["5.png", "0.png", "6.png"]
     assert torch.equal(taken.pooled, pooled[[5, 0, 6]])
     assert torch.equal(taken.spatial, spatial[[5, 0, 6]])
+
+
+def test_a_damaged_page_is_an_error_that_names_the_file(written):
+    path, _, spatial = written
+    content = path.read_bytes()
+    place = content.index(spatial[5].numpy().tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    for read in (list, lambda found: found.take([6])):
+        with pytest.raises(DamagedError, match=r"features\.parquet"):
+            read(FeatureSet([path]))
 
 
 def test_shards_are_one_set_in_order(written, tmp_path):
