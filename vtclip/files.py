@@ -37,13 +37,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-    _remove_leftovers(path, machine)
+    leftovers = re.compile(rf"\.{re.escape(path.name)}\.{machine}\.(\d+)\.tmp")
+    for other in path.parent.iterdir():
+        found = leftovers.fullmatch(other.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            other.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{machine}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())  # safetensors writes files that others may not read
+        umask = os.umask(0o077)  # it can only be read by setting it
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # safetensors writes files that others may not read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -132,38 +138,17 @@ def _seal(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _umask() -> int:
-    umask = os.umask(0o077)  # it can only be read by setting it
-    os.umask(umask)
-    return umask
-
-
-def _remove_leftovers(path: Path, machine: str) -> None:
-    """Remove the temporary files of writers that were killed on this machine."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.{machine}\.(\d+)\.tmp")
-    for other in path.parent.iterdir():
-        found = pattern.fullmatch(other.name)
-        if found and not psutil.pid_exists(int(found[1])):
-            other.unlink(missing_ok=True)
-
-
-Fill = Callable[[Path], Mapping[str, str]]
-
-
-def build_folder(folder: str | Path, receipt: str | Path, fill: Fill, *, sources: str) -> int:
+def build_folder(
+    folder: str | Path,
+    receipt: str | Path,
+    fill: Callable[[Path], Mapping[str, str]],  # writes files into a folder: path in it -> SHA-256
+    *,
+    sources: str,  # describes what the folder is built from
+) -> int:
     """Build a folder, which appears only when it is complete, and then its receipt.
 
-    If another process is building the same folder from the same sources, wait for it and take its
-    work.
-
-    Args:
-        folder: replaced if it exists.
-        receipt: a JSON file for the number of files and their joint checksum.
-        fill: writes files into an empty folder; returns their paths in it with their SHA-256.
-        sources: text that describes what the folder is built from.
-
-    Returns:
-        The number of files.
+    Returns the number of files. If another process is building the same folder from the same
+    sources, wait for it and take its work.
     """
     folder, receipt = Path(folder), Path(receipt)
     asked = hashlib.sha256(sources.encode()).hexdigest()
@@ -175,8 +160,7 @@ def build_folder(folder: str | Path, receipt: str | Path, fill: Fill, *, sources
         else:
             receipt.unlink(missing_ok=True)
             _remove_unfinished(folder)
-            content = _replace(folder, fill)
-            write_json(receipt, content | {"asked": asked})
+            write_json(receipt, _replace(folder, fill) | {"asked": asked})
         files: int = json.loads(receipt.read_text(encoding="utf-8"))["files"]
     logger.info("%d files in %s.", files, folder)
     return files
@@ -204,7 +188,7 @@ def _is_built(folder: Path, receipt: Path, asked: str) -> bool:
     return content.get("asked") == asked and _count(folder) == content["files"]
 
 
-def _replace(folder: Path, fill: Fill) -> dict[str, int | str]:
+def _replace(folder: Path, fill: Callable[[Path], Mapping[str, str]]) -> dict[str, int | str]:
     """Fill a temporary folder and put it in the place of the old one; gives the receipt."""
     with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as private:
         new, old = Path(private, "new"), Path(private, "old")

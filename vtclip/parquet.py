@@ -27,13 +27,7 @@ BLANK = b"0" * 64
 
 
 class SealedWriter:
-    """Write a table by row groups, and seal its footer.
-
-    Args:
-        path: the file.
-        schema: names, types and metadata of the table.
-        options: further arguments of `pyarrow.parquet.ParquetWriter`.
-    """
+    """Write a table by row groups, and seal its footer."""
 
     def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
         self._path = path

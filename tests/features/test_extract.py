@@ -15,6 +15,7 @@ from torchvision.transforms import (
     RandomResizedCrop,
 )
 
+from tests.feature_files import read_features
 from vtclip.data.images import open_picture
 from vtclip.features import extract as loading
 from vtclip.features.extract import (
@@ -24,7 +25,7 @@ from vtclip.features.extract import (
     extract_test,
     extract_texts,
 )
-from vtclip.features.store import FeatureSet, read_features
+from vtclip.features.store import FeatureSet
 from vtclip.features.texts import read_classes, read_texts
 from vtclip.features.views import Views
 

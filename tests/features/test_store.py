@@ -6,13 +6,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.feature_files import read_features
 from vtclip.features.store import (
     FeatureError,
     FeatureSet,
     check_origin,
     find_non_finite,
     open_features_writer,
-    read_features,
     read_metadata,
 )
 from vtclip.features.texts import write_texts

@@ -53,7 +53,7 @@ def test_every_head_predicts_every_test_image_once(folder):
 def test_predictions_are_those_of_each_head_alone(folder):
     from safetensors.torch import load_file
 
-    from vtclip.features.store import read_features
+    from tests.feature_files import read_features
 
     predictions = predict(folder).filter(seed=2)
     head = load_file(folder / "head2.safetensors")

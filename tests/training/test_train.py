@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.feature_files import read_features
 from vtclip import methods
-from vtclip.features.store import open_features_writer, read_features
+from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.methods.base import Method
 from vtclip.training.optimise import TrainingError

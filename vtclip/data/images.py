@@ -85,12 +85,12 @@ def _scale(picture: Image.Image) -> Image.Image:
     pixels = np.asarray(picture)
     if not np.isfinite(pixels).all():
         raise PictureError("it contains pixels that are NaN or infinite")
-    if isinstance(picture, TiffImageFile) and picture.mode == "I" and _is_unsigned(picture):
+    if (
+        isinstance(picture, TiffImageFile)
+        and picture.mode == "I"
+        and picture.tag_v2.get(SAMPLEFORMAT, (1,)) == (1,)  # unsigned
+    ):
         pixels = pixels.view(np.uint32)  # Pillow reads them as signed
     low, high = float(pixels.min()), float(pixels.max())
     scaled = (pixels.astype(np.float64) - low) * (255 / ((high - low) or 1.0))
     return Image.fromarray(scaled.round().astype(np.uint8))
-
-
-def _is_unsigned(picture: TiffImageFile) -> bool:
-    return picture.tag_v2.get(SAMPLEFORMAT, (1,)) == (1,)

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
+from vtclip.config.dataset import Dataset, read_dataset
 from vtclip.data.fetch import marker_of, mirror_addresses
 from vtclip.data.folders import SPLITS, walk
 from vtclip.files import sha256_of
@@ -50,10 +51,7 @@ def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:
 
 
 def list_contents(dataset: Dataset) -> str | None:
-    """Hash the names, sizes and times in a user's image folder, without hidden files.
-
-    None for other layouts.
-    """
+    """Hash the names, sizes and times in a user's image folder; None for other layouts."""
     if dataset.folder is None:
         return None
     digest = hashlib.sha256()
@@ -64,23 +62,25 @@ def list_contents(dataset: Dataset) -> str | None:
 
 
 def explain_missing(
-    name: str, dataset: Dataset, mirror: str | None, config: str, *, key: str = "datasets"
+    name: str,
+    dataset: Dataset,
+    mirror: str | None,  # the experiment's
+    config: str,  # the configuration's name, for the message
+    *,
+    key: str = "datasets",  # the configuration's key that names the dataset
 ) -> str | None:
-    """Explain why a dataset must be left out, and what to do; None if it can be fetched.
-
-    Args:
-        name: the dataset's name.
-        dataset: its file.
-        mirror: the experiment's mirror, or None.
-        config: the configuration's name, for the message.
-        key: the key in the configuration that names the dataset.
-    """
+    """Explain why a dataset must be left out, and what to do; None if it can be fetched."""
     receipt = images_receipt(name, dataset)
     if receipt is None or receipt.is_file():
         return None
-    files = [archive for archive in dataset.archives if not _is_there(name, archive)]
+    missing = [
+        archive
+        for archive in dataset.archives
+        if not archive_path(name, archive.file).is_file()
+        and not archive_receipt(name, archive.file).is_file()
+    ]
     folder = archive_path(name, "").as_posix()
-    failed = [a.file for a in files if marker_of(archive_path(name, a.file)).is_file()]
+    failed = [a.file for a in missing if marker_of(archive_path(name, a.file)).is_file()]
     if failed:
         what = f"{_join(failed)} could not be downloaded on an earlier run"
         where = (
@@ -88,7 +88,7 @@ def explain_missing(
             f"{marker_of(archive_path(name, failed[0]))} to try again"
         )
     else:
-        closed = [a.file for a in files if not a.urls and mirror is None]
+        closed = [a.file for a in missing if not a.urls and mirror is None]
         if not closed:
             return None
         what = f"{_join(closed)} require{'s' if len(closed) == 1 else ''} an account"
@@ -99,28 +99,17 @@ def explain_missing(
     )
 
 
-def _is_there(name: str, archive: ArchiveFile) -> bool:
-    places = archive_path(name, archive.file), archive_receipt(name, archive.file)
-    return any(place.is_file() for place in places)
-
-
 def _join(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The images in a user's folder.
+    """The images in a user's folder."""
 
-    Attributes:
-        manifest: image, label, class_name, split; all images.
-        damaged: image -> why it cannot be read.
-        equal: groups of images with the same content.
-    """
-
-    manifest: pl.DataFrame
-    damaged: Mapping[str, str]
-    equal: list[list[str]]
+    manifest: pl.DataFrame  # image, label, class_name, split; all images
+    damaged: Mapping[str, str]  # image -> why it cannot be read
+    equal: list[list[str]]  # groups of images with the same content
 
     def count(self) -> pl.DataFrame:
         """Count the readable images: class_name, train, val, test; by label."""
@@ -139,25 +128,15 @@ class Survey:
 
 
 def survey_folder(dataset: Mapping[str, Any], folder: str | Path) -> Survey:
-    """Decode each image of a user's folder once; skipped files are counted on the terminal.
-
-    Args:
-        dataset: the dataset's file, as plain values.
-        folder: the folder.
-    """
+    """Decode each image of a user's folder once, as the dataset's file (plain values) reads it."""
     from vtclip.data.layouts import read_layout  # imports Polars
 
     manifest = read_layout(dataset, folder)
     images = manifest["image"].to_list()
     with ThreadPoolExecutor(DECODERS) as decoders:
-        reasons = list(
-            progress(
-                decoders.map(lambda image: _find_damage(Path(folder, image)), images),
-                what="images read",
-                total=len(images),
-            )
-        )
-    damaged = {image: why for image, why in zip(images, reasons, strict=True) if why}
+        reasons = decoders.map(_find_damage, (Path(folder, image) for image in images))
+        reasons = progress(reasons, what="images read", total=len(images))
+        damaged = {image: why for image, why in zip(images, reasons, strict=True) if why}
     return Survey(manifest, damaged, _find_equal(Path(folder), images))
 
 
@@ -178,8 +157,6 @@ def _find_equal(folder: Path, images: list[str]) -> list[list[str]]:
     for image in images:
         by_size.setdefault((folder / image).stat().st_size, []).append(image)
     by_content: dict[str, list[str]] = {}
-    for same_size in by_size.values():
-        if len(same_size) > 1:
-            for image in same_size:
-                by_content.setdefault(sha256_of(folder / image), []).append(image)
+    for image in chain.from_iterable(group for group in by_size.values() if len(group) > 1):
+        by_content.setdefault(sha256_of(folder / image), []).append(image)
     return [group for group in by_content.values() if len(group) > 1]

@@ -50,7 +50,12 @@ def prepare_manifest(
     left_out = list(dataset.get("leave_out", []))
     manifest = _leave_out(manifest, left_out, Path(images))
     _check_repeats(manifest, Path(images))
-    _check_images(manifest, Path(images))
+    missing = [image for image in manifest["image"] if not Path(images, image).is_file()]
+    if missing:
+        shown = "".join(f"\n  {image}" for image in missing[:10])
+        raise ManifestError(
+            f"{images}: {len(missing)} of {manifest.height} images of the split are missing:{shown}"
+        )
     metadata = {"left_out": json.dumps(left_out)}
     identities = list_identities(dataset, Path(images), manifest)
     if identities is not None:
@@ -87,15 +92,6 @@ def _leave_out(manifest: pl.DataFrame, names: Sequence[str], images: Path) -> pl
             "from the split, so that the later ones get new labels."
         )
     return kept
-
-
-def _check_images(manifest: pl.DataFrame, images: Path) -> None:
-    missing = [image for image in manifest["image"] if not (images / image).is_file()]
-    if missing:
-        shown = "".join(f"\n  {image}" for image in missing[:10])
-        raise ManifestError(
-            f"{images}: {len(missing)} of {manifest.height} images of the split are missing:{shown}"
-        )
 
 
 def _check_repeats(manifest: pl.DataFrame, images: Path) -> None:

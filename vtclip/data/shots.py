@@ -14,15 +14,10 @@ IMAGES = b"images_sha256"  # key of the metadata: checksum of the images
 def write_shots(
     manifest: str | Path, destination: str | Path, *, shots: int, seed: int
 ) -> pl.DataFrame:
-    """Sample from a manifest, and write the sample.
+    """Sample from a manifest as `sample_shots` does, and write the sample to a Parquet file.
 
     The images' checksum is copied into its metadata: if images change under the same names, the
     file changes too.
-
-    Args:
-        manifest: the dataset's manifest.
-        destination: the Parquet file to write.
-        shots, seed: as for `sample_shots`.
     """
     images = read_metadata_key(manifest, IMAGES)
     sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed)

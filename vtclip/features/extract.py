@@ -6,8 +6,9 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -162,8 +163,7 @@ def _extract(
 ) -> None:
     """Decode, encode and write batch by batch; a few batches are in memory at any time."""
     pictures = Pictures(rows, transform, Path(images))
-    # Pinned memory is CUDA's: Apple's GPU shares the CPU's memory.
-    pinned = backbone.device.type == "cuda"
+    pinned = backbone.device.type == "cuda"  # Apple's GPU shares the CPU's memory
     batches = load_batches(pictures, batch_size, workers=workers, pin_memory=pinned)
     total = -(-len(pictures) // batch_size)
     started, unreadable = time.perf_counter(), []
@@ -195,13 +195,13 @@ def encode_within_memory(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode pixels (B, 3, H, W), in halves if the GPU's memory is too small for all at once.
 
-    Returns:
-        pooled (B, D) and spatial (B, N, width).
+    Returns pooled (B, D) and spatial (B, N, width).
     """
     try:
         return backbone.encode_images(pixels.to(backbone.device, non_blocking=True))
     except RuntimeError as error:
-        if len(pixels) == 1 or not _is_out_of_memory(error):
+        apple = "MPS backend out of memory" in str(error)  # which has no error class
+        if len(pixels) == 1 or not (apple or isinstance(error, torch.OutOfMemoryError)):
             raise
     logger.warning("Out of GPU memory with %d images: encoding them in halves.", len(pixels))
     with suppress(AttributeError):  # a CPU has no cache to empty
@@ -209,11 +209,6 @@ def encode_within_memory(
     halves = [encode_within_memory(backbone, half) for half in pixels.tensor_split(2)]
     pooled, spatial = zip(*halves, strict=True)
     return torch.cat(pooled), torch.cat(spatial)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # PyTorch has no error class for Apple's GPUs.
-    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
 class Pictures(Dataset[Decoded]):
@@ -241,12 +236,13 @@ class Pictures(Dataset[Decoded]):
 
 
 def load_batches(
-    pictures: Pictures, batch_size: int, *, workers: int, pin_memory: bool
+    pictures: Pictures,
+    batch_size: int,
+    *,
+    workers: int,  # processes that decode images; with 0 this process does
+    pin_memory: bool,
 ) -> Iterator[tuple[torch.Tensor | None, list[str]]]:
-    """Yield pixels (B, 3, H, W) in order, or None with reasons if images cannot be read.
-
-    With 0 workers this process decodes the images.
-    """
+    """Yield pixels (B, 3, H, W) in order, or None with reasons if images cannot be read."""
     # Workers pass tensors on in shared memory. If that has too little room (Docker gives 64 MB), a
     # batch would be lost and the job would wait for ever: then arrays go through a pipe.
     size = pictures.transform.image_size
@@ -256,13 +252,13 @@ def load_batches(
         batch_size,
         num_workers=workers,
         prefetch_factor=PREFETCHED if workers else None,
-        collate_fn=_stack if shares else _stack_arrays,
+        collate_fn=partial(_stack, shares=shares),
         pin_memory=pin_memory and shares,
         timeout=PATIENCE if workers else 0,
         worker_init_fn=_use_one_thread,
     )
     for pixels, bad in loader:
-        yield torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels, bad
+        yield None if bad else torch.as_tensor(pixels), bad
 
 
 @contextmanager
@@ -283,9 +279,9 @@ def explaining_workers() -> Iterator[None]:
 
 def _has_room(workers: int, batch: int) -> bool:
     """Check that shared memory has room for batches of this size, waiting or in use."""
-    needed = SHARING * (PREFETCHED * workers + 1) * batch
     if workers == 0 or not SHARED_MEMORY.is_dir():
         return True
+    needed = SHARING * (PREFETCHED * workers + 1) * batch
     free = shutil.disk_usage(SHARED_MEMORY).free
     if free < needed:
         logger.warning(
@@ -296,17 +292,18 @@ def _has_room(workers: int, batch: int) -> bool:
     return free >= needed
 
 
-def _stack(batch: list[Decoded]) -> tuple[torch.Tensor | None, list[str]]:
-    """Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read."""
+def _stack(
+    batch: list[Decoded], *, shares: bool
+) -> tuple[torch.Tensor | np.ndarray | None, list[str]]:
+    """Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read.
+
+    An array is sent through a pipe, a tensor through shared memory.
+    """
     bad = [decoded for decoded in batch if isinstance(decoded, str)]
-    good = [decoded for decoded in batch if not isinstance(decoded, str)]
-    return (None if bad else torch.stack(good)), bad
-
-
-def _stack_arrays(batch: list[Decoded]) -> tuple[np.ndarray | None, list[str]]:
-    """Stack into an array, which a worker sends through a pipe."""
-    pixels, bad = _stack(batch)
-    return (None if pixels is None else pixels.numpy()), bad
+    if bad:
+        return None, bad
+    pixels = torch.stack(cast("list[torch.Tensor]", batch))
+    return (pixels if shares else pixels.numpy()), []
 
 
 def _use_one_thread(worker: int) -> None:

@@ -38,19 +38,12 @@ class FeatureError(ValueError):
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """Features of some views of some images.
+    """Features of some views of some images."""
 
-    Attributes:
-        rows: image, label, split, view; M rows.
-        pooled: (M, D) float16.
-        spatial: (M, N, width) float16, or None if not read.
-        metadata: what made them.
-    """
-
-    rows: pl.DataFrame
-    pooled: torch.Tensor
-    spatial: torch.Tensor | None
-    metadata: Mapping[str, Any]
+    rows: pl.DataFrame  # image, label, split, view; M rows
+    pooled: torch.Tensor  # (M, D) float16
+    spatial: torch.Tensor | None  # (M, N, width) float16, or None if not read
+    metadata: Mapping[str, Any]  # what made them
 
     def __len__(self) -> int:
         return self.rows.height
@@ -65,27 +58,23 @@ class FeatureWriter:
     """Write row groups one by one; `open_features_writer` opens one."""
 
     def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
-        self.metadata = dict(metadata)
-        self.path = path
+        self.path, self.metadata = path, dict(metadata)
         self._writer: SealedWriter | None = None
 
-    def write(self, rows: pl.DataFrame, pooled: torch.Tensor, spatial: torch.Tensor) -> None:
-        """Write one row group.
-
-        Args:
-            rows: image, label, split, view; B rows.
-            pooled: (B, D).
-            spatial: (B, N, width).
-        """
-        pooled = _to_half(pooled, "pooled", rows)
-        spatial = _to_half(spatial, "spatial", rows)
+    def write(
+        self,
+        rows: pl.DataFrame,  # image, label, split, view; B rows
+        pooled: torch.Tensor,  # (B, D)
+        spatial: torch.Tensor,  # (B, N, width)
+    ) -> None:
+        """Write one row group."""
         columns = {
             "image": rows["image"].to_arrow().cast(pa.string()),
             "label": rows["label"].cast(pl.Int32).to_arrow(),
             "split": rows["split"].to_arrow().cast(pa.string()),
             "view": rows["view"].cast(pl.Int16).to_arrow(),
-            "pooled": to_column(pooled),
-            "spatial": to_binary(spatial),
+            "pooled": _to_lists(_to_half(pooled, "pooled", rows)),
+            "spatial": _to_binary(_to_half(spatial, "spatial", rows)),
         }
         table = pa.table(columns)
         if self._writer is None:
@@ -110,9 +99,7 @@ class FeatureWriter:
 def open_features_writer(path: str | Path, metadata: Mapping[str, Any]) -> Iterator[FeatureWriter]:
     """Open a feature file for writing; it appears when the block has succeeded.
 
-    Args:
-        path: the Parquet file.
-        metadata: what makes the features (see ORIGIN); the shapes are added.
+    The metadata are what makes the features (see ORIGIN); the shapes are added.
     """
     with atomic_write(path) as temporary:
         writer = FeatureWriter(temporary, metadata)
@@ -189,25 +176,17 @@ class FeatureSet:
         with name_file_in_errors(path):  # pages have checksums
             table = file.read_row_group(group, columns=columns)
         shape = (self.metadata["tokens"], self.metadata["width"])
-        spatial = from_binary(table["spatial"], shape) if self.spatial else None
+        spatial = _from_binary(table["spatial"], shape) if self.spatial else None
         rows = to_frame(table.select(list(ROW_COLUMNS)))
         return FeatureBatch(rows, to_tensor(table["pooled"]), spatial, self.metadata)
-
-
-def read_features(path: str | Path, *, spatial: bool = True) -> FeatureBatch:
-    """Read a whole feature file into memory."""
-    found = FeatureSet([path], spatial=spatial)
-    return found.take(range(len(found)))
 
 
 def check_origin(
     path: str | Path, found: Mapping[str, Any], other: str | Path, expected: Mapping[str, Any]
 ) -> None:
-    """Refuse features of another backbone, other weights, another transform or other shapes.
+    """Refuse the file at `path`, with the metadata `found`, if `other` was made otherwise.
 
-    Args:
-        path, found: the file that is checked, and its metadata.
-        other, expected: the file that it is used with, and its metadata.
+    That is by another backbone, other weights, another transform, or with other shapes.
     """
     for key in ORIGIN:
         if key in found and key in expected and found[key] != expected[key]:
@@ -219,18 +198,14 @@ def check_origin(
 
 def find_non_finite(features: torch.Tensor) -> tuple[int, ...] | None:
     """Place of the first number that is infinite or NaN; None if all are finite."""
-    if features.dtype == torch.float16 and _all_finite(features):
-        return None
+    if features.dtype == torch.float16:
+        # Infinity's bits are the next after those of the largest number, and NaN's are higher
+        # still. For 64 images of RN50: 0.3 ms; `isfinite` takes 9 to 40 ms, longer than writing.
+        bits = features.contiguous().numpy()
+        if bits.view(np.int16).max() < 0x7C00 and bits.view(np.uint16).max() < 0xFC00:
+            return None
     places = torch.nonzero(~torch.isfinite(features))
     return tuple(places[0].tolist()) if len(places) else None
-
-
-def _all_finite(half: torch.Tensor) -> bool:
-    """Check that float16 numbers in main memory are all finite, by their bits."""
-    # Infinity's bits are the next after those of the largest number, and NaN's are higher still.
-    # For 64 images of RN50: 0.3 ms; `isfinite` takes 9 to 40 ms, longer than writing them.
-    bits = half.contiguous().numpy()
-    return bool(bits.view(np.int16).max() < 0x7C00 and bits.view(np.uint16).max() < 0xFC00)
 
 
 def _to_half(features: torch.Tensor, column: str, rows: pl.DataFrame) -> torch.Tensor:
@@ -248,10 +223,10 @@ def _to_half(features: torch.Tensor, column: str, rows: pl.DataFrame) -> torch.T
     raise FeatureError(f"{image}, view {view}: {column}: {value} {reason}.")
 
 
-def to_column(features: torch.Tensor) -> pa.FixedSizeListArray:
-    """Convert (M, D) to a column of M lists of D float16."""
-    flat = features.to("cpu", torch.float16).contiguous().numpy().reshape(-1)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), features.shape[1])
+def _to_lists(half: torch.Tensor) -> pa.FixedSizeListArray:
+    """Convert (M, D) float16 to a column of M lists of D."""
+    flat = pa.array(half.contiguous().numpy().reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, half.shape[1])
 
 
 def to_tensor(column: pa.ChunkedArray) -> torch.Tensor:
@@ -261,14 +236,14 @@ def to_tensor(column: pa.ChunkedArray) -> torch.Tensor:
     return values.reshape(len(array), array.type.list_size)
 
 
-def to_binary(spatial: torch.Tensor) -> pa.FixedSizeBinaryArray:
-    """Convert (M, N, width) to a column of M fixed-size binaries of float16."""
-    content = spatial.to("cpu", torch.float16).contiguous().numpy()
+def _to_binary(half: torch.Tensor) -> pa.FixedSizeBinaryArray:
+    """Convert (M, N, width) float16 to a column of M fixed-size binaries."""
+    content = half.contiguous().numpy()
     kind = pa.binary(content.nbytes // len(content))
     return pa.FixedSizeBinaryArray.from_buffers(kind, len(content), [None, pa.py_buffer(content)])
 
 
-def from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tensor:
+def _from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tensor:
     """Convert a column of binaries to (M, *shape) float16, in Arrow's memory."""
     array = _one_chunk(column)
     size = array.type.byte_width

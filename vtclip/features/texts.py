@@ -25,21 +25,13 @@ DELETE = "Delete it and run again."
 
 def write_texts(
     path: str | Path,
-    class_names: Sequence[str],
-    texts: torch.Tensor,
-    metadata: Mapping[str, Any],
+    class_names: Sequence[str],  # K names, by label
+    texts: torch.Tensor,  # (K, D) float32 of unit length
+    metadata: Mapping[str, Any],  # what made them, with the backbone's `logit_scale`
     *,
-    norms: torch.Tensor | None = None,
+    norms: torch.Tensor | None = None,  # (K,) lengths before they were normalised; default 1
 ) -> None:
-    """Write one text feature per class.
-
-    Args:
-        path: the Parquet file.
-        class_names: K names, by label.
-        texts: (K, D) float32 of unit length.
-        metadata: what made them, with the backbone's `logit_scale`.
-        norms: (K,) float32, lengths of the means of texts before they were normalised; default 1.
-    """
+    """Write one text feature per class."""
     norms = torch.ones(len(texts)) if norms is None else norms.float().cpu()
     for name, norm in zip(class_names, norms.tolist(), strict=True):
         if not 0 < norm < math.inf:

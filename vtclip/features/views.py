@@ -1,7 +1,7 @@
 """The cached views of an image: the test transform, and random crops."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,33 +17,26 @@ from torchvision.transforms import (
     ToTensor,
 )
 
-Transform = Callable[[Image.Image], torch.Tensor]
 # The steps of open_clip's transforms that choose the part of an image and its size.
 PLACING = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
 
 class Views:
-    """Make view 0 (the test transform) and views 1, 2, ... (random crops) of an image.
-
-    Args:
-        preprocess: the backbone's test transform.
-        image_size: height and width of a view, in pixels.
-        scale: smallest and largest share of the image's area in a crop.
-        flip: mirror half of the random views.
-        seed: decides the pixels, together with the image's name and the view's number.
-    """
+    """Make view 0 (the test transform) and views 1, 2, ... (random crops) of an image."""
 
     def __init__(
         self,
-        preprocess: Compose,
-        image_size: int,
+        preprocess: Compose,  # the backbone's test transform
+        image_size: int,  # height and width of a view, in pixels
         *,
-        scale: tuple[float, float],
-        flip: bool,
-        seed: int,
+        scale: tuple[float, float],  # smallest and largest share of the image's area in a crop
+        flip: bool,  # mirror half of the random views
+        seed: int,  # decides the pixels, together with the image's name and the view's number
     ) -> None:
         self.image_size = image_size
-        steps = _join_last(preprocess.transforms)
+        steps = preprocess.transforms
+        if [type(step) for step in steps[-2:]] == [ToTensor, Normalize]:
+            steps = [*steps[:-2], _Normalise(steps[-1].mean, steps[-1].std)]
         self.test = Compose(steps)
         # Random views replace the steps that choose a part of the image, and keep the others.
         resize, *_ = preprocess.transforms
@@ -53,16 +46,7 @@ class Views:
         self.seed = seed
 
     def __call__(self, picture: Image.Image, image: str, view: int) -> torch.Tensor:
-        """The pixels of one view.
-
-        Args:
-            picture: the decoded image.
-            image: its name in the manifest.
-            view: 0 for the test transform.
-
-        Returns:
-            (3, H, W) float32.
-        """
+        """The pixels (3, H, W) float32 of one view; `image` is the name in the manifest."""
         if view == 0:
             return self.test(picture)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
@@ -75,13 +59,6 @@ def seed_of(image: str, view: int, seed: int) -> int:
     """Seed of PyTorch's generator for one random view."""
     key = hashlib.sha256(f"{image}\0{view}\0{seed}".encode()).digest()
     return int.from_bytes(key[:8], "little") >> 1
-
-
-def _join_last(steps: list[Transform]) -> list[Transform]:
-    """Join the last two steps if they are torchvision's ToTensor and Normalize."""
-    if len(steps) >= 2 and isinstance(steps[-2], ToTensor) and isinstance(steps[-1], Normalize):
-        return [*steps[:-2], _Normalise(steps[-1].mean, steps[-1].std)]
-    return steps
 
 
 class _Normalise:
