@@ -91,22 +91,21 @@ def unknown(kind: str, name: str, known: Iterable[str], *, source: str) -> Confi
     return ConfigError(f"{source}: Unknown {kind} '{name}'; known: {', '.join(names)}.{hint}")
 
 
+def refusal(place: str, problem: str, *, found: str, expected: str, write: str = "") -> ConfigError:
+    """Make the error for a setting, in words: `problem` has no point at the end."""
+    suggestion = f"\n  write:\n    {write}" if write else ""
+    return ConfigError(
+        f"{place}: {problem}.\n  found:    {found}\n  expected: {expected}{suggestion}"
+    )
+
+
 def misfit(key: str, problem: str, *, found: Any, expected: str, write: Any) -> ConfigError:
-    """Make the error for a setting that does not go with the backbone.
+    """Make the error for a setting that does not go with the backbone: values instead of words.
 
     It names no file: the caller, who knows it, puts it before the message.
-
-    Args:
-        key: the setting.
-        problem: what is wrong with it, without a point at the end.
-        found: its value.
-        expected: what it may be, in words.
-        write: a value that would do.
     """
-    return ConfigError(
-        f"{key}: {problem}.\n  found:    {key}: {shorten(found)}\n  expected: {expected}\n"
-        f"  write:\n    {key}: {inline(write)}"
-    )
+    found, write = f"{key}: {shorten(found)}", f"{key}: {inline(write)}"
+    return refusal(key, problem, found=found, expected=expected, write=write)
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,26 +1,22 @@
 """The files of config/datasets/ as typed, validated objects."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
 from vtclip.paths import DATASETS, PROJECT, why_outside
-from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, read_yaml, unknown
+from vtclip.settings import LARGEST, PathText, Settings, check, read_yaml, refusal, unknown
 
 HALVES = ("base", "new")
 
 
 class ClassSplit(NamedTuple):
-    """A dataset, or half of its classes.
-
-    Attributes:
-        dataset: the dataset's name.
-        half: "base" or "new"; "" for all classes.
-    """
+    """A dataset, or half of its classes."""
 
     dataset: str
-    half: str = ""
+    half: str = ""  # "base" or "new"; "" for all classes
 
     def __str__(self) -> str:
         """The name in paths and tables: `letters`, or `letters@base`."""
@@ -221,23 +217,24 @@ class Dataset(Settings):
 
 
 def list_datasets(folder: str | Path | None = None) -> dict[str, Path]:
-    """List the dataset files by name.
+    """List the dataset files by name: of a folder, or of config/datasets here and in the project.
 
-    Args:
-        folder: their folder; left out, config/datasets of the working directory and, for those
-            that it does not have, of the project.
+    A file here comes before the project's.
     """
     places = [Path(folder)] if folder else [PROJECT / DATASETS, Path(DATASETS)]
     return {file.stem: file for place in places for file in place.glob("*.yaml")}
 
 
-def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
-    """Read and check one dataset file.
+def check_known(names: Iterable[str], *, source: str) -> None:
+    """Refuse names of datasets that have no file; `source` is the key that names them."""
+    known = list_datasets()
+    for name in names:
+        if name not in known:
+            raise unknown("dataset", name, known, source=source)
 
-    Args:
-        name: the file's name without its suffix.
-        folder: as for `list_datasets`.
-    """
+
+def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
+    """Read and check one dataset file; the folder is as for `list_datasets`."""
     files = list_datasets(folder)
     if name not in files:
         raise unknown("dataset", name, files, source=f"{folder or DATASETS}/")
@@ -246,10 +243,11 @@ def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     for template in dataset.templates:
         # `str.format` fills it.
         if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
-            raise ConfigError(
-                f"{path}: templates: no place for the class name, or another one.\n"
-                f"  found:    {template!r}\n"
-                "  expected: {} once, where the class name stands, and no other brace\n  write:\n"
-                "    templates: ['a photo of a {}.']"
+            raise refusal(
+                f"{path}: templates",
+                "no place for the class name, or another one",
+                found=f"{template!r}",
+                expected="{} once, where the class name stands, and no other brace",
+                write="templates: ['a photo of a {}.']",
             )
     return dataset

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.files import read_record, write_record, write_text
 from vtclip.paths import ALL, SHARED, ExperimentPaths, format_shots, receipt_of
-from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, to_yaml
+from vtclip.settings import LARGEST, PathText, Settings, check, refusal, to_yaml
 
 
 def _check_distinct(values: list[Any]) -> list[Any]:
@@ -251,9 +251,10 @@ def _check_other_file(name: str, file: str) -> None:
     except (OSError, KeyError, ValueError):
         return  # there is no record, or an older one
     if Path(first).is_file() and Path(file).is_file() and not Path(first).samefile(file):
-        raise ConfigError(
-            f"{file}: name: results/{name}/ contains the experiment of {first}.\n"
-            "  found:    no `name:`, and two files of the same name\n"
-            f"  expected: {Experiment.model_fields['name'].description}\n"
-            f"  write:\n    name: {name}-2"
+        raise refusal(
+            f"{file}: name",
+            f"results/{name}/ contains the experiment of {first}",
+            found="no `name:`, and two files of the same name",
+            expected=f"{Experiment.model_fields['name'].description}",
+            write=f"name: {name}-2",
         )

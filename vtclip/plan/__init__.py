@@ -13,12 +13,12 @@ from typing import Any
 
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
-from vtclip.config.backbone_config import BackboneConfig
+from vtclip.config.experiment import read_experiment
+from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS
 from vtclip.paths import Example, ExperimentPaths, Run, distinct
-from vtclip.plan.checks import check_datasets, find_missing, read_checked
+from vtclip.plan.checks import check_datasets, check_files, check_places, check_settings
 from vtclip.plan.contents import Contents
-from vtclip.plan.places import check_places
 from vtclip.plan.tested import check_tests, list_tested, why_not
 from vtclip.plan.variants import (
     check_validation,
@@ -26,6 +26,7 @@ from vtclip.plan.variants import (
     explain_choice,
     list_variants,
     methods_left_out,
+    with_spatial,
 )
 from vtclip.settings import ConfigError
 
@@ -47,17 +48,24 @@ class Plan(Contents):
         """
         files = [source] if isinstance(source, str) else list(source)
         source = ", ".join(files)
-        experiment, settings = read_checked(config, files)
+        check_files(files)
+        experiment = read_experiment(config, source=files)
+        settings = check_settings(experiment, source=source)
         variants = list_variants(experiment, source=source)
         left_out = methods_left_out(experiment, settings, variants, source=source)
         datasets = check_datasets(experiment.datasets, source=f"{source}: datasets")
         datasets |= check_datasets(list_tested(experiment), source=f"{source}: tests")
         check_tests(experiment, datasets, source=source)
-        missing = find_missing(experiment, datasets, source=source)
+        missing = {}
+        for name, dataset in datasets.items():
+            key = "datasets" if name in experiment.datasets else "tests"
+            reason = explain_missing(name, dataset, experiment.mirror, source, key=key)
+            if reason:
+                missing[name] = reason
         backbones = {
             backbone.folder: backbone
             for spatial in [None, *dict.fromkeys(variant.spatial for variant in variants)]
-            for backbone in (_with(found, spatial) for found in experiment.all_backbones)
+            for backbone in (with_spatial(found, spatial) for found in experiment.all_backbones)
         }
         plan = cls(
             experiment,
@@ -111,8 +119,8 @@ class Plan(Contents):
         for backbone, dataset, variant in product(
             self.experiment.all_backbones, self.trained, self.variants
         ):
-            folder = _with(backbone, variant.spatial).folder
-            for shots, seed in self._variant_runs():
+            folder = with_spatial(backbone, variant.spatial).folder
+            for shots, seed in self.runs_of(variant.name, in_ablation=True):
                 yield Run(
                     backbone.folder, dataset, dataset, variant.name, variant.label, shots, seed,
                     *self._files(folder, dataset, dataset, variant.name, shots, seed),
@@ -233,23 +241,19 @@ class Plan(Contents):
     @property
     def examples(self) -> list[Example]:
         """The reference method's rows, whose images the report shows."""
-        runs = [run for run in self.own_runs if run.method == self.reference]
         attention = {
             pair: self.paths.figure("attention/{}/{}".format(*pair))[1]
             for pair in self.drawn_attention
         }
-        rows = (
+        rows = [
             Example(
-                run.backbone,
-                run.dataset,
-                self.images_of(run.dataset),
-                self.images_receipt(run.dataset),
-                run.predictions,
-                run.texts,
+                run.backbone, run.dataset, self.images_of(run.dataset),
+                self.images_receipt(run.dataset), run.predictions, run.texts,
                 attention.get((run.backbone, run.dataset)),
             )
-            for run in runs
-        )
+            for run in self.own_runs
+            if run.method == self.reference
+        ]  # fmt: skip
         return list(dict.fromkeys(rows))
 
     @property
@@ -259,8 +263,3 @@ class Plan(Contents):
             METHODS[name].title: explain_choice(name, given)
             for name, given in self.settings.items()
         }
-
-
-def _with(backbone: BackboneConfig, spatial: Any) -> BackboneConfig:
-    """A backbone, with another kind of spatial features if one is named."""
-    return backbone if spatial is None else backbone.model_copy(update={"spatial": spatial})

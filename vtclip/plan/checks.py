@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from vtclip.backbones.known import check_activation
 from vtclip.backbones.shapes import (
@@ -15,206 +15,86 @@ from vtclip.backbones.shapes import (
     read_architecture,
     read_shape,
 )
-from vtclip.config.backbone_config import GLYPH_SIZE, GLYPHS, OWN, BackboneConfig, is_hub_name
-from vtclip.config.dataset import MEAN, ClassSplit, Dataset, list_datasets, read_dataset
-from vtclip.config.experiment import Experiment, read_experiment
+from vtclip.config.backbone_config import (
+    GLYPH_SIZE,
+    GLYPHS,
+    OWN,
+    BackboneConfig,
+    find_folder,
+    is_hub_name,
+)
+from vtclip.config.dataset import MEAN, ClassSplit, Dataset, check_known, read_dataset
+from vtclip.config.experiment import Experiment
+from vtclip.data.fetch import mirror_addresses
 from vtclip.data.folders import ManifestError, check_folder
-from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
-from vtclip.paths import PROJECT
+from vtclip.paths import DATASETS, PROJECT, find_own
 from vtclip.runtime.devices import APPLE
-from vtclip.settings import ConfigError, Settings, read_yaml, shorten, unknown
+from vtclip.settings import ConfigError, Settings, read_yaml, refusal, shorten
 
 LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
 
 
-def read_checked(
-    config: Mapping[str, Any], files: Sequence[str]
-) -> tuple[Experiment, dict[str, Settings]]:
-    """Check a configuration, its methods and its backbones, each with the others.
+def check_files(files: Iterable[str]) -> None:
+    """Refuse configuration files, or a place of the project, that Snakemake cannot use."""
+    if set("{}") & set(str(PROJECT)):
+        raise ConfigError(
+            f"{PROJECT}: Snakemake cannot run a project below a folder with {{ or }} in its name. "
+            "Rename the folder, or move the project."
+        )
+    for file in files:
+        if file.endswith((".yaml", ".yml")) and Path(file).is_file():
+            read_yaml(file)  # of a repeated key Snakemake takes the last without a word
 
-    Returns:
-        The experiment, and method -> settings in the configuration's order.
-    """
-    source = ", ".join(files)
-    check_place(PROJECT)
-    _refuse_repeated_keys(files)
-    experiment = read_experiment(config, source=files)
+
+def check_settings(experiment: Experiment, *, source: str) -> dict[str, Settings]:
+    """Check methods, backbones and device, each with the others; returns method -> settings."""
     with _named(source):
         check_device(experiment.device)
     settings = check_methods(experiment.methods, source=source)
     for backbone in experiment.all_backbones:
         with _named(source):
             _check_backbone(backbone)
-            check_kinds(backbone, settings)
+            _check_kinds(backbone, settings)
         for name, chosen in settings.items():
             check_method(name, chosen, backbone, source=f"{source}: methods.{name}")
-    return experiment, settings
-
-
-def check_place(project: Path) -> None:
-    """Refuse a place of the project from which Snakemake cannot run its scripts."""
-    if set("{}") & set(str(project)):
-        raise ConfigError(
-            f"{project}: Snakemake cannot run a project below a folder with {{ or }} in its name. "
-            "Rename the folder, or move the project."
-        )
+    return settings
 
 
 def check_device(device: str) -> None:
     """Refuse Apple's GPU on another machine: a job could not have it."""
     if device == APPLE and sys.platform != "darwin":
-        raise ConfigError(
-            "device: only Macs have an Apple GPU.\n"
-            f"  found:    device: {device}, on {sys.platform}\n"
-            "  expected: auto, cpu or cuda\n  write:\n    device: auto"
-        )
+        found = f"device: {device}, on {sys.platform}"
+        raise refusal(
+            "device", "only Macs have an Apple GPU", found=found, expected="auto, cpu or cuda",
+            write="device: auto",
+        )  # fmt: skip
 
 
 def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, source: str) -> None:
     """Refuse settings of a method that do not go with a backbone."""
     with _named(source):
-        check_kinds(backbone, [name])
+        _check_kinds(backbone, [name])
     check_spatial(name, backbone.spatial, source=source)
-    _check_epochs_of(settings, source)
-    shape = read_shape(backbone)
+    if isinstance(settings, Recipe) and "epochs_of" in settings.model_fields_set:
+        check_known(settings.epochs_of, source=f"{source}.epochs_of")
     with _named(source):
-        METHODS[name](settings).check(shape)
+        METHODS[name](settings).check(read_shape(backbone))
 
 
-def check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
-    """Refuse a kind of spatial features that an image tower does not give.
-
-    Args:
-        backbone: one of the experiment's.
-        methods: the names of those that are run with it.
-    """
+def _check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
+    """Refuse a kind of spatial features that an image tower does not give to these methods."""
     kinds = find_measured(backbone).kinds
     left_out = [name for name in methods if METHODS[name].needs_projected]
-    if backbone.spatial in kinds and not (left_out and "projected" not in kinds):
-        return
-    without = f", and `methods:` without {', '.join(left_out)}" if left_out else ""
-    raise ConfigError(
-        f"backbone.spatial: the image tower of '{backbone.name}' pools in a way that has no "
-        "meaning for one place of an image: none of its features are projected.\n"
-        f"  found:    spatial: {backbone.spatial}\n  expected: raw{without}\n  write:\n"
-        "    spatial: raw"
-    )
-
-
-def check_weights(backbone: BackboneConfig) -> None:
-    """Refuse weights that are nowhere, or that were trained with another activation."""
-    if backbone.pretrained == GLYPHS:
-        return
-    found = f"\n  found:    pretrained: {backbone.pretrained}\n  expected: "
-    if backbone.weights_file is not None:
-        if not Path(backbone.weights_file).is_file():
-            raise ConfigError(
-                f"backbone.pretrained: there is no such file.{found}a file of weights, safetensors "
-                "or PyTorch's, seen from the working directory"
-            )
-        return
-    if backbone.pretrained == OWN and is_hub_name(backbone.name):
-        return  # the hub has them
-    tags = {} if backbone.architecture else list_tags(backbone.name)
-    if backbone.pretrained not in tags:
-        known = f"one of {', '.join(tags)}, or " if tags else ""
-        close = difflib.get_close_matches(backbone.pretrained.lower(), tags, n=1)
-        write = f"\n  write:\n    pretrained: {close[0]}" if close else ""
-        raise ConfigError(
-            f"backbone.pretrained: there are no such weights of '{backbone.name}'.{found}{known}a "
-            f"file of weights{write}"
-        )
-    if tags[backbone.pretrained]:
-        quick_gelu = read_architecture(backbone).quick_gelu
-        check_activation(backbone.name, backbone.pretrained, has_quick_gelu=quick_gelu)
-
-
-def check_datasets(names: Sequence[str], *, source: str = "datasets") -> dict[str, Dataset]:
-    """Read and check the datasets' files.
-
-    Args:
-        names: of files in config/datasets/.
-        source: the key that names them, for the error about one that is not known.
-    """
-    known = list_datasets()
-    for name in names:
-        if name not in known:
-            raise unknown("dataset", name, known, source=source)
-    datasets = {name: read_dataset(name) for name in names}
-    for name, dataset in datasets.items():
-        file = f"config/datasets/{name}.yaml"
-        if name == MEAN or set("{}") & set(name) or ClassSplit.parse(name).half:
-            raise ConfigError(
-                f"{file}: a dataset cannot be called so.\n  found:    {name}\n"
-                f"  expected: a file's name without braces, and not {MEAN}, which tables call the "
-                "mean over datasets, or one that ends as those of halves, in @base or @new"
-            )
-        check_length(name, source=file, fix="give the file a shorter name")
-        for archive in dataset.archives:
-            check_length(
-                archive.file, source=f"{file}: archives", fix="give the archive a shorter name"
-            )
-        if dataset.folder is not None and not Path(dataset.folder).is_dir():
-            raise ConfigError(
-                f"config/datasets/{name}.yaml: folder: there is no such folder.\n"
-                f"  found:    folder: {dataset.folder}\n"
-                "  expected: a folder of class folders, seen from the working directory"
-            )
-        if dataset.folder is not None and dataset.layout == "folders":
-            with _named(f"config/datasets/{name}.yaml: folder"):
-                check_folder(dataset.folder, dataset.class_names)
-    return datasets
-
-
-def find_missing(
-    experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str
-) -> dict[str, str]:
-    """The datasets that must be left out, each with the reason and how to have it.
-
-    Args:
-        experiment: the configuration.
-        datasets: the files of all its datasets, by name.
-        source: the configuration's name, for the reason.
-    """
-    keys = {name: "datasets" if name in experiment.datasets else "tests" for name in datasets}
-    return {
-        name: reason
-        for name, dataset in datasets.items()
-        if (reason := explain_missing(name, dataset, experiment.mirror, source, key=keys[name]))
-    }
-
-
-def check_length(name: str, *, source: str, fix: str) -> None:
-    """Refuse a name of which a file's name could not be made.
-
-    Args:
-        name: a part of paths.
-        source: where the name comes from.
-        fix: what to do about it.
-    """
-    size = len(name.encode())
-    if size > LONGEST:
-        raise ConfigError(
-            f"{source}: a name of {size} bytes is too long for a file.\n"
-            f"  found:    {shorten(name)}\n  expected: {LONGEST} bytes at most: {fix}"
-        )
-
-
-def _refuse_repeated_keys(files: Sequence[str]) -> None:
-    """Read the configuration files: of a repeated key Snakemake takes the last without a word."""
-    for file in files:
-        if file.endswith((".yaml", ".yml")) and Path(file).is_file():
-            read_yaml(file)
-
-
-def _check_epochs_of(settings: Settings, source: str) -> None:
-    if isinstance(settings, Recipe) and "epochs_of" in settings.model_fields_set:
-        known = list_datasets()
-        for name in settings.epochs_of:
-            if name not in known:
-                raise unknown("dataset", name, known, source=f"{source}.epochs_of")
+    if backbone.spatial not in kinds or (left_out and "projected" not in kinds):
+        without = f", and `methods:` without {', '.join(left_out)}" if left_out else ""
+        raise refusal(
+            "backbone.spatial",
+            f"the image tower of '{backbone.name}' pools in a way that has no meaning for one "
+            "place of an image: none of its features are projected",
+            found=f"spatial: {backbone.spatial}", expected=f"raw{without}", write="spatial: raw",
+        )  # fmt: skip
 
 
 def _check_backbone(backbone: BackboneConfig) -> None:
@@ -227,12 +107,76 @@ def _check_backbone(backbone: BackboneConfig) -> None:
     size = find_measured(backbone).image_size
     check_weights(backbone)
     if backbone.pretrained == GLYPHS and (size != GLYPH_SIZE or backbone.architecture is None):
-        raise ConfigError(
-            f"backbone.pretrained: {GLYPHS} are images of {GLYPH_SIZE} pixels.\n"
-            f"  found:    {backbone.name}, whose images have {size}\n"
-            f"  expected: an `architecture` of your own with image_size: {GLYPH_SIZE}\n"
-            "  write:\n    architecture: config/backbones/glyph-clip.json"
+        raise refusal(
+            "backbone.pretrained",
+            f"{GLYPHS} are images of {GLYPH_SIZE} pixels",
+            found=f"{backbone.name}, whose images have {size}",
+            expected=f"an `architecture` of your own with image_size: {GLYPH_SIZE}",
+            write="architecture: config/backbones/glyph-clip.json",
         )
+
+
+def check_weights(backbone: BackboneConfig) -> None:
+    """Refuse weights that are nowhere, or that were trained with another activation."""
+    name, pretrained, file = backbone.name, backbone.pretrained, backbone.weights_file
+    key, found = "backbone.pretrained", f"pretrained: {pretrained}"
+    if file is not None and not Path(file).is_file():
+        expected = "a file of weights, safetensors or PyTorch's, seen from the working directory"
+        raise refusal(key, "there is no such file", found=found, expected=expected)
+    if file is not None or pretrained == GLYPHS or (pretrained == OWN and is_hub_name(name)):
+        return
+    tags = {} if backbone.architecture else list_tags(name)
+    if pretrained not in tags:
+        known = f"one of {', '.join(tags)}, or " if tags else ""
+        close = difflib.get_close_matches(pretrained.lower(), tags, n=1)
+        raise refusal(
+            key, f"there are no such weights of '{name}'", found=found,
+            expected=f"{known}a file of weights", write=f"pretrained: {close[0]}" if close else "",
+        )  # fmt: skip
+    if tags[pretrained]:
+        quick_gelu = read_architecture(backbone).quick_gelu
+        check_activation(name, pretrained, has_quick_gelu=quick_gelu)
+
+
+def check_datasets(names: Sequence[str], *, source: str) -> dict[str, Dataset]:
+    """Read and check the files of some datasets, which the key `source` names."""
+    check_known(names, source=source)
+    datasets = {name: read_dataset(name) for name in names}
+    for name, dataset in datasets.items():
+        _check_dataset(name, dataset)
+    return datasets
+
+
+def _check_dataset(name: str, dataset: Dataset) -> None:
+    file = f"{DATASETS}/{name}.yaml"
+    if name == MEAN or set("{}") & set(name) or ClassSplit.parse(name).half:
+        raise refusal(
+            file, "a dataset cannot be called so", found=name,
+            expected=f"a file's name without braces, and not {MEAN}, which tables call the mean "
+            "over datasets, or one that ends as those of halves, in @base or @new",
+        )  # fmt: skip
+    check_length(name, source=file, fix="give the file a shorter name")
+    for archive in dataset.archives:
+        fix = "give the archive a shorter name"
+        check_length(archive.file, source=f"{file}: archives", fix=fix)
+    if dataset.folder is None:
+        return
+    if not Path(dataset.folder).is_dir():
+        expected = "a folder of class folders, seen from the working directory"
+        problem, found = "there is no such folder", f"folder: {dataset.folder}"
+        raise refusal(f"{file}: folder", problem, found=found, expected=expected)
+    if dataset.layout == "folders":
+        with _named(f"{file}: folder"):
+            check_folder(dataset.folder, dataset.class_names)
+
+
+def check_length(name: str, *, source: str, fix: str) -> None:
+    """Refuse a part of a path that is too long for a file's name; `fix` says what to do."""
+    size = len(name.encode())
+    if size > LONGEST:
+        problem = f"a name of {size} bytes is too long for a file"
+        expected = f"{LONGEST} bytes at most: {fix}"
+        raise refusal(source, problem, found=shorten(name), expected=expected)
 
 
 @contextmanager
@@ -242,3 +186,57 @@ def _named(source: str) -> Iterator[None]:
         yield
     except (ConfigError, ManifestError) as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+class _Input(NamedTuple):
+    """A file or folder of the user."""
+
+    key: str  # the file and key that name it
+    path: str
+    fix: str = "move it to another place, and name that"
+    with_contents: bool = False  # whether everything below it counts, such as a folder of images
+
+
+def check_places(
+    experiment: Experiment,
+    datasets: Mapping[str, Dataset],
+    outputs: Sequence[str],  # files and folders that the workflow writes
+    files: Sequence[str],  # of the configuration
+) -> None:
+    """Refuse an input that is an output too: Snakemake would delete it before making it."""
+    written = [(output, Path(output).resolve()) for output in outputs]
+    for given in _list_inputs(experiment, datasets, files):
+        path = Path(given.path).resolve()
+        for output, place in written:
+            if path.is_relative_to(place) or (given.with_contents and place.is_relative_to(path)):
+                raise refusal(
+                    given.key,
+                    "the workflow itself writes there: your file could be deleted, or a file that "
+                    "it makes be taken for yours",
+                    found=f"{given.path}, and the workflow writes {output}",
+                    expected=f"a separate place: {given.fix}",
+                )
+
+
+def _list_inputs(
+    experiment: Experiment, datasets: Mapping[str, Dataset], files: Sequence[str]
+) -> Iterator[_Input]:
+    source, mirror = ", ".join(files), experiment.mirror
+    for file in files:
+        yield _Input(file, file, "copy the configuration to config/, and give that")
+    for backbone in experiment.all_backbones:
+        if backbone.weights_file is not None:
+            yield _Input(f"{source}: backbone.pretrained", backbone.weights_file)
+        if (folder := find_folder(backbone.name)) is not None:
+            yield _Input(f"{source}: backbone.name", str(folder))
+        if backbone.architecture is not None:
+            yield _Input(f"{source}: backbone.architecture", find_own(backbone.architecture))
+    for name, dataset in datasets.items():
+        file = f"{DATASETS}/{name}.yaml"
+        if dataset.folder is not None:
+            yield _Input(f"{file}: folder", dataset.folder, with_contents=True)
+        key = f"{source}: mirror" if mirror else f"{file}: archives"
+        for archive in dataset.archives:
+            for address in mirror_addresses(mirror, name, archive.file, archive.urls):
+                if not address.startswith(("http://", "https://", "gdrive:")):
+                    yield _Input(key, address.removeprefix("file://"))

@@ -28,29 +28,17 @@ UNKNOWN_COUNTS = Counts(train=10_000, val=2000, test=10_000, classes=100)  # for
 
 @dataclass(frozen=True, eq=False)  # one object: the jobs of a plan are cached
 class Contents:
-    """A checked experiment, and what it consists of.
-
-    Attributes:
-        experiment: the configuration.
-        paths: the experiment's own paths.
-        datasets: name -> file, of the datasets that are run.
-        missing: name -> why a dataset is left out.
-        settings: method -> settings, in the tables' order.
-        left_out: method -> why a method is left out.
-        variants: the ablation's: the method as configured, then its variants.
-        backbones: features folder -> backbone; those that only variants use come last.
-        shapes: features folder -> the shape of its features.
-    """
+    """A checked experiment, and what it consists of."""
 
     experiment: Experiment
     paths: ExperimentPaths
-    datasets: Mapping[str, Dataset]
-    missing: Mapping[str, str]
-    settings: Mapping[str, Settings]
-    left_out: Mapping[str, str]
-    variants: Sequence[Variant]
-    backbones: Mapping[str, BackboneConfig]
-    shapes: Mapping[str, Shape]
+    datasets: Mapping[str, Dataset]  # those that are run
+    missing: Mapping[str, str]  # dataset -> why it is left out
+    settings: Mapping[str, Settings]  # of each method, in the tables' order
+    left_out: Mapping[str, str]  # method -> why it is left out
+    variants: Sequence[Variant]  # the ablation's: the method as configured, then its variants
+    backbones: Mapping[str, BackboneConfig]  # by features folder; only variants use the last ones
+    shapes: Mapping[str, Shape]  # features folder -> the shape of its features
 
     @property
     def name(self) -> str:
@@ -75,8 +63,7 @@ class Contents:
     @property
     def halves(self) -> list[ClassSplit]:
         """The halves of classes, where there are any."""
-        names = dict.fromkeys(name for tested in self.tests.values() for name in tested)
-        splits = map(ClassSplit.parse, names)
+        splits = [ClassSplit.parse(name) for tested in self.tests.values() for name in tested]
         return [split for split in splits if split.half and split.dataset in self.datasets]
 
     @cached_property
@@ -85,21 +72,15 @@ class Contents:
         plain = {name: Variant(name, {}, given) for name, given in self.settings.items()}
         return plain | {found.name: found for found in self.variants if not found.as_configured}
 
-    def runs_of(self, method: str) -> list[tuple[int, int]]:
+    def runs_of(self, method: str, *, in_ablation: bool = False) -> list[tuple[int, int]]:
         """(shots, seed) of each head of a method, or of a variant of one."""
-        variant = self.methods[method]
-        if variant.changes:
-            return self._variant_runs()
+        variant, ablation = self.methods[method], self.experiment.ablation
         if not METHODS[variant.method].few_shot:
             return [(0, 0)]
-        return list(product(self.experiment.shots, self.experiment.seeds))
-
-    def _variant_runs(self) -> list[tuple[int, int]]:
-        experiment, ablation = self.experiment, self.experiment.ablation
-        assert ablation is not None
-        if not METHODS[ablation.method].few_shot:
-            return [(0, 0)]
-        return list(product(ablation.shots or experiment.shots, ablation.seeds or experiment.seeds))
+        shots, seeds = self.experiment.shots, self.experiment.seeds
+        if ablation is not None and (in_ablation or variant.changes):
+            shots, seeds = ablation.shots or shots, ablation.seeds or seeds
+        return list(product(shots, seeds))
 
     def counts(self, dataset: str) -> Counts:
         """How much a dataset contains; a guess where its file does not say."""
@@ -107,11 +88,9 @@ class Contents:
 
     def parts_of(self, dataset: str) -> list[str]:
         """Files of a dataset's test features: one, or shards of 10,000 images at most."""
-        counts = self.datasets[dataset].counts
-        shards = max(1, -(-(0 if counts is None else counts.test) // SHARD))
-        if shards == 1:
-            return ["test"]
-        return [f"test-{shard}of{shards}" for shard in range(1, shards + 1)]
+        shards = -(-self.counts(dataset).test // SHARD)  # one for a guess
+        numbers = range(1, shards + 1)
+        return [f"test-{shard}of{shards}" for shard in numbers] if shards > 1 else ["test"]
 
     def images_of(self, dataset: str) -> str:
         """The folder that the image paths of a dataset, or of a half of one, start from."""
@@ -175,17 +154,13 @@ class Contents:
         return self._weights(made=True)
 
     def _weights(self, *, made: bool) -> list[str]:
-        found = self.backbones.values()
-        names = (each.weights for each in found if (each.pretrained == GLYPHS) == made)
-        return list(dict.fromkeys(names))
+        found = [each for each in self.backbones.values() if (each.pretrained == GLYPHS) == made]
+        return list(dict.fromkeys(each.weights for each in found))
 
     def outputs(self) -> list[str]:
         """What the workflow writes: files, and folders that are its own altogether."""
         names = [*self.unpacked, *self.drawn]
-        weights = [
-            paths.WEIGHTS.format(weights=name)
-            for name in (*self.fetched_weights, *self.made_weights)
-        ]
+        weights = list(dict.fromkeys(map(self.weights_of, self.backbones)))
         return [
             *weights,
             *map(paths.receipt_of, weights),

@@ -5,7 +5,7 @@ Memory and minutes are those of a job's first attempt.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -146,27 +146,20 @@ def extract_test(plan: Plan, *, backbone: str, dataset: str, part: str) -> Job:
     found = re.fullmatch(r"test-(\d+)of(\d+)", part)
     shard = (int(found[1]), int(found[2])) if found else (1, 1)
     number = min(SHARD, plan.counts(dataset).test)
-    manifest = paths.MANIFEST.format(dataset=dataset)
-    return _extract(plan, backbone, dataset, number, {"manifest": manifest}, {"shard": shard})
+    job = _extract(plan, backbone, dataset, number)
+    return replace(
+        job,
+        inputs={**job.inputs, "manifest": paths.MANIFEST.format(dataset=dataset)},
+        params={**job.params, "shard": shard},
+    )
 
 
-def _extract(
-    plan: Plan,
-    backbone: str,
-    dataset: str,
-    number: int,
-    inputs: Mapping[str, str] | None = None,
-    params: Mapping[str, Any] | None = None,
-) -> Job:
+def _extract(plan: Plan, backbone: str, dataset: str, number: int) -> Job:
     """A job that encodes so many views of images."""
     shape, threads = plan.shapes[backbone], cost.threads_to_decode(number)
     return Job(
-        inputs={"weights": plan.weights_of(backbone), **(inputs or {})},
-        params={
-            **_backbone_params(plan, backbone),
-            "images": plan.images_of(dataset),
-            **(params or {}),
-        },
+        inputs={"weights": plan.weights_of(backbone)},
+        params=_backbone_params(plan, backbone) | {"images": plan.images_of(dataset)},
         threads=threads,
         gpus=plan.gpus,
         mem_mb=cost.extraction_memory(shape, threads - 1),

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from vtclip.config.dataset import HALVES, ClassSplit, Dataset, dataset_name, list_datasets
+from vtclip.config.dataset import HALVES, ClassSplit, Dataset, check_known, dataset_name
 from vtclip.config.experiment import Experiment
 from vtclip.data.folders import find_classes, find_splits
 from vtclip.methods import METHODS
-from vtclip.settings import ConfigError, unknown
+from vtclip.paths import DATASETS
+from vtclip.settings import refusal
 
 
 def list_tests(experiment: Experiment) -> dict[str, list[str]]:
@@ -32,21 +33,13 @@ def list_tested(experiment: Experiment) -> list[str]:
 
 
 def why_not(
-    dataset: str,
-    tested: str,
+    dataset: str,  # that the heads are trained on, or a half of its classes
+    tested: str,  # the test set, or a half of its classes
     method: str,
     datasets: Mapping[str, Dataset],
     missing: Mapping[str, str],
 ) -> str:
-    """The reason that a method's heads on a dataset cannot be tested on a test set, or nothing.
-
-    Args:
-        dataset: that the heads are trained on, or a half of its classes.
-        tested: the test set, or a half of its classes.
-        method: the method's name.
-        datasets: name -> file, of the datasets that are run.
-        missing: name -> the reason that a dataset is left out.
-    """
+    """The reason that a method's heads on a dataset cannot be tested on a test set, or nothing."""
     kind = METHODS[method]
     needed = [tested, dataset] if kind.few_shot else [tested]
     for name in map(dataset_name, needed):
@@ -54,85 +47,65 @@ def why_not(
             return f"{name} is left out"
     if kind.names_new_classes or dataset == tested:
         return ""
-    same = dataset_name(dataset) != dataset_name(tested) and (
-        family_of(datasets, dataset) == family_of(datasets, tested)
-    )
-    return "" if same else f"{kind.title} knows only the classes that it was trained on"
-
-
-def family_of(datasets: Mapping[str, Dataset], name: str) -> str:
-    """The dataset whose classes a dataset has."""
-    return datasets[name].classes_of or name
+    # Halves of one dataset have no class in common.
+    if dataset_name(dataset) != dataset_name(tested):
+        families = [datasets[name].classes_of or name for name in (dataset, tested)]
+        if families[0] == families[1]:
+            return ""
+    return f"{kind.title} knows only the classes that it was trained on"
 
 
 def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str) -> None:
-    """Refuse heads and test sets that do not go together.
-
-    Args:
-        experiment: the configuration.
-        datasets: the files of all its datasets, by name.
-        source: the configuration's name, for the error.
-    """
-    if not isinstance(experiment.tests, str):
-        for name in experiment.tests:
-            _check_trained(name, experiment, source)
+    """Refuse heads and test sets that do not go together."""
+    for name in [] if isinstance(experiment.tests, str) else experiment.tests:
+        if name not in experiment.datasets:
+            expected = f"one of the experiment's datasets: {', '.join(experiment.datasets)}"
+            problem = f"no head is trained on {name}"
+            raise refusal(
+                f"{source}: tests.{name}", problem, found=f"tests: {name}", expected=expected
+            )
     if experiment.tests and experiment.classes == "base":
-        raise ConfigError(
-            f"{source}: tests: heads of half the classes are tested on the two halves alone.\n"
-            f"  found:    classes: base, and tests\n  expected: one of the two keys"
-        )
+        problem = "heads of half the classes are tested on the two halves alone"
+        found, expected = "classes: base, and tests", "one of the two keys"
+        raise refusal(f"{source}: tests", problem, found=found, expected=expected)
     for name in experiment.datasets:
         counts = datasets[name].counts
         if counts is not None and not counts.train:
-            raise ConfigError(
-                f"{source}: datasets: {name} has no image to train on.\n  found:    {name}\n"
-                f"  expected: it as a test set of another dataset\n  write:\n"
-                f"    tests: {{{datasets[name].classes_of or 'imagenet'}: [{name}]}}"
+            raise refusal(
+                f"{source}: datasets",
+                f"{name} has no image to train on",
+                found=name,
+                expected="it as a test set of another dataset",
+                write=f"tests: {{{datasets[name].classes_of or 'imagenet'}: [{name}]}}",
             )
-        if experiment.classes == "base" and (count_classes(datasets[name]) or 4) < 4:
-            raise ConfigError(
-                f"{source}: classes: base: each half of a dataset needs two classes.\n"
-                f"  found:    {name}, with {count_classes(datasets[name])} classes\n"
-                f"  expected: datasets of four classes or more"
-            )
+        classes = count_classes(datasets[name]) if experiment.classes == "base" else None
+        if classes is not None and classes < 4:
+            problem = "each half of a dataset needs two classes"
+            found, expected = f"{name}, with {classes} classes", "datasets of four classes or more"
+            raise refusal(f"{source}: classes: base", problem, found=found, expected=expected)
     for name, dataset in datasets.items():
         _check_family(name, dataset, datasets)
 
 
 def count_classes(dataset: Dataset) -> int | None:
-    """How many classes a dataset has; None where only its files tell."""
+    """Number of classes of a dataset; None where only its files show it."""
     if dataset.folder is not None and dataset.layout == "folders":
         return len(find_classes(dataset.folder, find_splits(dataset.folder), ()))
     return None if dataset.counts is None else dataset.counts.classes
 
 
-def _check_trained(name: str, experiment: Experiment, source: str) -> None:
-    if name not in experiment.datasets:
-        raise ConfigError(
-            f"{source}: tests.{name}: no head is trained on {name}.\n  found:    tests: {name}\n"
-            f"  expected: one of the experiment's datasets: {', '.join(experiment.datasets)}"
-        )
-
-
 def _check_family(name: str, dataset: Dataset, datasets: Mapping[str, Dataset]) -> None:
-    """Refuse other classes than those of the dataset that the file names, as far as it tells.
-
-    Where a label is all that tells what a class is, the number of classes must be the same.
-    """
+    """Refuse other classes than those of the dataset that the file names, as far as is known."""
     if dataset.classes_of is None:
         return
-    if dataset.classes_of not in (names := list_datasets()):
-        source = f"config/datasets/{name}.yaml: classes_of"
-        raise unknown("dataset", dataset.classes_of, names, source=source)
-    if (family := datasets.get(dataset.classes_of)) is None:
-        return
-    found, known = count_classes(dataset), count_classes(family)
+    source = f"{DATASETS}/{name}.yaml: classes_of"
+    check_known([dataset.classes_of], source=source)
+    family = datasets.get(dataset.classes_of)
+    found, known = count_classes(dataset), None if family is None else count_classes(family)
     if found is None or known is None:
         return
-    by_label = dataset.layout not in ("imagenet_test", "folders")
+    by_label = dataset.layout not in ("imagenet_test", "folders")  # the others go by names
     if found > known or (by_label and found != known):
-        expected = known if by_label else f"{known} at most"
-        raise ConfigError(
-            f"config/datasets/{name}.yaml: classes_of: {name} has other classes than "
-            f"{dataset.classes_of}.\n  found:    {found} classes\n  expected: {expected}"
-        )
+        problem = f"{name} has other classes than {dataset.classes_of}"
+        expected = f"{known}" if by_label else f"{known} at most"
+        raise refusal(source, problem, found=f"{found} classes", expected=expected)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
-from vtclip.config.backbone_config import SpatialKind
+from vtclip.config.backbone_config import BackboneConfig, SpatialKind
 from vtclip.config.dataset import Dataset
 from vtclip.config.experiment import Ablation, Experiment
 from vtclip.data.folders import find_splits
@@ -15,7 +15,7 @@ from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.paths import ALL, format_shots
 from vtclip.plan.checks import check_length, check_method
-from vtclip.settings import ConfigError, Settings, check, inline, shorten
+from vtclip.settings import ConfigError, Settings, check, inline, refusal, shorten
 
 CONFIGURED = "as configured"
 SPATIAL = "spatial"  # the one choice of the backbone that may be varied
@@ -23,21 +23,13 @@ SPATIAL = "spatial"  # the one choice of the backbone that may be varied
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with other settings.
-
-    Attributes:
-        method: the name of the method.
-        changes: setting -> value, as the configuration names them.
-        settings: all settings of the method.
-        spatial: the kind of spatial features; None for the backbone's own.
-        as_configured: whether it is the method as configured: its heads are the experiment's.
-    """
+    """A method with other settings."""
 
     method: str
-    changes: Mapping[str, Any]
-    settings: Settings
-    spatial: SpatialKind | None = None
-    as_configured: bool = False
+    changes: Mapping[str, Any]  # setting -> value, as the configuration names them
+    settings: Settings  # all of the method
+    spatial: SpatialKind | None = None  # None for the backbone's own
+    as_configured: bool = False  # its heads are then the experiment's
 
     @cached_property  # read for each of thousands of rows
     def name(self) -> str:
@@ -50,23 +42,12 @@ class Variant:
     @property
     def label(self) -> str:
         """As tables name it: `heads: 1, blocks: 2`."""
-        return (
-            CONFIGURED
-            if not self.changes
-            else ", ".join(f"{key}: {inline(value)}" for key, value in self.changes.items())
-        )
+        changes = ", ".join(f"{key}: {inline(value)}" for key, value in self.changes.items())
+        return changes or CONFIGURED
 
 
 def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
-    """Check an experiment's ablation, and list its variants.
-
-    Args:
-        experiment: with or without an ablation.
-        source: the configuration's name, for the error.
-
-    Returns:
-        The method as configured, then its variants; nothing without an ablation.
-    """
+    """Check an experiment's ablation; list the method as configured, then its variants."""
     ablation, source = experiment.ablation, f"{source}: ablation"
     if ablation is None:
         return []
@@ -85,35 +66,40 @@ def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
         check_length(variant.name, source=f"{source}.{place}", fix="vary fewer settings at a time")
         variants.append(variant)
     if all(variant.as_configured for variant in variants):
-        raise ConfigError(
-            f"{source}: nothing is varied.\n  expected: one_at_a_time or crossed\n  write:\n"
-            "    one_at_a_time: {heads: [1, 4]}"
-        )
+        raise refusal(
+            source, "nothing is varied", found="no value but the configured ones",
+            expected="one_at_a_time or crossed", write="one_at_a_time: {heads: [1, 4]}",
+        )  # fmt: skip
     return variants
 
 
 def _make_variant(
     experiment: Experiment, method: str, changes: Mapping[str, Any], source: str
 ) -> Variant:
-    configured = check(
-        METHODS[method].settings_type, experiment.methods[method] or {}, source=source
-    )
-    values = {**(experiment.methods[method] or {}), **changes}
+    kind, given = METHODS[method].settings_type, experiment.methods[method] or {}
+    configured = check(kind, given, source=source)
+    values = {**given, **changes}
     spatial = values.pop(SPATIAL, None)
-    settings = check(METHODS[method].settings_type, values, source=source)
+    settings = check(kind, values, source=source)
     if spatial not in (None, *get_args(SpatialKind)):
-        raise ConfigError(
-            f"{source}: {SPATIAL}: no such kind.\n  found:    {SPATIAL}: {shorten(spatial)}\n"
-            f"  expected: projected or raw\n  write:\n    {SPATIAL}: raw"
-        )
+        found = f"{SPATIAL}: {shorten(spatial)}"
+        raise refusal(
+            f"{source}: {SPATIAL}", "no such kind", found=found, expected="projected or raw",
+            write=f"{SPATIAL}: raw",
+        )  # fmt: skip
     backbones = experiment.all_backbones
     if all(backbone.spatial == spatial for backbone in backbones):
         spatial = None
     for backbone in backbones:
-        kind = {} if spatial is None else {"spatial": spatial}
-        check_method(method, settings, backbone.model_copy(update=kind), source=source)
+        with_kind = with_spatial(backbone, spatial)
+        check_method(method, settings, with_kind, source=source)
     same = spatial is None and settings == configured
     return Variant(method, changes, settings, spatial, as_configured=same)
+
+
+def with_spatial(backbone: BackboneConfig, spatial: SpatialKind | None) -> BackboneConfig:
+    """A backbone, with another kind of spatial features if one is named."""
+    return backbone if spatial is None else backbone.model_copy(update={"spatial": spatial})
 
 
 def _refuse_twice(variant: Variant, others: Sequence[Variant], source: str) -> None:
@@ -122,9 +108,9 @@ def _refuse_twice(variant: Variant, others: Sequence[Variant], source: str) -> N
             continue  # another setting at the value that it has: compared, and not trained again
         same = (variant.settings, variant.spatial) == (other.settings, other.spatial)
         if same or variant.name == other.name:
-            raise ConfigError(
-                f"{source}: {variant.label} is named twice.\n  found:    {other.label} and "
-                f"{variant.label}\n  expected: each variant once"
+            found = f"{other.label} and {variant.label}"
+            raise refusal(
+                source, f"{variant.label} is named twice", found=found, expected="each variant once"
             )
 
 
@@ -138,14 +124,12 @@ def _list_changes(ablation: Ablation) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _check_part(wanted: list[Any], known: list[Any], key: str, source: str) -> None:
-    for value in wanted:
-        if value not in known:
-            names = ", ".join(str(format_shots(name)) for name in known)
-            raise ConfigError(
-                f"{source}: {key}: the experiment has no {inline(format_shots(value))}.\n"
-                f"  found:    {shorten(format_shots(value))}\n"
-                f"  expected: some of {names}"
-            )
+    for value in map(format_shots, wanted):
+        names = [format_shots(name) for name in known]
+        if value not in names:
+            problem = f"the experiment has no {inline(value)}"
+            expected = f"some of {', '.join(map(str, names))}"
+            raise refusal(f"{source}: {key}", problem, found=shorten(value), expected=expected)
 
 
 def _slug(value: Any) -> str:
@@ -159,14 +143,9 @@ def constant_settings(method: Method, shots: int) -> Settings | None:
     Of what it chooses, a value that the configuration names alone stays.
     """
     fixed, given = method.settings_without_choice(shots), method.settings
-    if fixed is None:
-        return None
-    alone = {
-        name: value
-        for name, value in given
-        if name in given.model_fields_set and isinstance(value, list) and len(value) == 1
-    }
-    return fixed.model_copy(update=alone)
+    values = {name: getattr(given, name) for name in given.model_fields_set}
+    alone = {key: each for key, each in values.items() if isinstance(each, list) and len(each) == 1}
+    return None if fixed is None else fixed.model_copy(update=alone)
 
 
 def methods_left_out(
@@ -176,17 +155,7 @@ def methods_left_out(
     *,
     source: str,
 ) -> dict[str, str]:
-    """The methods that have no constants, where nothing may be chosen.
-
-    Args:
-        experiment: the configuration.
-        settings: method -> settings.
-        variants: of the ablation.
-        source: the configuration's name, for the error.
-
-    Returns:
-        method -> why it is left out; empty where methods may choose.
-    """
+    """The methods that have no constants where nothing may be chosen -> why they are left out."""
     if experiment.choose == "validation":
         return {}
     for name, given in settings.items():
@@ -210,10 +179,12 @@ def methods_left_out(
 
 def _refuse_choosing(given: Settings, source: str) -> None:
     if "select" in given.model_fields_set and getattr(given, "select", None) == "val":
-        raise ConfigError(
-            f"{source}: select: the epoch cannot be chosen where nothing may be.\n"
-            "  found:    select: val, and choose: none\n"
-            "  expected: select: last, or choose: validation\n  write:\n    select: last"
+        raise refusal(
+            f"{source}: select",
+            "the epoch cannot be chosen where nothing may be",
+            found="select: val, and choose: none",
+            expected="select: last, or choose: validation",
+            write="select: last",
         )
 
 
@@ -224,14 +195,7 @@ def check_validation(
     *,
     source: str,
 ) -> None:
-    """Refuse to choose where all images are trained on, and none are set apart to validate.
-
-    Args:
-        experiment: the configuration.
-        datasets: name -> file.
-        methods: those of the experiment and its ablation.
-        source: the configuration's name, for the error.
-    """
+    """Refuse to choose where all images are trained on, and none are set apart to validate."""
     if ALL not in experiment.shots or experiment.choose == "none":
         return
     choosing = [
@@ -239,11 +203,13 @@ def check_validation(
     ]
     for name, dataset in datasets.items():
         if choosing and not _has_validation(dataset):
-            raise ConfigError(
-                f"{source}: shots: all: {choosing[0]} chooses on validation images, and {name} has "
-                "none beside those to train on.\n  found:    shots: all\n"
-                f"  expected: a validation split of {name}, numbers, or methods that choose "
-                "nothing\n  write:\n    choose: none"
+            raise refusal(
+                f"{source}: shots: all",
+                f"{choosing[0]} chooses on validation images, and {name} has none beside those to "
+                "train on",
+                found="shots: all",
+                expected=f"a validation split of {name}, numbers, or methods that choose nothing",
+                write="choose: none",
             )
 
 
@@ -255,15 +221,12 @@ def _has_validation(dataset: Dataset) -> bool:
 
 
 def describe_choices(
-    methods: Iterable[tuple[str, Method]], *, choose: str, left_out: Iterable[str] = ()
+    methods: Iterable[tuple[str, Method]],  # with their titles
+    *,
+    choose: str,
+    left_out: Iterable[str] = (),  # titles
 ) -> str:
-    """A footnote: what each method has chosen, and on how many images.
-
-    Args:
-        methods: (title, method) of each, in the tables' order.
-        choose: what was chosen on: validation, or none.
-        left_out: titles of the methods that are left out.
-    """
+    """A footnote: what each method has chosen, and on how many images."""
     if choose == "none":
         text = "Nothing was chosen on any image: each method has taken constants."
         names = ", ".join(left_out)
