@@ -84,7 +84,14 @@ def fetch_archive(
     destination.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(destination.with_name(f".{destination.name}.lock")):
         if destination.is_file():
-            _verify_existing(destination, expected)
+            try:
+                _verify(destination, expected)
+            except PermanentError as reason:
+                raise FetchError(
+                    f"{destination}: the file there is not the right one: {reason}. "
+                    "Move it away, or put the right one in its place. It was not changed."
+                ) from None
+            logger.info("%s is in place.", destination)
             address = "in place"
         else:
             address = _try_addresses(addresses, destination, expected, pause)
@@ -117,17 +124,6 @@ def part_of(archive: str | Path, address: str) -> Path:
 def mirror_addresses(mirror: str | None, dataset: str, file: str, urls: Sequence[str]) -> list[str]:
     """List the addresses to try: the mirror's `<mirror>/<dataset>/<file>`, else `urls`."""
     return list(urls) if mirror is None else [f"{mirror.rstrip('/')}/{dataset}/{file}"]
-
-
-def _verify_existing(destination: Path, expected: Expected) -> None:
-    try:
-        _verify(destination, expected)
-    except PermanentError as reason:
-        raise FetchError(
-            f"{destination}: the file there is not the right one: {reason}. "
-            "Move it away, or put the right one in its place. It was not changed."
-        ) from None
-    logger.info("%s is in place.", destination)
 
 
 def _try_addresses(

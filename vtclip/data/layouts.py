@@ -102,8 +102,7 @@ def list_class_folders(root: Path) -> list[tuple[str, str]]:
     by name, "10" would come before "2".
     """
     synsets = list_synsets()
-    by_name = {synset: synset for synset in synsets}
-    by_name |= {str(label): synset for label, synset in enumerate(synsets)}
+    by_name = {name: wnid for n, wnid in enumerate(synsets) for name in (wnid, str(n))}
     folders = [path.name for path in root.glob("*/")]
     unknown = sorted(name for name in folders if name not in by_name)
     if unknown or not folders:
@@ -122,12 +121,12 @@ def match_classes(tested: str | Path, known: str | Path) -> list[int]:
     """Find the labels that the classes of one manifest, `tested`, have in another, `known`."""
     wanted, there = read_identities(tested), read_identities(known)
     if wanted is None and there is None:
-        numbers = [read_parquet(path, "label")["label"].n_unique() for path in (tested, known)]
-        if numbers[0] != numbers[1]:
+        found, expected = (read_parquet(path)["label"].n_unique() for path in (tested, known))
+        if found != expected:
             raise ManifestError(
-                f"{tested}: expected the {numbers[1]} classes of {known}, found {numbers[0]}."
+                f"{tested}: expected the {expected} classes of {known}, found {found}."
             )
-        return list(range(numbers[1]))
+        return list(range(expected))
     labels = {identity: label for label, identity in enumerate(there or ())}
     for identity in wanted or ("a label alone",):
         if identity not in labels:

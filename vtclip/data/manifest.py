@@ -46,7 +46,10 @@ def prepare_manifest(
     """
     manifest = read_layout(dataset, images)
     if dataset["counts"] is not None:
-        _check_counts(manifest, dataset["counts"], Path(images))
+        found = {split: manifest.filter(split=split).height for split in SPLITS}
+        found["classes"] = manifest["label"].n_unique()
+        if found != dict(dataset["counts"]):
+            raise ManifestError(f"{images}: expected {dict(dataset['counts'])}, found {found}.")
     left_out = list(dataset.get("leave_out", []))
     manifest = _leave_out(manifest, left_out, Path(images))
     _check_repeats(manifest, Path(images))
@@ -57,8 +60,7 @@ def prepare_manifest(
             f"{images}: {len(missing)} of {manifest.height} images of the split are missing:{shown}"
         )
     metadata = {"left_out": json.dumps(left_out)}
-    identities = list_identities(dataset, Path(images), manifest)
-    if identities is not None:
+    if (identities := list_identities(dataset, Path(images), manifest)) is not None:
         metadata[IDENTITIES.decode()] = json.dumps(identities)
     if receipt is None:
         metadata |= _read_images(manifest, Path(images))
@@ -67,13 +69,6 @@ def prepare_manifest(
     write_parquet(destination, manifest, {k.encode(): v.encode() for k, v in metadata.items()})
     write_receipt(destination)
     return manifest
-
-
-def _check_counts(manifest: pl.DataFrame, counts: Mapping[str, int], path: Path) -> None:
-    found = {split: manifest.filter(split=split).height for split in SPLITS}
-    found["classes"] = manifest["label"].n_unique()
-    if found != dict(counts):
-        raise ManifestError(f"{path}: expected {dict(counts)}, found {found}.")
 
 
 def _leave_out(manifest: pl.DataFrame, names: Sequence[str], images: Path) -> pl.DataFrame:

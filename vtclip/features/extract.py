@@ -96,8 +96,8 @@ def extract_shots(
     val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
     transform = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
     metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
-    _extract(backbone, pl.concat([train, val]), transform, images, destination, metadata,
-             batch_size=batch_size, workers=workers)  # fmt: skip
+    pictures = Pictures(pl.concat([train, val]), transform, Path(images))
+    _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
 def extract_test(
@@ -128,8 +128,8 @@ def extract_test(
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
     size = backbone.image_size
     transform = Views(backbone.preprocess, size, scale=(1.0, 1.0), flip=False, seed=0)
-    _extract(backbone, rows[start:end], transform, images, destination, {"shard": list(shard)},
-             batch_size=batch_size, workers=workers)  # fmt: skip
+    pictures, metadata = Pictures(rows[start:end], transform, Path(images)), {"shard": list(shard)}
+    _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
@@ -150,11 +150,33 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     }
 
 
+class Pictures(Dataset[Decoded]):
+    """The pixels of each row's view, or why there are none.
+
+    The views of an image are consecutive rows: it is decoded once for all of them.
+    """
+
+    def __init__(self, rows: pl.DataFrame, transform: Views, images: Path) -> None:
+        self.rows, self.transform, self.images = rows, transform, images
+        self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
+        self.decoded: tuple[str, Image.Image] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row: int) -> Decoded:
+        name = self.names[row]
+        if self.decoded is None or self.decoded[0] != name:
+            try:
+                self.decoded = name, open_picture(self.images / name)
+            except PictureError as error:
+                return f"{self.images / name}: {error}"
+        return self.transform(self.decoded[1], name, self.views[row])
+
+
 def _extract(
     backbone: Backbone,
-    rows: pl.DataFrame,
-    transform: Views,
-    images: str | Path,
+    pictures: Pictures,
     destination: str | Path,
     metadata: dict[str, Any],
     *,
@@ -162,7 +184,6 @@ def _extract(
     workers: int,
 ) -> None:
     """Decode, encode and write batch by batch; a few batches are in memory at any time."""
-    pictures = Pictures(rows, transform, Path(images))
     pinned = backbone.device.type == "cuda"  # Apple's GPU shares the CPU's memory
     batches = load_batches(pictures, batch_size, workers=workers, pin_memory=pinned)
     total = -(-len(pictures) // batch_size)
@@ -175,8 +196,8 @@ def _extract(
             unreadable += bad
             if pixels is None or unreadable:
                 continue  # nothing will be written, but the error names all bad images
-            part = rows.slice(batch * batch_size, batch_size)
-            writer.write(part, *encode_within_memory(backbone, pixels))
+            rows = pictures.rows.slice(batch * batch_size, batch_size)
+            writer.write(rows, *encode_within_memory(backbone, pixels))
         if unreadable:
             raise ExtractionError(
                 f"{len(set(unreadable))} images cannot be read:\n  "
@@ -184,10 +205,8 @@ def _extract(
                 + "\nRepair them, or list them under `leave_out:` in the dataset's file."
             )
     write_receipt(destination)
-    rate = rows.height / (time.perf_counter() - started)
-    logger.info(
-        "%d views of %d images, %.1f per second.", rows.height, rows["image"].n_unique(), rate
-    )
+    views, rate = len(pictures), len(pictures) / (time.perf_counter() - started)
+    logger.info("%d views of %d images, %.1f per second.", views, len(set(pictures.names)), rate)
 
 
 def encode_within_memory(
@@ -209,30 +228,6 @@ def encode_within_memory(
     halves = [encode_within_memory(backbone, half) for half in pixels.tensor_split(2)]
     pooled, spatial = zip(*halves, strict=True)
     return torch.cat(pooled), torch.cat(spatial)
-
-
-class Pictures(Dataset[Decoded]):
-    """The pixels of each row's view, or why there are none.
-
-    The views of an image are consecutive rows: it is decoded once for all of them.
-    """
-
-    def __init__(self, rows: pl.DataFrame, transform: Views, images: Path) -> None:
-        self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
-        self.transform, self.images = transform, images
-        self.decoded: tuple[str, Image.Image] | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, row: int) -> Decoded:
-        name = self.names[row]
-        if self.decoded is None or self.decoded[0] != name:
-            try:
-                self.decoded = name, open_picture(self.images / name)
-            except PictureError as error:
-                return f"{self.images / name}: {error}"
-        return self.transform(self.decoded[1], name, self.views[row])
 
 
 def load_batches(

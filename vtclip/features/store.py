@@ -7,7 +7,6 @@ slower (`benchmarks/store.py`).
 
 import json
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ class FeatureWriter:
 
     def __init__(self, path: Path, metadata: Mapping[str, Any]) -> None:
         self.path, self.metadata = path, dict(metadata)
-        self._writer: SealedWriter | None = None
+        self.file: SealedWriter | None = None
 
     def write(
         self,
@@ -77,22 +76,16 @@ class FeatureWriter:
             "spatial": _to_binary(_to_half(spatial, "spatial", rows)),
         }
         table = pa.table(columns)
-        if self._writer is None:
+        if self.file is None:
             shape = {"tokens": spatial.shape[1], "dim": pooled.shape[1], "width": spatial.shape[2]}
             metadata = json.dumps(self.metadata | shape).encode()
             schema = table.schema.with_metadata({METADATA_KEY: metadata})
             # Compression would save a tenth of the size of half-precision features, and takes
             # more time than that is worth.
-            self._writer = SealedWriter(
+            self.file = SealedWriter(
                 self.path, schema, compression="none", use_dictionary=["image", "split"]
             )
-        self._writer.write(table)
-
-    def close(self) -> None:
-        """Write the footer; a file without rows is refused."""
-        if self._writer is None:
-            raise FeatureError(f"{self.path}: there are no images to write features of.")
-        self._writer.close()
+        self.file.write(table)
 
 
 @contextmanager
@@ -104,7 +97,9 @@ def open_features_writer(path: str | Path, metadata: Mapping[str, Any]) -> Itera
     with atomic_write(path) as temporary:
         writer = FeatureWriter(temporary, metadata)
         yield writer
-        writer.close()
+        if writer.file is None:
+            raise FeatureError(f"{path}: there are no images to write features of.")
+        writer.file.close()
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -248,10 +243,8 @@ def _from_binary(column: pa.ChunkedArray, shape: tuple[int, int]) -> torch.Tenso
     array = _one_chunk(column)
     size = array.type.byte_width
     content = array.buffers()[1].slice(array.offset * size, len(array) * size)
-    numbers = np.frombuffer(content, np.float16).reshape(len(array), *shape)
-    with warnings.catch_warnings():  # it is Arrow's, and only read here
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(numbers)
+    numbers = pa.Array.from_buffers(pa.float16(), content.size // 2, [None, content])
+    return torch.from_dlpack(numbers).reshape(len(array), *shape)
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
