@@ -11,8 +11,16 @@ from vtclip.backbones.backbone import load_backbone
 from vtclip.config.dataset import read_dataset
 from vtclip.data.manifest import prepare_manifest
 from vtclip.demo import pretrain
-from vtclip.demo.datasets import SHIFTS, SIZES, draw_dataset, shift_images
-from vtclip.demo.glyphs import HELD_OUT_FONTS, NAMES, PRETRAINING_FONTS, draw_sheet
+from vtclip.demo.datasets import (
+    HELD_OUT_FONTS,
+    NAMES,
+    PRETRAINING_FONTS,
+    SHIFTS,
+    SIZES,
+    draw_dataset,
+    draw_sheet,
+    shift_images,
+)
 from vtclip.demo.pretrain import GlyphBatches
 
 ROOT = Path(__file__).parents[2]

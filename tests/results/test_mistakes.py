@@ -1,6 +1,6 @@
 import polars as pl
 
-from vtclip.results.mistakes import find_confusions, find_mistakes
+from vtclip.results.metrics import find_confusions, find_mistakes
 
 
 def run(*rows):

@@ -17,13 +17,7 @@ def run_demo(arguments: list[str]) -> int:
     """Run Snakemake on the embedded experiment, and print its table.
 
     A killed run leaves Snakemake's lock on the folder; it is taken away, unless a Snakemake still
-    runs here, or a job that has outlived its own.
-
-    Args:
-        arguments: more arguments for Snakemake.
-
-    Returns:
-        Its exit status; 1 where something still runs.
+    runs here, or a job that has outlived its own: then nothing is run, and the exit status is 1.
     """
     # A process that was just killed may need a moment to end.
     _, running = psutil.wait_procs(list(_find_running(Path.cwd())), timeout=2)

@@ -1,18 +1,36 @@
-"""The embedded datasets, written as folders of PNG images with a split file in CoOp's form."""
+"""The embedded datasets, as folders of PNG images with a split file in CoOp's form, and glyphs."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import torch
-from PIL import Image
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter, rotate
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from vtclip.demo.glyphs import DIGIT_NAMES, HELD_OUT_FONTS, LETTERS, distort, draw_sheet
 from vtclip.files import build_folder, sha256_of, write_json
 
+FONTS = Path(mpl.get_data_path()) / "fonts" / "ttf"
+PRETRAINING_FONTS = (
+    "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf", "DejaVuSansMono.ttf",
+    "DejaVuSansMono-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSerif-Italic.ttf", "STIXGeneral.ttf",
+    "STIXGeneralBol.ttf", "STIXGeneralItalic.ttf", "cmr10.ttf", "cmss10.ttf",
+)  # fmt: skip
+# Never seen in pre-training: the letters dataset is drawn with these.
+HELD_OUT_FONTS = (
+    "DejaVuSans-BoldOblique.ttf", "DejaVuSansMono-Oblique.ttf", "DejaVuSerif-Bold.ttf",
+    "STIXGeneralBolIta.ttf", "cmb10.ttf", "cmtt10.ttf",
+)  # fmt: skip
+DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# Character -> its name in captions.
+NAMES = {str(value): f"digit {name}" for value, name in enumerate(DIGIT_NAMES)} | {
+    letter: f"letter {letter}" for letter in LETTERS
+}
 SHIFTS = ("noise", "blur", "rotation")
 STRENGTHS = (1, 2, 3, 4, 5)
 SHIFTED = {f"digits_{shift}": shift for shift in SHIFTS}
@@ -62,16 +80,7 @@ def draw_dataset(name: str, folder: str | Path, receipt: str | Path, *, seed: in
 
 
 def shift_images(pixels: np.ndarray, shift: str, *, seed: int) -> np.ndarray:
-    """The images in all strengths, the weakest first.
-
-    Args:
-        pixels: (M, H, W) uint8.
-        shift: noise, blur or rotation.
-        seed: of the noise, and of the directions of rotation.
-
-    Returns:
-        (5 M, H, W) uint8.
-    """
+    """Images (M, H, W) uint8 in all strengths of a shift, the weakest first: (5 M, H, W)."""
     generator = np.random.default_rng(seed)
     shifted = [_shift(pixels / 255, shift, strength, generator) for strength in STRENGTHS]
     return (np.concatenate(shifted).clip(0, 1) * 255).round().astype(np.uint8)
@@ -93,7 +102,7 @@ def _draw(name: str, seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Pixels (M, H, W) uint8, labels (M,), class names."""
     if name in ("letters", "digits_printed"):
         characters, names = (LETTERS, LETTERS) if name == "letters" else ("0123456789", DIGIT_NAMES)
-        return (*_draw_glyphs(characters, sum(SIZES[name].values()), seed), list(names))
+        return (*_draw_characters(characters, sum(SIZES[name].values()), seed), list(names))
     digits = load_digits()
     pixels = (digits.images * (255 / 16)).round().astype(np.uint8)  # values are 0 .. 16
     labels = digits.target
@@ -105,7 +114,7 @@ def _draw(name: str, seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     return pixels, labels, list(DIGIT_NAMES)
 
 
-def _draw_glyphs(characters: str, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _draw_characters(characters: str, number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (M, 32, 32) uint8 and labels (M,), with as many images of each character."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(len(characters)).repeat_interleave(number // len(characters))
@@ -150,3 +159,43 @@ def _split_stratified(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All but `number` of the rows, and these, with every class in both in proportion."""
     return train_test_split(rows, test_size=number, stratify=labels[rows], random_state=seed)
+
+
+def _draw_glyph(character: str, font: str) -> np.ndarray:
+    """Draw one character, white on black and centred: (48, 48) float32 in 0 .. 1."""
+    face = ImageFont.truetype(str(FONTS / font), 34)
+    image = Image.new("L", (48, 48), 0)
+    ImageDraw.Draw(image).text((24, 24), character, fill=255, font=face, anchor="mm")
+    ink = np.asarray(image, dtype=np.float32) / 255
+    shift = [24 - int(places.mean().round()) for places in np.nonzero(ink)]
+    return np.roll(ink, shift, axis=(0, 1))
+
+
+def draw_sheet(characters: Iterable[str], fonts: tuple[str, ...]) -> torch.Tensor:
+    """Every character in every font: (characters, fonts, 48, 48) float32 in 0 .. 1."""
+    rows = [np.stack([_draw_glyph(character, font) for font in fonts]) for character in characters]
+    return torch.from_numpy(np.stack(rows))
+
+
+def distort(
+    glyphs: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    turn: float = 0.25,  # largest rotation, in radians
+    zoom: tuple[float, float] = (1.2, 2.2),  # smallest and largest scale of width and of height
+    shift: float = 0.15,  # largest move, in half image widths
+) -> torch.Tensor:
+    """Turn, shear, stretch and move glyphs (B, H, W) at random, as a hand would: (B, 32, 32)."""
+    batch = len(glyphs)
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return torch.empty(batch).uniform_(low, high, generator=generator)
+
+    angle, slant = uniform(-turn, turn), uniform(-0.25, 0.25)
+    width, height = uniform(*zoom), uniform(*zoom)
+    cos, sin = angle.cos(), angle.sin()
+    top = torch.stack([cos / width, (slant * cos - sin) / height, uniform(-shift, shift)], dim=1)
+    bottom = torch.stack([sin / width, (slant * sin + cos) / height, uniform(-shift, shift)], dim=1)
+    affine = torch.stack([top, bottom], dim=1)  # (B, 2, 3)
+    grid = F.affine_grid(affine, [batch, 1, 32, 32], align_corners=False)
+    return F.grid_sample(glyphs[:, None], grid, align_corners=False)[:, 0]

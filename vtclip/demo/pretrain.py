@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vtclip.demo.glyphs import NAMES, PRETRAINING_FONTS, distort, draw_sheet
+from vtclip.demo.datasets import NAMES, PRETRAINING_FONTS, distort, draw_sheet
 from vtclip.files import atomic_write, write_receipt
 from vtclip.paths import TRAINED_GLYPHS
 from vtclip.runtime.job import progress
@@ -52,10 +52,8 @@ class GlyphBatches:
         size = len(NAMES)
         style = torch.randint(len(CAPTIONS), (size,), generator=self.generator)
         font = torch.randint(len(PRETRAINING_FONTS), (size,), generator=self.generator)
-        glyphs = torch.stack(
-            [self.strokes[int(style[row])][row, font[row]] for row in range(size)]
-        )  # (C, H, W)
-        pixels = distort(glyphs, self.generator)
+        glyphs = [self.strokes[int(style[row])][row, font[row]] for row in range(size)]  # of (H, W)
+        pixels = distort(torch.stack(glyphs), self.generator)
         # Half of the strokes are coarse as well: coarse digits need not be called blurry.
         coarse = torch.rand(size, generator=self.generator) < 0.5
         pixels = torch.where(_each(coarse & (style != NOISY)), _coarsen(pixels, 12), pixels)
@@ -133,8 +131,7 @@ def pretrain(
 ) -> float:
     """Train a CLIP in place with open_clip's contrastive loss.
 
-    Returns:
-        The mean loss of the last 50 steps, in nats.
+    Returns the mean loss of the last 50 steps, in nats.
     """
     captions = _tokenise(name)  # (C, styles, context)
     # The rows that captions use are near-orthogonal as they are, and cheaper left alone.

@@ -69,21 +69,13 @@ def plot_attention(
 
 
 def draw_attention(
-    pixels: Tensor,
-    attention: Tensor,
-    top: Sequence[int],
+    pixels: Tensor,  # (3, H, W), as the backbone sees the image
+    attention: Tensor,  # (K, N), the result of `VisualGuidedText.attention`
+    top: Sequence[int],  # labels, the most probable first
     class_names: Sequence[str],
-    destination: str | Path,
+    destination: str | Path,  # without a suffix
 ) -> None:
-    """Draw what the best and the second class's text attend to in one image.
-
-    Args:
-        pixels: (3, H, W), as the backbone sees the image.
-        attention: (K, N), the result of `VisualGuidedText.attention`.
-        top: labels, the most probable first.
-        class_names: K names, by label.
-        destination: the path to write to, without a suffix; .svg and .png are written.
-    """
+    """Draw what the best and the second class's text attend to in one image, as .svg and .png."""
     maps = _to_maps(attention)
     best, second = top[:2]
     names = class_names[best], class_names[second]
@@ -109,21 +101,16 @@ def find_maps(
     settings: dict[str, Any],
     texts: str | Path,
     head: str | Path,
-    rows: pl.DataFrame,
+    rows: pl.DataFrame,  # image, label, top (the best classes, best first)
     images: str | Path,
 ) -> list[AttentionMaps]:
-    """The attention of the true and the predicted class's text, for each of some images.
-
-    `rows` has image, label, top (the best classes, best first); the others as in `plot_attention`.
-    """
+    """The attention of the true and the predicted class's text, for each of some images."""
     names = read_class_names(texts)
     classes, _ = read_classes(texts)
     method = VTClip(VTClipSettings.model_validate(settings))
     classifier = method.classifier(read_head(head), classes).eval()
-    pixels = torch.stack(
-        [backbone.preprocess(open_picture(Path(images) / image)) for image in rows["image"]]
-    )
-    _, spatial = backbone.encode_images(pixels)
+    pixels = [backbone.preprocess(open_picture(Path(images) / image)) for image in rows["image"]]
+    _, spatial = backbone.encode_images(torch.stack(pixels))
     maps = _to_maps(classifier.guide.attention(classes.features, spatial.float()))  # (B, K, g, g)
     found = []
     for place, (label, top) in enumerate(rows.select("label", "top").iter_rows()):
@@ -152,9 +139,7 @@ def _to_picture(pixels: Tensor) -> Tensor:
 def _draw_maps(panels: np.ndarray, maps: Sequence[AttentionMaps]) -> None:
     """Draw each image, and twice in colour where a text attends more than evenly.
 
-    Args:
-        panels: (images or more, 3) of matplotlib's.
-        maps: of the images.
+    `panels` (images or more, 3) are matplotlib's.
     """
     for panel in panels.flat:
         panel.set_axis_off()

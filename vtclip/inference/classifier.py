@@ -49,15 +49,7 @@ class Prediction:
 
 
 class Classifier:
-    """A head, its class texts and the backbone.
-
-    Args:
-        saved: the head.
-        backbone: the frozen CLIP that it goes with, on the device that computes.
-
-    Raises:
-        SavedError: tensors that are not those of the method with these settings.
-    """
+    """A head, its class texts and the backbone that it goes with, on the device that computes."""
 
     def __init__(self, saved: Saved, backbone: Backbone) -> None:
         described = saved.description
@@ -85,11 +77,7 @@ class Classifier:
         return self.head(Images(round_as_stored(pooled), round_as_stored(spatial)))
 
     def guided_head(self) -> VisualGuidedHead:
-        """The head, whose texts attend to the image.
-
-        Raises:
-            SavedError: it is a head of another method.
-        """
+        """The head, whose texts attend to the image; a SavedError for one of another method."""
         if not isinstance(self.head, VisualGuidedHead):
             raise SavedError(
                 f"{self.method.title} does not attend to places of an image: only a head of "
@@ -99,14 +87,9 @@ class Classifier:
 
     @torch.inference_mode()
     def draw_attention(self, prediction: Prediction, destination: str | Path) -> None:
-        """Draw what the texts of the two most probable classes attend to in an image.
+        """Draw what the texts of the two most probable classes attend to, as .svg and .png.
 
-        Args:
-            prediction: of the image.
-            destination: the path to write to, without a suffix; .svg and .png are written.
-
-        Raises:
-            SavedError: the head's method does not attend to images.
+        `destination` has no suffix. A SavedError if the head's method does not attend to images.
         """
         from vtclip.inference.attention import draw_attention
 
@@ -119,11 +102,7 @@ class Classifier:
         draw_attention(pixels, attention, top, self.class_names, destination)
 
     def classify(self, image: str | Path) -> Prediction:
-        """Classify one image file.
-
-        Raises:
-            PictureError: it cannot be read.
-        """
+        """Classify one image file; a PictureError if it cannot be read."""
         (found,) = self.predict([image])
         if found.probabilities is None:
             raise PictureError(f"{image}: {found.reason}")
@@ -132,15 +111,7 @@ class Classifier:
     def predict(
         self, images: Sequence[str | Path], *, batch_size: int = BATCH
     ) -> Iterator[Prediction]:
-        """Classify image files in batches; one that cannot be read has a reason in its place.
-
-        Args:
-            images: the files.
-            batch_size: images per forward pass.
-
-        Yields:
-            A prediction per image, in their order.
-        """
+        """Classify image files in batches, in their order; one that cannot be read has a reason."""
         with ThreadPoolExecutor(DECODERS) as decoders:
             for start in range(0, len(images), batch_size):
                 batch = images[start : start + batch_size]
@@ -196,11 +167,7 @@ def load_classifier(
 
 
 def read_with_backbone(source: str | Path, backbone: str | Path | None) -> Saved:
-    """Read a head, and take another file of its backbone's weights if one is given.
-
-    Raises:
-        SavedError: as of `read_saved`; or there is no such file of weights.
-    """
+    """Read a head, and take another file of its backbone's weights if one is given."""
     saved = read_saved(source)
     if backbone is None:
         return saved

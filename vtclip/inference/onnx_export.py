@@ -20,13 +20,9 @@ PACKAGES = ("onnx", "onnxscript")  # with which PyTorch writes graphs
 
 
 class Graph(nn.Module):
-    """Pixels (B, 3, H, W), after the backbone's test transform, to logits (B, K) float32.
+    """Pixels (B, 3, H, W), after the backbone's test transform, to logits (B, K) float32."""
 
-    Args:
-        classifier: on the CPU.
-    """
-
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier) -> None:  # on the CPU
         super().__init__()
         self.visual: Any = classifier.backbone.model.visual
         self.spatial = classifier.backbone.spatial
@@ -43,21 +39,14 @@ class Graph(nn.Module):
 def trace(classifier: Classifier) -> torch.export.ExportedProgram:
     """The classifier as a graph of PyTorch's, for any number of images."""
     size = classifier.backbone.image_size
-    batch = {0: torch.export.Dim("batch", min=1)}
+    pixels = torch.zeros(2, 3, size, size)
+    shapes = {"pixels": {0: torch.export.Dim("batch", min=1)}}
     with torch.no_grad():
-        return torch.export.export(
-            Graph(classifier).eval(),
-            (torch.zeros(2, 3, size, size),),
-            dynamic_shapes={"pixels": batch},
-        )
+        return torch.export.export(Graph(classifier).eval(), (pixels,), dynamic_shapes=shapes)
 
 
 def check_onnx() -> None:
-    """Check that the packages are installed that write ONNX graphs.
-
-    Raises:
-        SavedError: with the command that installs them.
-    """
+    """Check that the packages are installed that write ONNX graphs."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise SavedError(
@@ -68,14 +57,8 @@ def check_onnx() -> None:
 def export_onnx(classifier: Classifier, destination: str | Path) -> None:
     """Write a classifier as an ONNX graph with the input `pixels` and the output `logits`.
 
-    The model's metadata contain the class names, by label, as JSON under `class_names`.
-
-    Args:
-        classifier: on the CPU, with a backbone in float32.
-        destination: the file.
-
-    Raises:
-        SavedError: the packages are not installed, or the backbone is in half precision.
+    The classifier is on the CPU, in float32. The model's metadata contain the class names, by
+    label, as JSON under `class_names`.
     """
     check_onnx()
     if classifier.backbone.precision != "float32":

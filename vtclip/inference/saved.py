@@ -76,37 +76,18 @@ class Saved:
     has_backbone: bool = False  # `source` contains these weights too
 
 
-def read_saved(source: str | Path, *, root: str | Path = ".") -> Saved:
-    """Read a head.
-
-    Args:
-        source: a run's folder, a file that `vtclip export` wrote, or the name of a run below
-            results/, such as `demo/digits/vt_clip/16shot-seed1`.
-        root: the folder that contains results/, for a name.
-
-    Raises:
-        SavedError: there is no such head, or what is there is none.
-        DamagedError: one of its files is damaged.
-    """
+def read_saved(source: str | Path) -> Saved:
+    """Read a run's folder, a file of `vtclip export`, or a run by its name below results/."""
     path = Path(source)
     if path.is_dir():
         return _read_run(path)
     if path.is_file():
         return _read_run(path.parent) if path.name == paths.HEAD else _read_file(path)
-    return _read_run(find_run(str(source), root))
+    return _read_run(_find_run(str(source)))
 
 
 def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = False) -> None:
-    """Write a head into one safetensors file.
-
-    Args:
-        saved: the result of `read_saved`.
-        destination: the file.
-        with_backbone: whether to add the backbone's weights.
-
-    Raises:
-        SavedError: these are to be added, and are not there.
-    """
+    """Write a head into one safetensors file, with its backbone's weights if requested."""
     tensors = {HEAD + name: tensor.contiguous() for name, tensor in saved.head.items()}
     tensors["texts"] = saved.texts.contiguous()
     if with_backbone:
@@ -117,11 +98,7 @@ def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = 
 
 
 def read_weights(saved: Saved) -> dict[str, Tensor]:
-    """The weights of a head's backbone, as open_clip names them.
-
-    Raises:
-        SavedError: they are not there.
-    """
+    """The weights of a head's backbone, as open_clip names them."""
     if saved.has_backbone:
         return _tensors_below(load_file(saved.source), BACKBONE)
     if saved.weights is None:
@@ -134,21 +111,17 @@ def read_weights(saved: Saved) -> dict[str, Tensor]:
     return read_checkpoint(saved.weights)
 
 
-def find_run(name: str, root: str | Path = ".") -> Path:
+def _find_run(name: str) -> Path:
     """The folder of a run by its name: experiment/dataset/method/run.
 
     Where an experiment has several backbones the name needs the backbone's, as
     experiment/backbone/dataset/method/run.
-
-    Raises:
-        SavedError: there is none, or several.
     """
-    results = Path(root) / "results"
-    runs = {}
-    for head in sorted(results.glob(f"*/heads/*/*/*/*/{paths.HEAD}")):
-        experiment, _, *rest, _ = head.relative_to(results).parts
-        runs["/".join([experiment, *rest])] = head.parent
-    short_names = {run: _without_backbone(run) for run in runs}
+    runs, short_names = {}, {}
+    for head in sorted(Path("results").glob(f"*/heads/*/*/*/*/{paths.HEAD}")):
+        _, experiment, _, backbone, *rest, _ = head.parts
+        run = "/".join([experiment, backbone, *rest])
+        runs[run], short_names[run] = head.parent, "/".join([experiment, *rest])
     found = [run for run in runs if name.strip("/") in (run, short_names[run])]
     if len(found) == 1:
         return runs[found[0]]
@@ -160,15 +133,10 @@ def find_run(name: str, root: str | Path = ".") -> Path:
     close = difflib.get_close_matches(name, [*short_names.values(), *runs], n=3, cutoff=0.5)
     more = f"Did you mean {' or '.join(close)}?" if close else f"There are {len(runs)} heads."
     raise SavedError(
-        f"{name}: there is no such file or folder, and no such run below {results}/.\n"
+        f"{name}: there is no such file or folder, and no such run below results/.\n"
         "  expected: a run's folder, a file of `vtclip export`, or a name such as "
         f"demo/digits/vt_clip/16shot-seed1\n  {more}"
     )
-
-
-def _without_backbone(run: str) -> str:
-    experiment, _, *rest = run.split("/")
-    return "/".join([experiment, *rest])
 
 
 def _read_run(folder: Path) -> Saved:
@@ -253,9 +221,8 @@ def _read_file(path: Path) -> Saved:
         with safe_open(path, framework="pt") as file:
             content = (file.metadata() or {}).get(KEY)
             names = list(file.keys())
-            tensors = {
-                name: file.get_tensor(name) for name in names if not name.startswith(BACKBONE)
-            }
+            kept = [name for name in names if not name.startswith(BACKBONE)]
+            tensors = {name: file.get_tensor(name) for name in kept}
     except SafetensorError as error:
         raise SavedError(
             f"{path}: not a file of `vtclip export`, or a damaged one: {error}"
@@ -271,19 +238,11 @@ def _read_file(path: Path) -> Saved:
         if len(texts) != len(description.class_names):
             raise ValueError(f"{len(texts)} texts of {len(description.class_names)} classes")
     weights = Path(paths.WEIGHTS.format(weights=description.backbone.weights))
-    return Saved(
-        path,
-        description,
-        _tensors_below(tensors, HEAD),
-        texts,
-        weights if weights.is_file() else None,
-        has_backbone=any(name.startswith(BACKBONE) for name in names),
-    )
+    found = weights if weights.is_file() else None
+    has_backbone = any(name.startswith(BACKBONE) for name in names)
+    return Saved(path, description, _tensors_below(tensors, HEAD), texts, found, has_backbone)
 
 
 def _tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors[name] for name in names}

@@ -12,7 +12,7 @@ from vtclip.files import read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import Run, distinct
 from vtclip.results import tables
-from vtclip.results.figures import draw_panels
+from vtclip.results.figures import draw_panels, draw_rows
 
 CONFIGURED = "as configured"  # the label of the method itself
 VALIDATION, TEST = "validation", "test"
@@ -95,9 +95,8 @@ def _render(table: pl.DataFrame, notes: Sequence[str]) -> str:
 def _cell(row: dict[str, Any]) -> str:
     if row["mean"] is None:
         return ""
-    if row["gain_std"] is None:
-        return f"{row['mean']:.1f} ({row['gain']:+.1f})"
-    return f"{row['mean']:.1f} ({row['gain']:+.1f} ± {row['gain_std']:.1f})"
+    deviation = "" if row["gain_std"] is None else f" ± {row['gain_std']:.1f}"
+    return f"{row['mean']:.1f} ({row['gain']:+.1f}{deviation})"
 
 
 def plot_ablation(table: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
@@ -120,17 +119,10 @@ def plot_ablation(table: str | Path, destination: str | Path, titles: Mapping[st
 
 
 def _draw_gains(panel: Axes, gains: pl.DataFrame, variants: Sequence[str]) -> None:
-    shots = sorted(gains["shots"].unique())
-    places = {variant: -number for number, variant in enumerate(variants)}
-    for number, k in enumerate(shots):
-        rows = gains.filter(shots=k)
-        offset = 0.25 * (number / max(1, len(shots) - 1) - 0.5)
-        heights = [places[variant] - offset for variant in rows["variant"]]
-        panel.errorbar(
-            rows["gain"], heights, xerr=rows["gain_std"].fill_null(0),
-            fmt="o", markersize=4, color=f"C{number}", elinewidth=1, label=tables.name_shots(k),
-        )  # fmt: skip
+    series = [
+        (tables.name_shots(k), "o", gains.filter(shots=k).select("variant", "gain", "gain_std"))
+        for k in sorted(gains["shots"].unique())
+    ]
+    draw_rows(panel, series, {variant: variant for variant in variants}, spread=0.25)
     panel.axvline(0, color="black", linewidth=0.8)
-    panel.set_yticks(list(places.values()), list(places))
     panel.set_xlabel("gain in accuracy (points)")
-    panel.grid(alpha=0.3)

@@ -55,7 +55,7 @@ def aggregate_differences(
         or "seeds"; null, and no interval, where there are few datasets and one seed), pairs.
     """
     found = read_runs(runs)
-    methods = found["method"].unique(maintain_order=True).to_list()
+    methods = found["method"].unique(maintain_order=True)
     shots = sorted(found.filter(pl.col("shots") > 0)["shots"].unique()) or [0]
     rows = [
         (backbone, method, other, k, *compared)
@@ -66,8 +66,8 @@ def aggregate_differences(
     ]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     write_table(table, destination)
-    page = _render(table, reference, titles, notes)
-    write_text(Path(destination).with_suffix(".md"), page)
+    markdown = _render(table, reference, titles, notes)
+    write_text(Path(destination).with_suffix(".md"), markdown)
     return table
 
 
@@ -108,14 +108,10 @@ def _interval(pairs: pl.DataFrame) -> tuple[float | None, float | None, str | No
 
 
 def _resample(pairs: pl.DataFrame, *, draw_datasets: bool) -> np.ndarray:
-    """The mean difference in each of RESAMPLES samples.
+    """The mean difference in each of RESAMPLES samples, from pairs (dataset, difference) of runs.
 
-    A sample is D datasets, drawn with replacement or each once, and of each as many pairs as it
-    has, drawn with replacement. A dataset is drawn as a whole, since its runs share their images.
-
-    Args:
-        pairs: dataset, difference; a row per pair of runs, of D datasets with P pairs at most.
-        draw_datasets: whether to draw datasets.
+    A sample is D datasets, drawn with replacement or each once, and of each as many pairs (at most
+    P) as it has, drawn with replacement: a dataset as a whole, since its runs share their images.
     """
     rng = np.random.default_rng(0)
     # Sorted, for a join promises no order, and the same pairs must give the same interval.
@@ -136,22 +132,15 @@ def _render(
     table: pl.DataFrame, reference: str, titles: Mapping[str, str], notes: Sequence[str]
 ) -> str:
     """The reference's lead over every other method; a column per number of shots."""
-
-    def title(method: str) -> str:
-        return titles.get(method, method)
-
     led = table.filter((pl.col("method") == reference) | (pl.col("other") == reference))
     is_led = pl.col("method") == reference
     beaten = pl.when(is_led).then("other").otherwise("method")
-    over = f"{title(reference)} over"
+    over = f"{titles.get(reference, reference)} over"
     rows = pivot(
         led.with_columns(pl.when(is_led).then(1).otherwise(-1).alias("sign"), beaten.alias(over)),
-        [*backbone_column(table), over],
-        "shots",
-        _cell,
-        names={over: title, "shots": name_shots},
-        order=sorted(table["shots"].unique()),
-    )
+        [*backbone_column(table), over], "shots", _cell, order=sorted(table["shots"].unique()),
+        names={over: lambda method: titles.get(method, method), "shots": name_shots},
+    )  # fmt: skip
     return f"{align(rows)}\n\n{' '.join([_explain(led), *notes])}\n"
 
 
@@ -160,24 +149,22 @@ def _explain(table: pl.DataFrame) -> str:
     drawn = " ".join(table["resampled"].drop_nulls().unique())
     mean = "Points of accuracy, the mean over datasets and seeds, run against run"
     interval = f"the {CONFIDENCE:.0%} interval of {RESAMPLES:,} bootstrap samples"
-    if "datasets" in drawn:
-        return (
-            f"{mean}; in brackets {interval}. Datasets are drawn again, and seeds within each, "
-            "where it has several: this tells how sure the mean is over datasets like these."
-        )
-    if "seeds" in drawn:
-        return (
-            f"{mean}; in brackets {interval}. Seeds are drawn again within each dataset, and the "
-            "datasets stay: this tells how sure the mean is over these datasets, not over datasets "
-            f"at large. With {MIN_DATASETS} datasets or more they would be drawn too."
-        )
-    return f"{mean}. One seed of fewer than {MIN_DATASETS} datasets has no interval."
+    if not drawn:
+        return f"{mean}. One seed of fewer than {MIN_DATASETS} datasets has no interval."
+    meaning = (
+        "Datasets are drawn again, and seeds within each, where it has several: this tells how "
+        "sure the mean is over datasets like these."
+        if "datasets" in drawn
+        else "Seeds are drawn again within each dataset, and the datasets stay: this tells how "
+        "sure the mean is over these datasets, not over datasets at large. With "
+        f"{MIN_DATASETS} datasets or more they would be drawn too."
+    )
+    return f"{mean}; in brackets {interval}. {meaning}"
 
 
 def _cell(row: dict[str, Any]) -> str:
-    sign = row["sign"]
-    mean = f"{sign * row['difference']:+.1f}"
+    mean = f"{row['sign'] * row['difference']:+.1f}"
     if row["low"] is None:
         return mean
-    low, high = sorted((sign * row["low"], sign * row["high"]))
+    low, high = sorted(row["sign"] * row[bound] for bound in ("low", "high"))
     return f"{mean} ({low:+.1f} to {high:+.1f})"

@@ -83,13 +83,7 @@ def add_published(results: pl.DataFrame, published: pl.DataFrame) -> pl.DataFram
 
 
 def find_inconsistencies(records: Sequence[str | Path]) -> list[str]:
-    """A sentence for each kind of thing that differs between the runs of a table.
-
-    Device kinds, precisions, and major.minor versions of the packages that compute.
-
-    Args:
-        records: the run.json of every head.
-    """
+    """A sentence for each kind of device, precision or version (major.minor) that differs."""
     runs = [read_record(record) for record in records]
     found = {
         "device": [run["device_kind"] for run in runs if "device_kind" in run],
@@ -108,8 +102,8 @@ def find_inconsistencies(records: Sequence[str | Path]) -> list[str]:
 
 def count_values(values: Sequence[Any]) -> str:
     """Each value with the number of runs that have it, the most frequent first."""
-    found = Counter(map(str, values)).most_common()
-    return ", ".join(f"{value} ({number} runs)" for value, number in found)
+    counts = Counter(map(str, values)).most_common()
+    return ", ".join(f"{value} ({number} runs)" for value, number in counts)
 
 
 def render_markdown(
@@ -123,7 +117,7 @@ def render_markdown(
     rows = _lay_out(results, _mean_cell(" ± "), titles)
     rows += _missing_rows(missing, rows[0])
     text = f"{tables.align(rows)}\n\n{' '.join([_explain(results), *notes])}\n"
-    beside = results.filter(pl.col("published").is_not_null())
+    beside = results.drop_nulls("published")
     if beside.is_empty():
         return text
     kinds = beside["published_chosen_on"].unique(maintain_order=True)
@@ -185,7 +179,9 @@ def render_text(
     too_wide = max(0, _total_width(rows) - width)
     longest = max(8, max(len(row[0]) for row in rows) - too_wide)
     rows += _missing_rows(missing, rows[0])
-    rows = [[_shorten(row[0], longest), *row[1:]] for row in rows]
+    for row in rows:
+        if len(row[0]) > longest:
+            row[0] = f"{row[0][: longest - 1]}…"
     left = len(rows[0]) - results["shots"].n_unique()
     explained = textwrap.wrap(" ".join([_explain(results), *notes]), width)
     return "\n".join([*_align_plainly(rows, left), "", *explained]) + "\n"
@@ -208,10 +204,6 @@ def _align_plainly(rows: Sequence[Sequence[str]], left: int) -> list[str]:
 
 def _total_width(rows: Sequence[Sequence[str]]) -> int:
     return sum(tables.list_widths(rows)) + 2 * (len(rows[0]) - 1)
-
-
-def _shorten(name: str, longest: int) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def _lay_out(

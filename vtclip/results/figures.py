@@ -24,15 +24,11 @@ COST_KEY = ["backbone", "method", "shots"]
 
 @contextmanager
 def drawing(destination: str | Path, width: float, height: float) -> Iterator[Figure]:
-    """Give an empty figure; once the block has ended well, write it as .svg and .png.
+    """Give an empty figure (sizes in inches); once the block has ended well, write .svg and .png.
 
-    It needs no display, and the same figure gives the same bytes. Dollar signs in names, such as
-    `ke$ha`, do not make them mathematics.
-
-    Args:
-        destination: the path to write to, without a suffix.
-        width, height: in inches.
+    `destination` has no suffix. It needs no display, and the same figure gives the same bytes.
     """
+    # Dollar signs in names, such as `ke$ha`, do not make them mathematics.
     with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "vtclip"}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -45,28 +41,16 @@ def drawing(destination: str | Path, width: float, height: float) -> Iterator[Fi
 def draw_panels(
     destination: str | Path,
     table: pl.DataFrame,
-    draw: Callable[[Axes, pl.DataFrame], None],
+    draw: Callable[[Axes, pl.DataFrame], None],  # the rows of a backbone and dataset
     titles: Mapping[str, str],
     *,
-    columns: int,
-    panel_size: tuple[float, float],
-    legend_columns: int,
-    margins: tuple[float, float] = (0, 0),
+    columns: int,  # panels side by side
+    panel_size: tuple[float, float],  # width and height, in inches
+    legend_columns: int,  # names side by side at most
+    margins: tuple[float, float] = (0, 0),  # more width and height of the figure
     share_y: bool = False,
 ) -> None:
-    """Draw a panel per backbone and dataset, with one legend for all of them.
-
-    Args:
-        destination: the path to write to, without a suffix; .svg and .png are written.
-        table: a table of results.
-        draw: draws the rows of a backbone and dataset into a panel.
-        titles: dataset -> the panel's title.
-        columns: panels side by side.
-        panel_size: width and height of a panel, in inches.
-        legend_columns: names side by side at most.
-        margins: more width and height of the figure, in inches.
-        share_y: whether all panels have the same vertical axis.
-    """
+    """Draw a panel per backbone and dataset, with one legend for all of them."""
     groups = table.partition_by("backbone", "dataset", maintain_order=True)
     several = table["backbone"].n_unique() > 1
     rows = math.ceil(len(groups) / columns)
@@ -82,6 +66,26 @@ def draw_panels(
         handles, labels = panels[0].get_legend_handles_labels()
         ncols = min(legend_columns, len(labels))
         figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+
+
+def draw_rows(
+    panel: Axes,
+    series: Sequence[tuple[str, str, pl.DataFrame]],  # label, marker, (name, mean, deviation)
+    names: Mapping[str, str],  # name of a row -> what to show of it
+    *,
+    spread: float,  # of a row's markers; rows are 1 apart
+) -> None:
+    """Draw a row per name, from the top, with a marker and a deviation of each series."""
+    places = {name: -number for number, name in enumerate(names)}
+    for number, (label, marker, table) in enumerate(series):
+        rows, mean, std = table
+        offset = spread * (number / max(1, len(series) - 1) - 0.5)
+        panel.errorbar(
+            mean, [places[name] - offset for name in rows], xerr=std.fill_null(0), fmt=marker,
+            markersize=4, color=f"C{number}", elinewidth=1, label=label,
+        )  # fmt: skip
+    panel.set_yticks(list(places.values()), list(names.values()))
+    panel.grid(alpha=0.3)
 
 
 def title_of(name: str, titles: Mapping[str, str]) -> str:
@@ -102,11 +106,10 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
         titles: dataset or method -> the name to show.
     """
     table = read_parquet(results)
-    columns = min(4, table["dataset"].n_unique())
-    draw = partial(_draw_accuracies, titles=titles)
     draw_panels(
-        destination, table, draw, titles, columns=columns, panel_size=(3.6, 3.1), legend_columns=8
-    )
+        destination, table, partial(_draw_accuracies, titles=titles), titles,
+        columns=min(4, table["dataset"].n_unique()), panel_size=(3.6, 3.1), legend_columns=8,
+    )  # fmt: skip
 
 
 def _draw_accuracies(panel: Axes, table: pl.DataFrame, titles: Mapping[str, str]) -> None:
@@ -169,22 +172,18 @@ def plot_cost(
         panel.set_xlabel("seconds a run: reading, fitting and training, the mean over datasets")
         panel.set_ylabel("accuracy (%), the mean over datasets")
         panel.grid(alpha=0.3)
-        columns = 2 if several else 4
-        figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+        figure.legend(loc="outside lower center", ncols=2 if several else 4)
 
 
 def read_costs(runs: Sequence[Run]) -> pl.DataFrame:
     """Cost of a run by backbone, method and shots: mean seconds and largest memory, in GB."""
-    columns = {
-        "seconds": pl.Float64,
-        "peak_memory_bytes": pl.Float64,
-        "peak_gpu_memory_bytes": pl.Float64,
-    }
+    columns = ("seconds", "peak_memory_bytes", "peak_gpu_memory_bytes")
     rows = []
     for run in runs:
         record = read_record(run.record)
         rows.append((run.backbone, run.method, run.shots, *(record[name] for name in columns)))
-    schema = {"backbone": pl.String, "method": pl.String, "shots": pl.Int32} | columns
+    schema = {"backbone": pl.String, "method": pl.String, "shots": pl.Int32}
+    schema |= dict.fromkeys(columns, pl.Float64)
     return (
         pl.DataFrame(rows, schema=schema, orient="row")
         .group_by(COST_KEY, maintain_order=True)

@@ -1,4 +1,4 @@
-"""Macro F1, calibration, and accuracy by class."""
+"""Macro F1, calibration, accuracy by class, and the mistakes of a method."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,11 +51,7 @@ def aggregate_metrics(
 
 
 def measure(run: pl.DataFrame) -> dict[str, float]:
-    """Macro F1 and expected calibration error of one run, in percent.
-
-    Args:
-        run: label, prediction, confidence (0 .. 1); a row per image.
-    """
+    """Macro F1 and expected calibration error, in percent, of the predictions of one run."""
     labels, found = run["label"].to_numpy(), run["prediction"].to_numpy()
     f1 = f1_score(labels, found, average="macro", zero_division=0.0)
     error = calibration_error(found == labels, run["confidence"].to_numpy())
@@ -63,27 +59,53 @@ def measure(run: pl.DataFrame) -> dict[str, float]:
 
 
 def calibration_error(hits: np.ndarray, confidence: np.ndarray) -> float:
-    """The gap between accuracy and mean confidence in equal bins of confidence, weighted by size.
-
-    Args:
-        hits: (M,) bool, true for a right prediction.
-        confidence: (M,) in 0 .. 1.
-    """
-    confidence = confidence.clip(0, 1)  # a softmax in float32 may exceed 1 by rounding
-    accuracy, mean = calibration_curve(hits, confidence, n_bins=BINS)
-    # The bins of calibration_curve, which leaves out the empty ones.
-    edges = np.linspace(0, 1, BINS + 1)
+    """The gap between accuracy and mean confidence in equal bins of it, weighted by size."""
+    accuracy, mean = measure_reliability(hits, confidence)
+    edges = np.linspace(0, 1, BINS + 1)  # as calibration_curve has them
     sizes = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=BINS)
     return float(np.abs(accuracy - mean) @ sizes[sizes > 0] / len(hits))
 
 
+def measure_reliability(hits: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy and mean confidence, each 0 .. 1, in bins of confidence that are not empty."""
+    # A softmax in float32 may exceed 1 by rounding.
+    return calibration_curve(hits, confidence.clip(0, 1), n_bins=BINS)
+
+
 def _measure_classes(run: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
     labels = names["label"].to_list()
-    accuracy = recall_score(
-        run["label"].to_numpy(), run["prediction"].to_numpy(), labels=labels, average=None,
-        zero_division=np.nan,
-    )  # fmt: skip
-    images = np.bincount(run["label"].to_numpy(), minlength=len(labels))
+    true, found = run["label"].to_numpy(), run["prediction"].to_numpy()
+    accuracy = recall_score(true, found, labels=labels, average=None, zero_division=np.nan)
+    images = np.bincount(true, minlength=len(labels))
     return names.with_columns(
         accuracy=pl.Series(100 * accuracy).fill_nan(None), images=pl.Series(images)
     )
+
+
+def find_confusions(run: pl.DataFrame, *, number: int, examples: int) -> pl.DataFrame:
+    """The pairs of classes that are confused most often, over all seeds of one number of shots.
+
+    As label, prediction, share (of the class's images, in percent, the mean over seeds), images
+    (as many as `examples`, the most confident first).
+    """
+    sizes = dict(run.group_by("label").len().iter_rows())
+    return (
+        _sort_mistakes(run)
+        .group_by("label", "prediction")
+        .agg(pl.len(), pl.col("image").unique(maintain_order=True).head(examples).alias("images"))
+        .with_columns(share=100 * pl.col("len") / pl.col("label").replace_strict(sizes))
+        .sort("len", "share", "label", "prediction", descending=[True, True, False, False])
+        .head(number)
+        .select("label", "prediction", "share", "images")
+    )
+
+
+def find_mistakes(run: pl.DataFrame, *, number: int) -> pl.DataFrame:
+    """The most confident mistakes (image, label, prediction, confidence); each image comes once."""
+    first = _sort_mistakes(run).unique("image", keep="first", maintain_order=True)
+    return first.select("image", "label", "prediction", "confidence").head(number)
+
+
+def _sort_mistakes(run: pl.DataFrame) -> pl.DataFrame:
+    wrong = run.filter(pl.col("prediction") != pl.col("label"))
+    return wrong.sort("confidence", "image", "seed", descending=[True, False, False])

@@ -19,12 +19,10 @@ CHOSEN_ON = {
     "not stated": "images that its authors do not state",
 }
 OPENAI = "openai"  # the weights that all published numbers were made with
-NOTHING_PUBLISHED = pl.DataFrame(
-    schema={
-        "backbone": pl.String, "method": pl.String, "dataset": pl.String, "tested": pl.String,
-        "shots": pl.Int32, "published": pl.Float64, "chosen_on": pl.String
-    }
-)  # fmt: skip
+NOTHING_PUBLISHED = pl.DataFrame(schema={
+    "backbone": pl.String, "method": pl.String, "dataset": pl.String, "tested": pl.String,
+    "shots": pl.Int32, "published": pl.Float64, "chosen_on": pl.String
+})  # fmt: skip
 
 
 class PublishedError(ValueError):
@@ -59,6 +57,7 @@ def read_published(
         raise PublishedError(
             f"{path}: expected the columns {', '.join(schema)}; missing: {', '.join(missing)}."
         )
+    table = table.with_columns(pl.col("chosen_on").replace("not told", "not stated"))  # as it was
     strange = table.filter(~pl.col("chosen_on").fill_null("").is_in(list(CHOSEN_ON)))
     if strange.height:
         row = strange.row(0, named=True)

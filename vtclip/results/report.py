@@ -24,7 +24,7 @@ from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct
 from vtclip.results.differences import CONFIDENCE
 from vtclip.results.few_shot import count_values
 from vtclip.results.figures import drawing, read_costs
-from vtclip.results.mistakes import COLUMNS, find_confusions, find_mistakes, measure_reliability
+from vtclip.results.metrics import find_confusions, find_mistakes, measure_reliability
 from vtclip.results.tables import MEAN, format_mean, name_shots, pivot
 
 PAIRS, EXAMPLES, MISTAKES = 5, 3, 8  # shown of each dataset
@@ -71,7 +71,11 @@ def report(
     """
     titles = {**titles, MEAN: "Mean over datasets"}
     results = read_parquet(tables["results"])
-    page = _load(template).render(
+    environment = Environment(
+        loader=FileSystemLoader(Path(template).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    page = environment.get_template(Path(template).name).render(
         name=name,
         datasets=list(dict.fromkeys(results["dataset"])),
         titles=titles,
@@ -99,20 +103,21 @@ def tabulate_results(results: pl.DataFrame, titles: Mapping[str, str]) -> list[l
 
     A row is the three names, and for each number of shots None or (text, number to sort by).
     """
+
+    def cell(row: dict[str, Any]) -> tuple[str, float]:
+        published = "" if row["published"] is None else f" (published {row['published']:.1f})"
+        return f"{format_mean(row['mean'], row['std'])}{published}", row["mean"]
+
     key = ["dataset", "backbone", "method"]
     names = {"method": lambda method: titles.get(method, method), "shots": name_shots}
-    return pivot(results, key, "shots", _cell, names=names, empty=None)
-
-
-def _cell(row: Mapping[str, Any]) -> tuple[str, float]:
-    published = "" if row["published"] is None else f" (published {row['published']:.1f})"
-    return f"{format_mean(row['mean'], row['std'])}{published}", row["mean"]
+    return pivot(results, key, "shots", cell, names=names, empty=None)
 
 
 def _describe_example(example: Example, number: int) -> dict[str, Any]:
     """The part of the page about a dataset; `number` of them share the bytes for pictures."""
     names = read_class_names(example.texts)
-    run = read_parquet(example.predictions, *COLUMNS)
+    columns = ("shots", "seed", "image", "label", "prediction", "confidence")
+    run = read_parquet(example.predictions, *columns)
     run = run.filter(pl.col("shots") == pl.col("shots").max())
     limit = PICTURE_BYTES // (number * (PAIRS * EXAMPLES + MISTAKES))
 
@@ -140,7 +145,8 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
 
 def _draw_reliability(run: pl.DataFrame) -> str:
     """Accuracy against confidence, as an embedded figure."""
-    accuracy, confidence = measure_reliability(run)
+    hits = (run["prediction"] == run["label"]).to_numpy()
+    accuracy, confidence = measure_reliability(hits, run["confidence"].to_numpy())
     with TemporaryDirectory() as folder:
         file = Path(folder, "reliability")
         with drawing(file, 3.2, 2.9) as figure:
@@ -158,15 +164,9 @@ def embed_svg(path: str | Path) -> str:
 
 
 def embed_picture(path: str | Path, *, limit: int, side: int = SIDES[0]) -> str | None:
-    """A picture as an address that contains it, in JPEG.
+    """A picture as an address that contains it, in JPEG; None for a file that cannot be read.
 
-    Args:
-        path: the image file.
-        limit: bytes; the picture is made smaller until it has as few, or is 64 pixels large.
-        side: pixels of the longer side at most.
-
-    Returns:
-        None for a file that cannot be read: the page is of use without it.
+    It is made smaller until it has at most `limit` bytes, or is 64 pixels large.
     """
     try:
         picture = open_picture(path)
@@ -188,11 +188,7 @@ def _data_address(kind: str, content: bytes) -> str:
 
 
 def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """Origin of the runs, as names and values; of several values each with its number of runs.
-
-    Args:
-        records: the run.json of every head.
-    """
+    """Origin of the runs, as names and values; of several values each with its number of runs."""
     runs = [read_record(record) for record in records]
     kinds: dict[str, list[Any]] = {
         "backbone": [run["features"].get("backbone") for run in runs],
@@ -208,13 +204,12 @@ def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
         ("vtclip", __version__),
         ("commit", _find_commit() or "not known"),
         ("Python", platform.python_version()),
-        *((kind, _summarise(found)) for kind, found in kinds.items()),
+        *(
+            (kind, str(found[0]) if len(set(found)) == 1 else count_values(found))
+            for kind, found in kinds.items()
+        ),
         ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
-
-
-def _summarise(values: Sequence[Any]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else count_values(values)
 
 
 def _find_commit() -> str | None:
@@ -222,16 +217,7 @@ def _find_commit() -> str | None:
     git = shutil.which("git")
     if git is None or not (PROJECT / ".git").exists():
         return None
-    answer = subprocess.run(
-        [git, "-C", str(PROJECT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    command = [git, "-C", str(PROJECT), "rev-parse", "HEAD"]
+    return (
+        subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
     )
-    return answer.stdout.strip() or None
-
-
-def _load(template: str | Path) -> Any:
-    path = Path(template)
-    environment = Environment(
-        loader=FileSystemLoader(path.parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template(path.name)

@@ -38,14 +38,13 @@ _MARKDOWN = re.compile(r"[\\`*\[|$~]|&(?=[\w#])|<(?=[\w/!?])|(?<![^\W_])_|_(?![^
 def read_runs(runs: Iterable[Run]) -> pl.DataFrame:
     """Accuracy in percent by backbone, dataset, method, shots and seed."""
     files = dict.fromkeys((run.backbone, run.dataset, run.method, run.predictions) for run in runs)
-    return pl.concat(
-        [
-            read_accuracies(predictions).with_columns(
-                backbone=pl.lit(backbone), dataset=pl.lit(dataset), method=pl.lit(method)
-            )
-            for backbone, dataset, method, predictions in files
-        ]
-    )
+    tables = [
+        read_accuracies(predictions).with_columns(
+            backbone=pl.lit(backbone), dataset=pl.lit(dataset), method=pl.lit(method)
+        )
+        for backbone, dataset, method, predictions in files
+    ]
+    return pl.concat(tables)
 
 
 def read_accuracies(path: str | Path) -> pl.DataFrame:
@@ -62,11 +61,7 @@ def read_accuracies(path: str | Path) -> pl.DataFrame:
 def mean_over(runs: pl.DataFrame, column: str, number: int, *measures: str) -> pl.DataFrame:
     """The mean run by run over all values of a column, where `number` of them have that run.
 
-    Args:
-        runs: a row per run; all columns besides `column` and `measures` say which run it is.
-        column: dataset or tested, in which `mean` then stands.
-        number: how many values of `column` a mean needs.
-        measures: the columns to average.
+    All columns besides `column`, in which `mean` then stands, and `measures` say which run it is.
     """
     run = [name for name in runs.columns if name not in (column, *measures)]
     return (
@@ -83,17 +78,12 @@ def mean_and_deviation(
 ) -> pl.DataFrame:
     """Mean and standard deviation of each measure over runs, as `<measure>` and `<measure>_std`.
 
-    Args:
-        runs: a row per run.
-        key: the columns that say which runs go together.
-        measures: the columns to average; the deviation is that of a sample, null for one run.
-        more: further columns, computed from the runs of a key. There is `seeds`, their number.
+    The deviation is that of a sample, null for one run. `seeds` is the number of runs; `more` are
+    further columns, computed from the runs of a key.
     """
-    columns = [
-        column
-        for measure in measures
-        for column in (pl.col(measure).mean(), pl.col(measure).std().name.suffix("_std"))
-    ]
+    columns: list[pl.Expr] = []
+    for measure in measures:
+        columns += [pl.col(measure).mean(), pl.col(measure).std().name.suffix("_std")]
     more = {"seeds": pl.len().cast(pl.Int32)} | more
     return runs.group_by(key, maintain_order=True).agg(*columns, **more)
 
@@ -113,26 +103,15 @@ def write_table(table: pl.DataFrame, destination: str | Path) -> None:
 
 def pivot(
     table: pl.DataFrame,
-    rows: Sequence[str],
-    columns: str,
-    cell: Callable[[dict[str, Any]], Any],
+    rows: Sequence[str],  # the columns that say which row a cell is in; they stand first in it
+    columns: str,  # the column that says which column a cell is in
+    cell: Callable[[dict[str, Any]], Any],  # a row of the table -> what to show of it
     *,
-    names: Mapping[str, Callable[[Any], str]] | None = None,
-    order: Sequence[Any] | None = None,
-    empty: Any = "",
+    names: Mapping[str, Callable[[Any], str]],  # column -> what to show of its values
+    order: Sequence[Any] | None = None,  # the values of `columns`; left out, all of them, sorted
+    empty: Any = "",  # what a cell shows that the table does not have
 ) -> list[list[Any]]:
-    """Lay a table out in two directions: the head, then a row for each key, in the table's order.
-
-    Args:
-        table: a row per cell.
-        rows: the columns that say which row a cell is in; they stand first in each row.
-        columns: the column that says which column a cell is in.
-        cell: a row of the table, as a dictionary -> what to show of it.
-        names: column -> a function from its values to what is shown of them.
-        order: the values of `columns`; left out, all of them, sorted.
-        empty: what a cell shows that the table does not have.
-    """
-    names = names or {}
+    """Lay a table out in two directions: the head, then a row per key, in the table's order."""
     order = sorted(table[columns].unique()) if order is None else order
     found = [[*rows, *(names.get(columns, str)(value) for value in order)]]
     for key, group in table.group_by(rows, maintain_order=True):
@@ -148,10 +127,7 @@ def backbone_column(table: pl.DataFrame) -> list[str]:
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first of them the head, as a Markdown table with columns of one width.
-
-    What stands in a cell is shown as it is, whatever Markdown would make of it.
-    """
+    """Rows of cells, the first of them the head, as a Markdown table with columns of one width."""
     rows = [[escape_markdown(cell) for cell in row] for row in rows]
     widths = list_widths(rows)
     lines = [

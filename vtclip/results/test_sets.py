@@ -13,7 +13,7 @@ from vtclip.files import write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import Run, format_shots
 from vtclip.results import tables
-from vtclip.results.figures import STYLES, draw_panels, title_of
+from vtclip.results.figures import STYLES, draw_panels, draw_rows, title_of
 from vtclip.results.metrics import calibration_error
 from vtclip.results.published import NOTHING_PUBLISHED
 from vtclip.results.tables import MEAN
@@ -62,9 +62,9 @@ def aggregate_tests(
     """
     found = _read_runs(runs)
     halves = any(ClassSplit.parse(run.dataset).half for run in runs)
-    means = _mean_over_datasets(found) if halves else _mean_over_tests(found)
+    runs_and_means = pl.concat([found, *_find_means(found, halves=halves)])
     counted = {"seeds": pl.count("accuracy").cast(pl.Int32), "reason": pl.first("reason")}
-    table = tables.mean_and_deviation(pl.concat([found, *means]), CELL, *MEASURES, **counted)
+    table = tables.mean_and_deviation(runs_and_means, CELL, *MEASURES, **counted)
     table = table.rename({"accuracy": "mean", "accuracy_std": "std"})
     if halves:
         table = pl.concat([table, _harmonic_mean(table)])
@@ -103,29 +103,24 @@ def _measure_runs(predictions: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean_over_tests(runs: pl.DataFrame) -> list[pl.DataFrame]:
-    """The mean over all test sets but the dataset's own, where there are several."""
-    others = runs.filter(pl.col("tested") != pl.col("dataset"))
+def _find_means(runs: pl.DataFrame, *, halves: bool) -> list[pl.DataFrame]:
+    """The mean of each half over datasets, or over test sets but the dataset's own; of several."""
+    if halves:
+        column, groups = "dataset", [runs]
+    else:
+        others = runs.filter(pl.col("tested") != pl.col("dataset"))
+        column, groups = "tested", others.partition_by("dataset", maintain_order=True)
     return [
-        tables.mean_over(
-            group.filter(pl.col("accuracy").is_not_null()), "tested", number, *MEASURES
-        )
-        for group in others.partition_by("dataset", maintain_order=True)
-        if (number := group["tested"].n_unique()) > 1
+        tables.mean_over(group.drop_nulls("accuracy"), column, number, *MEASURES)
+        for group in groups
+        if (number := group[column].n_unique()) > 1
     ]
-
-
-def _mean_over_datasets(runs: pl.DataFrame) -> list[pl.DataFrame]:
-    """The mean of each half over the datasets, where there are several."""
-    number = runs["dataset"].n_unique()
-    known = runs.filter(pl.col("accuracy").is_not_null())
-    return [tables.mean_over(known, "dataset", number, *MEASURES)] if number > 1 else []
 
 
 def _harmonic_mean(table: pl.DataFrame) -> pl.DataFrame:
     """2 b n / (b + n) of the accuracies on base and new classes, where both are known."""
     key = [name for name in CELL if name != "tested"]
-    base, new = (table.filter(pl.col("mean").is_not_null(), tested=half) for half in HALVES)
+    base, new = (table.drop_nulls("mean").filter(tested=half) for half in HALVES)
     both = base.join(new, on=key, suffix="_new", maintain_order="left")
     product, total = pl.col("mean") * pl.col("mean_new"), pl.col("mean") + pl.col("mean_new")
     # Two accuracies of 0 have a harmonic mean of 0, not none.
@@ -136,10 +131,8 @@ def _harmonic_mean(table: pl.DataFrame) -> pl.DataFrame:
 
 def _sort(table: pl.DataFrame) -> pl.DataFrame:
     """Sort backbones, datasets, methods and test sets as they came, and means after them."""
-    ranks = [
-        pl.col(column).cast(pl.Enum(_list_names(table[column])))
-        for column in ("backbone", "dataset", "method", "tested")
-    ]
+    columns = ("backbone", "dataset", "method", "tested")
+    ranks = [pl.col(column).cast(pl.Enum(_list_names(table[column]))) for column in columns]
     return table.sort(*ranks, "shots", maintain_order=True)
 
 
@@ -168,23 +161,20 @@ def render(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
         "Expected calibration error in percent, on the same images.\n",
         f"{_lay_out_measure(table, 'calibration_error', 'calibration_error_std', titles)}\n",
     ]
-    beside = table.filter(pl.col("difference").is_not_null())
+    beside = table.drop_nulls("difference")
     if not beside.is_empty():
-        rows = _lay_out(beside, _compare_cell, titles)
+        compare = "{mean:.1f} / {published:.1f} ({difference:+.1f})".format_map
+        rows = _lay_out(beside, compare, titles)
         parts += ["Ours / published (difference):\n", f"{rows}\n"]
     return "\n".join(parts)
-
-
-def _compare_cell(row: dict[str, Any]) -> str:
-    return f"{row['mean']:.1f} / {row['published']:.1f} ({row['difference']:+.1f})"
 
 
 def _lay_out_measure(table: pl.DataFrame, mean: str, std: str, titles: Mapping[str, str]) -> str:
     def cell(row: dict[str, Any]) -> str:
         return "–" if row[mean] is None else tables.format_mean(row[mean], row[std])
 
-    known = pl.col(mean).is_not_null() | pl.col("reason").is_not_null()
-    return _lay_out(table.filter(known), cell, titles)
+    is_shown = pl.any_horizontal(pl.col(mean, "reason").is_not_null())
+    return _lay_out(table.filter(is_shown), cell, titles)
 
 
 def _lay_out(
@@ -200,14 +190,11 @@ def _lay_out(
     shown = table.filter(~no_row).rename({"dataset": "trained on"})
     key = ["trained on", *tables.backbone_column(table), "method", "shots"]
 
-    def name(value: str) -> str:
-        return value if value == MEAN else title_of(value, titles)
-
-    names = {
-        "trained on": name,
+    names: dict[str, Callable[[Any], str]] = {
+        "trained on": partial(_title, titles=titles),
         "method": lambda method: titles.get(method, method),
         "shots": lambda shots: "" if shots is None else str(format_shots(shots)),
-        "tested": name,
+        "tested": partial(_title, titles=titles),
     }
     order = _list_names(table["tested"])
     rows = tables.pivot(shown, key, "tested", cell, names=names, order=order, empty="–")
@@ -237,18 +224,16 @@ def plot_tests(table: str | Path, destination: str | Path, titles: Mapping[str, 
 def _draw_tests(
     panel: Axes, group: pl.DataFrame, methods: Sequence[str], titles: Mapping[str, str]
 ) -> None:
-    tested = group["tested"].unique(maintain_order=True).to_list()
-    places = {name: -number for number, name in enumerate(tested)}
+    series = []
     for number, method in enumerate(methods):
-        rows = group.filter(pl.col("mean").is_not_null(), method=method)
+        rows = group.drop_nulls("mean").filter(method=method)
         rows = rows.filter(pl.col("shots") == pl.col("shots").max())
-        offset = 0.6 * (number / max(1, len(methods) - 1) - 0.5)
-        panel.errorbar(
-            rows["mean"], [places[name] - offset for name in rows["tested"]],
-            xerr=rows["std"].fill_null(0), fmt=STYLES[number % len(STYLES)][0], markersize=4,
-            color=f"C{number % 10}", elinewidth=1, label=title_of(method, titles),
-        )  # fmt: skip
-    names = [name if name == MEAN else title_of(name, titles) for name in places]
-    panel.set_yticks(list(places.values()), names)
+        marker = STYLES[number % len(STYLES)][0]
+        series.append((title_of(method, titles), marker, rows.select("tested", "mean", "std")))
+    tested = group["tested"].unique(maintain_order=True)
+    draw_rows(panel, series, {name: _title(name, titles) for name in tested}, spread=0.6)
     panel.set_xlabel("accuracy (%)")
-    panel.grid(alpha=0.3)
+
+
+def _title(name: str, titles: Mapping[str, str]) -> str:
+    return name if name == MEAN else title_of(name, titles)
