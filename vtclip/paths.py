@@ -37,11 +37,7 @@ TEMPLATE = "vtclip/results/templates/report.html"
 
 
 class ExperimentPaths:
-    """Paths of one experiment.
-
-    Args:
-        name: the experiment's name, a folder of results/.
-    """
+    """Paths of one experiment, whose name is a folder of results/."""
 
     def __init__(self, name: str) -> None:
         self.name = name

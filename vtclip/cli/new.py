@@ -80,13 +80,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str, Any]:
-    """Make an experiment on one dataset from another experiment.
-
-    Args:
-        name: the dataset.
-        like: the other experiment; it gives the numbers of shots that every class has images for.
-        survey: the images of the dataset.
-    """
+    """Make an experiment on a dataset like another one, with the shots that all classes have."""
     counts = survey.count()
     most = int(counts["train"].to_numpy().min())
     if not counts["val"].sum():

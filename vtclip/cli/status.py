@@ -86,7 +86,7 @@ def read_plan(configs: Sequence[str]) -> Plan:
 
 def find_states(plan: Plan) -> dict[Run, State]:
     """The state of every run of an experiment, in the tables' order."""
-    return {run: _find_state(run.head) for run in plan.heads.values()}
+    return {run: _find_state(head) for head, run in plan.heads.items()}
 
 
 def find_failed_logs(plan: Plan) -> list[str]:
@@ -143,13 +143,9 @@ def _describe_disk(plan: Plan) -> str:
     )
     needed = estimate_bytes(plan)
     parts = ", ".join(f"{kind} {_show(size)}" for kind, size in needed.items())
-    free = shutil.disk_usage(".").free
-    return (
-        f"Disk: {used}.\n"
-        f"Still to be written (estimated): {_show(sum(needed.values()))}"
-        + (f" ({parts})" if parts else "")
-        + f"; {_show(free)} free."
-    )
+    total = _show(sum(needed.values())) + (f" ({parts})" if parts else "")
+    free = _show(shutil.disk_usage(".").free)
+    return f"Disk: {used}.\nStill to be written (estimated): {total}; {free} free."
 
 
 def _measure(folder: str) -> int:
@@ -163,37 +159,30 @@ def _show(size: float) -> str:
 
 def estimate_bytes(plan: Plan) -> dict[str, int]:
     """Kind of files -> bytes that are still to be written; kinds without any are left out."""
+    from vtclip.data.inventory import archive_path
+    from vtclip.plan.jobs import head_work
+
+    packed = [
+        (Path(archive_path(name, archive.file)), archive.bytes or 0)
+        for name in plan.unpacked
+        if not Path(paths.IMAGES_RECEIPT.format(dataset=name)).is_file()
+        for archive in plan.datasets[name].archives
+    ]
+    shapes = {plan.weights_of(folder): shape for folder, shape in plan.shapes.items()}
+    weights = [
+        shape.image_weights + shape.text_weights
+        for file, shape in shapes.items()
+        if not Path(file).is_file()
+    ]
+    heads = [run for head, run in plan.heads.items() if not Path(head).is_file()]
     found = {
-        "archives": sum(_archives(plan)),
-        "images": sum(_images(plan)),
-        "weights": sum(_weights(plan)),
+        "archives": sum(size for file, size in packed if not file.is_file()),
+        "images": UNPACKED * sum(size for _, size in packed),
+        "weights": SINGLE * sum(weights),
         "features": sum(_features(plan)),
-        "heads": sum(_heads(plan)),
+        "heads": sum(head_work(plan, run).head_bytes for run in heads),
     }
     return {kind: round(size) for kind, size in found.items() if size}
-
-
-def _archives(plan: Plan) -> Iterator[int]:
-    from vtclip.data.inventory import archive_path
-
-    for name in plan.unpacked:
-        if not Path(paths.IMAGES_RECEIPT.format(dataset=name)).is_file():
-            for archive in plan.datasets[name].archives:
-                if not Path(archive_path(name, archive.file)).is_file():
-                    yield archive.bytes or 0
-
-
-def _images(plan: Plan) -> Iterator[float]:
-    for name in plan.unpacked:
-        if not Path(paths.IMAGES_RECEIPT.format(dataset=name)).is_file():
-            yield UNPACKED * sum(archive.bytes or 0 for archive in plan.datasets[name].archives)
-
-
-def _weights(plan: Plan) -> Iterator[int]:
-    sizes = {plan.backbones[folder].weights: shape for folder, shape in plan.shapes.items()}
-    for weights, shape in sizes.items():
-        if not Path(paths.WEIGHTS.format(weights=weights)).is_file():
-            yield (shape.image_weights + shape.text_weights) * SINGLE
 
 
 def _features(plan: Plan) -> Iterator[int]:
@@ -211,11 +200,3 @@ def _features(plan: Plan) -> Iterator[int]:
             run = place | {"views": experiment.views.folder, "shots": paths.format_shots(shots)}
             if not Path(paths.SHOT_FEATURES.format(seed=seed, **run)).is_file():
                 yield features_bytes(shape, count_shot_views(plan, dataset, shots))
-
-
-def _heads(plan: Plan) -> Iterator[float]:
-    from vtclip.plan.jobs import head_work
-
-    for head, run in plan.heads.items():
-        if not Path(head).is_file():
-            yield head_work(plan, run).head_bytes

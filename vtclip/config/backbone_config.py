@@ -87,12 +87,7 @@ class BackboneConfig(Settings):
 
 
 def name_model(name: str, architecture: str | Path | None = None) -> str:
-    """Name of a model as open_clip, features and weights record it.
-
-    Args:
-        name: the backbone's name in a configuration.
-        architecture: the file of a custom architecture, whose stem is then the model's name.
-    """
+    """Name of a model, or of the file of its architecture, as features and weights record it."""
     if architecture is not None:
         return Path(architecture).stem
     return name if is_hub_name(name) else name.replace("/", "-")

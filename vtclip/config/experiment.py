@@ -20,17 +20,13 @@ def _check_distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-def _list_all(written: Any) -> Any:
-    return [written] if written == "all" else written
-
-
-def _count_all(written: Any) -> Any:
-    return ALL if written == "all" else written
-
-
 Distinct = AfterValidator(_check_distinct)
-Shots = Annotated[int, BeforeValidator(_count_all), Field(ge=1, le=LARGEST)]
-ShotsList = Annotated[list[Shots], BeforeValidator(_list_all), Distinct]
+Shots = Annotated[
+    int, BeforeValidator(lambda given: ALL if given == "all" else given), Field(ge=1, le=LARGEST)
+]
+ShotsList = Annotated[
+    list[Shots], BeforeValidator(lambda given: [given] if given == "all" else given), Distinct
+]
 
 
 class Views(Settings):

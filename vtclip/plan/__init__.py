@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any
 
@@ -86,12 +86,9 @@ class Plan(Contents):
 
     # The index.
 
+    @cache  # noqa: B019  a process has one plan
     def index(self) -> tuple[Run, ...]:
         """A row for each head and test set, in the tables' order; the ablation's come last."""
-        return self._index
-
-    @cached_property
-    def _index(self) -> tuple[Run, ...]:
         rows = [
             run
             for backbone, dataset, method in product(

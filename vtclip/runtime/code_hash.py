@@ -20,12 +20,6 @@ def code_hash(script: str | Path, *modules: str) -> str:
     Args:
         script: a file that calls functions of this package.
         modules: dotted names of modules that it loads by name, such as the chosen method's.
-
-    Returns:
-        16 hexadecimal digits.
-
-    Raises:
-        ModuleNotFoundError: a name that is no module of this package.
     """
     for module in modules:
         if _find(module) is None:

@@ -48,15 +48,10 @@ class NoDeviceError(RuntimeError):
 
 
 class Device(NamedTuple):
-    """A GPU that this job may take.
+    """A GPU that this job may take."""
 
-    Attributes:
-        visible: its name in CUDA_VISIBLE_DEVICES.
-        name: its name on the whole machine.
-    """
-
-    visible: str
-    name: str
+    visible: str  # its name in CUDA_VISIBLE_DEVICES
+    name: str  # on the whole machine
 
 
 @contextmanager
@@ -99,11 +94,8 @@ def list_devices(wanted: str = "auto") -> list[Device]:
     """List the GPUs that this process may use, without calling CUDA.
 
     CUDA_VISIBLE_DEVICES counts where it is set, also when it is empty. Under Slurm each is known by
-    the node's own number: with control groups two jobs on two GPUs both see "0".
-
-    Args:
-        wanted: as for `lease_device`. Apple's GPU is listed wherever it is wanted: only PyTorch
-            knows if there is one.
+    the node's own number: with control groups two jobs on two GPUs both see "0". Apple's GPU is
+    listed wherever it is wanted: only PyTorch knows if there is one.
     """
     if wanted in ("cpu", APPLE):
         return [Device(APPLE, APPLE)] if wanted == APPLE else []
@@ -171,23 +163,17 @@ def free_memory(device: torch.device) -> int:
     Free memory is shared with the jobs that may come beside this one: on a GPU as many as the lease
     has slots, on a CPU as many as its cores can serve.
     """
-    if device.type == "cuda":
-        import torch
+    import torch
 
+    if device.type == "cuda":
         # Memory that PyTorch has reserved and does not use is free too, and for this job alone.
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] // _slots + idle
-    # Apple's GPU has no memory of its own.
-    return available_memory() // (_slots if device.type == APPLE else _jobs_on_cpu())
-
-
-def _jobs_on_cpu() -> int:
-    """The number of jobs with this one's threads that the available cores can serve."""
-    import torch
-
+    if device.type == APPLE:  # it has no memory of its own
+        return available_memory() // _slots
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, cores // torch.get_num_threads())
+    return available_memory() // max(1, cores // torch.get_num_threads())
 
 
 def half_precision(device: torch.device) -> torch.autocast:

@@ -39,24 +39,18 @@ def main(address: str, snakemake: str, *command: str) -> None:
             end_as(run_warm(address, command))
         except (NoParentError, OSError) as error:
             reason = str(error)
-        if not is_alive(int(snakemake)):
+        try:
+            os.kill(int(snakemake), 0)
+        except ProcessLookupError:
             sys.exit(1)  # the whole run was killed
         os.environ[NO_PARENT] = reason
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606
 
 
 def run_warm(address: str, command: tuple[str, ...]) -> int:
-    """Let the parent fork a job, and wait for it.
-
-    Args:
-        address: name of the parent's socket, in Linux's abstract namespace.
-        command: the script and its arguments.
-
-    Returns:
-        The job's status, as `os.waitpid` gives it.
-    """
+    """Let the parent fork a job; returns the job's status, as `os.waitpid` gives it."""
     with socket.socket(socket.AF_UNIX) as parent:
-        parent.connect("\0" + address)
+        parent.connect("\0" + address)  # in Linux's abstract namespace
         check_user(parent)
         send_request(parent, command)
         # The parent's own descriptor: a short job may have ended, and its number be taken again.
@@ -69,7 +63,9 @@ def run_warm(address: str, command: tuple[str, ...]) -> int:
         status = parent.makefile("r").readline()
         if status:
             return int(status)
-        if not has_ended(watch):
+        waiting = select.poll()
+        waiting.register(watch, select.POLLIN)
+        if not waiting.poll(PATIENCE):
             sys.exit(f"The job {int(job)} does not end, though its parent did.")
         raise NoParentError("the warm parent died, and this job with it; it starts again")
 
@@ -98,26 +94,10 @@ def send_request(parent: socket.socket, command: tuple[str, ...]) -> None:
     parent.sendall(message)
 
 
-def has_ended(job: int) -> bool:
-    """Wait until a job ends, `PATIENCE` at most; False if it does not."""
-    waiting = select.poll()
-    waiting.register(job, select.POLLIN)
-    return bool(waiting.poll(PATIENCE))
-
-
 def pass_on(job: int, number: int) -> None:
     """Send a signal to the job, which may have ended."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(job, number)
-
-
-def is_alive(process: int) -> bool:
-    """Check if a process of this user exists."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def end_as(status: int) -> None:

@@ -39,13 +39,9 @@ def is_supported() -> bool:
 
 
 def make_launcher(python: str) -> str:
-    """Prepare a warm parent, to be started at the first job.
+    """Prepare a warm parent, to be started at the first job by this interpreter.
 
-    Args:
-        python: the interpreter.
-
-    Returns:
-        The command that runs a script as a child of the parent, quoted for a shell.
+    Returns the command that runs a script as a child of the parent, quoted for a shell.
     """
     address = f"vtclip-{os.getpid()}-{secrets.token_hex(8)}"
     listener = socket.socket(socket.AF_UNIX)
