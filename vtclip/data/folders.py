@@ -51,12 +51,10 @@ def walk(root: str | Path) -> Iterator[Entry]:
     Names that are not UTF-8, broken links, links to a folder above them, and what may not be read
     are passed over without an error.
     """
-    waiting: deque[tuple[str, tuple[Path, ...]]] = deque([("", ())])
+    waiting: deque[tuple[str, tuple[str, ...]]] = deque([("", ())])
     while waiting:
         folder, above = waiting.popleft()
-        path = Path(root, folder)
-        is_plain = above and not path.is_symlink()
-        resolved = above[-1] / path.name if is_plain else Path(os.path.realpath(path))
+        resolved = os.path.realpath(Path(root, folder))
         if resolved in above:
             yield Entry(folder, "passed over", "a folder inside itself")
             continue

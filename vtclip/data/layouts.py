@@ -121,7 +121,7 @@ def match_classes(tested: str | Path, known: str | Path) -> list[int]:
     """Find the labels that the classes of one manifest, `tested`, have in another, `known`."""
     wanted, there = read_identities(tested), read_identities(known)
     if wanted is None and there is None:
-        found, expected = (read_parquet(path)["label"].n_unique() for path in (tested, known))
+        found, expected = (read_parquet(p, "label")["label"].n_unique() for p in (tested, known))
         if found != expected:
             raise ManifestError(
                 f"{tested}: expected the {expected} classes of {known}, found {found}."

@@ -72,7 +72,7 @@ class FeatureWriter:
             "label": rows["label"].cast(pl.Int32).to_arrow(),
             "split": rows["split"].to_arrow().cast(pa.string()),
             "view": rows["view"].cast(pl.Int16).to_arrow(),
-            "pooled": _to_lists(_to_half(pooled, "pooled", rows)),
+            "pooled": to_lists(_to_half(pooled, "pooled", rows)),
             "spatial": _to_binary(_to_half(spatial, "spatial", rows)),
         }
         table = pa.table(columns)
@@ -116,16 +116,14 @@ class FeatureSet:
     """The features of one or more files, of which one row group at a time is in memory.
 
     Iteration gives a batch for each row group, read again each time.
-
-    Args:
-        paths: feature files with the same origin, such as the shards of a test set.
-        spatial: whether to read the spatial features too; they are most of a file.
-
-    Raises:
-        FeatureError: a file that is no feature file, or one of another origin.
     """
 
-    def __init__(self, paths: Sequence[str | Path], *, spatial: bool = True) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | Path],  # of the same origin, such as the shards of a test set
+        *,
+        spatial: bool = True,  # read the spatial features too; they are most of a file
+    ) -> None:
         self.paths = [Path(path) for path in paths]
         self.spatial = spatial
         self.metadata = read_metadata(self.paths[0])
@@ -218,10 +216,10 @@ def _to_half(features: torch.Tensor, column: str, rows: pl.DataFrame) -> torch.T
     raise FeatureError(f"{image}, view {view}: {column}: {value} {reason}.")
 
 
-def _to_lists(half: torch.Tensor) -> pa.FixedSizeListArray:
-    """Convert (M, D) float16 to a column of M lists of D."""
-    flat = pa.array(half.contiguous().numpy().reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, half.shape[1])
+def to_lists(numbers: torch.Tensor) -> pa.FixedSizeListArray:
+    """Convert (M, D) to a column of M lists of D."""
+    flat = pa.array(numbers.contiguous().numpy().reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, numbers.shape[1])
 
 
 def to_tensor(column: pa.ChunkedArray) -> torch.Tensor:

@@ -15,6 +15,7 @@ from vtclip.features.store import (
     FeatureError,
     find_non_finite,
     read_metadata,
+    to_lists,
     to_tensor,
 )
 from vtclip.parquet import read_parquet, read_table, write_parquet
@@ -40,17 +41,13 @@ def write_texts(
             )
     place = find_non_finite(texts)
     if place is not None:
-        raise FeatureError(
-            f"{path}: the text of class '{class_names[place[0]]}': {texts[place].item()} is no "
-            "finite number."
-        )
+        name, value = class_names[place[0]], texts[place].item()
+        raise FeatureError(f"{path}: the text of class '{name}': {value} is no finite number.")
     table = pa.table(
         {
             "label": pa.array(range(len(class_names)), pa.int32()),
             "class_name": pa.array(class_names, pa.string()),
-            "text": pa.FixedSizeListArray.from_arrays(
-                pa.array(texts.float().flatten().cpu().numpy()), texts.shape[1]
-            ),
+            "text": to_lists(texts.float().cpu()),
             "norm": pa.array(norms.numpy()),
         }
     )
