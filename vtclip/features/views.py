@@ -1,20 +1,16 @@
 """The cached views of an image: the test transform, and random crops."""
 
 import hashlib
-from collections.abc import Sequence
 
-import numpy as np
 import torch
 from open_clip.transform import CenterCropOrPad, ResizeKeepRatio
 from PIL import Image
 from torchvision.transforms import (
     CenterCrop,
     Compose,
-    Normalize,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
-    ToTensor,
 )
 
 # The steps of open_clip's transforms that choose the part of an image and its size.
@@ -34,13 +30,10 @@ class Views:
         seed: int,  # decides the pixels, together with the image's name and the view's number
     ) -> None:
         self.image_size = image_size
-        steps = preprocess.transforms
-        if [type(step) for step in steps[-2:]] == [ToTensor, Normalize]:
-            steps = [*steps[:-2], _Normalise(steps[-1].mean, steps[-1].std)]
-        self.test = Compose(steps)
+        self.test = preprocess
         # Random views replace the steps that choose a part of the image, and keep the others.
         resize, *_ = preprocess.transforms
-        finish = [step for step in steps if not isinstance(step, PLACING)]
+        finish = [step for step in preprocess.transforms if not isinstance(step, PLACING)]
         crop = RandomResizedCrop(image_size, scale=scale, interpolation=resize.interpolation)
         self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else []), *finish])
         self.seed = seed
@@ -59,18 +52,3 @@ def seed_of(image: str, view: int, seed: int) -> int:
     """Seed of PyTorch's generator for one random view."""
     key = hashlib.sha256(f"{image}\0{view}\0{seed}".encode()).digest()
     return int.from_bytes(key[:8], "little") >> 1
-
-
-class _Normalise:
-    """torchvision's `ToTensor` and `Normalize` of a picture in RGB, to the same bits.
-
-    Each of their five operations makes a new array; here one array is changed in place.
-    """
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean, self.std = (torch.tensor(part)[:, None, None] for part in (mean, std))
-
-    def __call__(self, picture: Image.Image) -> torch.Tensor:
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
-        return pixels.div_(255).sub_(self.mean).div_(self.std)
