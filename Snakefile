@@ -22,4 +22,4 @@ rule all:
     input:
         PLAN.targets(),
     message:
-        "Everything that the configuration asks for"
+        "Everything that the configuration requests"

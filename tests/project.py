@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 DEMO = ("config/demo.yaml",)
 SHOTS, SEEDS = (1, 16), (1, 2)  # of the embedded experiment as tests run it
 # Messages of the rules that only collect what other rules make.
-GOALS = {"Everything that the configuration asks for", "Everything that has to be fetched"}
+GOALS = {"Everything that the configuration requests", "Everything that has to be fetched"}
 PARTS = ("Snakefile", "workflow", "profiles", "vtclip", "config", "environment.yml")
 
 

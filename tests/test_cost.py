@@ -1,4 +1,4 @@
-"""What jobs ask for, from the methods' own accounts of their work."""
+"""What jobs request, from the methods' own accounts of their work."""
 
 import subprocess
 import sys
@@ -60,15 +60,15 @@ def test_more_classes_images_and_steps_ask_for_more(method):
     few, many = work(method, CALTECH), work(method, IMAGENET)
     for on_gpu in (True, False):
         assert training_minutes(few, on_gpu=on_gpu) <= training_minutes(many, on_gpu=on_gpu)
-        asked = [
+        requested = [
             prediction_minutes(done, images=TEST_IMAGES[size.classes], heads=15, on_gpu=on_gpu)
             for done, size in ((few, CALTECH), (many, IMAGENET))
         ]
-        assert asked[0] <= asked[1]
+        assert requested[0] <= requested[1]
     assert training_memory(CALTECH, few) <= training_memory(IMAGENET, many)
     assert prediction_memory(CALTECH, few, 15) <= prediction_memory(IMAGENET, many, 15)
-    asked = [extraction_minutes(RN50, views, on_gpu=True) for views in (1000, 50_000)]
-    assert asked[0] < asked[1]
+    requested = [extraction_minutes(RN50, views, on_gpu=True) for views in (1000, 50_000)]
+    assert requested[0] < requested[1]
 
 
 def test_vt_clip_and_the_linear_probe_grow_with_what_they_are_given():
@@ -177,16 +177,16 @@ def test_without_a_gpu_a_training_and_a_prediction_get_a_cores_time():
     assert not is_short(guided, on_gpu=False)
     assert training_minutes(guided, on_gpu=True) < 5
     assert training_minutes(guided, on_gpu=False) > 150
-    asked = [
+    requested = [
         prediction_minutes(guided, images=2465, heads=15, on_gpu=on_gpu) for on_gpu in (True, False)
     ]
-    assert asked[0] < asked[1]
+    assert requested[0] < requested[1]
 
 
 def test_imagenets_largest_training_gets_what_its_features_take():
     features = features_bytes(RN50, 16_000 * 5) / 1e6
-    asked = training_memory(IMAGENET, work("vt_clip", IMAGENET))
-    assert 2 * features < asked < 4 * features
+    requested = training_memory(IMAGENET, work("vt_clip", IMAGENET))
+    assert 2 * features < requested < 4 * features
 
 
 def test_vt_clip_pays_for_its_blocks_and_its_feed_forward_part():

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 
@@ -63,15 +63,10 @@ Checked = TypeVar("Checked", bound=Settings)
 
 
 def check(model: type[Checked], values: Any, *, source: str) -> Checked:
-    """Turn plain values into checked settings.
+    """Turn plain values, as of a YAML file, into checked settings.
 
-    Args:
-        model: the settings' type.
-        values: the content of the YAML file.
-        source: the file, and the key inside it, that the values come from.
-
-    Raises:
-        ConfigError: with one paragraph for each wrong key.
+    An error has a paragraph for each wrong key; `source` is the file, and the key inside it, that
+    the values come from.
     """
     if not isinstance(values, Mapping):
         keys = ", ".join(model.model_fields)
@@ -154,21 +149,19 @@ class _Problem(NamedTuple):
 
 def _gather(errors: Iterable[Mapping[str, Any]], values: Any) -> list[_Problem]:
     """The problems, each place once: a value of two types has an error for each of them."""
-    found: dict[Location, list[_Problem]] = {}
+    found: dict[Location, _Problem] = {}
     for error in errors:
         problem = _read(error, values)
-        found.setdefault(problem.location, []).append(problem)
+        first = found.setdefault(problem.location, problem)
+        if first is not problem:
+            message = f"{first.message}, or {problem.message.removeprefix('Input should be ')}"
+            found[problem.location] = first._replace(message=message)
     return [
-        problems[0]._replace(message=_join([problem.message for problem in problems]))
-        for place, problems in found.items()
+        problem
+        for place, problem in found.items()
         # Of two types the one that fits further in is meant.
         if not any(len(deeper) > len(place) and deeper[: len(place)] == place for deeper in found)
     ]
-
-
-def _join(messages: Sequence[str]) -> str:
-    first, *others = messages
-    return ", or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
 
 
 def _read(error: Mapping[str, Any], values: Any) -> _Problem:
@@ -213,8 +206,8 @@ def _explain(model: type[BaseModel], problem: _Problem, source: str) -> str:
     field = owner.model_fields.get(name)
     if field is not None and field.description:
         lines.append(f"  expected: {field.description}")
-    value = None if field is None else _suggest(problem, _example(field), inside)
-    if value is not None:
+    value = None if field is None else _suggest(problem, field, inside)
+    if value not in (None, "", [], {}):
         lines += ["  write:", f"    {name}: {inline(value)}"]
     return "\n".join(lines)
 
@@ -239,20 +232,14 @@ def _find_field(
     return owner, name, inside
 
 
-def _example(field: FieldInfo) -> Any:
-    """A field's first example, or else its default; None if that shows nothing to write."""
-    if field.examples:
-        return field.examples[0]
-    default = None if field.is_required() else field.get_default()
-    return None if default in ("", [], {}) else default
+def _suggest(problem: _Problem, field: FieldInfo, inside: Location) -> Any:
+    """The field's example or default; for a mapping the user's key, with a value that would do.
 
-
-def _suggest(problem: _Problem, example: Any, inside: Location) -> Any:
-    """The field's example; for a mapping the user's key, with a value that would do.
-
-    None where no such value is known.
+    Nothing, or an empty value, where no such value is known.
     """
-    if not inside or not isinstance(example, Mapping):
+    default = None if field.is_required() else field.get_default()
+    example = field.examples[0] if field.examples else default
+    if not inside or not example or not isinstance(example, Mapping):
         return example
     key, found = inside[0], problem.found
     if problem.of_key:

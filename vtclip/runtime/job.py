@@ -41,7 +41,9 @@ def job(log: str | Path, *, threads: int | None = None) -> Iterator[None]:
     """
     with job_log(log):
         if threads is not None:
-            _set_threads(threads)
+            import torch
+
+            torch.set_num_threads(threads)
         yield
 
 
@@ -62,7 +64,9 @@ def gpu_job(
         The device.
     """
     with job_log(log), lease_device(device, slots=slots) as found:
-        _set_threads(threads)
+        import torch
+
+        torch.set_num_threads(threads)
         _choose_deterministic_kernels(compiles)
         yield found
     # Else Python looks for cycles among PyTorch's objects as it ends, for 0.4 s or more.
@@ -156,12 +160,6 @@ def _show_error(terminal: TextIO, log: Path, error: Exception) -> None:
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
         hint = "Out of memory: run fewer jobs at a time (--cores), or give each job more memory.\n"
     print(f"\n{type(error).__name__}: {error}\n{hint}(full log: {log})\n", file=terminal)
-
-
-def _set_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _choose_deterministic_kernels(compiles: bool) -> None:

@@ -16,10 +16,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 from vtclip import paths
-from vtclip.paths import receipt_of
+from vtclip.paths import distinct, receipt_of
 from vtclip.plan import Plan, jobs
 from vtclip.plan.contents import any_of
-from vtclip.paths import distinct
 from vtclip.runtime import warm
 from vtclip.runtime.code_hash import code_hash
 from vtclip.runtime.devices import list_devices

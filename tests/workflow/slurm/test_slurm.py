@@ -81,9 +81,9 @@ def test_the_table_is_the_local_runs_and_no_gpu_had_two_jobs_at_once(
     said, _ = run.communicate(timeout=1500)
     assert run.returncode == 0, said[-5000:]
     assert (remote.folder / TABLE).read_text() == (local.folder / TABLE).read_text()
-    asked = ("squeue", "--states=all", "--noheader", "--format=%C")
-    cores = subprocess.check_output(asked, env=cluster.environment, text=True).split()
-    assert max(map(int, cores)) <= 2, "a submission asks for more than one of its trainings does"
+    command = ("squeue", "--states=all", "--noheader", "--format=%C")
+    cores = subprocess.check_output(command, env=cluster.environment, text=True).split()
+    assert max(map(int, cores)) <= 2, "a submission requests more than one of its trainings does"
     held = remote.leases()
     assert set(held) == {"0", "1"}
     # Trainings but for the linear probe's, which is scikit-learn's; predictions; extractions.
