@@ -1,5 +1,6 @@
 """Files that are whole or not there: atomic writes, and checksums that readers compare."""
 
+import glob
 import hashlib
 import json
 import logging
@@ -159,7 +160,9 @@ def build_folder(
             logger.info("%s: another process has built it.", folder)
         else:
             receipt.unlink(missing_ok=True)
-            _remove_unfinished(folder)
+            # Of killed processes, as tempfile names them; this process has the lock.
+            for old in folder.parent.glob(f".{glob.escape(folder.name)}.{'[a-z0-9_]' * 8}"):
+                shutil.rmtree(old, ignore_errors=True)
             write_json(receipt, _replace(folder, fill) | {"asked": asked})
         files: int = json.loads(receipt.read_text(encoding="utf-8"))["files"]
     logger.info("%d files in %s.", files, folder)
@@ -210,14 +213,6 @@ def _replace(folder: Path, fill: Callable[[Path], Mapping[str, str]]) -> dict[st
 
 def _count(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove the temporary folders of killed processes; run only under the lock."""
-    private = re.compile(re.escape(f".{folder.name}.") + "[a-z0-9_]{8}")  # as tempfile names them
-    for path in folder.parent.iterdir():
-        if private.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def read_head(path: str | Path) -> Head:

@@ -67,7 +67,10 @@ def write_parquet(
 def open_verified(path: str | Path) -> Iterator[pq.ParquetFile]:
     """Open a file to read from, after a check of its seal."""
     with name_file_in_errors(path):
-        _check_seal(_read_footer(Path(path)))
+        before, found, rest = _read_footer(Path(path)).partition(SEAL)
+        blank = before + SEAL + BLANK + rest[len(BLANK) :]
+        if found and rest[: len(BLANK)].decode() != hashlib.sha256(blank).hexdigest():
+            raise ValueError("its footer is not the one that was written")
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
 
@@ -98,13 +101,6 @@ def to_frame(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table.replace_schema_metadata(None))
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-def _check_seal(footer: bytes) -> None:
-    before, found, rest = footer.partition(SEAL)
-    blank = before + SEAL + BLANK + rest[len(BLANK) :]
-    if found and rest[: len(BLANK)].decode() != hashlib.sha256(blank).hexdigest():
-        raise ValueError("its footer is not the one that was written")
 
 
 def _read_footer(path: Path) -> bytes:

@@ -266,18 +266,14 @@ def _append(response: httpx.Response, part: Path, have: int, total: int | None) 
             desc=response.url.host,
         ) as bar,
     ):  # fmt: skip
-        try:
-            # Without a chunk size: a chunk that is not full would be lost with the connection.
-            for chunk in response.iter_raw():
-                file.write(chunk)
-                bar.update(len(chunk))
-                if total is not None and bar.n > total:
-                    raise PermanentError(f"more than the expected {total:,} bytes came")
-        except httpx.RemoteProtocolError:
-            raise TransientError(f"the connection closed after {bar.n:,} bytes") from None
-        finally:
-            file.flush()
-            os.fsync(file.fileno())
+        # Without a chunk size: a chunk that is not full would be lost with the connection.
+        for chunk in response.iter_raw():
+            file.write(chunk)
+            bar.update(len(chunk))
+            if total is not None and bar.n > total:
+                raise PermanentError(f"more than the expected {total:,} bytes came")
+        file.flush()
+        os.fsync(file.fileno())
         return int(bar.n)
 
 

@@ -76,8 +76,7 @@ def explain_missing(
     missing = [
         archive
         for archive in dataset.archives
-        if not archive_path(name, archive.file).is_file()
-        and not archive_receipt(name, archive.file).is_file()
+        if not any(p(name, archive.file).is_file() for p in (archive_path, archive_receipt))
     ]
     folder = archive_path(name, "").as_posix()
     failed = [a.file for a in missing if marker_of(archive_path(name, a.file)).is_file()]
