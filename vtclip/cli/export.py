@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the file."""
-    from vtclip.inference.classifier import load_classifier, read_with_backbone
-    from vtclip.inference.saved import write_saved
+    from vtclip.inference.classifier import load_classifier
+    from vtclip.inference.saved import read_saved, write_saved
 
     if Path(given.file).is_dir():
         raise ValueError(f"{given.file}: expected the name of a file, found a folder.")
@@ -49,7 +49,7 @@ def run(given: argparse.Namespace) -> int:
         check_onnx()
         export_onnx(load_classifier(given.head, backbone=given.backbone), given.file)
     else:
-        saved = read_with_backbone(given.head, given.backbone)
+        saved = read_saved(given.head, given.backbone)
         write_saved(saved, given.file, with_backbone=given.with_backbone)
     size = Path(given.file).stat().st_size / 1e6
     print(f"{given.file}: {size:.1f} MB, SHA-256 {sha256_of(given.file)}")

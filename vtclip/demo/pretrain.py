@@ -9,6 +9,7 @@ import json
 import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -30,7 +31,7 @@ PLAIN, BLURRY, NOISY, BOLD, THIN = range(len(CAPTIONS))
 LARGEST_SCALE = 100.0  # CLIP's own bound on exp(logit_scale)
 
 ARCHITECTURE = Path("config/backbones/glyph-clip.json")
-RECIPE = {"steps": 1500, "learning_rate": 7e-4, "seed": 0}
+RECIPE: dict[str, Any] = {"steps": 1500, "learning_rate": 7e-4, "seed": 0}
 # 49,408 rows of which the captions use 80. The frozen others are drawn again from the seed, which
 # may differ in the last bit on another processor: so the used ones are in the file too.
 EMBEDDING = "token_embedding.weight"
@@ -129,10 +130,7 @@ def _initial_model(architecture: str | Path, seed: int) -> open_clip.CLIP:
 def pretrain(
     model: open_clip.CLIP, name: str, steps: int, learning_rate: float, seed: int
 ) -> float:
-    """Train a CLIP in place with open_clip's contrastive loss.
-
-    Returns the mean loss of the last 50 steps, in nats.
-    """
+    """Train a CLIP in place with open_clip's loss; returns the mean of the last 50 steps."""
     captions = _tokenise(name)  # (C, styles, context)
     # The rows that captions use are near-orthogonal as they are, and cheaper left alone.
     model.token_embedding.weight.requires_grad_(False)
@@ -161,6 +159,7 @@ def pretrain(
 
 
 def _tokenise(model: str) -> Tensor:
+    """Every caption of every character, (C, captions, context)."""
     tokenizer = open_clip.get_tokenizer(model)
     rows = [tokenizer([caption.format(name) for caption in CAPTIONS]) for name in NAMES.values()]
     return torch.stack(rows)
@@ -186,9 +185,8 @@ def _each(choice: Tensor) -> Tensor:
 def main() -> None:
     """Train the CLIP of the embedded experiment, and write it to TRAINED_GLYPHS."""
     torch.set_num_threads(2)  # as the weights in the repository were trained
-    steps, rate, seed = int(RECIPE["steps"]), RECIPE["learning_rate"], int(RECIPE["seed"])
-    model = _initial_model(ARCHITECTURE, seed)
-    pretrain(model, ARCHITECTURE.stem, steps, rate, seed)
+    model = _initial_model(ARCHITECTURE, RECIPE["seed"])
+    pretrain(model, ARCHITECTURE.stem, **RECIPE)
     recipe = describe_recipe(ARCHITECTURE, **RECIPE)
     write_trained(model.state_dict(), ARCHITECTURE.stem, recipe, Path(TRAINED_GLYPHS))
 

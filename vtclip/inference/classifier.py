@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -131,13 +131,10 @@ class Classifier:
         found = self.logits(torch.stack(good)).softmax(dim=1).cpu() if good else ()
         rows: Iterator[Tensor] = iter(found)
         for image, pixels in zip(images, decoded, strict=True):
-            if isinstance(pixels, str):
-                yield Prediction(str(image), self.class_names, None, pixels)
-            elif not (row := next(rows)).isfinite().all():
-                reason = "its features are larger than half precision allows"
-                yield Prediction(str(image), self.class_names, None, reason)
-            else:
-                yield Prediction(str(image), self.class_names, row)
+            row, reason = (None, pixels) if isinstance(pixels, str) else (next(rows), "")
+            if row is not None and not row.isfinite().all():
+                row, reason = None, "its features are larger than half precision allows"
+            yield Prediction(str(image), self.class_names, row, reason)
 
 
 def round_as_stored(features: Tensor) -> Tensor:
@@ -162,18 +159,8 @@ def load_classifier(
         BackboneError: weights that are not of the head's backbone.
         DamagedError: a file is damaged.
     """
-    saved = read_with_backbone(source, backbone)
+    saved = read_saved(source, backbone)
     return Classifier(saved, _build_backbone(saved, device))
-
-
-def read_with_backbone(source: str | Path, backbone: str | Path | None) -> Saved:
-    """Read a head, and take another file of its backbone's weights if one is given."""
-    saved = read_saved(source)
-    if backbone is None:
-        return saved
-    if not Path(backbone).is_file():
-        raise SavedError(f"{backbone}: there is no such file of weights.")
-    return replace(saved, weights=Path(backbone), has_backbone=False)
 
 
 def _build_backbone(saved: Saved, device: str | torch.device) -> Backbone:

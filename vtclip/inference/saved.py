@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -76,14 +76,23 @@ class Saved:
     has_backbone: bool = False  # `source` contains these weights too
 
 
-def read_saved(source: str | Path) -> Saved:
-    """Read a run's folder, a file of `vtclip export`, or a run by its name below results/."""
+def read_saved(source: str | Path, backbone: str | Path | None = None) -> Saved:
+    """Read a run's folder, a file of `vtclip export`, or a run by its name below results/.
+
+    `backbone` is another file of its backbone's weights, to use instead.
+    """
     path = Path(source)
     if path.is_dir():
-        return _read_run(path)
-    if path.is_file():
-        return _read_run(path.parent) if path.name == paths.HEAD else _read_file(path)
-    return _read_run(_find_run(str(source)))
+        saved = _read_run(path)
+    elif path.is_file():
+        saved = _read_run(path.parent) if path.name == paths.HEAD else _read_file(path)
+    else:
+        saved = _read_run(_find_run(str(source)))
+    if backbone is None:
+        return saved
+    if not Path(backbone).is_file():
+        raise SavedError(f"{backbone}: there is no such file of weights.")
+    return replace(saved, weights=Path(backbone), has_backbone=False)
 
 
 def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = False) -> None:
@@ -162,12 +171,12 @@ def _read_run(folder: Path) -> Saved:
     texts, made = read_texts(texts_file)
     _check_origin(folder, record.get("features", {}), texts_file, made)
     used = _find_backbone(root, experiment, backbone)
-    weights = root / paths.WEIGHTS.format(weights=used.weights)
+    weights = _find_weights(used.weights, root)
     encoder = {
         "name": made["backbone"], "weights": used.weights, "pretrained": str(made["pretrained"]),
         "weights_sha256": made["weights_sha256"], "spatial": made["spatial"],
         "precision": made["precision"], "architecture": _read_architecture(used, root),
-        "preprocess": read_metadata(weights).get("preprocess") if weights.is_file() else None,
+        "preprocess": read_metadata(weights).get("preprocess") if weights else None,
     }  # fmt: skip
     described = {
         "method": record["method"], "settings": record["settings"],
@@ -177,8 +186,7 @@ def _read_run(folder: Path) -> Saved:
                 "seed": record["seed"]},
     }  # fmt: skip
     description = check(Description, described, source=str(folder))
-    head = read_head(folder / paths.HEAD)
-    return Saved(folder, description, head, texts, weights if weights.is_file() else None)
+    return Saved(folder, description, read_head(folder / paths.HEAD), texts, weights)
 
 
 def _check_origin(
@@ -205,6 +213,12 @@ def _find_backbone(root: Path, experiment: str, folder: str) -> BackboneConfig:
             if used.folder == folder:
                 return used
     raise SavedError(f"{file}: none of its backbones is called {folder}.")
+
+
+def _find_weights(backbone: str, root: Path = Path()) -> Path | None:
+    """The file of a backbone's weights, if it is there."""
+    file = root / paths.WEIGHTS.format(weights=backbone)
+    return file if file.is_file() else None
 
 
 def _read_architecture(backbone: BackboneConfig, root: Path) -> dict[str, Any] | None:
@@ -237,10 +251,9 @@ def _read_file(path: Path) -> Saved:
         texts = tensors["texts"].to(torch.float32)
         if len(texts) != len(description.class_names):
             raise ValueError(f"{len(texts)} texts of {len(description.class_names)} classes")
-    weights = Path(paths.WEIGHTS.format(weights=description.backbone.weights))
-    found = weights if weights.is_file() else None
+    weights = _find_weights(description.backbone.weights)
     has_backbone = any(name.startswith(BACKBONE) for name in names)
-    return Saved(path, description, _tensors_below(tensors, HEAD), texts, found, has_backbone)
+    return Saved(path, description, _tensors_below(tensors, HEAD), texts, weights, has_backbone)
 
 
 def _tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from matplotlib.axes import Axes
 
-from vtclip.files import read_record, write_text
+from vtclip.files import read_record
 from vtclip.parquet import read_parquet
 from vtclip.paths import Run, distinct
 from vtclip.results import tables
@@ -41,8 +41,7 @@ def aggregate_ablation(
     found = _read_runs(runs)
     over_datasets = tables.mean_over(found, "dataset", found["dataset"].n_unique(), "accuracy")
     table = _compare(pl.concat([found, over_datasets]))
-    tables.write_table(table, destination)
-    write_text(Path(destination).with_suffix(".md"), _render(table, notes))
+    tables.write_table(table, destination, md=_render(table, notes))
     return table
 
 
@@ -67,10 +66,9 @@ def _read_runs(runs: Sequence[Run]) -> pl.DataFrame:
 
 
 def _compare(runs: pl.DataFrame) -> pl.DataFrame:
-    configured = runs.filter(variant=CONFIGURED).drop("variant")
     same = ["backbone", "dataset", "shots", "seed", "images"]
-    joined = runs.join(configured, on=same, suffix="_configured", maintain_order="left")
-    gains = joined.with_columns(gain=pl.col("accuracy") - pl.col("accuracy_configured"))
+    configured = pl.col("accuracy").filter(variant=CONFIGURED).first().over(same)
+    gains = runs.with_columns(gain=pl.col("accuracy") - configured)
     key = ["backbone", "dataset", "variant", "images", "shots"]
     table = tables.mean_and_deviation(gains, key, "accuracy", "gain").drop("accuracy_std")
     return table.rename({"accuracy": "mean"})

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from vtclip.files import write_text
 from vtclip.paths import Run
 from vtclip.results.tables import align, backbone_column, name_shots, pivot, read_runs, write_table
 
@@ -65,9 +64,7 @@ def aggregate_differences(
         if (compared := _compare(group, method, other, k))
     ]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    write_table(table, destination)
-    markdown = _render(table, reference, titles, notes)
-    write_text(Path(destination).with_suffix(".md"), markdown)
+    write_table(table, destination, md=_render(table, reference, titles, notes))
     return table
 
 

@@ -4,12 +4,14 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from vtclip.files import read_record, write_text
+from vtclip.files import read_record
 from vtclip.paths import Run, distinct, format_shots
 from vtclip.results import tables
 from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED
@@ -50,14 +52,13 @@ def aggregate_results(
     results = tables.mean_and_deviation(pl.concat([found, over_datasets]), KEY, "accuracy")
     results = results.rename({"accuracy": "mean", "accuracy_std": "std"})
     results = add_published(results, published)
-    destination = Path(destination)
-    tables.write_table(results, destination)
     notes = [*notes, *find_inconsistencies(distinct(runs, "record"))]
-    markdown = render_markdown(results, missing, titles=titles, notes=notes)
-    write_text(destination.with_suffix(".md"), markdown)
-    write_text(destination.with_suffix(".tex"), render_latex(results, titles=titles, notes=notes))
-    text = render_text(results, missing, titles=titles, notes=notes)
-    write_text(destination.with_suffix(".txt"), text)
+    tables.write_table(
+        results, destination,
+        md=render_markdown(results, missing, titles=titles, notes=notes),
+        tex=render_latex(results, titles=titles, notes=notes),
+        txt=render_text(results, missing, titles=titles, notes=notes),
+    )  # fmt: skip
     return results
 
 
@@ -149,12 +150,8 @@ def render_latex(
         r"\toprule",
         _join_latex(head),
     ]
-    previous = None
-    for row in rows:
-        if row[0] != previous:
-            lines.append(r"\midrule")
-        lines.append(_join_latex([row[0] if row[0] != previous else "", *row[1:]]))
-        previous = row[0]
+    for _, (first, *others) in groupby(rows, key=itemgetter(0)):
+        lines += [r"\midrule", *map(_join_latex, [first, *(["", *row[1:]] for row in others)])]
     comments = [f"% {line}" for line in [_explain(results), *notes]]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
 
@@ -189,17 +186,14 @@ def render_text(
 
 def _align_plainly(rows: Sequence[Sequence[str]], left: int) -> list[str]:
     """Lines of cells, `left` columns of them to the left; an empty line before each new name."""
-    widths, lines, previous = tables.list_widths(rows), [], None
-    for row in rows:
-        if previous not in (None, row[0]):
-            lines.append("")
-        cells = [
-            cell.ljust(w) if place < left else cell.rjust(w)
-            for place, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-        previous = row[0]
-    return lines
+    widths, lines = tables.list_widths(rows), []
+    sides = [str.ljust] * left + [str.rjust] * (len(widths) - left)
+    for _, group in groupby(rows, key=itemgetter(0)):
+        lines.append("")
+        for row in group:
+            cells = zip(sides, row, widths, strict=True)
+            lines.append("  ".join(side(cell, width) for side, cell, width in cells).rstrip())
+    return lines[1:]
 
 
 def _total_width(rows: Sequence[Sequence[str]]) -> int:

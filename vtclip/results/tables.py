@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from vtclip.config.dataset import MEAN  # the row over all datasets, in the dataset column
-from vtclip.files import atomic_write
+from vtclip.files import atomic_write, write_text
 from vtclip.parquet import read_parquet, write_parquet
 from vtclip.paths import ALL, Run, format_shots
 
@@ -88,8 +88,8 @@ def mean_and_deviation(
     return runs.group_by(key, maintain_order=True).agg(*columns, **more)
 
 
-def write_table(table: pl.DataFrame, destination: str | Path) -> None:
-    """Write a table as Parquet and CSV; `destination` has no suffix.
+def write_table(table: pl.DataFrame, destination: str | Path, **texts: str) -> None:
+    """Write a table as Parquet and CSV, and each of `texts` under its name as the suffix.
 
     All shots are `all` in the CSV, and `vtclip.paths.ALL` in Parquet.
     """
@@ -99,6 +99,8 @@ def write_table(table: pl.DataFrame, destination: str | Path) -> None:
         table = table.with_columns(pl.col("shots").cast(pl.String).replace(str(ALL), "all"))
     with atomic_write(destination.with_suffix(".csv")) as temporary:
         table.write_csv(temporary, float_precision=4)
+    for suffix, text in texts.items():
+        write_text(destination.with_suffix(f".{suffix}"), text)
 
 
 def pivot(

@@ -9,7 +9,6 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from vtclip.config.dataset import HALVES, ClassSplit, dataset_name
-from vtclip.files import write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import Run, format_shots
 from vtclip.results import tables
@@ -69,8 +68,7 @@ def aggregate_tests(
     if halves:
         table = pl.concat([table, _harmonic_mean(table)])
     table = _add_published(_sort(table), published)
-    tables.write_table(table, destination)
-    write_text(Path(destination).with_suffix(".md"), render(table, titles))
+    tables.write_table(table, destination, md=_render(table, titles))
     return table
 
 
@@ -152,7 +150,7 @@ def _add_published(table: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame
     return joined.select(pl.exclude("reason"), "reason")
 
 
-def render(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
+def _render(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
     """The table as Markdown: accuracy, calibration error, and published numbers beside ours."""
     parts = [
         f"Accuracy on the test images in percent, {NOTE}\n",
