@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vtclip import paths
 from vtclip.config.dataset import MEAN, Dataset
 from vtclip.files import write_text
-from vtclip.settings import ConfigError, check, read_yaml, to_yaml
+from vtclip.settings import ConfigError, check, read_yaml, refusal, to_yaml
 
 if TYPE_CHECKING:
     from vtclip.data.inventory import Survey
@@ -130,10 +130,9 @@ def _check_name(name: str) -> tuple[str, str]:
     """Names of the two files to write."""
     reserved = (*paths.SHARED, MEAN)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in reserved:
-        raise ConfigError(
-            f"this is not a valid name for a dataset.\n  found:    {name}\n  expected: letters, "
-            "digits, '.', '_' and '-', beginning with a letter or digit"
-        )
+        expected = "letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        problem = "this is not a valid name for a dataset"
+        raise refusal("DATASET", problem, found=name, expected=expected)
     files = f"{paths.DATASETS}/{name}.yaml", f"config/{name}.yaml"
     for file in files:
         if Path(paths.find_own(file)).exists():

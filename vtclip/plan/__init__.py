@@ -59,8 +59,7 @@ class Plan(Contents):
         missing = {}
         for name, dataset in datasets.items():
             key = "datasets" if name in experiment.datasets else "tests"
-            reason = explain_missing(name, dataset, experiment.mirror, source, key=key)
-            if reason:
+            if reason := explain_missing(name, dataset, experiment.mirror, source, key=key):
                 missing[name] = reason
         backbones = {
             backbone.folder: backbone
@@ -134,11 +133,8 @@ class Plan(Contents):
     @cached_property
     def own_runs(self) -> list[Run]:
         """Heads on their own test sets: the rows of the results table."""
-        return [
-            run
-            for run in self.index()
-            if run.tested == run.dataset and not run.label and not run.reason
-        ]
+        runs = [run for run in self.index() if not run.label and not run.reason]
+        return [run for run in runs if run.tested == run.dataset]
 
     @cached_property
     def test_runs(self) -> list[Run]:
@@ -171,19 +167,16 @@ class Plan(Contents):
         ]  # fmt: skip
 
     def _tables(self) -> list[str]:
-        tables: dict[str, tuple[str, ...]] = {}
-        if self.own_runs:
-            tables |= {
-                "results": ("parquet", "csv", "md", "tex", "txt"),
-                "differences": ("parquet", "csv", "md"),
-                "metrics": ("parquet", "csv"),
-                "classes": ("parquet", "csv"),
-            }
-        if self.ablation_runs:
-            tables["ablation"] = ("parquet", "csv", "md")
-        if self.test_runs:
-            tables["tests"] = ("parquet", "csv", "md")
-        return [file for name, kinds in tables.items() for file in self.paths.table(name, *kinds)]
+        tables = (
+            (self.own_runs, "results", ("parquet", "csv", "md", "tex", "txt")),
+            (self.own_runs, "differences", ("parquet", "csv", "md")),
+            (self.own_runs, "metrics", ("parquet", "csv")),
+            (self.own_runs, "classes", ("parquet", "csv")),
+            (self.ablation_runs, "ablation", ("parquet", "csv", "md")),
+            (self.test_runs, "tests", ("parquet", "csv", "md")),
+        )
+        made = [(name, kinds) for runs, name, kinds in tables if runs]
+        return [file for name, kinds in made for file in self.paths.table(name, *kinds)]
 
     def _figures(self) -> list[str]:
         names = ["accuracy", "cost"] if self.own_runs else []
@@ -213,7 +206,7 @@ class Plan(Contents):
     def notes(self) -> list[str]:
         """Footnotes of all tables: what was chosen on what."""
         methods = [
-            (METHODS[name].title, METHODS[name](given)) for name, given in self.settings.items()
+            (METHODS[name].title, METHODS[name](each)) for name, each in self.settings.items()
         ]
         left_out = [METHODS[name].title for name in self.left_out]
         return [describe_choices(methods, choose=self.experiment.choose, left_out=left_out)]
@@ -257,6 +250,5 @@ class Plan(Contents):
     def choices(self) -> dict[str, str]:
         """Title of a method -> what it chooses in a run, and on which images."""
         return {
-            METHODS[name].title: explain_choice(name, given)
-            for name, given in self.settings.items()
+            METHODS[name].title: explain_choice(name, each) for name, each in self.settings.items()
         }

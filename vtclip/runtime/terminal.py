@@ -97,9 +97,6 @@ def show_one_line_per_job(logger: logging.Logger) -> None:
     """Let Snakemake's logger show `OneLinePerJob` on the terminal.
 
     Nothing changes in a dry run, with `--verbose`, or with a logger plugin.
-
-    Args:
-        logger: `snakemake.logging.logger`.
     """
     for handler in logger.handlers:
         formatter = handler.formatter
