@@ -74,11 +74,7 @@ class Backbone:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """open_clip's, texts -> (T, context) int64; read when the first text is to be encoded.
-
-        Raises:
-            BackboneError: one of Hugging Face's that is missing, or without their library.
-        """
+        """open_clip's, texts -> (T, context) int64; read when the first text is to be encoded."""
         return self._read_tokenizer()
 
     @torch.inference_mode()
@@ -134,9 +130,6 @@ class Backbone:
 
         Returns:
             (K, D) float32 of unit length, and (K,) float32.
-
-        Raises:
-            PromptError: as for `encode_classes`.
         """
         prompts = {name: _fill(templates, name) for name in class_names}
         check_lengths(self.tokenizer, prompts, tower=self.name)

@@ -71,12 +71,7 @@ class Blueprint:
 def find_blueprint(
     name: str, pretrained: str | None, architecture: str | Path | None = None
 ) -> Blueprint:
-    """Find all that `load_backbone` builds from; arguments as there.
-
-    Raises:
-        BackboneError: an unknown name, weights that are nowhere, or weights of another backbone.
-        ConfigError: a model in the hub's form that is not there.
-    """
+    """Find all that `load_backbone` builds from; arguments as there."""
     known = name_model(name, architecture)
     tag, weights = {}, pretrained
     if pretrained == OWN and is_hub_name(name):
@@ -98,13 +93,7 @@ def find_blueprint(
 
 
 def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) -> Any:
-    """Build open_clip's model with its weights, from a folder as `hub_folder` gives it.
-
-    Raises:
-        BackboneError: towers that cannot be built here; or weights that cannot be read, are not
-            this model's, or are not finite.
-        ConfigError: weights that were trained with another activation.
-    """
+    """Build open_clip's model with its weights, from a folder as `hub_folder` gives it."""
     if trunk := blueprint.config["vision_cfg"].get("timm_model_name"):
         check_timm_tower(trunk)
     if blueprint.text.get("hf_model_name"):
@@ -128,11 +117,7 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
 
 
 def load_tokenizer(blueprint: Blueprint) -> Any:
-    """open_clip's tokenizer of a model: texts -> (T, context) int64.
-
-    Raises:
-        BackboneError: one of Hugging Face's that is missing, or without their library.
-    """
+    """open_clip's tokenizer of a model: texts -> (T, context) int64."""
     with hub_folder(blueprint, text=bool(blueprint.text.get("hf_tokenizer_name"))) as folder:
         return open_clip.get_tokenizer(f"local-dir:{folder}")
 
@@ -143,9 +128,6 @@ def hub_folder(blueprint: Blueprint, *, text: bool) -> Iterator[Path]:
 
     With `text`, it has the files of Hugging Face's tokenizer and text tower, too: those in the
     metadata of the weights, or else the hub's.
-
-    Raises:
-        BackboneError: the files cannot be downloaded, or Hugging Face's library is not there.
     """
     with TemporaryDirectory(prefix="vtclip-") as made:
         folder, config = Path(made), deepcopy(blueprint.config)
@@ -204,11 +186,7 @@ def _find_usual_transform(name: str) -> dict[str, Any]:
 
 
 def check_timm_tower(name: str) -> None:
-    """Refuse an image tower that timm does not have.
-
-    Raises:
-        BackboneError: with the closest name.
-    """
+    """Refuse an image tower that timm does not have."""
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""

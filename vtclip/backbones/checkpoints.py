@@ -34,9 +34,6 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 
     Returns:
         The state_dict, floating-point numbers in float32. OpenAI's own has OPENAI's keys too.
-
-    Raises:
-        BackboneError: a damaged file, or one of another form; with the form.
     """
     content = _unwrap(_read(Path(path)))
     weights = {
@@ -53,11 +50,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Metadata of a safetensors file; empty for another file.
-
-    Raises:
-        BackboneError: a damaged file.
-    """
+    """Metadata of a safetensors file; empty for another file."""
     if not _is_safetensors(_read_start(Path(path))):
         return {}
     try:
@@ -84,11 +77,7 @@ def unpack_files(metadata: Mapping[str, str], folder: Path) -> bool:
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, source: str) -> None:
-    """Put weights as `read_checkpoint` gives them into open_clip's model.
-
-    Raises:
-        BackboneError: keys that are missing or unexpected, or other shapes.
-    """
+    """Put weights as `read_checkpoint` gives them into open_clip's model."""
     weights = convert_state_dict(model, weights)  # Apple's own of MobileCLIP
     # What a model makes itself, such as a mask, is in TorchScript's archives and nowhere else.
     made = {key for key, _ in model.named_buffers()} - model.state_dict().keys()
@@ -114,11 +103,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, so
 
 
 def check_finite(weights: Mapping[str, torch.Tensor], *, source: str) -> None:
-    """Refuse weights with a number that is infinite or NaN.
-
-    Raises:
-        BackboneError: with the tensor's key.
-    """
+    """Refuse weights with a number that is infinite or NaN."""
     for key, tensor in weights.items():
         # Of smallest and largest, which are NaN where any number is: a sixth of the time.
         if tensor.is_floating_point() and not torch.stack(tensor.aminmax()).isfinite().all():

@@ -56,11 +56,7 @@ def find_kind(visual: nn.Module) -> TowerKind:
 
 
 def check_tower(visual: nn.Module, spatial: SpatialKind, *, name: str) -> None:
-    """Refuse a tower that does not give the requested features.
-
-    Raises:
-        BackboneError: it gives no pooled features, or no projected ones.
-    """
+    """Refuse a tower that does not give the requested features."""
     if find_kind(visual) != "other":
         return
     if isinstance(visual, VisionTransformer):

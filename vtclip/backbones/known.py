@@ -54,11 +54,7 @@ def list_names() -> list[str]:
 
 
 def read_content(backbone: BackboneConfig) -> dict[str, Any]:
-    """The content of a model's configuration in open_clip's JSON form.
-
-    Raises:
-        ConfigError: open_clip has no such model, or the file is not there or no JSON.
-    """
+    """The content of a model's configuration in open_clip's JSON form."""
     path = find_configuration(backbone)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -71,11 +67,7 @@ def read_content(backbone: BackboneConfig) -> dict[str, Any]:
 
 
 def find_configuration(backbone: BackboneConfig) -> Path:
-    """The file of a model's configuration: open_clip's, the hub's, or the user's.
-
-    Raises:
-        ConfigError: open_clip has no such model, the file is not there, or the hub is out of reach.
-    """
+    """The file of a model's configuration: open_clip's, the hub's, or the user's."""
     if backbone.architecture is not None:
         path = Path(find_own(backbone.architecture))
         if not path.is_file():
@@ -109,20 +101,12 @@ def _known_configurations() -> dict[str, Path]:
 
 
 def find_hub_configuration(name: str) -> Path:
-    """The configuration of a model in the hub's form; from the hub it is fetched once.
-
-    Raises:
-        ConfigError: it is not there, or the hub cannot be reached.
-    """
+    """The configuration of a model in the hub's form; from the hub it is fetched once."""
     return _find_first(name, (CONFIGURATION,))
 
 
 def read_configuration(name: str) -> dict[str, Any]:
-    """`model_cfg` and `preprocess_cfg` of a model in the hub's form.
-
-    Raises:
-        ConfigError: as `find_hub_configuration`; or a file of another content.
-    """
+    """`model_cfg` and `preprocess_cfg` of a model in the hub's form."""
     path = find_hub_configuration(name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -135,11 +119,7 @@ def read_configuration(name: str) -> dict[str, Any]:
 
 
 def find_weights(name: str) -> Path:
-    """The weights of a model in the hub's form; from the hub they are fetched once.
-
-    Raises:
-        ConfigError: there are none, or the hub cannot be reached.
-    """
+    """The weights of a model in the hub's form; from the hub they are fetched once."""
     return _find_first(name, WEIGHTS)
 
 
@@ -191,9 +171,6 @@ def check_activation(name: str, pretrained: str, *, has_quick_gelu: bool) -> Non
     """Refuse weights that were trained with QuickGELU in a model with GELU.
 
     open_clip would only warn.
-
-    Raises:
-        ConfigError: with the name of the model that has QuickGELU.
     """
     if not has_quick_gelu:
         raise ConfigError(

@@ -94,11 +94,7 @@ class Architecture(Part):
 
 
 def read_shape(backbone: BackboneConfig) -> Shape:
-    """The shape of a backbone's features, and the size of its towers.
-
-    Raises:
-        ConfigError: as `find_measured`.
-    """
+    """The shape of a backbone's features, and the size of its towers."""
     found = find_measured(backbone)
     raw = backbone.spatial == "raw"
     # The pooled feature is the first of the projected ones, where a token stands for it.
@@ -116,11 +112,7 @@ def read_shape(backbone: BackboneConfig) -> Shape:
 
 
 def find_measured(backbone: BackboneConfig) -> Measured:
-    """A model's row of the table, or of the cache; what is in neither is measured, once.
-
-    Raises:
-        ConfigError: as `read_architecture`; or towers that cannot be built.
-    """
+    """A model's row of the table, or of the cache; what is in neither is measured, once."""
     read_architecture(backbone)
     config = _model_config(backbone)
     digest = digest_of(config)
@@ -208,21 +200,13 @@ def _model_config(backbone: BackboneConfig) -> Any:
 
 
 def read_architecture(backbone: BackboneConfig) -> Architecture:
-    """A model's configuration, checked.
-
-    Raises:
-        ConfigError: as `read_content`; or a wrong key or value.
-    """
+    """A model's configuration, checked."""
     source = f"backbone.architecture: {find_configuration(backbone)}"
     return check(Architecture, _model_config(backbone), source=source)
 
 
 def check_packages(backbone: BackboneConfig) -> None:
-    """Refuse a backbone that needs a package which is not installed.
-
-    Raises:
-        ConfigError: with the line that installs it.
-    """
+    """Refuse a backbone that needs a package which is not installed."""
     part = read_architecture(backbone).text_cfg.needs_transformers
     if part is None or has_package("transformers"):
         return

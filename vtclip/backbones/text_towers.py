@@ -42,11 +42,7 @@ def find_overlong(tokenizer: Any, texts: Sequence[str]) -> Overlong | None:
 
 
 def check_lengths(tokenizer: Any, prompts: Mapping[str, Sequence[str]], *, tower: str) -> None:
-    """Refuse classes with a prompt that would be cut; `prompts` are class name -> prompts.
-
-    Raises:
-        PromptError: with all such classes, the longest prompt of each, and both lengths.
-    """
+    """Refuse classes with a prompt that would be cut; `prompts` are class name -> prompts."""
     found = {name: find_overlong(tokenizer, texts) for name, texts in prompts.items()}
     faults = [
         f"class '{name}': {overlong.explain(prompts[name], tower)}"

@@ -96,10 +96,6 @@ def check_methods(
 
     Returns:
         name -> settings, in the configuration's order, which is the tables'.
-
-    Raises:
-        ConfigError: an unknown method, an unknown setting, a value out of range, or spatial
-            features that a method cannot read.
     """
     for name in methods:
         if name not in METHODS:
@@ -112,11 +108,7 @@ def check_methods(
 
 
 def check_spatial(method: str, spatial: str, *, source: str) -> None:
-    """Refuse spatial features that a method cannot read.
-
-    Raises:
-        ConfigError: the method needs them in the joint space, and they are not.
-    """
+    """Refuse spatial features that a method cannot read."""
     if METHODS[method].needs_projected and spatial != "projected":
         raise ConfigError(
             f"{source}: {method} compares spatial features with texts, in the joint space.\n"

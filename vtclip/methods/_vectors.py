@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Images, Recipe, Texts, unit
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from vtclip.methods.base import Images, Recipe, Tensor, Texts, unit
 
 UPDATE = 30  # operations on each weight in a step: the norms, their way back, Adam's
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field
 
@@ -23,6 +23,8 @@ from vtclip.task import unit as unit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+else:
+    Tensor = nn = Any  # of annotations; PyTorch is imported by the functions that compute
 
 
 class Method:

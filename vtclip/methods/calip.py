@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from vtclip.cost import BATCH, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Texts, unit
+from vtclip.methods.base import Head, Images, Method, Tensor, Texts, unit
 from vtclip.settings import Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class CALIPSettings(Settings):

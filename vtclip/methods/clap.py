@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Head, Task
+from vtclip.methods.base import Head, Task, Tensor, nn
 from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 
 class CLAPSettings(ZSLPSettings):

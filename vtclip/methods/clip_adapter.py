@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, LearningRate, Method, Recipe, Task, Texts
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from vtclip.methods.base import Head, Images, LearningRate, Method, Recipe, Task, Tensor, Texts
 
 
 class CLIPAdapterSettings(Recipe):

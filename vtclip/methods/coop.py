@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -17,14 +16,13 @@ from vtclip.methods.base import (
     Prompts,
     Recipe,
     Task,
+    Tensor,
     Texts,
     Warmup,
     WeightDecay,
+    nn,
 )
 from vtclip.settings import misfit
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 OTHER_TOKENS = 4  # beside the context: start, at least one of a class name, the point, end
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Texts, score, unit
+from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, score, unit
 from vtclip.settings import LARGEST, Settings
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 CHECK = 100  # iterations between two measurements on the validation shots
 WARMUP, LOWEST = 50, 1e-5  # iterations in which the learning rate rises, and where from

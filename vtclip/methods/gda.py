@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
+from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ROWS = 4096  # in double precision at a time
 ROUNDING = 1e-12  # a variance of features of unit length that is rounding alone

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
+from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
-    from torch import Tensor
 
 
 NO_SHOT_BIAS = -1e4  # a bias that no image makes up for

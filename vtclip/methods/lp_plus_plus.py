@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Texts, score, unit
+from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, score, unit
 from vtclip.settings import Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ALPHA_START = 250  # times the mean cosine of an image and the text of its class
 MOMENTUM = 0.9  # of weight and bias

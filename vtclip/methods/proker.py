@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import product
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from vtclip.cost import BATCH, DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Samples, Task, Texts, choose, unit
+from vtclip.methods.base import Head, Images, Method, Samples, Task, Tensor, Texts, choose, unit
 from vtclip.settings import ConfigError, Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MOST_IMAGES = 20_000  # whose matrix takes 3.2 GB, three times
 CONSTANTS = {  # from which number of shots on: beta and ridge, as the authors fixed them

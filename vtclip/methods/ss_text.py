@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods._vectors import cosine_classifier
-from vtclip.methods.base import Head, Images, Method, Task, Texts, unit
+from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, unit
 from vtclip.settings import Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class SSTextSettings(Settings):

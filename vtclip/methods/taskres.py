@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -20,13 +19,11 @@ from vtclip.methods.base import (
     OptimiserName,
     Recipe,
     Task,
+    Tensor,
     Texts,
     Warmup,
     WeightDecay,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class TaskResSettings(Recipe):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import product
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from vtclip.cost import BATCH, DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Texts, choose, unit
+from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Alphas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
 Betas = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]

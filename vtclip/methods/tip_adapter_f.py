@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods.base import (
     BatchSize,
@@ -16,11 +14,9 @@ from vtclip.methods.base import (
     Select,
     Task,
     Warmup,
+    nn,
 )
 from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 class TipAdapterFSettings(Recipe, TipAdapterSettings):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from vtclip.methods.base import Head, Images, Method, Texts
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from vtclip.methods.base import Head, Images, Method, Tensor, Texts
 
 
 class ZeroShot(Method):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from vtclip.cost import Size, Work
 from vtclip.methods._vectors import cosine_classifier, cosine_head_work
@@ -18,13 +17,11 @@ from vtclip.methods.base import (
     OptimiserName,
     Recipe,
     Task,
+    Tensor,
     Texts,
     Warmup,
     WeightDecay,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class ZSLPSettings(Recipe):

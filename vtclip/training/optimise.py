@@ -46,9 +46,6 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     Returns:
         One row an epoch, as HISTORY names it; accuracies in 0 .. 1, of the training batches as
         they were met and of the validation shots, of these in some epochs (`measured_every`).
-
-    Raises:
-        TrainingError: the loss is no longer a number.
     """
     assert task.train is not None
     generator = torch.Generator().manual_seed(task.seed)

@@ -125,11 +125,7 @@ def apply_head(
 
 
 def check_same_backbone(trained: Trained, texts: str | Path) -> None:
-    """Refuse texts that another backbone made than the one that the heads were trained with.
-
-    Raises:
-        FeatureError: with both values of the first key that differs.
-    """
+    """Refuse texts that another backbone made than the one that the heads were trained with."""
     check_origin(texts, read_texts(texts)[1], trained.texts, read_texts(trained.texts)[1])
 
 
