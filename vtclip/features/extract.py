@@ -1,12 +1,12 @@
 """Features of class names, of the sampled images of a run, and of the test images."""
 
-import importlib.metadata
 import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -144,9 +144,7 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "logit_scale": backbone.logit_scale,
         "logit_bias": backbone.logit_bias,
         "device_kind": backbone.device.type,
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("torch", "open_clip_torch")
-        },
+        "versions": {name: version(name) for name in ("torch", "open_clip_torch")},
     }
 
 
