@@ -108,11 +108,13 @@ def find_images(given: Sequence[str]) -> Iterator[str]:
 def _draw_attention(
     classifier: Classifier, predictions: Sequence[Prediction], folder: Path
 ) -> None:
+    from vtclip.inference.attention import draw_attention
+
     for number, prediction in enumerate(predictions, start=1):
         if not prediction.reason:
             # Images of two folders may have one name, and a dot would begin a suffix.
             name = f"{number}-{Path(prediction.image).stem}".replace(".", "-")
-            classifier.draw_attention(prediction, folder / name)
+            draw_attention(classifier, prediction, folder / name)
 
 
 def _print(predictions: Sequence[Prediction], given: argparse.Namespace, out: TextIO) -> None:

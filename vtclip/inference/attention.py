@@ -13,8 +13,10 @@ from torch import Tensor
 
 from vtclip.backbones.backbone import Backbone
 from vtclip.data.images import open_picture
+from vtclip.features.extract import encode_within_memory
 from vtclip.features.texts import read_class_names, read_classes
 from vtclip.files import read_head
+from vtclip.inference.classifier import Classifier, Prediction, round_as_stored
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.parquet import read_parquet
 from vtclip.results.figures import drawing
@@ -68,21 +70,19 @@ def plot_attention(
         _draw_maps(figure.subplots(rows, 6, squeeze=False).reshape(-1, 3), maps)
 
 
-def draw_attention(
-    pixels: Tensor,  # (3, H, W), as the backbone sees the image
-    attention: Tensor,  # (K, N), the result of `VisualGuidedText.attention`
-    top: Sequence[int],  # labels, the most probable first
-    class_names: Sequence[str],
-    destination: str | Path,  # without a suffix
-) -> None:
-    """Draw what the best and the second class's text attend to in one image, as .svg and .png."""
-    maps = _to_maps(attention)
-    best, second = top[:2]
-    names = class_names[best], class_names[second]
+@torch.inference_mode()
+def draw_attention(classifier: Classifier, prediction: Prediction, destination: str | Path) -> None:
+    """Draw what the texts of an image's two most probable classes attend to, as .svg and .png."""
+    assert prediction.probabilities is not None
+    pixels = classifier.backbone.preprocess(open_picture(prediction.image))
+    _, spatial = encode_within_memory(classifier.backbone, pixels[None])
+    guide, texts = classifier.guided_head().guide, classifier.texts.features
+    maps = _to_maps(guide.attention(texts, round_as_stored(spatial))[0].cpu())  # (K, g, g)
+    best, second = prediction.probabilities.topk(2).indices.tolist()
+    names = classifier.class_names[best], classifier.class_names[second]
+    shown = AttentionMaps(_to_picture(pixels), *names, True, maps[best], maps[second])
     with drawing(destination, 5.4, 2.1) as figure:
-        panels = figure.subplots(1, 3, squeeze=False)
-        shown = AttentionMaps(_to_picture(pixels), *names, True, maps[best], maps[second])
-        _draw_maps(panels, [shown])
+        _draw_maps(figure.subplots(1, 3, squeeze=False), [shown])
 
 
 def choose_rows(run: pl.DataFrame, number: int) -> pl.DataFrame:
@@ -116,8 +116,8 @@ def find_maps(
     for place, (label, top) in enumerate(rows.select("label", "top").iter_rows()):
         right = top[0] == label
         other = top[1] if right else top[0]
-        pair = maps[place, label], maps[place, other]
         picture = _to_picture(pixels[place])
+        pair = maps[place, label], maps[place, other]
         found.append(AttentionMaps(picture, names[label], names[other], right, *pair))
     return found
 

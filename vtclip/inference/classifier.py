@@ -85,22 +85,6 @@ class Classifier:
             )
         return self.head
 
-    @torch.inference_mode()
-    def draw_attention(self, prediction: Prediction, destination: str | Path) -> None:
-        """Draw what the texts of the two most probable classes attend to, as .svg and .png.
-
-        `destination` has no suffix. A SavedError if the head's method does not attend to images.
-        """
-        from vtclip.inference.attention import draw_attention
-
-        guide = self.guided_head().guide
-        assert prediction.probabilities is not None
-        pixels = self.backbone.preprocess(open_picture(prediction.image))
-        _, spatial = encode_within_memory(self.backbone, pixels[None])
-        attention = guide.attention(self.texts.features, round_as_stored(spatial))[0].cpu()
-        top = prediction.probabilities.topk(2).indices.tolist()
-        draw_attention(pixels, attention, top, self.class_names, destination)
-
     def classify(self, image: str | Path) -> Prediction:
         """Classify one image file; a PictureError if it cannot be read."""
         (found,) = self.predict([image])

@@ -52,17 +52,13 @@ def _read_runs(runs: Sequence[Run]) -> pl.DataFrame:
         for path in distinct(runs, "predictions")
         for shots, seed, accuracy in tables.read_accuracies(path).iter_rows()
     }
-    rows: list[tuple[Any, ...]] = []
-    for images in (VALIDATION, TEST):
-        for run in runs:
-            if images == TEST:
-                accuracy = tested[run.predictions, run.shots, run.seed]
-            else:
-                found = read_record(run.record)["val_accuracy"]
-                accuracy = None if found is None else 100 * found
-            place = (run.backbone, run.dataset, run.label, run.shots, run.seed)
-            rows.append((*place, images, accuracy))
-    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    validation, test = [], []
+    for run in runs:
+        place = (run.backbone, run.dataset, run.label, run.shots, run.seed)
+        found = read_record(run.record)["val_accuracy"]
+        validation.append((*place, VALIDATION, None if found is None else 100 * found))
+        test.append((*place, TEST, tested[run.predictions, run.shots, run.seed]))
+    return pl.DataFrame(validation + test, schema=SCHEMA, orient="row")
 
 
 def _compare(runs: pl.DataFrame) -> pl.DataFrame:

@@ -114,8 +114,7 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
 
 def _draw_accuracies(panel: Axes, table: pl.DataFrame, titles: Mapping[str, str]) -> None:
     shots = sorted(k for k in table["shots"].unique() if k > 0)
-    methods = table["method"].unique(maintain_order=True).to_list()
-    for number, method in enumerate(methods):
+    for number, method in enumerate(table["method"].unique(maintain_order=True)):
         colour, style = f"C{number}", STYLES[number % len(STYLES)]
         lines = table.filter(method=method).sort("shots")
         name = title_of(method, titles)
@@ -128,7 +127,7 @@ def _draw_accuracies(panel: Axes, table: pl.DataFrame, titles: Mapping[str, str]
         places = [_place(k, shots) for k in lines["shots"]]
         panel.plot(places, mean, style, color=colour, label=name, markersize=4)
         panel.fill_between(places, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
-        known = lines.filter(pl.col("published").is_not_null())
+        known = lines.drop_nulls("published")
         panel.plot(known["shots"], known["published"], "--", color=colour, linewidth=0.7)
     if shots:
         panel.set_xscale("log", base=2)
@@ -183,16 +182,12 @@ def read_costs(runs: Sequence[Run]) -> pl.DataFrame:
         record = read_record(run.record)
         rows.append((run.backbone, run.method, run.shots, *(record[name] for name in columns)))
     schema = {"backbone": pl.String, "method": pl.String, "shots": pl.Int32}
-    schema |= dict.fromkeys(columns, pl.Float64)
-    return (
-        pl.DataFrame(rows, schema=schema, orient="row")
-        .group_by(COST_KEY, maintain_order=True)
-        .agg(
-            pl.len().alias("runs"),
-            pl.col("seconds").mean(),
-            (pl.col("peak_memory_bytes").max() / 1e9).alias("memory"),
-            (pl.col("peak_gpu_memory_bytes").max() / 1e9).alias("gpu_memory"),
-        )
+    table = pl.DataFrame(rows, schema | dict.fromkeys(columns, pl.Float64), orient="row")
+    return table.group_by(COST_KEY, maintain_order=True).agg(
+        pl.mean("seconds"),
+        runs=pl.len(),
+        memory=pl.max("peak_memory_bytes") / 1e9,
+        gpu_memory=pl.max("peak_gpu_memory_bytes") / 1e9,
     )
 
 

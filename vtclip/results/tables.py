@@ -17,20 +17,12 @@ from vtclip.paths import ALL, Run, format_shots
 
 KEY = ["backbone", "dataset", "method", "shots"]  # of a row, but in the ablation
 
-_LATEX = str.maketrans(
-    {
-        **{sign: rf"\{sign}" for sign in "{}$&#_%"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        # After the end of a row these two would be its arguments.
-        "[": "{[}",
-        "*": "{*}",
-    }
-)
+_LATEX = str.maketrans({
+    **{sign: rf"\{sign}" for sign in "{}$&#_%"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "[": "{[}", "*": "{*}",  # after the end of a row these two would be its arguments
+})  # fmt: skip
 # What Markdown would read as markup: not the underscore of `oxford_pets`, or the sign of `A & B`.
 _MARKDOWN = re.compile(r"[\\`*\[|$~]|&(?=[\w#])|<(?=[\w/!?])|(?<![^\W_])_|_(?![^\W_])")
 

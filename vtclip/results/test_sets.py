@@ -80,13 +80,9 @@ def _read_runs(runs: Sequence[Run]) -> pl.DataFrame:
         for run in runs
     ):
         rows = _measure_runs(predictions) if predictions else [{"reason": reason}]
-        cell = {
-            "backbone": backbone,
-            "dataset": dataset_name(dataset),
-            "tested": ClassSplit.parse(tested).half or tested,
-            "method": method,
-        }
-        found += [cell | row for row in rows]
+        shown = ClassSplit.parse(tested).half or tested
+        names = {"backbone": backbone, "dataset": dataset_name(dataset), "method": method}
+        found += [names | {"tested": shown} | row for row in rows]
     return pl.DataFrame(found, schema=SCHEMA)
 
 
