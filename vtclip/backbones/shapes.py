@@ -17,13 +17,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Field, StrictInt
 
 from vtclip import paths
-from vtclip.backbones.known import (
-    INSTALL,
-    Measured,
-    find_configuration,
-    key_of,
-    read_content,
-)
+from vtclip.backbones.known import INSTALL, Measured, find_configuration, key_of, read_content
 from vtclip.config.backbone_config import BackboneConfig, name_model
 from vtclip.cost import Shape
 from vtclip.files import write_json

@@ -10,8 +10,6 @@ from pydantic import Field
 
 from vtclip.cost import Shape, Size, Work
 from vtclip.settings import LARGEST, Settings
-
-# A method's module finds all that it needs here.
 from vtclip.task import Head as Head
 from vtclip.task import Images as Images
 from vtclip.task import Prompts as Prompts
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 else:
     Tensor = nn = Any  # of annotations; PyTorch is imported by the functions that compute
+from vtclip.cost import SINGLE
 
 
 class Method:
@@ -254,3 +253,24 @@ class Recipe(Settings):
     def batch(self, size: Size) -> int:
         """Images of a step; an epoch's last may have fewer."""
         return min(self.batch_size, size.images)
+
+
+UPDATE = 30  # operations on each weight in a step: the norms, their way back, Adam's
+
+
+def cosine_classifier(vectors: Tensor, texts: Texts) -> Callable[[Images], Tensor]:
+    """logits = scale * cos(pooled, vectors), for vectors (K, D) of any length."""
+    classes = Texts(unit(vectors), texts.logit_scale)
+    return lambda images: classes.logits(images.pooled)  # (B, K)
+
+
+def cosine_head_work(plain: Work, size: Size, recipe: Recipe) -> Work:
+    """What training the vectors takes: three passes for each image of a step, and the update."""
+    weights = size.classes * size.shape.dim
+    steps, batch = recipe.steps(size), recipe.batch(size)
+    return plain._replace(
+        flops=steps * weights * (6 * batch + UPDATE),
+        # The vectors, their unit ones, both gradients and Adam's state; a batch's logits.
+        part_bytes=(8 * weights + 4 * batch * size.classes) * SINGLE,
+        head_bytes=weights * SINGLE,
+    )

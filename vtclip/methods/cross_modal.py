@@ -125,7 +125,7 @@ class CrossModal(Method):
         """The heads of all learning rates and weight decays, at each iteration that counts."""
         import torch
 
-        from vtclip.nn.optimisers import AdamW
+        from vtclip.nn.learner import AdamW
 
         assert task.train is not None
         texts, iterations = task.texts.features, self.settings.iterations

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods._vectors import cosine_classifier
-from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, unit
+from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, cosine_classifier, unit
 from vtclip.settings import Settings
 
 

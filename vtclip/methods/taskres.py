@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pydantic import Field
 
 from vtclip.cost import Size, Work
-from vtclip.methods._vectors import cosine_classifier, cosine_head_work
 from vtclip.methods.base import (
     BatchSize,
     EpochsByShots,
@@ -23,6 +22,8 @@ from vtclip.methods.base import (
     Texts,
     Warmup,
     WeightDecay,
+    cosine_classifier,
+    cosine_head_work,
 )
 
 

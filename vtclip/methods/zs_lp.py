@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vtclip.cost import Size, Work
-from vtclip.methods._vectors import cosine_classifier, cosine_head_work
 from vtclip.methods.base import (
     BatchSize,
     EpochsByShots,
@@ -21,6 +20,8 @@ from vtclip.methods.base import (
     Texts,
     Warmup,
     WeightDecay,
+    cosine_classifier,
+    cosine_head_work,
 )
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtclip.methods.base import Recipe, score
-from vtclip.nn.optimisers import SGD, Adam, AdamW, Optimiser
+from vtclip.nn.learner import SGD, Adam, AdamW, Optimiser
 from vtclip.runtime.job import progress
 from vtclip.task import Images, Samples, Task
 

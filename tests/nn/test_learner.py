@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from vtclip.nn.optimisers import SGD, Adam, AdamW
+from vtclip.nn.learner import SGD, Adam, AdamW
 
 RATES = (1e-3, 5e-3, 2e-3, 1e-3, 0.0)
 
