@@ -56,11 +56,12 @@ class GlyphBatches:
         glyphs = [self.strokes[int(style[row])][row, font[row]] for row in range(size)]  # of (H, W)
         pixels = distort(torch.stack(glyphs), self.generator)
         # Half of the strokes are coarse as well: coarse digits need not be called blurry.
-        coarse = torch.rand(size, generator=self.generator) < 0.5
-        pixels = torch.where(_each(coarse & (style != NOISY)), _coarsen(pixels, 12), pixels)
-        pixels = torch.where(_each(style == BLURRY), _coarsen(pixels, 8), pixels)
+        coarse = torch.rand(size, 1, 1, generator=self.generator) < 0.5
+        each = style[:, None, None]  # (C, 1, 1)
+        pixels = torch.where(coarse & (each != NOISY), _coarsen(pixels, 12), pixels)
+        pixels = torch.where(each == BLURRY, _coarsen(pixels, 8), pixels)
         noise = 0.25 * torch.randn(pixels.shape, generator=self.generator)
-        pixels = pixels + noise * _each(style == NOISY)
+        pixels = pixels + noise * (each == NOISY)
         return pixels.clamp(0, 1), style
 
 
@@ -176,10 +177,6 @@ def _coarsen(pixels: Tensor, cells: int) -> Tensor:
     """Sample (B, H, W) down to cells x cells pixels, and up again."""
     small = F.interpolate(pixels[:, None], size=(cells, cells), mode="area")
     return F.interpolate(small, size=pixels.shape[-2:], mode="bicubic")[:, 0].clamp(0, 1)
-
-
-def _each(choice: Tensor) -> Tensor:
-    return choice[:, None, None]
 
 
 def main() -> None:

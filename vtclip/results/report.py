@@ -218,6 +218,5 @@ def _find_commit() -> str | None:
     if git is None or not (PROJECT / ".git").exists():
         return None
     command = [git, "-C", str(PROJECT), "rev-parse", "HEAD"]
-    return (
-        subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    )
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
