@@ -42,15 +42,6 @@ def test_what_was_chosen_on_is_one_of_the_known_words(tmp_path, word, found):
         read_published(tmp_path / "published.csv", [("clip", "RN50", "openai")])
 
 
-def test_the_former_word_for_choices_that_are_not_stated_is_still_read(tmp_path):
-    (tmp_path / "published.csv").write_text(
-        "method,dataset,shots,accuracy,backbone,chosen_on,source\n"
-        "vt_clip,dtd,1,50.0,RN50,not told,a paper\n"
-    )
-    table = read_published(tmp_path / "published.csv", [("clip", "RN50", "openai")])
-    assert table["chosen_on"].to_list() == ["not stated"]
-
-
 def test_each_of_the_projects_numbers_says_what_was_chosen_on_what():
     table = read_published(FILE, [("clip", "RN50", "openai")])
     chosen = {

@@ -64,7 +64,7 @@ class Blueprint:
 
     @property
     def needs_files(self) -> bool:
-        """Whether the tokenizer or the text tower is made from files of the hub."""
+        """Say if the tokenizer or the text tower is made from files of the hub."""
         return bool(self.text.get("hf_tokenizer_name") or self.text.get("hf_model_name"))
 
 

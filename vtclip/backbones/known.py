@@ -29,7 +29,7 @@ INSTALL = "python -m pip install --editable '.[transformers]'"  # what some of t
 
 
 class Measured(NamedTuple):
-    """What `vtclip.backbones.measure` finds of a model."""
+    """The size and the work of a model, as `vtclip.backbones.measure` finds them."""
 
     kind: str  # how the image tower pools: a TowerKind of `vtclip.backbones.image_towers`
     places: int  # spatial tokens of the map before pooling

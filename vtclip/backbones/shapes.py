@@ -213,5 +213,5 @@ def check_packages(backbone: BackboneConfig) -> None:
 
 
 def has_package(name: str) -> bool:
-    """Whether a package is installed; it is not imported."""
+    """Say if a package is installed; it is not imported."""
     return find_spec(name) is not None

@@ -198,7 +198,7 @@ MEASUREMENTS = 10  # of validation accuracy in a training, for the history
 
 
 class Recipe(Settings):
-    """How a head is trained by gradient."""
+    """The settings of training by gradient."""
 
     learning_rate: LearningRate = Field(default=None, examples=[0.001])
     optimiser: OptimiserName = "adamw"
@@ -265,7 +265,7 @@ def cosine_classifier(vectors: Tensor, texts: Texts) -> Callable[[Images], Tenso
 
 
 def cosine_head_work(plain: Work, size: Size, recipe: Recipe) -> Work:
-    """What training the vectors takes: three passes for each image of a step, and the update."""
+    """The work of training the vectors: three passes for each image of a step, and the update."""
     weights = size.classes * size.shape.dim
     steps, batch = recipe.steps(size), recipe.batch(size)
     return plain._replace(

@@ -153,7 +153,7 @@ def rbf_kernel(left: Tensor, right: Tensor, beta: Tensor | float) -> Tensor:
 
 
 def residuals(keys: Tensor, labels: Tensor, texts: Texts) -> Tensor:
-    """What zero-shot's cosines miss of one-hot labels, (N, K)."""
+    """One-hot labels minus zero-shot's cosines, (N, K)."""
     from torch.nn.functional import one_hot
 
     return one_hot(labels, len(texts.features)) - keys @ texts.features.T.to(keys.dtype)

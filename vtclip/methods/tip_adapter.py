@@ -105,7 +105,7 @@ class TipAdapter(Method):
 def cache_logits(
     pooled: Tensor, keys: Tensor, labels: Tensor, beta: Tensor | float, classes: int
 ) -> Tensor:
-    """What the cache says.
+    """The logits of the cache.
 
     Args:
         pooled: (B, D) of unit length.

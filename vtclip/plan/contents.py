@@ -52,12 +52,12 @@ class Contents:
 
     @cached_property
     def tests(self) -> dict[str, list[str]]:
-        """What heads are trained on -> what they are tested on, their own test set first."""
+        """Training set of heads -> their test sets, its own first."""
         return list_tests(self.experiment)
 
     @property
     def trained(self) -> list[str]:
-        """What heads are trained on: datasets, or halves of their classes."""
+        """The training sets of heads: datasets, or halves of their classes."""
         return [name for name in self.tests if dataset_name(name) in self.datasets]
 
     @property
@@ -83,7 +83,7 @@ class Contents:
         return list(product(shots, seeds))
 
     def counts(self, dataset: str) -> Counts:
-        """How much a dataset contains; a guess where its file does not say."""
+        """The numbers of a dataset's images and classes; a guess where its file has none."""
         return self.datasets[dataset_name(dataset)].counts or UNKNOWN_COUNTS
 
     def parts_of(self, dataset: str) -> list[str]:
@@ -158,7 +158,7 @@ class Contents:
         return list(dict.fromkeys(each.weights for each in found))
 
     def outputs(self) -> list[str]:
-        """What the workflow writes: files, and folders that are its own altogether."""
+        """Files and whole folders that the workflow writes."""
         names = [*self.unpacked, *self.drawn]
         weights = list(dict.fromkeys(map(self.weights_of, self.backbones)))
         return [

@@ -27,7 +27,7 @@ TEXT_TOWER = "vtclip.backbones.prompts"  # the module that methods with a text t
 
 @dataclass(frozen=True)
 class Job:
-    """What a rule needs to know about one of its jobs."""
+    """A rule's job: its inputs, its params and what it requests."""
 
     inputs: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)  # plain values
@@ -319,7 +319,7 @@ def _chosen(plan: Plan, method: str, dataset: str, shots: int) -> Method:
 
 
 def _size(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | None = None) -> Size:
-    """What a head of so many shots is made for, or tested on: the larger number of classes."""
+    """The size of a head's task; of training and test set, the larger number of classes."""
     counts = plan.counts(dataset)
     classes = len(ClassSplit.parse(dataset).labels(counts.classes))
     images = min(shots * classes, counts.train)

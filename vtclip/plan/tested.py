@@ -11,7 +11,7 @@ from vtclip.settings import refusal
 
 
 def list_tests(experiment: Experiment) -> dict[str, list[str]]:
-    """What heads are trained on -> what they are tested on, their own test set first."""
+    """Training set of heads -> their test sets, its own first."""
     if experiment.classes == "base":
         halves = {
             name: [str(ClassSplit(name, half)) for half in HALVES] for name in experiment.datasets

@@ -239,7 +239,7 @@ def describe_choices(
 
 
 def explain_choice(name: str, settings: Settings) -> str:
-    """What a method chooses in a run, and on which images."""
+    """Name what a method chooses in a run, and on which images."""
     method = METHODS[name]
     if not method.few_shot:
         return "Nothing: it learns from no image."

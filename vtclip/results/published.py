@@ -57,7 +57,6 @@ def read_published(
         raise PublishedError(
             f"{path}: expected the columns {', '.join(schema)}; missing: {', '.join(missing)}."
         )
-    table = table.with_columns(pl.col("chosen_on").replace("not told", "not stated"))  # as it was
     strange = table.filter(~pl.col("chosen_on").fill_null("").is_in(list(CHOSEN_ON)))
     if strange.height:
         row = strange.row(0, named=True)

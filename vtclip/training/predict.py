@@ -33,7 +33,7 @@ from vtclip.task import Head, Images, Prompts, Texts, TextTower
 
 @dataclass(frozen=True)
 class Trained:
-    """What heads were trained on, where they are tested on something else.
+    """The training set of heads that are tested on something else.
 
     Attributes:
         name: the dataset, or the half of one.
@@ -47,7 +47,7 @@ class Trained:
 
     @property
     def classes(self) -> int:
-        """How many classes the heads have."""
+        """The number of classes of the heads."""
         return len(ClassSplit.parse(self.name).labels(len(read_class_names(self.texts))))
 
 
