@@ -24,9 +24,8 @@ from vtclip.features.store import FeatureSet
 from vtclip.features.texts import read_texts
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.methods.zero_shot import ZeroShot
-from vtclip.nn.learner import Classifier
 from vtclip.settings import Settings
-from vtclip.task import Samples, Task, Texts
+from vtclip.task import Classifier, Samples, Task, Texts
 from vtclip.training.optimise import measure_accuracy, optimise
 
 

@@ -19,49 +19,34 @@ def unit(features: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Samples:
-    """The labelled images that a method may learn from.
+    """The labelled images that a method may learn from."""
 
-    Attributes:
-        pooled: (M, V, D) float32; V views of M images, view 0 the test view.
-        spatial: (M, V, N, width) float16 or float32, or None where the method reads none; in main
-            memory where the device has no room for it.
-        labels: (M,) int64.
-    """
-
-    pooled: Tensor
+    pooled: Tensor  # (M, V, D) float32: V views of M images, view 0 the test view
+    # (M, V, N, width) float16 or float32, None where the method reads none; in main memory where
+    # the device has no room for it
     spatial: Tensor | None
-    labels: Tensor
+    labels: Tensor  # (M,) int64
 
 
 @dataclass(frozen=True)
 class Images:
-    """A batch of images to classify.
+    """A batch of images to classify."""
 
-    Attributes:
-        pooled: (B, D) float32.
-        spatial: (B, N, width) float32, or None where the method reads none.
-        labels: (B,) int64 of images to learn from; None of those to classify.
-    """
+    pooled: Tensor  # (B, D) float32
+    spatial: Tensor | None  # (B, N, width) float32; None where the method reads none
+    labels: Tensor | None = None  # (B,) int64 of images to learn from; None of those to classify
 
-    pooled: Tensor
-    spatial: Tensor | None
-    labels: Tensor | None = None
+
+Classifier = Callable[[Images], "Tensor"]  # to logits (B, K)
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The class names, as CLIP reads them.
+    """The class names, as CLIP reads them."""
 
-    Attributes:
-        features: (K, D) float32 of unit length.
-        logit_scale: CLIP's frozen factor on the cosine similarities.
-        norms: (K,) float32, how long each class's text mean was before it was scaled; None for
-            texts that CLIP did not read.
-    """
-
-    features: Tensor
-    logit_scale: float
-    norms: Tensor | None = None
+    features: Tensor  # (K, D) float32 of unit length
+    logit_scale: float  # CLIP's frozen factor on the cosine similarities
+    norms: Tensor | None = None  # (K,): lengths of the text means; None of texts not read by CLIP
 
     @property
     def means(self) -> Tensor:
@@ -105,19 +90,10 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a method may see before it predicts: no test image is in it.
-
-    Attributes:
-        texts: the classes.
-        train: the shots to learn from; None for a method that needs none.
-        val: min(shots, 4) images per class to tune on, in the test view; None where there are none,
-            or nothing may be chosen.
-        seed: of everything that is drawn at random.
-        prompts: what prompts are made of; None for a method that makes none.
-    """
+    """All that a method may see before it predicts: no test image is in it."""
 
     texts: Texts
-    train: Samples | None
-    val: Samples | None
-    seed: int
-    prompts: Prompts | None = None
+    train: Samples | None  # the shots to learn from; None for a method that needs none
+    val: Samples | None  # min(shots, 4) a class, in the test view; None if nothing may be chosen
+    seed: int  # of everything that is drawn at random
+    prompts: Prompts | None = None  # None for a method that makes none

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field
 
-from vtclip.cost import Shape, Size, Work
+from vtclip.cost import SINGLE, Shape, Size, Work
 from vtclip.settings import LARGEST, Settings
+
+# A method's module finds all that it needs here.
+from vtclip.task import Classifier as Classifier
 from vtclip.task import Head as Head
 from vtclip.task import Images as Images
 from vtclip.task import Prompts as Prompts
@@ -20,10 +23,10 @@ from vtclip.task import TextTower as TextTower
 from vtclip.task import unit as unit
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+    from torch.nn import Module
 else:
-    Tensor = nn = Any  # of annotations; PyTorch is imported by the functions that compute
-from vtclip.cost import SINGLE
+    Tensor = Module = Any  # of annotations; PyTorch is imported by the functions that compute
 
 
 class Method:
@@ -36,7 +39,6 @@ class Method:
     memory says so in `work`, one whose settings do not fit every backbone in `check`.
     """
 
-    # as tables and figures call it; left out, the file's name in words: `Prototypes`
     title: ClassVar[str]  # in tables and figures; by default the file's name in words
     settings_type: ClassVar[type[Settings]] = Settings
     few_shot: ClassVar[bool] = True  # False: learns from no image, and is run once, `0shot-seed0`
@@ -93,7 +95,7 @@ class Method:
         """Compute the head before any step by gradient; in closed form, it is all of the head."""
         return {}
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Build the function from images to logits (B, K)."""
         raise NotImplementedError
 
@@ -104,7 +106,7 @@ class Method:
         """
         return head
 
-    def learner(self, head: Head, task: Task) -> nn.Module | None:
+    def learner(self, head: Head, task: Task) -> Module | None:
         """The module to train by gradient, Images -> logits (B, K); None if there is none."""
         if not self.trained:
             return None
@@ -112,7 +114,7 @@ class Method:
 
         return Learner(head, self.trained, lambda head: self.classifier(head, task.texts))
 
-    def finish(self, learner: nn.Module, task: Task) -> Head:
+    def finish(self, learner: Module, task: Task) -> Head:
         """The head, after training."""
         return learner.state_dict()
 
@@ -258,7 +260,7 @@ class Recipe(Settings):
 UPDATE = 30  # operations on each weight in a step: the norms, their way back, Adam's
 
 
-def cosine_classifier(vectors: Tensor, texts: Texts) -> Callable[[Images], Tensor]:
+def cosine_classifier(vectors: Tensor, texts: Texts) -> Classifier:
     """logits = scale * cos(pooled, vectors), for vectors (K, D) of any length."""
     classes = Texts(unit(vectors), texts.logit_scale)
     return lambda images: classes.logits(images.pooled)  # (B, K)

@@ -1,13 +1,9 @@
 """CALIP: CLIP with attention that has no parameters (Guo et al., AAAI 2023, arXiv 2209.14169)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 from pydantic import Field
 
 from vtclip.cost import BATCH, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Tensor, Texts, unit
+from vtclip.methods.base import Classifier, Head, Images, Method, Tensor, Texts, unit
 from vtclip.settings import Settings
 
 
@@ -50,7 +46,7 @@ class CALIP(Method):
     reads_spatial = True
     needs_projected = True
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Nothing is learned."""
         settings = self.settings
 

@@ -1,11 +1,9 @@
 """CLAP: ZS-LP, kept near the texts (Silva-Rodriguez et al., CVPR 2024, arXiv 2312.12730)."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Head, Task, Tensor, nn
+from vtclip.methods.base import Head, Module, Task, Tensor
 from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
 
 
@@ -30,7 +28,7 @@ class CLAP(ZSLP):
     settings_type = CLAPSettings
     settings: CLAPSettings
 
-    def learner(self, head: Head, task: Task) -> nn.Module:
+    def learner(self, head: Head, task: Task) -> Module:
         """The vectors, with the penalty that keeps them near the text means."""
         from vtclip.nn.learner import Learner
 

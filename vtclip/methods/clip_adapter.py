@@ -1,13 +1,19 @@
 """CLIP-Adapter: two layers on the pooled feature (Gao et al., IJCV 2024, arXiv 2110.04544)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, LearningRate, Method, Recipe, Task, Tensor, Texts
+from vtclip.methods.base import (
+    Classifier,
+    Head,
+    Images,
+    LearningRate,
+    Method,
+    Recipe,
+    Task,
+    Tensor,
+    Texts,
+)
 
 
 class CLIPAdapterSettings(Recipe):
@@ -52,7 +58,7 @@ class CLIPAdapter(Method):
         device = task.texts.features.device
         return {name: layer.weight.detach().to(device) for name, layer in layers.items()}
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The texts, and the adapted feature."""
         ratio = self.settings.ratio
 

@@ -1,27 +1,10 @@
 """CoOp: learned words before the class name (Zhou et al., IJCV 2022, arXiv 2109.01134)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Shape, Size, Work
-from vtclip.methods.base import (
-    Head,
-    Images,
-    LearningRate,
-    Method,
-    OptimiserName,
-    Prompts,
-    Recipe,
-    Task,
-    Tensor,
-    Texts,
-    Warmup,
-    WeightDecay,
-    nn,
-)
+from vtclip.methods import base
+from vtclip.methods.base import Classifier, Head, Method, Module, Recipe, Task, Tensor, Texts
 from vtclip.settings import misfit
 
 OTHER_TOKENS = 4  # beside the context: start, at least one of a class name, the point, end
@@ -30,10 +13,10 @@ OTHER_TOKENS = 4  # beside the context: start, at least one of a class name, the
 class CoOpSettings(Recipe):
     """Settings of CoOp; the defaults are the paper's, but for the warm-up (docs/methods.md)."""
 
-    optimiser: OptimiserName = "sgd"
-    learning_rate: LearningRate = 0.002
-    weight_decay: WeightDecay = 0.0005
-    warmup: Warmup = 0.02  # one epoch of fifty
+    optimiser: base.OptimiserName = "sgd"
+    learning_rate: base.LearningRate = 0.002
+    weight_decay: base.WeightDecay = 0.0005
+    warmup: base.Warmup = 0.02  # one epoch of fifty
 
     context: int = Field(
         default=16,
@@ -74,32 +57,31 @@ class CoOp(Method):
         context = 0.02 * torch.randn(self.settings.context, tower.width)  # the paper's spread
         return {"context": context.to(task.texts.features.device)}
 
-    def learner(self, head: Head, task: Task) -> nn.Module:
+    def learner(self, head: Head, task: Task) -> Module:
         """The context before every class name, through the frozen text tower."""
         from vtclip.nn.learner import Learner
 
         assert task.prompts is not None
         encode = task.prompts.tower.prompt_encoder(task.prompts.class_names, len(head["context"]))
-        return Learner(
-            head,
-            ("context",),
-            lambda head: _nearest(encode(head["context"]), task.texts.logit_scale),
-        )
 
-    def finish(self, learner: nn.Module, task: Task) -> Head:
+        def classify(head: Head) -> Classifier:
+            return _nearest(encode(head["context"]), task.texts.logit_scale)
+
+        return Learner(head, ("context",), classify)
+
+    def finish(self, learner: Module, task: Task) -> Head:
         """The context and the texts that it makes."""
-        return self.for_classes(
-            {"context": learner.get_parameter("context").detach()}, task.prompts
-        )
+        context = learner.get_parameter("context").detach()
+        return self.for_classes({"context": context}, task.prompts)
 
-    def for_classes(self, head: Head, prompts: Prompts | None) -> Head:
+    def for_classes(self, head: Head, prompts: base.Prompts | None) -> Head:
         """The texts that the context makes of these classes."""
         assert prompts is not None
         context = head["context"]
         encode = prompts.tower.prompt_encoder(prompts.class_names, len(context))
         return {"context": context, "texts": encode(context).detach()}
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the texts that the context made."""
         return _nearest(head["texts"], texts.logit_scale)
 
@@ -128,6 +110,6 @@ class CoOp(Method):
         )
 
 
-def _nearest(features: Tensor, logit_scale: float) -> Callable[[Images], Tensor]:
+def _nearest(features: Tensor, logit_scale: float) -> Classifier:
     texts = Texts(features, logit_scale)
     return lambda images: texts.logits(images.pooled)

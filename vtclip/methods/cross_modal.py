@@ -1,16 +1,14 @@
 """Cross-modal linear probe: texts are shots too (Lin et al., CVPR 2023, arXiv 2301.06267)."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, score, unit
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, score, unit
 from vtclip.settings import LARGEST, Settings
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ class CrossModal(Method):
         scale = task.texts.logit_scale
         return max(heads, key=lambda head: score(scale * pooled @ head["weight"].T, labels))
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the weights, averaged with the texts by `text_share`."""
         share = self.settings.text_share
         weight = (1 - share) * head["weight"] + share * texts.features
@@ -151,36 +149,17 @@ class CrossModal(Method):
                 optimiser.step(learning_rate_at(done - 1, top, iterations))
             if done == iterations or (checks_often and done % CHECK == 0):
                 for weight, (top, decay) in zip(weights, pairs, strict=True):
-                    yield as_head(weight, top, decay, batch_size, done)
-
-
-def as_head(
-    weight: Tensor, learning_rate: float, weight_decay: float, batch_size: int, iteration: int
-) -> Head:
-    """A copy of the weights, and what made them."""
-    import torch
-
-    return {
-        "weight": weight.clone(),
-        "learning_rate": torch.tensor(learning_rate),
-        "weight_decay": torch.tensor(weight_decay),
-        "batch_size": torch.tensor(batch_size),
-        "iteration": torch.tensor(iteration),
-    }
+                    yield {
+                        "weight": weight.clone(),
+                        "learning_rate": torch.tensor(top),
+                        "weight_decay": torch.tensor(decay),
+                        "batch_size": torch.tensor(batch_size),
+                        "iteration": torch.tensor(done),
+                    }
 
 
 def gradient(weights: Tensor, batch: Tensor, labels: Tensor, scale: float) -> Tensor:
-    """The gradient of the mean cross-entropy of a batch.
-
-    Args:
-        weights: of several probes, (P, K, D).
-        batch: (B, D) of unit length.
-        labels: (B,) int64.
-        scale: on the products of the two.
-
-    Returns:
-        (P, K, D).
-    """
+    """The gradient of a batch's mean cross-entropy by the weights of several probes, (P, K, D)."""
     from torch.nn.functional import one_hot
 
     shares = (scale * batch @ weights.mT).softmax(dim=2)  # (P, B, K)
@@ -188,7 +167,7 @@ def gradient(weights: Tensor, batch: Tensor, labels: Tensor, scale: float) -> Te
     return scale * error.mT @ batch
 
 
-def draw_rows(number: int, iterations: int, size: int, generator: torch.Generator) -> Tensor:
+def draw_rows(number: int, iterations: int, size: int, generator: "torch.Generator") -> Tensor:
     """Rows for each iteration, (iterations, size): all in random order, and all over again."""
     import torch
 

@@ -1,16 +1,14 @@
 """GDA: Gaussians of one covariance, one a class (Wang et al., ICLR 2024, arXiv 2402.04087)."""
 
-from __future__ import annotations
-
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, choose, unit
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
 
 ROWS = 4096  # in double precision at a time
@@ -40,8 +38,7 @@ class GDA(Method):
         weight_k = P @ m_k
         bias_k = log(1 / K) - m_k @ P @ m_k / 2
 
-    A class without a shot takes the mean of the others. Where no class has two different rows, as
-    of one shot in one view, there is no covariance, and the logits are zero-shot's.
+    Where no class has two different rows there is no covariance, and the logits are zero-shot's.
     """
 
     title = "GDA"
@@ -69,7 +66,7 @@ class GDA(Method):
         for alpha in alphas:
             yield zero_shot + alpha * discriminant
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The texts and the Gaussians."""
 
         def logits(images: Images) -> Tensor:
@@ -83,10 +80,7 @@ class GDA(Method):
         return self.settings.model_copy(update={"alpha": [1.0]})
 
     def work(self, size: Size) -> Work:
-        """The rows' products, and one system of D equations.
-
-        Its memory does not grow with the rows: they are added to D x D numbers a few at a time.
-        """
+        """The rows' products, a few rows at a time, and one system of D equations."""
         classes, dim, rows = size.classes, size.shape.dim, size.images * size.views
         weights = classes * (dim + 1)
         plain = super().work(size)
@@ -99,10 +93,7 @@ class GDA(Method):
 
 
 def fit_gaussians(task: Task) -> tuple[Tensor, Tensor]:
-    """The discriminant of Gaussians of one covariance: weight (K, D) and bias (K,).
-
-    Both are zero where the shots have no covariance.
-    """
+    """weight (K, D) and bias (K,) of the discriminant; zero where the shots have no covariance."""
     import torch
 
     assert task.train is not None
@@ -119,6 +110,7 @@ def fit_gaussians(task: Task) -> tuple[Tensor, Tensor]:
         means.index_add_(0, their, part)
     number = labels.bincount(minlength=classes)
     means /= number.clamp(min=1)[:, None]
+    # A class without a shot takes the mean of the others.
     means[number == 0] = means[number > 0].mean(dim=0)
     scatter = rows.new_zeros(dim, dim, dtype=torch.float64)  # (N - 1) * S
     for part, their in parts():

@@ -1,16 +1,14 @@
 """The linear probe: logistic regression on pooled features (Radford et al., 2021)."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, choose, unit
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,7 +83,7 @@ class LinearProbe(Method):
         for head in heads:
             yield self.classifier(head, task.texts)(images)
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The fitted hyperplanes."""
 
         def logits(images: Images) -> Tensor:
@@ -111,7 +109,7 @@ class LinearProbe(Method):
 
 
 def _as_head(
-    probe: LogisticRegression, strength: float, mean: Tensor, scale: float, classes: int
+    probe: "LogisticRegression", strength: float, mean: Tensor, scale: float, classes: int
 ) -> Head:
     """A fit to (images - mean) * scale, as hyperplanes of the images themselves."""
     import torch
@@ -130,8 +128,12 @@ def _as_head(
 
 
 def _fit(
-    images: np.ndarray, labels: np.ndarray, strengths: list[float], iterations: int, threads: int
-) -> list[LogisticRegression]:
+    images: "np.ndarray",
+    labels: "np.ndarray",
+    strengths: list[float],
+    iterations: int,
+    threads: int,
+) -> "list[LogisticRegression]":
     """A fit for each of the strengths, which rise; as many chains at a time as threads."""
     from joblib import Parallel, delayed
     from sklearn.linear_model import LogisticRegression
@@ -140,7 +142,7 @@ def _fit(
     # the start: with a thousand, its default tolerance of 1e-4 would let it take no step at all.
     options = {"max_iter": iterations, "tol": 1e-4 / len(images)}
 
-    def fit_chain(chain: list[float]) -> list[LogisticRegression]:
+    def fit_chain(chain: list[float]) -> "list[LogisticRegression]":
         probe = LogisticRegression(warm_start=True, **options)
         return [copy(probe.set_params(C=strength).fit(images, labels)) for strength in chain]
 

@@ -1,15 +1,13 @@
 """LP++: a linear probe that weighs the texts (Huang et al., CVPR 2024, arXiv 2404.02285)."""
 
-from __future__ import annotations
-
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, score, unit
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, score, unit
 from vtclip.settings import Settings
 
 ALPHA_START = 250  # times the mean cosine of an image and the text of its class
@@ -30,16 +28,7 @@ class LPPlusPlusSettings(Settings):
 class LPPlusPlus(Method):
     """logits_k = f . weight_k + bias_k + alpha_k (f . t_k), with all three learned.
 
-    The shots F (M, D), in the test view, and the texts t_k are of unit length. The weight of a
-    class starts as the sum of its shots, the bias as PyTorch's linear layer has it, and all alphas
-    as 250 times the mean over the classes of the mean cosine of a shot and its own text. The mean
-    cross-entropy of all shots then falls by gradient descent:
-
-        weight, bias: momentum 0.9, steps of 4 M / (largest eigenvalue of F.T @ F)
-        alpha: every tenth epoch, steps of M / (4 * largest over k of sum_i (f_i . t_k)^2)
-
-    Alpha follows the gradient of its own epoch, as in the paper; the authors' code adds up those of
-    all epochs before.
+    The mean cross-entropy of all shots falls by gradient descent whose steps come from the shots.
     """
 
     title = "LP++"
@@ -55,7 +44,7 @@ class LPPlusPlus(Method):
         images, labels = Images(task.val.pooled[:, 0], None), task.val.labels
         return max(heads, key=lambda head: score(self.classifier(head, task.texts)(images), labels))
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The hyperplanes, the texts' share added."""
         weight = head["weight"] + head["alpha"][:, None] * texts.features
 
@@ -98,8 +87,12 @@ def descend(task: Task, epochs: int) -> Iterator[Head]:
     cosines = features @ texts.T  # (M, K)
     torch.manual_seed(task.seed)
     bias = torch.nn.Linear(dim, classes).bias.detach().to(features)
-    weight = targets.T @ features
-    alpha = bias.new_full((classes,), ALPHA_START * mean_own_cosine(cosines, targets))
+    weight = targets.T @ features  # the sum of each class's shots
+    # The mean, over the classes that have shots, of the mean cosine of a shot and its text.
+    shots, own_cosines = targets.sum(dim=0), (cosines * targets).sum(dim=0)  # (K,)
+    own_cosine = (own_cosines / shots)[shots > 0].mean().item()
+    alpha = bias.new_full((classes,), ALPHA_START * own_cosine)
+    # The steps are the paper's, from bounds of the loss's curvature: none is tuned.
     step = 4 * number / torch.linalg.eigvalsh(features.T @ features)[-1]
     alpha_step = number / (4 * cosines.square().sum(dim=0).amax())
     weight_momentum, bias_momentum = torch.zeros_like(weight), torch.zeros_like(bias)
@@ -109,18 +102,7 @@ def descend(task: Task, epochs: int) -> Iterator[Head]:
         weight_momentum = MOMENTUM * weight_momentum + error.T @ features
         bias_momentum = MOMENTUM * bias_momentum + error.sum(dim=0)
         weight, bias = weight - step * weight_momentum, bias - step * bias_momentum
+        # The gradient of this epoch, as in the paper; the authors' code adds up all before.
         if epoch % ALPHA_EVERY == 0:
             alpha = alpha - alpha_step * (error * cosines).sum(dim=0)
         yield {"weight": weight, "bias": bias, "alpha": alpha}
-
-
-def mean_own_cosine(cosines: Tensor, targets: Tensor) -> float:
-    """The mean, over the classes that have shots, of the mean cosine of a shot and its text.
-
-    Args:
-        cosines: of shots and texts, (M, K).
-        targets: one-hot labels, (M, K).
-    """
-    shots = targets.sum(dim=0)
-    sums = (cosines * targets).sum(dim=0)
-    return (sums / shots)[shots > 0].mean().item()

@@ -1,15 +1,14 @@
 """ProKeR: regression on what zero-shot misses (Bendou et al., CVPR 2025, arXiv 2501.11175)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Annotated
 
 from pydantic import Field
 
 from vtclip.cost import BATCH, DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Samples, Task, Tensor, Texts, choose, unit
+from vtclip.methods import base
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import ConfigError, Settings
 
 MOST_IMAGES = 20_000  # whose matrix takes 3.2 GB, three times
@@ -63,11 +62,7 @@ class ProKeR(Method):
     tunes = True
 
     def initial_head(self, task: Task) -> Head:
-        """The regression, with beta and ridge chosen on the validation shots.
-
-        Raises:
-            ConfigError: there are more images than a matrix is made for.
-        """
+        """The regression, with beta and ridge chosen on the validation shots."""
         import torch
 
         assert task.train is not None
@@ -82,7 +77,7 @@ class ProKeR(Method):
             "ridge": torch.tensor(ridge, device=keys.device),
         }
 
-    def _rows(self, shots: Samples) -> tuple[Tensor, Tensor]:
+    def _rows(self, shots: base.Samples) -> tuple[Tensor, Tensor]:
         """The rows of the matrix (N, D), of unit length in double precision, and their labels."""
         images, views = shots.pooled.shape[:2]
         if images > MOST_IMAGES:
@@ -110,7 +105,7 @@ class ProKeR(Method):
                 answers = solve(kernel, ridge, missed)
                 yield task.texts.logit_scale * (zero_shot + query @ answers)
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The texts, and the regression of what they miss."""
 
         def logits(images: Images) -> Tensor:
@@ -125,10 +120,7 @@ class ProKeR(Method):
         return self.settings.model_copy(update={"beta": [beta], "ridge": [ridge]})
 
     def work(self, size: Size) -> Work:
-        """A system of N equations for each pair, and once more for the best.
-
-        The matrix has at most `most_rows` rows, or as many as images.
-        """
+        """A system of N equations for each pair, and once more for the best."""
         classes, dim, val = size.classes, size.shape.dim, size.val_images
         rows = self._count_rows(size.images, size.views)
         pairs = len(self.settings.beta) * len(self.settings.ridge)

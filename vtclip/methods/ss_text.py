@@ -1,13 +1,9 @@
 """SS-Text: the sum of texts and shots (Silva-Rodriguez et al., MICCAI 2025, arXiv 2506.17500)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, cosine_classifier, unit
+from vtclip.methods.base import Classifier, Head, Method, Task, Texts, cosine_classifier, unit
 from vtclip.settings import Settings
 
 
@@ -42,7 +38,7 @@ class SSText(Method):
         part = self.settings.images * texts.logit_scale * share[:, None]
         return {"vectors": texts.features + part * sums}
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the summed vectors."""
         return cosine_classifier(head["vectors"], texts)
 

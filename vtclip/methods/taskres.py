@@ -1,27 +1,16 @@
 """TaskRes: a trained residual on each class's text (Yu et al., CVPR 2023, arXiv 2211.10277)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 from pydantic import Field
 
 from vtclip.cost import Size, Work
+from vtclip.methods import base
 from vtclip.methods.base import (
-    BatchSize,
-    EpochsByShots,
-    EpochsOf,
+    Classifier,
     Head,
-    Images,
-    LearningRate,
     Method,
-    OptimiserName,
     Recipe,
     Task,
-    Tensor,
     Texts,
-    Warmup,
-    WeightDecay,
     cosine_classifier,
     cosine_head_work,
 )
@@ -34,13 +23,13 @@ class TaskResSettings(Recipe):
     say what they chose them on. Here one pair holds for all datasets.
     """
 
-    optimiser: OptimiserName = "adam"
-    learning_rate: LearningRate = 0.002
-    weight_decay: WeightDecay = 0.0005
-    batch_size: BatchSize = 256
-    warmup: Warmup = 0.01  # one epoch of a hundred
-    epochs: EpochsByShots = {1: 100, 8: 200}
-    epochs_of: EpochsOf = {}
+    optimiser: base.OptimiserName = "adam"
+    learning_rate: base.LearningRate = 0.002
+    weight_decay: base.WeightDecay = 0.0005
+    batch_size: base.BatchSize = 256
+    warmup: base.Warmup = 0.01  # one epoch of a hundred
+    epochs: base.EpochsByShots = {1: 100, 8: 200}
+    epochs_of: base.EpochsOf = {}
 
     alpha: float = Field(default=0.5, ge=0, description="weight of the residual, 0 or more")
 
@@ -62,7 +51,7 @@ class TaskRes(Method):
         """No residual: the zero-shot logits."""
         return {"residual": task.texts.features.new_zeros(task.texts.features.shape)}
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the texts with their residuals."""
         return cosine_classifier(texts.means + self.settings.alpha * head["residual"], texts)
 

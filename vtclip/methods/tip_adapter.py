@@ -1,15 +1,13 @@
 """Tip-Adapter: the shots as a cache (Zhang et al., ECCV 2022, arXiv 2207.09519)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Annotated
 
 from pydantic import Field
 
 from vtclip.cost import BATCH, DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Head, Images, Method, Task, Tensor, Texts, choose, unit
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
 
 Alphas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
@@ -75,7 +73,7 @@ class TipAdapter(Method):
         """1 for both."""
         return self.settings.model_copy(update={"alpha": [1.0], "beta": [1.0]})
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The texts and the cache."""
 
         def logits(images: Images) -> Tensor:
@@ -103,20 +101,13 @@ class TipAdapter(Method):
 
 
 def cache_logits(
-    pooled: Tensor, keys: Tensor, labels: Tensor, beta: Tensor | float, classes: int
+    pooled: Tensor,  # (B, D) of unit length
+    keys: Tensor,  # (M, D) of unit length
+    labels: Tensor,  # (M,) int64
+    beta: Tensor | float,
+    classes: int,
 ) -> Tensor:
-    """The logits of the cache.
-
-    Args:
-        pooled: (B, D) of unit length.
-        keys: (M, D) of unit length.
-        labels: (M,) int64.
-        beta: how fast a key's say falls with its distance.
-        classes: K.
-
-    Returns:
-        (B, K): exp(-beta (1 - cosine)), summed over the keys of each class.
-    """
+    """exp(-beta (1 - cosine)), summed over the keys of each class: (B, K)."""
     from torch.nn.functional import one_hot
 
     affinity = (-beta * (1 - pooled @ keys.T)).exp()  # (B, M)

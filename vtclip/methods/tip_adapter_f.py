@@ -1,21 +1,8 @@
 """Tip-Adapter-F: Tip-Adapter with trained keys (Zhang et al., ECCV 2022, arXiv 2207.09519)."""
 
-from __future__ import annotations
-
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import (
-    BatchSize,
-    EpochsByShots,
-    EpochsOf,
-    Epsilon,
-    Head,
-    LearningRate,
-    Recipe,
-    Select,
-    Task,
-    Warmup,
-    nn,
-)
+from vtclip.methods import base
+from vtclip.methods.base import Head, Module, Recipe, Task
 from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
 
 
@@ -25,13 +12,13 @@ class TipAdapterFSettings(Recipe, TipAdapterSettings):
     The paper keeps the epoch that is best on the test images; here it is the validation shots.
     """
 
-    learning_rate: LearningRate = 0.001
-    epsilon: Epsilon = 1e-4
-    batch_size: BatchSize = 256
-    warmup: Warmup = 0.0
-    epochs: EpochsByShots = 20
-    epochs_of: EpochsOf = {}
-    select: Select = "val"
+    learning_rate: base.LearningRate = 0.001
+    epsilon: base.Epsilon = 1e-4
+    batch_size: base.BatchSize = 256
+    warmup: base.Warmup = 0.0
+    epochs: base.EpochsByShots = 20
+    epochs_of: base.EpochsOf = {}
+    select: base.Select = "val"
 
 
 class TipAdapterF(TipAdapter):
@@ -42,7 +29,7 @@ class TipAdapterF(TipAdapter):
     settings: TipAdapterFSettings
     trained = ("keys",)
 
-    def finish(self, learner: nn.Module, task: Task) -> Head:
+    def finish(self, learner: Module, task: Task) -> Head:
         """The trained keys, with alpha and beta chosen for them."""
         return self.choose_weights(learner.get_parameter("keys").detach(), task)
 

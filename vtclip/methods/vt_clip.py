@@ -1,7 +1,5 @@
 """VT-CLIP: texts that attend to the image (arXiv 2112.02399)."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -80,13 +78,13 @@ class VTClip(Method):
         torch.manual_seed(task.seed)
         return self._build(task.texts, width=task.train.spatial.shape[-1]).state_dict()
 
-    def classifier(self, head: Head, texts: Texts) -> VisualGuidedHead:
+    def classifier(self, head: Head, texts: Texts) -> "VisualGuidedHead":
         """The guided texts' similarity with the pooled feature."""
         built = self._build(texts, width=len(head["guide.spatial_norm.weight"]))
         built.load_state_dict(head)
         return built
 
-    def learner(self, head: Head, task: Task) -> VisualGuidedHead:
+    def learner(self, head: Head, task: Task) -> "VisualGuidedHead":
         """The whole module is trained."""
         return self.classifier(head, task.texts)
 
@@ -141,7 +139,7 @@ class VTClip(Method):
             batch_bytes=BATCH * size.classes * pair_bytes,
         )
 
-    def _build(self, texts: Texts, width: int) -> VisualGuidedHead:
+    def _build(self, texts: Texts, width: int) -> "VisualGuidedHead":
         from vtclip.nn.chunks import memory_for_pairs
         from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText
 

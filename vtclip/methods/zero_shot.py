@@ -1,10 +1,6 @@
 """Zero-shot CLIP: the nearest class text (Radford et al., 2021)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
-from vtclip.methods.base import Head, Images, Method, Tensor, Texts
+from vtclip.methods.base import Classifier, Head, Method, Texts
 
 
 class ZeroShot(Method):
@@ -14,6 +10,6 @@ class ZeroShot(Method):
     few_shot = False
     names_new_classes = True
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Nothing is learned: the texts are the classifier."""
         return lambda images: texts.logits(images.pooled)

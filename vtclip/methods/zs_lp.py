@@ -1,25 +1,14 @@
 """ZS-LP: a linear probe from the texts on (Silva-Rodriguez et al., CVPR 2024, arXiv 2312.12730)."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 from vtclip.cost import Size, Work
+from vtclip.methods import base
 from vtclip.methods.base import (
-    BatchSize,
-    EpochsByShots,
-    EpochsOf,
+    Classifier,
     Head,
-    Images,
-    LearningRate,
     Method,
-    OptimiserName,
     Recipe,
     Task,
-    Tensor,
     Texts,
-    Warmup,
-    WeightDecay,
     cosine_classifier,
     cosine_head_work,
 )
@@ -28,13 +17,13 @@ from vtclip.methods.base import (
 class ZSLPSettings(Recipe):
     """Settings of ZS-LP; the defaults are the paper's, the same for all datasets and shots."""
 
-    optimiser: OptimiserName = "sgd"
-    learning_rate: LearningRate = 0.1
-    weight_decay: WeightDecay = 0.0
-    batch_size: BatchSize = 256
-    warmup: Warmup = 1 / 300  # one epoch
-    epochs: EpochsByShots = 300
-    epochs_of: EpochsOf = {}
+    optimiser: base.OptimiserName = "sgd"
+    learning_rate: base.LearningRate = 0.1
+    weight_decay: base.WeightDecay = 0.0
+    batch_size: base.BatchSize = 256
+    warmup: base.Warmup = 1 / 300  # one epoch
+    epochs: base.EpochsByShots = 300
+    epochs_of: base.EpochsOf = {}
 
 
 class ZSLP(Method):
@@ -53,7 +42,7 @@ class ZSLP(Method):
         """The text means: the zero-shot logits."""
         return {"vectors": task.texts.means}
 
-    def classifier(self, head: Head, texts: Texts) -> Callable[[Images], Tensor]:
+    def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the trained vectors."""
         return cosine_classifier(head["vectors"], texts)
 

@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from vtclip.task import Head, Images
-
-Classifier = Callable[[Images], Tensor]
+from vtclip.task import Classifier, Head, Images
 
 
 def eval_on(classifier: Classifier, device: torch.device) -> Classifier:

@@ -3,9 +3,8 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import polars as pl
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from vtclip.methods.base import Recipe, score
 from vtclip.nn.learner import SGD, Adam, AdamW, Optimiser
 from vtclip.runtime.job import progress
-from vtclip.task import Images, Samples, Task
+from vtclip.task import Classifier, Images, Samples, Task
 
 HISTORY = {
     "epoch": pl.Int32,
@@ -37,15 +36,9 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     A training that ends early, at the recipe's `stop_at_loss`, leaves the rest of the cosine out.
     In each epoch each image comes once, in one of its views.
 
-    Args:
-        classifier: Images -> logits (B, K); trained in place. What its `penalty()` gives, if it has
-            one, is added to the loss.
-        task: the shots to learn from.
-        recipe: how.
-
-    Returns:
-        One row an epoch, as HISTORY names it; accuracies in 0 .. 1, of the training batches as
-        they were met and of the validation shots, of these in some epochs (`measured_every`).
+    What the classifier's `penalty()` gives, if it has one, is added to the loss. The result has one
+    row an epoch: accuracies in 0 .. 1, of the training batches as they were met and of the
+    validation shots, of these in some epochs (`measured_every`).
     """
     assert task.train is not None
     generator = torch.Generator().manual_seed(task.seed)
@@ -69,11 +62,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
         classifier.train()
         batches = _draw_batches(task.train, recipe.batch_size, generator)
         before, after = (epoch - 1) * steps_an_epoch, epoch * steps_an_epoch
-        steps_taken = [
-            _step(forward, penalty, batch, recipe, optimiser, rate(step))
-            for step, batch in enumerate(batches, start=before)
-        ]
-        loss, hits = _sum_up(steps_taken, before)
+        loss, hits = _train_epoch(forward, penalty, batches, recipe, optimiser, rate, before)
         ends_early = recipe.stop_at_loss is not None and loss / number <= recipe.stop_at_loss
         found, accuracy = None, None
         if task.val is not None and (epoch % measured_every == 0 or ends_early):
@@ -90,57 +79,47 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=HISTORY, orient="row")
 
 
-def _compile(classifier: nn.Module, device: torch.device) -> Callable[[Images], Tensor]:
+def _compile(classifier: nn.Module, device: torch.device) -> Classifier:
     """Fuse the classifier's operations; on a GPU, capture them and replay them as one launch."""
     # Each size of a batch is compiled: there are two, an epoch's last batch and all others.
     mode = "reduce-overhead" if device.type == "cuda" else "default"
-    compiled: Callable[[Images], Tensor] = torch.compile(classifier, mode=mode, dynamic=False)
+    compiled: Classifier = torch.compile(classifier, mode=mode, dynamic=False)
     return compiled
 
 
-class _Step(NamedTuple):
-    """Results of one step; tensors stay on the device until the epoch's end."""
-
-    loss: Tensor
-    predicted: Tensor
-    labels: Tensor
-    learning_rate: float
-
-
-def _step(
-    classifier: Callable[[Images], Tensor],
+def _train_epoch(
+    classifier: Classifier,
     penalty: Callable[[], Tensor | None],
-    batch: tuple[Images, Tensor],
+    batches: Iterator[tuple[Images, Tensor]],
     recipe: Recipe,
     optimiser: Optimiser,
-    learning_rate: float,
-) -> _Step:
-    images, labels = batch
-    logits = classifier(images)
-    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-    added = penalty()
-    if added is not None:
-        loss = loss + added
-    loss.backward()
-    if recipe.clip_gradient is not None:
-        nn.utils.clip_grad_norm_(optimiser.parameters, recipe.clip_gradient)
-    optimiser.step(learning_rate)
-    return _Step(loss.detach(), logits.argmax(dim=1), labels, learning_rate)
-
-
-def _sum_up(steps: Sequence[_Step], before: int) -> tuple[float, int]:
+    rate: Callable[[int], float],
+    before: int,  # steps taken
+) -> tuple[float, int]:
     """Sums over an epoch's images of loss and hits; TrainingError if a loss is no number."""
-    losses = torch.stack([step.loss for step in steps]).tolist()
-    for number, (loss, step) in enumerate(zip(losses, steps, strict=True), start=before + 1):
-        if not math.isfinite(loss):
+    losses, predicted, seen = [], [], []  # on the device until the epoch's end
+    for step, (images, labels) in enumerate(batches, start=before):
+        logits = classifier(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        added = penalty()
+        if added is not None:
+            loss = loss + added
+        loss.backward()
+        if recipe.clip_gradient is not None:
+            nn.utils.clip_grad_norm_(optimiser.parameters, recipe.clip_gradient)
+        optimiser.step(rate(step))
+        losses.append(loss.detach())
+        predicted.append(logits.argmax(dim=1))
+        seen.append(labels)
+    means = torch.stack(losses).tolist()
+    for step, mean in enumerate(means, start=before):
+        if not math.isfinite(mean):
             raise TrainingError(
-                f"The loss is {loss} in step {number} at learning rate {step.learning_rate:.3g}. "
+                f"The loss is {mean} in step {step + 1} at learning rate {rate(step):.3g}. "
                 "Try a smaller `learning_rate`, a longer `warmup`, or `clip_gradient: 1.0`."
             )
-    total = sum(loss * len(step.labels) for loss, step in zip(losses, steps, strict=True))
-    predicted = torch.cat([step.predicted for step in steps])
-    labels = torch.cat([step.labels for step in steps])
-    return total, int((predicted == labels).sum())
+    total = sum(mean * len(labels) for mean, labels in zip(means, seen, strict=True))
+    return total, int((torch.cat(predicted) == torch.cat(seen)).sum())
 
 
 def _make_optimiser(classifier: nn.Module, recipe: Recipe) -> Optimiser:
@@ -183,9 +162,7 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def measure_accuracy(
-    classifier: Callable[[Images], Tensor], shots: Samples, batch_size: int = 256
-) -> float:
+def measure_accuracy(classifier: Classifier, shots: Samples, batch_size: int = 256) -> float:
     """Share of images whose test view is classified correctly, in 0 .. 1; NaN without images."""
     return _share(_score(classifier, shots, batch_size)[0], len(shots.labels))
 
@@ -195,9 +172,7 @@ def _share(hits: int, images: int) -> float:
 
 
 @torch.inference_mode()
-def _score(
-    classifier: Callable[[Images], Tensor], shots: Samples, batch_size: int = 256
-) -> tuple[int, float]:
+def _score(classifier: Classifier, shots: Samples, batch_size: int = 256) -> tuple[int, float]:
     """Hits and mean log-likelihood of the images' test views."""
     if isinstance(classifier, nn.Module):
         classifier.eval()

@@ -1,15 +1,12 @@
 """Predicting the test images with all the heads of a method on a dataset."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 import torch
-from torch import Tensor
 
 from vtclip.config.dataset import ClassSplit
 from vtclip.data.layouts import match_classes
@@ -25,84 +22,52 @@ from vtclip.features.texts import (
 from vtclip.files import read_head, read_record, write_receipt
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
-from vtclip.nn.learner import Classifier, eval_on
+from vtclip.nn.learner import eval_on
 from vtclip.parquet import write_parquet
 from vtclip.paths import record_of
-from vtclip.task import Head, Images, Prompts, Texts, TextTower
+from vtclip.task import Classifier, Head, Images, Prompts, Texts, TextTower
+
+TOP = 5  # how many of the best classes are kept
+
+
+class PredictionError(RuntimeError):
+    """Heads that cannot classify; the message names the file."""
+
+
+class Run(NamedTuple):
+    """One trained head."""
+
+    shots: int
+    seed: int
+    head: str | Path
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The training set of heads that are tested on something else.
+    """The training set of heads that are tested on something else."""
 
-    Attributes:
-        name: the dataset, or the half of one.
-        texts: its text features.
-        manifest: its manifest.
-    """
-
-    name: str
+    name: str  # of the dataset, or of the half of one
     texts: str | Path
     manifest: str | Path
 
-    @property
-    def classes(self) -> int:
-        """The number of classes of the heads."""
-        return len(ClassSplit.parse(self.name).labels(len(read_class_names(self.texts))))
-
 
 @dataclass(frozen=True)
-class Tested:
-    """The classes that are tested.
-
-    Attributes:
-        labels: those of the test set, or of the half that is tested.
-        texts: of these classes.
-        names: of these classes.
-        manifest: of the test set; None where it is believed.
-    """
+class _Tested:
+    """The classes that are tested: those of the test set, or of a half of it."""
 
     labels: range
     texts: Texts
     names: list[str]
-    manifest: str | Path | None
+    manifest: str | Path | None  # of the test set; None where it is believed
 
 
-def read_tested(
-    name: str, texts: str | Path, manifest: str | Path | None, device: torch.device
-) -> Tested:
-    """The classes of a test set, or of a half of one.
-
-    Args:
-        name: the dataset, or the half of one; "" stands for a dataset.
-        texts: its text features.
-        manifest: its manifest.
-        device: where the texts go.
-    """
-    classes, _ = read_classes(texts, device)
-    labels = ClassSplit.parse(name).labels(len(classes.features))
-    names = read_class_names(texts)[labels.start : labels.stop]
-    return Tested(labels, classes.part(labels), names, manifest)
-
-
-def apply_head(
-    method: Method,
-    head: Head,
-    tested: Tested,
-    trained: Trained | None = None,
-    tower: TextTower | None = None,
+def _apply_head(
+    method: Method, head: Head, tested: _Tested, trained: Trained | None, tower: TextTower | None
 ) -> Classifier:
     """A head as a classifier of the classes that are tested, Images -> logits (B, K).
 
     A method that names new classes is given their texts. Of another one the columns of the classes
     that it knows are taken; they have the texts of the test set, too.
-
-    Args:
-        method: whose head it is.
-        head: its tensors, on the device of the texts.
-        tested: the classes.
-        trained: what the head was trained on; left out, the very classes that are tested.
-        tower: the text tower, for a method that reads it.
     """
     device = tested.texts.features.device
     if trained is None:
@@ -124,40 +89,16 @@ def apply_head(
     return lambda images: classifier(images)[:, columns]
 
 
-def check_same_backbone(trained: Trained, texts: str | Path) -> None:
-    """Refuse texts that another backbone made than the one that the heads were trained with."""
-    check_origin(texts, read_texts(texts)[1], trained.texts, read_texts(trained.texts)[1])
-
-
-def batches_of(images: FeatureSet, labels: range) -> Iterator[FeatureBatch]:
+def _batches_of(images: FeatureSet, labels: range) -> Iterator[FeatureBatch]:
     """The batches of a test set, without the images of other classes."""
     for batch in images:
         kept = batch.rows["label"].is_between(labels.start, labels.stop - 1)
         if kept.all():
             yield batch
         elif kept.any():
-            yield _keep(batch, kept)
-
-
-def _keep(batch: FeatureBatch, kept: pl.Series) -> FeatureBatch:
-    rows = torch.from_numpy(kept.to_numpy(writable=True))
-    spatial = None if batch.spatial is None else batch.spatial[rows]
-    return FeatureBatch(batch.rows.filter(kept), batch.pooled[rows], spatial, batch.metadata)
-
-
-TOP = 5  # how many of the best classes are kept
-
-
-class PredictionError(RuntimeError):
-    """Heads that cannot classify; the message names the file."""
-
-
-class Run(NamedTuple):
-    """One trained head."""
-
-    shots: int
-    seed: int
-    head: str | Path
+            rows = torch.from_numpy(kept.to_numpy(writable=True))
+            spatial = None if batch.spatial is None else batch.spatial[rows]
+            yield FeatureBatch(batch.rows.filter(kept), batch.pooled[rows], spatial, batch.metadata)
 
 
 def predict_test(
@@ -201,26 +142,28 @@ def predict_test(
     """
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
     all_classes, metadata = read_classes(texts, device)
-    classes = read_tested(tested, texts, manifest, device)
+    names = read_class_names(texts)
+    labels = ClassSplit.parse(tested).labels(len(names))
+    classes = _Tested(labels, all_classes.part(labels), names[labels.start : labels.stop], manifest)
     images = FeatureSet(features, spatial=chosen.reads_spatial)
     check_origin(features[0], images.metadata, texts, metadata)
     check_labels(features[0], images.rows, texts, len(all_classes.features))
     if manifest is not None:
-        check_texts(texts, read_class_names(texts), manifest)
+        check_texts(texts, names, manifest)
         check_test_images(features, images.rows, manifest)
+    expected = {"method": method, "dataset": tested, "classes": len(labels)}
     if trained is not None:
-        check_same_backbone(trained, texts)
+        check_origin(texts, metadata, trained.texts, read_texts(trained.texts)[1])
+        known = ClassSplit.parse(trained.name).labels(len(read_class_names(trained.texts)))
+        expected |= {"dataset": trained.name, "classes": len(known)}
     classifiers = {}
     for run in runs:
         head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
-        dataset = tested if trained is None else trained.name
-        number = len(classes.labels) if trained is None else trained.classes
-        _check_record(run, {"method": method, "dataset": dataset, "classes": number})
-        _check_features(run, features[0], images.metadata)
-        classifiers[run] = apply_head(chosen, head, classes, trained, tower)
+        _check_record(run, expected, features[0], images.metadata)
+        classifiers[run] = _apply_head(chosen, head, classes, trained, tower)
     tables = [
-        _predict(run, classifier, batch, device, classes)
-        for batch in batches_of(images, classes.labels)
+        _predict(run, classifier, batch, device, labels)
+        for batch in _batches_of(images, labels)
         for run, classifier in classifiers.items()
     ]
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
@@ -228,55 +171,44 @@ def predict_test(
     write_receipt(destination)
 
 
-def _check_record(run: Run, expected: dict[str, Any]) -> None:
-    """Refuse a head that belongs in another folder, as far as its record says."""
-    record = _read_run(run)
+def _check_record(
+    run: Run, expected: dict[str, Any], features: str | Path, metadata: Mapping[str, Any]
+) -> None:
+    """Refuse a head of another folder, backbone, weights or spatial kind, as its record says."""
+    path = Path(record_of(run.head))
+    if not path.is_file():
+        return
+    record = read_record(path)
     for key, value in (expected | {"shots": run.shots, "seed": run.seed}).items():
         if value != "" and record.get(key, value) not in (value, ""):
             raise PredictionError(
                 f"{run.head}: expected a head of {key} {value}, found one of {key} {record[key]}. "
                 "Delete its folder, or move it away, and run again."
             )
-
-
-def _check_features(run: Run, path: str | Path, metadata: Mapping[str, Any]) -> None:
-    """Refuse a head that was trained on features of another backbone, weights or spatial kind."""
-    found = _read_run(run).get("features") or {}
-    known = {key: value for key, value in found.items() if value is not None}
-    check_origin(record_of(run.head), known, path, metadata)
-
-
-def _read_run(run: Run) -> dict[str, Any]:
-    record = Path(record_of(run.head))
-    return read_record(record) if record.is_file() else {}
-
-
-def _check_number(head: str | Path, found: int, classes: int) -> None:
-    if found != classes:
-        raise PredictionError(
-            f"{head}: expected a head of {classes} classes, found one of {found}. "
-            "Delete it and run again."
-        )
+    known = {
+        key: value for key, value in (record.get("features") or {}).items() if value is not None
+    }
+    check_origin(path, known, features, metadata)
 
 
 @torch.inference_mode()
 def _predict(
-    run: Run,
-    classifier: Callable[[Images], Tensor],
-    batch: FeatureBatch,
-    device: torch.device,
-    classes: Tested,
+    run: Run, classifier: Classifier, batch: FeatureBatch, device: torch.device, labels: range
 ) -> pl.DataFrame:
     spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
     logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)
-    _check_number(run.head, logits.shape[1], len(classes.labels))
+    if logits.shape[1] != len(labels):
+        raise PredictionError(
+            f"{run.head}: expected a head of {len(labels)} classes, found one of "
+            f"{logits.shape[1]}. Delete it and run again."
+        )
     place = find_non_finite(logits)
     if place is not None:
         raise PredictionError(
             f"{run.head}: {batch.rows['image'][place[0]]}: the logit of class {place[1]} is "
             f"{logits[place].item()}. Delete the head and run again to train it again."
         )
-    best = classes.labels.start + logits.topk(min(TOP, logits.shape[1]), dim=1).indices.cpu()
+    best = labels.start + logits.topk(min(TOP, logits.shape[1]), dim=1).indices.cpu()
     return pl.DataFrame(
         {
             "shots": pl.repeat(run.shots, len(batch), dtype=pl.Int32, eager=True),
