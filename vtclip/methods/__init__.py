@@ -87,16 +87,7 @@ def method_module(name: str) -> str:
 def check_methods(
     methods: Mapping[str, Any], *, source: str, spatial: str = "projected"
 ) -> dict[str, Settings]:
-    """Check the names and the settings of the methods of an experiment.
-
-    Args:
-        methods: name -> settings as plain values, or None for the defaults.
-        source: the configuration's name, for the error.
-        spatial: the kind of spatial features that the backbone gives.
-
-    Returns:
-        name -> settings, in the configuration's order, which is the tables'.
-    """
+    """Check an experiment's methods, name -> plain values or None; the order stays, the tables'."""
     for name in methods:
         if name not in METHODS:
             raise unknown("method", name, METHODS, source=f"{source}: methods")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, score, unit
+from vtclip.methods.base import Classifier, Head, Method, Task, Tensor, Texts, score, unit
 from vtclip.settings import LARGEST, Settings
 
 if TYPE_CHECKING:
@@ -86,11 +86,7 @@ class CrossModal(Method):
         """Classification by the weights, averaged with the texts by `text_share`."""
         share = self.settings.text_share
         weight = (1 - share) * head["weight"] + share * texts.features
-
-        def logits(images: Images) -> Tensor:
-            return texts.logit_scale * unit(images.pooled) @ weight.T  # (B, K)
-
-        return logits
+        return lambda images: texts.logit_scale * unit(images.pooled) @ weight.T  # (B, K)
 
     def settings_without_choice(self, shots: int) -> CrossModalSettings:
         """One of the paper's combinations, and the last iteration."""

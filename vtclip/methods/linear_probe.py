@@ -45,12 +45,7 @@ class LinearProbe(Method):
     on_gpu = False  # scikit-learn's
 
     def initial_head(self, task: Task) -> Head:
-        """Fit with every C and keep the best on the validation shots, of equals the smallest C.
-
-        The second of two neighbouring strengths starts where the first ended. As many such pairs
-        are fitted at a time as PyTorch has threads, each on one core: the same bits for any number
-        of threads.
-        """
+        """Fit with every C and keep the best on the validation shots, of equals the smallest C."""
         import torch
         from threadpoolctl import threadpool_limits
 
@@ -85,11 +80,7 @@ class LinearProbe(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The fitted hyperplanes."""
-
-        def logits(images: Images) -> Tensor:
-            return unit(images.pooled) @ head["weight"].T + head["bias"]  # (B, K)
-
-        return logits
+        return lambda images: unit(images.pooled) @ head["weight"].T + head["bias"]  # (B, K)
 
     def work(self, size: Size) -> Work:
         """A fit for each C; an iteration multiplies images and weights twice."""
@@ -134,7 +125,11 @@ def _fit(
     iterations: int,
     threads: int,
 ) -> "list[LogisticRegression]":
-    """A fit for each of the strengths, which rise; as many chains at a time as threads."""
+    """A fit for each of the strengths, which rise.
+
+    In a chain of two, the second starts where the first ended. As many chains are fitted at a time
+    as threads, each on one core: the same bits for any number of threads.
+    """
     from joblib import Parallel, delayed
     from sklearn.linear_model import LogisticRegression
 

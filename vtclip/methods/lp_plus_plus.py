@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, score, unit
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Texts, score, unit
 from vtclip.settings import Settings
 
 ALPHA_START = 250  # times the mean cosine of an image and the text of its class
@@ -47,11 +47,7 @@ class LPPlusPlus(Method):
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The hyperplanes, the texts' share added."""
         weight = head["weight"] + head["alpha"][:, None] * texts.features
-
-        def logits(images: Images) -> Tensor:
-            return unit(images.pooled) @ weight.T + head["bias"]  # (B, K)
-
-        return logits
+        return lambda images: unit(images.pooled) @ weight.T + head["bias"]  # (B, K)
 
     def settings_without_choice(self, shots: int) -> LPPlusPlusSettings:
         """The last epoch."""

@@ -44,7 +44,8 @@ class SSText(Method):
 
     def work(self, size: Size) -> Work:
         """One pass over the shots."""
-        weights, plain = size.classes * size.shape.dim, super().work(size)
+        weights = size.classes * size.shape.dim
+        plain = super().work(size)
         return plain._replace(
             flops=2 * size.images * size.shape.dim,
             part_bytes=(4 * weights + 2 * size.images * size.shape.dim) * SINGLE,

@@ -114,10 +114,7 @@ def _keep_products(_: Any, operation: Any, *arguments: Any, **options: Any) -> C
 def _keep_large_products(
     _: Any, operation: Any, *arguments: Any, **options: Any
 ) -> CheckpointPolicy:
-    """Keep what a matrix product made, unless its weight is square.
-
-    A square product, an attention's projection, costs an eighth of a feed-forward part's two and
-    makes a fifth as many numbers: to compute it again is the cheaper way to save memory.
-    """
+    # A square product, an attention's projection, costs an eighth of a feed-forward part's two and
+    # makes a fifth as many numbers: to compute it again is the cheaper way to save memory.
     kept = operation in MATRIX_PRODUCTS and arguments[-1].shape[0] != arguments[-1].shape[1]
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

@@ -162,10 +162,7 @@ def _check_validation(method: Method, task: Task) -> None:
 def _select(
     found: FeatureSet, split: str, device: torch.device, labels: range, *, views: bool
 ) -> Samples | None:
-    """The features of a split in sampled order, in all views or the test view.
-
-    Images of other labels are left out, and the first label counts as 0. None if no image is left.
-    """
+    """The images of a split with these labels, counted from 0, in sampled order; None if none."""
     wanted = pl.col("label").is_between(labels.start, labels.stop - 1)
     numbered = found.rows.with_row_index("row").filter(wanted, split=split)
     images = numbered.filter(view=0).height
