@@ -19,7 +19,7 @@ from vtclip.data.folders import SPLITS
 from vtclip.features.extract import extract_test
 from vtclip.inference.classifier import load_classifier
 from vtclip.parquet import write_parquet
-from vtclip.training.predict import Run, predict_test
+from vtclip.training.predict import TrainedHead, predict_test
 
 RUN = "mine/pets/vt_clip/1shot-seed1"
 FOLDER = "results/mine/heads/glyph-clip-mine/pets/vt_clip/1shot-seed1"
@@ -47,7 +47,7 @@ def test_probabilities_are_those_of_the_workflow(here, method, shots):
     run = here / "results/mine/heads/glyph-clip-mine/pets" / named
     predict_test(
         method, {}, "results/features/glyph-clip-mine/pets/texts.parquet",
-        [Run(shots, 1, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
+        [TrainedHead(shots, 1, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
         device=torch.device("cpu"),
     )  # fmt: skip
     expected = pl.read_parquet("predictions.parquet")

@@ -27,7 +27,7 @@ from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import sha256_of
 from vtclip.parquet import read_parquet
-from vtclip.training.predict import Run, Trained, predict_test
+from vtclip.training.predict import Trained, TrainedHead, predict_test
 
 read_synsets = functools.cache(list_synsets)  # imports timm
 SETS = ("imagenet", "imagenet_v2", "imagenet_sketch", "imagenet_a", "imagenet_r")
@@ -189,7 +189,7 @@ def test_a_planted_classifier_of_imagenet_is_always_right(prepared, name, tmp_pa
     )
     predict_test(
         "linear_probe", {}, tmp_path / f"{name}-texts.parquet",
-        [Run(16, 1, tmp_path / "head.safetensors")], [tmp_path / f"{name}.parquet"],
+        [TrainedHead(16, 1, tmp_path / "head.safetensors")], [tmp_path / f"{name}.parquet"],
         tmp_path / "predictions.parquet", device=torch.device("cpu"),
         manifest=prepared[name].manifest, tested=name,
         trained=None if name == "imagenet" else trained,

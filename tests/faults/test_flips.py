@@ -14,7 +14,7 @@ from vtclip.features.store import FeatureSet, read_metadata
 from vtclip.files import read_record
 from vtclip.parquet import read_parquet
 from vtclip.results.tables import read_accuracies
-from vtclip.training.predict import Run, predict_test
+from vtclip.training.predict import TrainedHead, predict_test
 
 pytestmark = pytest.mark.workflow
 
@@ -28,7 +28,8 @@ def predict(folder: Path) -> list:
     destination = folder / "again.parquet"
     predict_test(
         "vt_clip", read_record(folder / HEAD / "run.json")["settings"],
-        folder / FEATURES / "texts.parquet", [Run(2, 1, folder / HEAD / "head.safetensors")],
+        folder / FEATURES / "texts.parquet",
+        [TrainedHead(2, 1, folder / HEAD / "head.safetensors")],
         [folder / FEATURES / "test.parquet"], destination, device=torch.device("cpu"),
         manifest=folder / "results/manifests/shapes.parquet",
     )  # fmt: skip

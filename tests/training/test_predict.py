@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score
 from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import DamagedError, measure, write_record
-from vtclip.training.predict import PredictionError, Run, predict_test
+from vtclip.training.predict import PredictionError, TrainedHead, predict_test
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def folder(tmp_path):
 def predict(folder, **options):
     predict_test(
         "linear_probe", {}, folder / "texts.parquet",
-        [Run(1, seed, folder / f"head{seed}.safetensors") for seed in (2, 1)],
+        [TrainedHead(1, seed, folder / f"head{seed}.safetensors") for seed in (2, 1)],
         [folder / "test0.parquet", folder / "test1.parquet"],
         folder / "predictions.parquet", device=torch.device("cpu"), **options,
     )  # fmt: skip
@@ -80,7 +80,7 @@ def test_a_damaged_head_is_refused_by_name(folder):
     head.write_bytes(content)
     with pytest.raises(DamagedError, match=r"head\.safetensors: the file is damaged.*Delete it"):
         predict_test(
-            "linear_probe", {}, folder / "texts.parquet", [Run(1, 1, head)],
+            "linear_probe", {}, folder / "texts.parquet", [TrainedHead(1, 1, head)],
             [folder / "test0.parquet"], folder / "predictions.parquet",
             device=torch.device("cpu"),
         )  # fmt: skip
@@ -112,8 +112,9 @@ def predict_recorded(folder, record):
     save_file({"weight": torch.ones(3, 4), "bias": torch.zeros(3)}, head)
     write_record(folder / "run.json", measure(head) | record)
     predict_test(
-        "linear_probe", {}, folder / "texts.parquet", [Run(1, 1, head)], [folder / "test.parquet"],
-        folder / "predictions.parquet", device=torch.device("cpu"), tested="abc",
+        "linear_probe", {}, folder / "texts.parquet", [TrainedHead(1, 1, head)],
+        [folder / "test.parquet"], folder / "predictions.parquet", device=torch.device("cpu"),
+        tested="abc",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from vtclip.features.texts import write_texts
 from vtclip.methods import METHODS
 from vtclip.methods.base import Images, Prompts, Texts
 from vtclip.parquet import write_parquet
-from vtclip.training.predict import PredictionError, Run, Trained, predict_test
+from vtclip.training.predict import PredictionError, Trained, TrainedHead, predict_test
 
 CPU = torch.device("cpu")
 SCHEMA = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
@@ -42,7 +42,8 @@ def predict(folder, tested, method="linear_probe", half="", head=None, **options
     save_file(head, folder / "head.safetensors")
     dataset = Trained("known", folder / "known-texts.parquet", folder / "known-manifest.parquet")
     predict_test(
-        method, {}, folder / f"{tested}-texts.parquet", [Run(1, 1, folder / "head.safetensors")],
+        method, {}, folder / f"{tested}-texts.parquet",
+        [TrainedHead(1, 1, folder / "head.safetensors")],
         [folder / f"{tested}-test.parquet"], folder / "predictions.parquet", device=CPU,
         manifest=folder / f"{tested}-manifest.parquet", tested=f"{tested}{half}",
         **{"trained": None if tested == "known" else dataset} | options,

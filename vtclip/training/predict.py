@@ -34,8 +34,8 @@ class PredictionError(RuntimeError):
     """Heads that cannot classify; the message names the file."""
 
 
-class Run(NamedTuple):
-    """One trained head."""
+class TrainedHead(NamedTuple):
+    """A trained head, on disk."""
 
     shots: int
     seed: int
@@ -105,7 +105,7 @@ def predict_test(
     method: str,
     settings: dict[str, Any],
     texts: str | Path,
-    runs: Sequence[Run],
+    heads: Sequence[TrainedHead],
     features: Sequence[str | Path],
     destination: str | Path,
     *,
@@ -121,7 +121,7 @@ def predict_test(
         method: its name.
         settings: the method's settings, as plain values.
         texts: the test set's text features.
-        runs: the heads.
+        heads: the heads.
         features: the files of the test features.
         destination: the Parquet file to write: shots, seed, image, label, prediction, confidence
             (softmax, 0 .. 1) and top (the best classes, best first). Classes are labels of the test
@@ -157,7 +157,7 @@ def predict_test(
         known = ClassSplit.parse(trained.name).labels(len(read_class_names(trained.texts)))
         expected |= {"dataset": trained.name, "classes": len(known)}
     classifiers = {}
-    for run in runs:
+    for run in heads:
         head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
         _check_record(run, expected, features[0], images.metadata)
         classifiers[run] = _apply_head(chosen, head, classes, trained, tower)
@@ -172,7 +172,7 @@ def predict_test(
 
 
 def _check_record(
-    run: Run, expected: dict[str, Any], features: str | Path, metadata: Mapping[str, Any]
+    run: TrainedHead, expected: dict[str, Any], features: str | Path, metadata: Mapping[str, Any]
 ) -> None:
     """Refuse a head of another folder, backbone, weights or spatial kind, as its record says."""
     path = Path(record_of(run.head))
@@ -193,7 +193,11 @@ def _check_record(
 
 @torch.inference_mode()
 def _predict(
-    run: Run, classifier: Classifier, batch: FeatureBatch, device: torch.device, labels: range
+    run: TrainedHead,
+    classifier: Classifier,
+    batch: FeatureBatch,
+    device: torch.device,
+    labels: range,
 ) -> pl.DataFrame:
     spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
     logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)

@@ -11,7 +11,7 @@ with gpu_job(
     device=snakemake.config["device"],
     slots=snakemake.config["slots_per_gpu"],
 ) as device:
-    from vtclip.training.predict import Run, Trained, predict_test
+    from vtclip.training.predict import Trained, TrainedHead, predict_test
 
     tower, trained = None, None
     if params.tower is not None:
@@ -27,7 +27,7 @@ with gpu_job(
         params.settings,
         snakemake.input.texts,
         [
-            Run(shots, seed, head)
+            TrainedHead(shots, seed, head)
             for (shots, seed), head in zip(params.runs, snakemake.input.heads, strict=True)
         ],
         snakemake.input.features,
