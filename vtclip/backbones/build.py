@@ -160,7 +160,12 @@ def _find_config(
     if architecture is not None:
         if not Path(architecture).is_file():
             raise BackboneError(f"{architecture}: the architecture of '{name}' is not there.")
-        content = json.loads(Path(architecture).read_text(encoding="utf-8"))
+        try:
+            content = json.loads(Path(architecture).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BackboneError(f"{architecture}: not readable as JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise BackboneError(f"{architecture}: expected a JSON object, found {content!r:.80}.")
         # A file of the hub's has the configuration one level down.
         content = content if "model_cfg" in content else {"model_cfg": content}
     elif "config" in origin:
