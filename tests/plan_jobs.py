@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from vtclip import paths
@@ -77,7 +76,7 @@ def _jobs(plan: Plan) -> Iterator[tuple[str, jobs.Job, set[str]]]:
             sampled = {paths.SHOTS.format(**where)}
             yield paths.SHOT_FEATURES.format(**where), jobs.extract_shots(plan, **where), sampled
     for run in plan.index():
-        backbone, dataset, method = Path(run.head).parts[3:6]
+        backbone, dataset, method = paths.place_of(run.head)
         where = {"backbone": backbone, "dataset": dataset, "method": method}
         trained = jobs.train_head(plan, **where, shots=str(run.shots), seed=str(run.seed))
         yield run.head, trained, set()

@@ -94,6 +94,11 @@ def parse_shots(written: int | str) -> int:
     return ALL if written == "all" else int(written)
 
 
+def place_of(head: str | Path) -> tuple[str, ...]:
+    """Backbone, dataset and method that a head is trained for: a row may be about others."""
+    return Path(head).parts[3:6]
+
+
 def log_of(head: str | Path) -> str:
     """Path of the log of a head's training."""
     experiment, _, *place, run, _ = Path(head).parts[1:]

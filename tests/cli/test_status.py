@@ -89,3 +89,15 @@ def test_a_configuration_that_is_not_there_is_refused(capsys):
     assert capsys.readouterr().err.startswith("vtclip: nothing.yaml: ")
     assert main(["--traceback", "status", "nothing.yaml"]) == 2
     assert capsys.readouterr().err.startswith("Traceback")
+
+
+def test_a_head_counts_for_the_dataset_and_the_backbone_that_it_is_trained_for(plan, capsys):
+    config = yaml.safe_load(Path(CONFIG).read_text())
+    ablation = {"one_at_a_time": {"spatial": ["raw"]}}
+    Path(CONFIG).write_text(yaml.safe_dump(config | {"tests": "crossed", "ablation": ablation}))
+    main(["status", CONFIG])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    counted = [line for line in lines if len(line) == 4 and line[3] == "1"]
+    rows = {(dataset, method): backbone for backbone, dataset, method, _ in counted}
+    assert {name for name, method in rows if method == "zero_shot"} == {"digits", "letters"}
+    assert rows["digits", "vt_clip@spatial=raw"] == "glyph-clip-glyphs-raw"

@@ -8,7 +8,7 @@ import yaml
 
 from vtclip.config.dataset import read_dataset
 from vtclip.data.inventory import archive_path
-from vtclip.paths import Run, format_shots
+from vtclip.paths import Run, format_shots, place_of
 from vtclip.plan import Plan, jobs
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -45,7 +45,7 @@ def job(plan: Plan, rule: str, *wildcards: str | int) -> jobs.Job:
 
 def training(plan: Plan, run: Run) -> jobs.Job:
     """The job that trains the head of a row."""
-    return job(plan, "train_head", *Path(run.head).parts[3:6], format_shots(run.shots), run.seed)
+    return job(plan, "train_head", *place_of(run.head), format_shots(run.shots), run.seed)
 
 
 def weights(plan: Plan) -> list[str]:

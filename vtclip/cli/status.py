@@ -124,7 +124,7 @@ def _tabulate(states: dict[Run, State]) -> list[str]:
     """Lines of a table: a row for each dataset and method, a column for each state."""
     rows: dict[tuple[str, ...], Counter[str]] = {}
     for run, state in states.items():
-        rows.setdefault((run.backbone, run.dataset, run.method), Counter())[state] += 1
+        rows.setdefault(paths.place_of(run.head), Counter())[state] += 1
     cells = [("backbone", "dataset", "method", *STATES)]
     cells += [(*key, *(str(n[state] or "") for state in STATES)) for key, n in rows.items()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

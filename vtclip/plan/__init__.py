@@ -150,8 +150,11 @@ class Plan(Contents):
 
     @property
     def heads(self) -> dict[str, Run]:
-        """Path of each head -> a row about it, each once."""
-        return {run.head: run for run in self.index() if run.head}
+        """Path of each head on its own test set, and of the ablation -> a row about it."""
+        heads: dict[str, Run] = {}
+        for run in (*self.own_runs, *self.ablation_runs):
+            heads.setdefault(run.head, run)
+        return heads
 
     # What is made.
 
@@ -159,10 +162,9 @@ class Plan(Contents):
         """Everything that the experiment makes, for the rule `all`."""
         # Heads and predictions too: without them a deleted one would not be made again.
         runs = [*self.own_runs, *self.test_runs]
-        heads = distinct([*self.own_runs, *self.ablation_runs], "head")
         page = [self.paths.report] if self.own_runs else []
         return [
-            *page, *heads, *distinct(runs, "predictions"), *self._tables(), *self._figures(),
+            *page, *self.heads, *distinct(runs, "predictions"), *self._tables(), *self._figures(),
             self.paths.config,
         ]  # fmt: skip
 

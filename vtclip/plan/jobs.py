@@ -282,8 +282,9 @@ def plot_attention(plan: Plan, *, backbone: str, dataset: str) -> Job:
 
 def head_work(plan: Plan, run: Run) -> Work:
     """The work of fitting a head and of predicting with it."""
-    size = _size(plan, run.backbone, run.dataset, run.shots)
-    return _chosen(plan, run.method, run.dataset, run.shots).work(size)
+    backbone, dataset, method = paths.place_of(run.head)
+    size = _size(plan, backbone, dataset, run.shots)
+    return _chosen(plan, method, dataset, run.shots).work(size)
 
 
 # What several of them share.
