@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
 from vtclip import paths
-from vtclip.paths import distinct, receipt_of
+from vtclip.paths import distinct, receipt_of, receipts_of
 from vtclip.plan import Plan, jobs
 from vtclip.plan.contents import any_of
 from vtclip.runtime import warm
@@ -108,11 +108,6 @@ def tracked_by_checksum(files, name=None):
     The checksums in the receipts beside them, which are inputs too, say if they have changed.
     """
     return ancient(files if name is None else from_plan(files, "inputs", name))
-
-
-def receipts_of(*groups):
-    """The receipts of large inputs."""
-    return [receipt_of(file) for files in groups for file in files]
 
 
 def code_of(script):

@@ -41,7 +41,7 @@ rule save_config:
 rule aggregate_results:
     input:
         predictions=tracked_by_checksum(PREDICTIONS),
-        receipts=receipts_of(PREDICTIONS),
+        receipts=receipts_of({"predictions": PREDICTIONS}),
         records=distinct(PLAN.own_runs, "record"),
         published=paths.find_own(paths.PUBLISHED),
     output:
@@ -103,7 +103,7 @@ rule plot_accuracy:
 rule aggregate_differences:
     input:
         predictions=tracked_by_checksum(PREDICTIONS),
-        receipts=receipts_of(PREDICTIONS),
+        receipts=receipts_of({"predictions": PREDICTIONS}),
     output:
         parquet=f"{TABLES}/differences.parquet",
         csv=f"{TABLES}/differences.csv",
@@ -135,7 +135,9 @@ rule aggregate_metrics:
     input:
         predictions=tracked_by_checksum(PREDICTIONS),
         texts=tracked_by_checksum(distinct(PLAN.own_runs, "texts")),
-        receipts=receipts_of(PREDICTIONS, distinct(PLAN.own_runs, "texts")),
+        receipts=receipts_of(
+            {"predictions": PREDICTIONS, "texts": distinct(PLAN.own_runs, "texts")}
+        ),
     output:
         metrics=f"{TABLES}/metrics.parquet",
         metrics_csv=f"{TABLES}/metrics.csv",
@@ -223,7 +225,9 @@ rule plot_attention:
 rule aggregate_ablation:
     input:
         predictions=tracked_by_checksum(distinct(PLAN.ablation_runs, "predictions")),
-        receipts=receipts_of(distinct(PLAN.ablation_runs, "predictions")),
+        receipts=receipts_of(
+            {"predictions": distinct(PLAN.ablation_runs, "predictions")}
+        ),
         records=distinct(PLAN.ablation_runs, "record"),
     output:
         parquet=f"{TABLES}/ablation.parquet",
@@ -280,7 +284,7 @@ rule plot_ablation:
 rule aggregate_tests:
     input:
         predictions=tracked_by_checksum(distinct(PLAN.test_runs, "predictions")),
-        receipts=receipts_of(distinct(PLAN.test_runs, "predictions")),
+        receipts=receipts_of({"predictions": distinct(PLAN.test_runs, "predictions")}),
         published=paths.find_own(paths.PUBLISHED_TESTS),
     output:
         parquet=f"{TABLES}/tests.parquet",
@@ -343,7 +347,10 @@ rule report:
         predictions=tracked_by_checksum(distinct(PLAN.examples, "predictions")),
         texts=tracked_by_checksum(distinct(PLAN.examples, "texts")),
         receipts=receipts_of(
-            distinct(PLAN.examples, "predictions"), distinct(PLAN.examples, "texts")
+            {
+                "predictions": distinct(PLAN.examples, "predictions"),
+                "texts": distinct(PLAN.examples, "texts"),
+            }
         ),
         # Of images that the workflow has unpacked or drawn; of a user's folder there is none.
         images=distinct(PLAN.examples, "receipt"),
