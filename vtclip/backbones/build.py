@@ -94,8 +94,7 @@ def find_blueprint(
 
 def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) -> Any:
     """Build open_clip's model with its weights, from a folder as `hub_folder` gives it."""
-    if trunk := blueprint.config["vision_cfg"].get("timm_model_name"):
-        check_timm_tower(trunk)
+    check_timm_tower(blueprint.config)
     if blueprint.text.get("hf_model_name"):
         _import_transformers(blueprint)
     with _without_warnings():
@@ -190,9 +189,10 @@ def _find_usual_transform(name: str) -> dict[str, Any]:
     return known[0] if known and all(each == known[0] for each in known) else {}
 
 
-def check_timm_tower(name: str) -> None:
-    """Refuse an image tower that timm does not have."""
-    if not timm.is_model(name):
+def check_timm_tower(config: dict[str, Any]) -> None:
+    """Refuse a model_cfg with an image tower that timm does not have."""
+    name = config["vision_cfg"].get("timm_model_name")
+    if name and not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise BackboneError(

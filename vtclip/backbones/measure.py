@@ -63,12 +63,12 @@ def measure_model(config: dict[str, Any]) -> Measured:
 
 
 def _build_image_tower(config: dict[str, Any]) -> Any:
-    vision = config["vision_cfg"]
-    if trunk := vision.get("timm_model_name"):
-        check_timm_tower(trunk)
+    check_timm_tower(config)
     build = open_clip.model._build_vision_tower
     with torch.device("meta"):
-        tower = build(config["embed_dim"], dict(vision), config.get("quick_gelu", False))
+        tower = build(
+            config["embed_dim"], dict(config["vision_cfg"]), config.get("quick_gelu", False)
+        )
     return tower.eval().requires_grad_(False)
 
 

@@ -107,8 +107,7 @@ def read_shape(backbone: BackboneConfig) -> Shape:
 
 def find_measured(backbone: BackboneConfig) -> Measured:
     """A model's row of the table, or of the cache; what is in neither is measured, once."""
-    read_architecture(backbone)
-    config = _model_config(backbone)
+    config, _ = _read_checked(backbone)
     digest = digest_of(config)
     if digest in _by_digest():
         return _by_digest()[digest]
@@ -187,16 +186,17 @@ def digest_of(config: dict[str, Any]) -> str:
 # Configurations of architectures.
 
 
-def _model_config(backbone: BackboneConfig) -> Any:
-    """open_clip's model_cfg; a file of the hub's has it one level down."""
+def _read_checked(backbone: BackboneConfig) -> tuple[dict[str, Any], Architecture]:
+    """open_clip's model_cfg, as it is and checked; a file of the hub's has it one level down."""
     content = read_content(backbone)
-    return content.get("model_cfg", content) if isinstance(content, dict) else content
+    config = content.get("model_cfg", content) if isinstance(content, dict) else content
+    source = f"backbone.architecture: {find_configuration(backbone)}"
+    return config, check(Architecture, config, source=source)
 
 
 def read_architecture(backbone: BackboneConfig) -> Architecture:
     """A model's configuration, checked."""
-    source = f"backbone.architecture: {find_configuration(backbone)}"
-    return check(Architecture, _model_config(backbone), source=source)
+    return _read_checked(backbone)[1]
 
 
 def check_packages(backbone: BackboneConfig) -> None:
