@@ -126,7 +126,7 @@ class Backbone:
     def encode_classes_and_norms(
         self, class_names: Sequence[str], templates: Sequence[str]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same, with how long the mean of each class's texts is where none is normalised.
+        """Text features as of `encode_classes`, and the length of each class's mean of raw texts.
 
         Returns:
             (K, D) float32 of unit length, and (K,) float32.

@@ -52,7 +52,7 @@ def _check_inside(path: str) -> str:
 
 
 def _check_pattern(pattern: str) -> str:
-    """The same for a path with `{stem}`."""
+    """Check a pattern of paths with `{stem}`."""
     path = _check_inside(pattern.replace("{stem}", ""))
     if set("{}") & set(path):
         raise ValueError("braces are for {stem} alone")

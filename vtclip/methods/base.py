@@ -1,4 +1,4 @@
-"""What a method is: settings, what it starts from, and a classifier. Nothing here imports torch."""
+"""The base of methods: settings, an initial head, and a classifier. Nothing here imports torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused before any job: settings that do not go with their backbone or their files."""
+"""Checks before any job: refuse settings that do not go with their backbone or their files."""
 
 import difflib
 import sys

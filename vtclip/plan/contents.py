@@ -1,4 +1,4 @@
-"""What an experiment consists of: datasets, methods, backbones and their files."""
+"""The contents of an experiment: datasets, methods, backbones and their files."""
 
 from __future__ import annotations
 
