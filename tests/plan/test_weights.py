@@ -5,8 +5,9 @@ from pathlib import Path
 import open_clip
 import pytest
 
+from vtclip.backbones import shapes
 from vtclip.backbones.known import list_names
-from vtclip.backbones.shapes import list_tags
+from vtclip.backbones.shapes import list_tags, read_table
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.plan.checks import check_weights
 from vtclip.settings import ConfigError
@@ -57,3 +58,13 @@ def test_a_file_of_weights_is_looked_for_from_the_working_directory(tmp_path, mo
     Path("weights").mkdir()
     Path("weights/my.pt").touch()
     check_weights(backbone)
+
+
+def test_a_tag_of_a_newer_open_clip_than_the_tables_is_known(monkeypatch):
+    table = {name: row._replace(tags={}) for name, row in read_table().items()}
+    monkeypatch.setattr(shapes, "read_table", lambda: table)
+    check_weights(named("ViT-B-32", "laion2b_s34b_b79k"))
+    with pytest.raises(ConfigError, match="QuickGELU"):
+        check_weights(named("ViT-B-32", "openai"))
+    with pytest.raises(ConfigError, match=r"(?s)no such weights.*one of openai"):
+        check_weights(named("ViT-B-32", "openaii"))

@@ -139,6 +139,14 @@ def hub_folder(blueprint: Blueprint, *, text: bool) -> Iterator[Path]:
         yield folder
 
 
+def read_tags(name: str) -> dict[str, bool]:
+    """Tags of a model's weights in open_clip -> whether they were trained with QuickGELU."""
+    return {
+        tag: open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False)
+        for tag in open_clip.list_pretrained_tags_by_model(name)
+    }
+
+
 def _find_tag(name: str, pretrained: str) -> dict[str, Any]:
     """open_clip's entry of a model's weights."""
     found = open_clip.get_pretrained_cfg(name, pretrained)

@@ -172,10 +172,18 @@ def _parse_row(row: dict[str, str]) -> Row:
     return Row(row["name"], row["sha256"], Measured(kind=row["kind"], **numbers), tags)  # type: ignore[arg-type]
 
 
-def list_tags(name: str) -> dict[str, bool]:
-    """Tags of a model's weights -> whether they were trained with QuickGELU."""
+def list_tags(name: str, *, wanted: str = "") -> dict[str, bool]:
+    """Tags of a model's weights -> whether they were trained with QuickGELU.
+
+    A wanted tag that the table does not have may be of a newer open_clip: that is then imported.
+    """
     row = read_table().get(name_model(name))
-    return {} if row is None else row.tags
+    tags = {} if row is None else row.tags
+    if wanted and wanted not in tags:
+        from vtclip.backbones.build import read_tags
+
+        return read_tags(name_model(name))
+    return tags
 
 
 def digest_of(config: dict[str, Any]) -> str:

@@ -125,7 +125,7 @@ def check_weights(backbone: BackboneConfig) -> None:
         raise refusal(key, "there is no such file", found=found, expected=expected)
     if file is not None or pretrained == GLYPHS or (pretrained == OWN and is_hub_name(name)):
         return
-    tags = {} if backbone.architecture else list_tags(name)
+    tags = {} if backbone.architecture else list_tags(name, wanted=pretrained)
     if pretrained not in tags:
         known = f"one of {', '.join(tags)}, or " if tags else ""
         close = difflib.get_close_matches(pretrained.lower(), tags, n=1)
