@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import stat
@@ -6,17 +7,22 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from vtclip.files import (
+    BLANK,
+    MARK,
     DamagedError,
     atomic_write,
     check_receipt,
+    check_seal,
     name_file_in_errors,
     read_record,
     write_json,
     write_receipt,
     write_record,
+    write_tensors,
 )
 
 
@@ -58,6 +64,7 @@ import os, signal, sys
 from vtclip.files import atomic_write
 with atomic_write(sys.argv[1]) as temporary:
     temporary.write_text("half")
+    temporary.with_name(".tmpABCDEF").write_text("as safetensors writes beside it")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -71,6 +78,46 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
         temporary.write_text("whole")
         other.write_text("whole")
     assert sorted(found.name for found in tmp_path.iterdir()) == ["other.txt", "table.txt"]
+
+
+def test_the_next_writer_removes_what_an_earlier_version_left(tmp_path):
+    path = tmp_path / "table.txt"
+    with atomic_write(path) as temporary:
+        temporary.write_text("whole")
+        name = temporary.parent.name
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / name.replace(str(os.getpid()), str(ended.pid))
+    left.write_text("half")
+    with atomic_write(path) as temporary:
+        temporary.write_text("whole")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(OSError, match=r"head\.safetensors: .*No space left"):
+        write_tensors(tmp_path / "head.safetensors", {"x": torch.zeros(2)})
+    match = r"No space left.*table\.txt"
+    with pytest.raises(OSError, match=match), atomic_write(tmp_path / "table.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_flipped_bit_of_a_sealed_file_passes(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"x": torch.ones(3)}, {"seal": MARK + BLANK})
+    check_seal(path)
+    written = path.read_bytes()
+    for place in range(8 * len(written)):
+        damaged = bytearray(written)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedError, match=r"x\.safetensors"):
+            check_seal(path)
 
 
 def test_no_flipped_bit_of_a_record_gives_other_values(tmp_path):

@@ -1,9 +1,12 @@
 """Files that are whole or not there: atomic writes, and checksums that readers compare."""
 
+from __future__ import annotations
+
 import glob
 import hashlib
 import json
 import logging
+import mmap
 import os
 import re
 import shutil
@@ -12,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -20,9 +23,15 @@ from filelock import FileLock, Timeout
 from vtclip.paths import receipt_of
 from vtclip.task import Head
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 logger = logging.getLogger(__name__)
 
 SEAL = "seal"  # key of a record for the checksum of the others
+MARK = "vtclip-seal:"  # stands before the 64 digits of a seal inside another file
+BLANK = "0" * 64
+AGAIN = "Delete it and run again."
 
 
 class DamagedError(ValueError):
@@ -31,20 +40,20 @@ class DamagedError(ValueError):
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, and rename it to `path` if the block succeeds.
+    """Give a temporary path to write to, and rename it to `path` if the block succeeds.
 
-    A killed process leaves a hidden `.<name>.<machine>.<pid>.tmp`, which the next writer removes.
+    It lies in a hidden folder beside `path`, so that the temporary files of a library that writes
+    beside its file are in there too. A killed process leaves this folder,
+    `.<name>.<machine>.<pid>.tmp`, and the next writer removes it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-    leftovers = re.compile(rf"\.{re.escape(path.name)}\.{machine}\.(\d+)\.tmp")
-    for other in path.parent.iterdir():
-        found = leftovers.fullmatch(other.name)
-        if found and not psutil.pid_exists(int(found[1])):
-            other.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{machine}.{os.getpid()}.tmp")
+    _remove_leftovers(path, machine)
+    folder = path.with_name(f".{path.name}.{machine}.{os.getpid()}.tmp")
     try:
+        folder.mkdir(exist_ok=True)
+        temporary = folder / path.name
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -52,8 +61,24 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # safetensors writes files that others may not read
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is not None and str(error.filename or folder).startswith(str(folder)):
+            error.filename = str(path)  # for a full disk the system gives no name
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path, machine: str) -> None:
+    """Remove what killed processes of this machine left where they wrote `path`."""
+    leftovers = re.compile(rf"\.{re.escape(path.name)}\.{machine}\.(\d+)\.tmp")
+    for other in path.parent.iterdir():
+        found = leftovers.fullmatch(other.name)
+        if found and not psutil.pid_exists(int(found[1])):
+            if other.is_dir():
+                shutil.rmtree(other, ignore_errors=True)
+            else:  # of an earlier version
+                other.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -116,9 +141,50 @@ def check_receipt(path: str | Path) -> str:
     return found
 
 
+def seal(path: str | Path) -> None:
+    """Write a file's own SHA-256 into it, in the place of the zeros after MARK.
+
+    It is computed with these zeros in its place.
+    """
+    with Path(path).open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            place = content.find((MARK + BLANK).encode()) + len(MARK)
+            digits = digest_around(content, place)
+        file.seek(place)
+        file.write(digits.encode())
+
+
+def check_seal(path: str | Path, advice: str = AGAIN) -> None:
+    """Compare a file's content with the seal inside it.
+
+    Raises:
+        DamagedError: it is not the content that was sealed, or there is no seal.
+    """
+    with (
+        name_file_in_errors(path, advice),
+        Path(path).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        start = content.find(MARK.encode())
+        if start < 0:
+            raise ValueError("it has no seal")
+        place = start + len(MARK)
+        if content[place : place + len(BLANK)] != digest_around(content, place).encode():
+            raise ValueError("its seal does not match")
+
+
+def digest_around(content: bytes | mmap.mmap, place: int) -> str:
+    """SHA-256 of a content with zeros for the 64 digits of its seal."""
+    with memoryview(content) as view:
+        digest = hashlib.sha256(view[:place])
+        digest.update(BLANK.encode())
+        digest.update(view[place + len(BLANK) :])
+    return digest.hexdigest()
+
+
 @contextmanager
-def name_file_in_errors(path: str | Path) -> Iterator[None]:
-    """Turn an error in reading a file into a DamagedError that names it.
+def name_file_in_errors(path: str | Path, advice: str = AGAIN) -> Iterator[None]:
+    """Turn an error in reading a file into a DamagedError that names it, and what to do.
 
     Errors of the file system, such as a missing file, pass unchanged.
     """
@@ -130,9 +196,7 @@ def name_file_in_errors(path: str | Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = str(error).strip() or type(error).__name__
-        raise DamagedError(
-            f"{path}: the file is damaged: {reason}. Delete it and run again."
-        ) from error
+        raise DamagedError(f"{path}: the file is damaged: {reason}. {advice}") from error
 
 
 def _seal(content: dict[str, Any]) -> str:
@@ -163,8 +227,8 @@ def build_folder(
             # Of killed processes, as tempfile names them; this process has the lock.
             for old in folder.parent.glob(f".{glob.escape(folder.name)}.{'[a-z0-9_]' * 8}"):
                 shutil.rmtree(old, ignore_errors=True)
-            write_json(receipt, _replace(folder, fill) | {"asked": asked})
-        files: int = json.loads(receipt.read_text(encoding="utf-8"))["files"]
+            write_record(receipt, _replace(folder, fill) | {"asked": asked})
+        files: int = read_record(receipt)["files"]
     logger.info("%d files in %s.", files, folder)
     return files
 
@@ -185,8 +249,8 @@ def _locked(path: Path) -> Iterator[bool]:
 def _is_built(folder: Path, receipt: Path, asked: str) -> bool:
     """Check that a folder is complete and was built from these sources."""
     try:
-        content = json.loads(receipt.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = read_record(receipt)
+    except (FileNotFoundError, DamagedError):
         return False
     return content.get("asked") == asked and _count(folder) == content["files"]
 
@@ -215,9 +279,26 @@ def _count(folder: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(folder))
 
 
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors and metadata as safetensors, atomically; MARK and BLANK become a seal."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file  # imports torch, which planning does not need
+
+    content = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        try:
+            save_file(content, temporary, metadata=dict(metadata or {}) or None)
+        except SafetensorError as error:  # of a full disk, too
+            raise OSError(f"{path}: it cannot be written: {error}") from None
+        if any(MARK + BLANK in text for text in (metadata or {}).values()):
+            seal(temporary)
+
+
 def read_head(path: str | Path) -> Head:
     """Read the tensors of a head to the CPU, after a check against its record."""
-    from safetensors.torch import load_file  # imports torch, which planning does not need
+    from safetensors.torch import load_file
 
     check_receipt(path)
     with name_file_in_errors(path):

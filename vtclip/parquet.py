@@ -10,7 +10,6 @@ Files without a seal, of other programs, are read as they are.
 # reads from the footer (schema, metadata, number of rows) lets 3 of 17,760 flipped bits of a small
 # footer give another table.
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vtclip.files import atomic_write, name_file_in_errors
-
-SEAL = b"vtclip-seal:"  # stands before the 64 digits
-BLANK = b"0" * 64
+from vtclip.files import BLANK, MARK, atomic_write, digest_around, name_file_in_errors
 
 
 class SealedWriter:
@@ -39,13 +35,13 @@ class SealedWriter:
 
     def close(self) -> None:
         """Write the footer, and seal it."""
-        self._writer.add_key_value_metadata({"seal": (SEAL + BLANK).decode()})
+        self._writer.add_key_value_metadata({"seal": MARK + BLANK})
         self._writer.close()
         footer = _read_footer(self._path)
-        digits = footer.index(SEAL) + len(SEAL)
+        digits = footer.index(MARK.encode()) + len(MARK)
         with self._path.open("r+b") as file:
             file.seek(digits - len(footer), 2)
-            file.write(hashlib.sha256(footer).hexdigest().encode())
+            file.write(digest_around(footer, digits).encode())
 
 
 def write_parquet(
@@ -67,9 +63,10 @@ def write_parquet(
 def open_verified(path: str | Path) -> Iterator[pq.ParquetFile]:
     """Open a file to read from, after a check of its seal."""
     with name_file_in_errors(path):
-        before, found, rest = _read_footer(Path(path)).partition(SEAL)
-        blank = before + SEAL + BLANK + rest[len(BLANK) :]
-        if found and rest[: len(BLANK)].decode() != hashlib.sha256(blank).hexdigest():
+        footer = _read_footer(Path(path))
+        before, found, rest = footer.partition(MARK.encode())
+        digits = digest_around(footer, len(before + found))
+        if found and rest[: len(BLANK)] != digits.encode():
             raise ValueError("its footer is not the one that was written")
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from vtclip.data.manifest import ManifestError, prepare_manifest, read_coop_split
+from vtclip.files import DamagedError, write_record
 
 SPLIT = {
     "train": [["a/1.png", 0, "cat"], ["b/2.png", 1, "dog"]],
@@ -174,8 +175,17 @@ def test_the_manifest_is_another_one_once_the_receipt_tells_of_other_images(data
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": 4}'])
 def test_a_receipt_without_a_checksum_is_refused_with_what_to_do(dataset, text):
     (dataset / "receipt.json").write_text(text)
-    with pytest.raises(ManifestError, match=r"receipt\.json: .*Delete it and run again"):
+    with pytest.raises(DamagedError, match=r"receipt\.json: .*Delete it and run again"):
         written_with(dataset, receipt=dataset / "receipt.json")
+
+
+def test_a_receipt_of_images_that_was_edited_is_refused_by_name(dataset):
+    receipt = dataset / "receipt.json"
+    write_record(receipt, {"files": 4, "sha256": "a"})
+    written_with(dataset, receipt=receipt)
+    receipt.write_text(receipt.read_text().replace('"a"', '"b"'))
+    with pytest.raises(DamagedError, match=r"receipt\.json: the file is damaged"):
+        written_with(dataset, receipt=receipt)
 
 
 @pytest.fixture

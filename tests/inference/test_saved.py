@@ -1,17 +1,23 @@
 """A head that cannot be used is refused, with what is wrong; and so is an image."""
 
 import json
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import here, made  # noqa: F401 -- fixtures
+from vtclip.__main__ import main
+from vtclip.config.experiment import save_config
 from vtclip.data.images import PictureError
-from vtclip.files import read_record, write_record
+from vtclip.files import DamagedError, read_record, write_record
 from vtclip.inference import load_classifier
-from vtclip.inference.saved import SavedError
+from vtclip.inference.saved import SavedError, read_saved
 
 NAME = "mine/pets/vt_clip/1shot-seed1"
 HEADS = Path("results/mine/heads")
@@ -23,9 +29,13 @@ def change_record(**changed):
     write_record(RUN / "run.json", json.loads(json.dumps(content)) | changed)
 
 
+CONFIG = Path("results/mine/config.yaml")
+
+
 def rename_backbone():
-    config = Path("results/mine/config.yaml")
-    config.write_text(config.read_text().replace("mine.pt", "other.pt"))
+    content = yaml.safe_load(CONFIG.read_text())
+    content["backbone"]["pretrained"] = "other.pt"
+    save_config(content, CONFIG)
 
 
 WRONG = {
@@ -41,7 +51,7 @@ WRONG = {
         "goes with another backbone than .*texts.parquet",
     ),
     "no configuration": (
-        lambda: Path("results/mine/config.yaml").unlink(), "configuration is not there",
+        lambda: CONFIG.unlink(), "configuration is not there",
     ),
     "another configuration": (rename_backbone, "none of its backbones is called glyph-clip-mine"),
     "an unknown method": (lambda: change_record(method="magic"), "'magic' is not known here"),
@@ -54,6 +64,50 @@ def test_a_run_that_cannot_be_used_is_refused_with_what_is_wrong(here, wrong):  
     change()
     with pytest.raises(SavedError, match=message):
         load_classifier(NAME)
+
+
+def test_a_configuration_that_was_edited_after_the_run_is_refused_by_name(here):  # noqa: F811
+    CONFIG.write_text(CONFIG.read_text() + "device: cpu\n")
+    with pytest.raises(DamagedError, match=r"config\.yaml: the file is damaged.*Delete it"):
+        load_classifier(NAME)
+
+
+def test_zeros_in_an_exported_backbone_are_refused(here, capsys):  # noqa: F811
+    assert main(["export", NAME, "pets.safetensors", "--with-backbone"]) == 0
+    with Path("pets.safetensors").open("r+b") as file:
+        file.seek(-500_000, 2)
+        file.write(bytes(4096))
+    capsys.readouterr()
+    assert main(["classify", "pets.safetensors", "0.png"]) == 2
+    said = capsys.readouterr()
+    assert "pets.safetensors: the file is damaged: its seal does not match" in said.err
+    assert "Export it again" in said.err
+    assert not said.out
+
+
+@pytest.mark.parametrize("more", [[], ["--with-backbone"]])
+def test_no_flipped_bit_of_an_exported_file_passes(here, more):  # noqa: F811
+    assert main(["export", NAME, "pets.safetensors", *more]) == 0
+    written = Path("pets.safetensors").read_bytes()
+    draw, header = random.Random(0), int.from_bytes(written[:8], "little") + 8
+    for place in [draw.randrange(8 * header) for _ in range(30)] + [
+        draw.randrange(8 * len(written)) for _ in range(10)
+    ]:
+        damaged = bytearray(written)
+        damaged[place // 8] ^= 1 << place % 8
+        Path("pets.safetensors").write_bytes(damaged)
+        with pytest.raises((SavedError, DamagedError), match=r"pets\.safetensors"):
+            read_saved("pets.safetensors")
+
+
+def test_a_file_that_an_earlier_version_exported_is_read_with_a_warning(here, caplog):  # noqa: F811
+    assert main(["export", NAME, "pets.safetensors"]) == 0
+    with safe_open("pets.safetensors", "pt") as file:
+        described = json.loads(file.metadata()["vtclip"])
+    del described["seal"]
+    save_file(load_file("pets.safetensors"), "old.safetensors", {"vtclip": json.dumps(described)})
+    assert read_saved("old.safetensors").description.method == "vt_clip"
+    assert "old.safetensors: it has no checksum" in caplog.text
 
 
 def test_a_runs_folder_that_was_moved_is_refused_with_the_command_that_moves_heads(here):  # noqa: F811

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.results.conftest import make_run
 from vtclip.features.texts import write_texts
-from vtclip.files import write_record
+from vtclip.files import DamagedError, write_receipt, write_record
 from vtclip.parquet import write_parquet
 from vtclip.paths import Example
 from vtclip.results.differences import aggregate_differences
@@ -76,13 +76,14 @@ def record(folder, method):
             "method": method, "shots": 1, "seed": 1, "seconds": 2.5, "device": "cpu",
             "device_kind": "cpu", "precision": "float32", "peak_memory_bytes": 5e8,
             "peak_gpu_memory_bytes": 0, "versions": {"torch": "2.6.0"},
+            "settings": {"weight_decay": 0.25, "note": AND},
             "features": {"backbone": "RN50", "weights_sha256": "c0ffee", "device_kind": "cpu"}
         },
     )  # fmt: skip
     return str(path)
 
 
-def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40) -> str:
+def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, edited=False) -> str:
     """A report of hand-made results, and its content."""
     (folder / "images").mkdir(exist_ok=True)
     generator = np.random.default_rng(0)
@@ -106,6 +107,9 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40) -> str:
     aggregate_metrics(runs, folder / "metrics", folder / "classes")
     plot_accuracy(folder / "results.parquet", folder / "accuracy", {})
     (folder / "config.yaml").write_text(f"name: mine  # {ALERT}\n")
+    write_receipt(folder / "config.yaml")
+    if edited:
+        (folder / "config.yaml").write_text("weight_decay: 9\n")
     images, attention = str(folder / "images"), str(folder / "images/0.png")
     predicted = str(folder / "vt_clip.parquet")
     report(
@@ -160,6 +164,15 @@ def test_every_section_is_there_and_says_what_was_found(content):
     ):  # fmt: skip
         assert found in texts, found
     assert any(text.startswith(f"{AND}, predicted as cow (51 %)") for text in texts)
+
+
+def test_the_settings_that_the_heads_were_trained_with_are_those_of_their_records(content):
+    assert f'weight_decay: 0.25, note: "{AND}"' in Page(content).texts
+
+
+def test_a_configuration_that_was_edited_after_the_run_is_not_quoted(tmp_path):
+    with pytest.raises(DamagedError, match=r"config\.yaml: the file is damaged.*Delete it"):
+        write(tmp_path, edited=True)
 
 
 def test_tables_can_be_sorted_and_whatever_belongs_to_one_dataset_can_be_hidden(content):

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from safetensors.torch import save_file
 
 from vtclip.backbones.build import build_model, find_blueprint, hub_folder, load_tokenizer
 from vtclip.backbones.checkpoints import BackboneError, pack_files
@@ -20,7 +19,7 @@ from vtclip.backbones.image_towers import check_tower, encode_images, fold_batch
 from vtclip.backbones.known import CONFIGURATION
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
 from vtclip.config.backbone_config import SpatialKind, is_hub_name
-from vtclip.files import atomic_write, check_receipt, write_receipt
+from vtclip.files import check_receipt, write_receipt, write_tensors
 
 __all__ = ["Backbone", "BackboneError", "fetch_backbone", "load_backbone"]
 
@@ -226,7 +225,5 @@ def fetch_backbone(
     }
     if is_hub_name(name):
         origin["config"] = json.dumps(blueprint.config)
-    with atomic_write(destination) as temporary:
-        weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-        save_file(weights, temporary, metadata=origin | packed)
+    write_tensors(destination, model.state_dict(), origin | packed)
     write_receipt(destination)

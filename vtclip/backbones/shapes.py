@@ -20,7 +20,7 @@ from vtclip import paths
 from vtclip.backbones.known import INSTALL, Measured, find_configuration, key_of, read_content
 from vtclip.config.backbone_config import BackboneConfig, name_model
 from vtclip.cost import Shape
-from vtclip.files import write_json
+from vtclip.files import read_record, write_record
 from vtclip.settings import LARGEST, ConfigError, Settings, check
 
 SHAPES = Path(__file__).with_name("shapes.csv")
@@ -114,14 +114,14 @@ def find_measured(backbone: BackboneConfig) -> Measured:
     path = Path(paths.SHAPE.format(sha256=digest))
     versions = {library: version(library) for library in ("open_clip_torch", "timm")}
     try:
-        cached = json.loads(path.read_text(encoding="utf-8"))
+        cached = read_record(path)
         if cached["versions"] == versions:
             return Measured(**cached["measured"])
     except (OSError, ValueError, TypeError, KeyError):
         pass  # there is none, or it is damaged
     measured = _measure(backbone, config)
     with suppress(OSError):  # a folder that cannot be written to
-        write_json(path, {"versions": versions, "measured": measured._asdict()})
+        write_record(path, {"versions": versions, "measured": measured._asdict()})
     return measured
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from vtclip.config.backbone_config import BackboneConfig
-from vtclip.files import read_record, write_record, write_text
+from vtclip.files import measure, read_record, write_record, write_text
 from vtclip.paths import ALL, SHARED, ExperimentPaths, format_shots, receipt_of
 from vtclip.settings import LARGEST, PathText, Settings, check, refusal, to_yaml
 
@@ -234,10 +234,10 @@ def save_config(
     Args:
         config: the merged configuration files.
         destination: the file to write.
-        files: the names of the configuration files, for the record beside it.
+        files: the names of the configuration files, for the receipt beside it.
     """
-    write_record(receipt_of(destination), {"files": list(files)})
     write_text(destination, to_yaml(dict(config)))
+    write_record(receipt_of(destination), measure(destination) | {"files": list(files)})
 
 
 def _check_other_file(name: str, file: str) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identities, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # a public name of this module
-from vtclip.files import sha256_of, sha256_of_all, write_receipt
+from vtclip.files import name_file_in_errors, read_record, sha256_of, sha256_of_all, write_receipt
 from vtclip.parquet import write_parquet
 from vtclip.runtime.job import progress, warn_on_terminal
 
@@ -130,9 +130,8 @@ def _read_images(manifest: pl.DataFrame, images: Path) -> dict[str, str]:
 
 def _read_checksum(receipt: Path) -> str:
     """Read the checksum of all images from their receipt."""
-    try:
-        return json.loads(receipt.read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ManifestError(
-            f"{receipt}: not readable, or without the images' sha256. Delete it and run again."
-        ) from None
+    with name_file_in_errors(receipt):
+        content = read_record(receipt)
+        if "sha256" not in content:
+            raise ValueError("it has no sha256 of the images")
+        return content["sha256"]

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vtclip.demo.datasets import NAMES, PRETRAINING_FONTS, distort, draw_sheet
-from vtclip.files import atomic_write, write_receipt
+from vtclip.files import write_receipt, write_tensors
 from vtclip.paths import TRAINED_GLYPHS
 from vtclip.runtime.job import progress
 
@@ -95,8 +95,7 @@ def pretrain_backbone(
     else:
         pretrain(model, Path(architecture).stem, steps, learning_rate, seed)
         weights = model.state_dict()
-    with atomic_write(destination) as temporary:
-        save_file(weights, temporary)
+    write_tensors(destination, weights)
     write_receipt(destination)
 
 
@@ -105,8 +104,7 @@ def write_trained(weights: dict[str, Tensor], model: str, recipe: str, destinati
     used = _tokenise(model).unique()
     kept = {name: tensor for name, tensor in weights.items() if name != EMBEDDING}
     kept |= {USED: used, ROWS: weights[EMBEDDING][used]}
-    with atomic_write(destination) as temporary:
-        save_file(kept, temporary, metadata={"recipe": recipe})
+    write_tensors(destination, kept, {"recipe": recipe})
 
 
 def describe_recipe(architecture: str | Path, **settings: float) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vtclip.backbones.image_towers import encode_images
-from vtclip.files import atomic_write
+from vtclip.files import BLANK, MARK, atomic_write, seal
 from vtclip.inference.classifier import Classifier, round_as_stored
 from vtclip.inference.saved import SavedError
 from vtclip.nn.visual_guided import VisualGuidedHead
@@ -58,7 +58,7 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
     """Write a classifier as an ONNX graph with the input `pixels` and the output `logits`.
 
     The classifier is on the CPU, in float32. The model's metadata contain the class names, by
-    label, as JSON under `class_names`.
+    label, as JSON under `class_names`, and under `seal` what `vtclip.files.check_seal` reads.
     """
     check_onnx()
     if classifier.backbone.precision != "float32":
@@ -67,6 +67,8 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
         trace(classifier), input_names=["pixels"], output_names=["logits"], dynamo=True
     )
     assert program is not None
-    program.model.metadata_props["class_names"] = json.dumps(classifier.class_names)
+    properties = {"class_names": json.dumps(classifier.class_names), "seal": MARK + BLANK}
+    program.model.metadata_props.update(properties)
     with atomic_write(destination) as temporary:
         program.save(temporary)
+        seal(temporary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vtclip import paths
@@ -20,7 +21,16 @@ from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
 from vtclip.config.backbone_config import BackboneConfig, Precision, SpatialKind
 from vtclip.config.experiment import read_experiment
 from vtclip.features.texts import read_class_names, read_texts
-from vtclip.files import atomic_write, name_file_in_errors, read_head, read_record
+from vtclip.files import (
+    BLANK,
+    MARK,
+    check_receipt,
+    check_seal,
+    name_file_in_errors,
+    read_head,
+    read_record,
+    write_tensors,
+)
 from vtclip.plan.contents import architecture_content
 from vtclip.settings import Settings, check, read_yaml
 from vtclip.task import Head
@@ -28,6 +38,9 @@ from vtclip.task import Head
 KEY = "vtclip"  # of the description in an exported file's metadata
 HEAD, BACKBONE = "head.", "backbone."  # before the names of their tensors
 ORIGIN = ("backbone", "pretrained", "weights_sha256", "spatial", "precision")
+AGAIN = "Export it again, or copy it again from where it came."
+
+logger = logging.getLogger(__name__)
 
 
 class SavedError(ValueError):
@@ -62,6 +75,9 @@ class Description(Settings):
     logit_scale: float = Field(description="the factor on cosine similarities", examples=[100.0])
     backbone: SavedBackbone = Field(description="what encodes the images")
     run: dict[str, Any] = Field(description="experiment, dataset, shots and seed")
+    seal: str | None = Field(
+        default=None, pattern=f"^{MARK}[0-9a-f]{{{len(BLANK)}}}$", description="of the whole file"
+    )
 
 
 @dataclass(frozen=True)
@@ -97,13 +113,12 @@ def read_saved(source: str | Path, backbone: str | Path | None = None) -> Saved:
 
 def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = False) -> None:
     """Write a head into one safetensors file, with its backbone's weights if requested."""
-    tensors = {HEAD + name: tensor.contiguous() for name, tensor in saved.head.items()}
-    tensors["texts"] = saved.texts.contiguous()
+    tensors = {HEAD + name: tensor for name, tensor in saved.head.items()}
+    tensors["texts"] = saved.texts
     if with_backbone:
         tensors |= {BACKBONE + name: value for name, value in read_weights(saved).items()}
-    content = saved.description.model_dump_json()
-    with atomic_write(destination) as temporary:
-        save_file(tensors, temporary, metadata={KEY: content})
+    described = saved.description.model_copy(update={"seal": MARK + BLANK})
+    write_tensors(destination, tensors, {KEY: described.model_dump_json()})
 
 
 def read_weights(saved: Saved) -> dict[str, Tensor]:
@@ -207,6 +222,7 @@ def _find_backbone(root: Path, experiment: str, folder: str) -> BackboneConfig:
     file = root / paths.ExperimentPaths(experiment).config
     if not file.is_file():
         raise SavedError(f"{file}: the experiment's configuration is not there.")
+    check_receipt(file)
     for backbone in read_experiment(read_yaml(file), source=str(file)).all_backbones:
         for spatial in get_args(SpatialKind):
             used = backbone.model_copy(update={"spatial": spatial})
@@ -246,14 +262,23 @@ def _read_file(path: Path) -> Saved:
             f"{path}: a safetensors file, but not one of `vtclip export`: it does not say which "
             "method and classes its tensors are of."
         )
-    with name_file_in_errors(path):
+    with name_file_in_errors(path, AGAIN):
         description = check(Description, json.loads(content), source=str(path))
+        _check_seal(path, description)
         texts = tensors["texts"].to(torch.float32)
         if len(texts) != len(description.class_names):
             raise ValueError(f"{len(texts)} texts of {len(description.class_names)} classes")
     weights = _find_weights(description.backbone.weights)
     has_backbone = any(name.startswith(BACKBONE) for name in names)
     return Saved(path, description, _tensors_below(tensors, HEAD), texts, weights, has_backbone)
+
+
+def _check_seal(path: Path, description: Description) -> None:
+    """Refuse a damaged file; warn of one of an earlier version, which has no seal."""
+    if description.seal is None:
+        logger.warning("%s: it has no checksum, so damage is not noticed: export it again.", path)
+    else:
+        check_seal(path, AGAIN)
 
 
 def _tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

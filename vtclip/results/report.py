@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import platform
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from PIL import Image
 from vtclip import __version__
 from vtclip.data.images import PictureError, open_picture
 from vtclip.features.texts import read_class_names
-from vtclip.files import read_record, write_text
+from vtclip.files import check_receipt, read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct
 from vtclip.results.differences import CONFIDENCE
@@ -70,6 +71,7 @@ def report(
         template: the page's template; whatever is filled in is escaped.
     """
     titles = {**titles, MEAN: "Mean over datasets"}
+    check_receipt(config)
     results = read_parquet(tables["results"])
     environment = Environment(
         loader=FileSystemLoader(Path(template).parent), autoescape=True, undefined=StrictUndefined,
@@ -91,6 +93,7 @@ def report(
         examples=[_describe_example(example, len(examples)) for example in examples],
         choices=choices,
         missing=missing,
+        settings=describe_settings(distinct(runs, "record")),
         config=Path(config).read_text(encoding="utf-8"),
         provenance=describe_provenance(distinct(runs, "record")),
         confidence=f"{CONFIDENCE:.0%}",
@@ -187,6 +190,19 @@ def _data_address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+def describe_settings(records: Sequence[str | Path]) -> dict[str, str]:
+    """Method -> the settings that its heads' records have; of several values each is counted."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for run in map(read_record, records):
+        for setting, value in run["settings"].items():
+            values = found.setdefault(run["method"], {}).setdefault(setting, [])
+            values.append(json.dumps(value, ensure_ascii=False))
+    return {
+        method: ", ".join(f"{name}: {_one_or_counted(values)}" for name, values in settings.items())
+        for method, settings in found.items()
+    }
+
+
 def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
     """Origin of the runs, as names and values; of several values each with its number of runs."""
     runs = [read_record(record) for record in records]
@@ -204,12 +220,13 @@ def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
         ("vtclip", __version__),
         ("commit", _find_commit() or "not known"),
         ("Python", platform.python_version()),
-        *(
-            (kind, str(found[0]) if len(set(found)) == 1 else count_values(found))
-            for kind, found in kinds.items()
-        ),
+        *((kind, _one_or_counted(found)) for kind, found in kinds.items()),
         ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
+
+
+def _one_or_counted(values: Sequence[Any]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else count_values(values)
 
 
 def _find_commit() -> str | None:

@@ -9,13 +9,12 @@ from typing import Any
 
 import polars as pl
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vtclip.config.dataset import ClassSplit
 from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
 from vtclip.features.texts import check_labels, read_class_names, read_classes
-from vtclip.files import atomic_write, measure, write_record
+from vtclip.files import measure, write_record, write_tensors
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import eval_on
@@ -124,8 +123,7 @@ def _check_head(head: Head, history: pl.DataFrame) -> None:
 
 
 def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
-    with atomic_write(destination / HEAD) as temporary:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in head.items()}, temporary)
+    write_tensors(destination / HEAD, head)
     write_parquet(destination / "history.parquet", history)
 
 
