@@ -50,7 +50,10 @@ The content of a file decides how it is decoded, not its suffix. The result is 8
 
 - Grey and CMYK images are converted, and 16 bits are scaled to 8.
 - Transparency is dropped, and the first frame of an animation is used.
-- An EXIF rotation is ignored, as CLIP's transform ignores it.
+- The orientation that a camera has noted in EXIF is ignored, as CLIP's transform ignores it. Images
+  of `layout: folders` are turned upright instead. The key `exif` of the dataset's file (upright or
+  ignore) chooses. Features and heads record it, and `vtclip classify` reads images as the head's.
+- Of an image more than 32 times as long as wide, the test view uses the middle alone.
 - Floats, 32-bit integers and signed integers are scaled from their smallest pixel to their largest.
 
 A file that is truncated or empty, is not an image, or contains NaN or infinity stops the extraction

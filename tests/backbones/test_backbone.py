@@ -7,8 +7,10 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision.transforms import Compose
 
 from vtclip.backbones.backbone import Backbone, BackboneError, fetch_backbone, load_backbone
 from vtclip.backbones.text_towers import PromptError, count_tokens
@@ -116,13 +118,28 @@ def test_raw_spatial_features_are_the_map_before_pooling(small):
 
 
 def test_the_preprocessing_is_open_clips_test_transform(small):
-    from PIL import Image
-
     ours, reference, *_ = small
     picture = Image.effect_noise((90, 70), 50).convert("RGB")
     config = open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(reference))
     transform = open_clip.transform.image_transform_v2(config, is_train=False)
     assert torch.equal(ours.preprocess(picture), transform(picture))
+
+
+@pytest.mark.parametrize("size", [(65_000, 1), (1, 5000), (300, 7)])
+def test_of_a_very_long_picture_the_middle_alone_is_enlarged(backbone, monkeypatch, size):
+    picture = Image.linear_gradient("L").rotate(90).convert("RGB").resize(size)
+    enlarged, resize = [], Image.Image.resize
+
+    def note(picture, size, *given, **named):
+        enlarged.append(size[0] * size[1])
+        return resize(picture, size, *given, **named)
+
+    monkeypatch.setattr(Image.Image, "resize", note)
+    pixels = backbone.preprocess(picture)
+    assert max(enlarged) <= 33 * backbone.image_size**2
+    if size == (300, 7):  # all of which is small enough to be enlarged
+        whole = Compose(backbone.preprocess.transforms[1:])
+        torch.testing.assert_close(pixels, whole(picture), atol=0.05, rtol=0)
 
 
 def test_underscores_in_class_names_are_read_as_spaces(small):

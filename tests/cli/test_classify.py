@@ -17,7 +17,10 @@ from tests.project import ROOT
 from vtclip.__main__ import main
 from vtclip.data.folders import SPLITS
 from vtclip.features.extract import extract_test
+from vtclip.features.texts import read_texts, write_texts
+from vtclip.files import read_record, write_record
 from vtclip.inference.classifier import load_classifier
+from vtclip.inference.saved import SavedError
 from vtclip.parquet import write_parquet
 from vtclip.training.predict import TrainedHead, predict_test
 
@@ -116,6 +119,46 @@ def test_bad_images_are_reported_and_counted_and_the_others_go_on(here, capsys):
     assert "text.jpg: Pillow cannot read it as an image" in error
     assert "none.png: there is no such file" in error
     assert "3 of 5 images could not be classified" in error
+
+
+def read_upright(folder, exif):
+    """Let the texts say how the dataset's images are read, as `extract_texts` does."""
+    path = folder / "results/features/glyph-clip-mine/pets/texts.parquet"
+    texts, made = read_texts(path)
+    write_texts(path, NAMES, texts, made | {"exif": exif})
+
+
+@pytest.mark.parametrize("exif", ["upright", "ignore"])
+def test_images_are_turned_for_a_head_that_was_trained_on_turned_ones_and_for_no_other(
+    here, capsys, exif
+):
+    exif_data = Image.Exif()
+    exif_data[0x0112] = 6
+    photograph = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
+    stored = photograph.transpose(Image.Transpose.ROTATE_90)
+    photograph.save("upright.png")
+    stored.save("stored.png")
+    stored.save("turned.png", exif=exif_data)
+    read_upright(here, exif)
+    assert main(["export", RUN, "exported.safetensors"]) == 0
+    capsys.readouterr()
+    for head in (RUN, "exported.safetensors"):
+        classifier = load_classifier(head)
+        upright, as_stored, turned = (
+            prediction.probabilities
+            for prediction in classifier.predict(["upright.png", "stored.png", "turned.png"])
+        )
+        assert torch.equal(turned, upright if exif == "upright" else as_stored)
+        assert not torch.equal(upright, as_stored)
+
+
+def test_a_head_whose_features_were_read_otherwise_than_its_dataset_is_now_is_refused(here):
+    read_upright(here, "upright")
+    record = read_record(f"{FOLDER}/run.json")
+    record["features"]["exif"] = "ignore"
+    write_record(f"{FOLDER}/run.json", record)
+    with pytest.raises(SavedError, match=r"(?s)found: +exif: upright.*expected: exif: ignore"):
+        load_classifier(RUN)
 
 
 def test_attention_is_drawn_for_vt_clip_and_refused_for_another_method(here, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vtclip.config.dataset import read_dataset
+from vtclip.config.dataset import Dataset, read_dataset
 from vtclip.settings import ConfigError
 
 DATASETS = Path(__file__).parents[2] / "config" / "datasets"
@@ -45,3 +45,20 @@ def test_a_dataset_file_of_the_working_directory_comes_before_the_projects(tmp_p
     assert read_dataset("letters").title == "Letters (synthetic)"
     with pytest.raises(ConfigError, match="Unknown dataset 'digts'.*letters.*mean 'digits'"):
         read_dataset("digts")
+
+
+@pytest.mark.parametrize(
+    ("described", "exif"),
+    [
+        ({"layout": "folders", "folder": "x"}, "upright"),
+        ({"layout": "folders", "folder": "x", "exif": "ignore"}, "ignore"),
+        ({"layout": "coop", "split": "x.json"}, "ignore"),
+        ({"layout": "imagenet_test"}, "ignore"),
+    ],
+)
+def test_photographs_of_a_users_folder_are_turned_upright_and_published_ones_as_clip_reads_them(
+    described, exif
+):
+    counts = {"train": 4, "val": 2, "test": 2, "classes": 2}
+    found = Dataset.model_validate({"title": "T", "counts": counts} | described)
+    assert found.exif == exif

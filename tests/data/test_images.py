@@ -141,11 +141,56 @@ def test_of_an_animation_the_first_frame_is_taken(save):
     np.testing.assert_array_equal(pixels(path), np.asarray(first.convert("RGB")))
 
 
-def test_an_exif_rotation_is_ignored_as_clip_ignores_it(save):
+TURNS = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda pixels: np.rot90(pixels, 3),
+}
+
+
+def oriented(save, orientation, name, **arguments):
+    """A picture that a camera has stored turned, and noted how."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotated by a quarter
-    path = save(PICTURE, "a.jpg", exif=exif)
-    assert pixels(path).shape == PIXELS.shape
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(TURNS[orientation](PIXELS))
+    return save(Image.fromarray(stored), name, exif=exif, **arguments)
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.tif"])
+def test_a_picture_is_turned_upright_as_its_camera_has_noted(save, orientation, name):
+    path = oriented(save, orientation, name, lossless=True)
+    found = np.asarray(open_picture(path, exif="upright"))
+    np.testing.assert_array_equal(found, PIXELS)
+
+
+def test_an_exif_rotation_is_ignored_as_clip_ignores_it_where_nothing_else_is_said(save):
+    stored = pixels(oriented(save, 6, "a.png"))
+    np.testing.assert_array_equal(stored, np.rot90(PIXELS))
+
+
+@pytest.mark.parametrize(
+    "damage", [b"Exif\0\0XX", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0"]
+)
+def test_a_picture_with_damaged_exif_data_stays_as_it_is(save, damage):
+    path = save(PICTURE, "a.png", exif=b"Exif\0\0" + damage)
+    np.testing.assert_array_equal(np.asarray(open_picture(path, exif="upright")), PIXELS)
+
+
+def test_a_picture_of_very_many_pixels_is_named_and_read(save, monkeypatch, caplog, recwarn):
+    path = save(PICTURE, "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    assert open_picture(path).size == (30, 20)
+    assert f"{path}: 30 x 20 pixels take much memory" in caplog.text
+    assert not recwarn.list
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(PictureError, match="600 pixels"):
+        open_picture(path)
 
 
 SUFFIXES = ["jpg", "JPEG", "jpe", "jfif", "png", "gif", "bmp", "dib", "webp", "tif", "tiff", "ppm",

@@ -17,7 +17,7 @@ from torchvision.transforms import (
 
 from tests.feature_files import read_features
 from vtclip.data.images import open_picture
-from vtclip.features import extract as loading
+from vtclip.features import loading
 from vtclip.features.extract import (
     ExtractionError,
     encode_within_memory,
@@ -25,7 +25,7 @@ from vtclip.features.extract import (
     extract_test,
     extract_texts,
 )
-from vtclip.features.store import FeatureSet
+from vtclip.features.store import FeatureError, FeatureSet
 from vtclip.features.texts import read_classes, read_texts
 from vtclip.features.views import Views
 
@@ -78,7 +78,7 @@ def test_an_image_is_decoded_once_for_all_its_views(
 ):
     decoded = []
     monkeypatch.setattr(
-        loading, "open_picture", lambda path: decoded.append(path) or open_picture(path)
+        loading, "open_picture", lambda path, exif: decoded.append(path) or open_picture(path)
     )
     features = extract(backbone, manifest, images, tmp_path)  # 3 views, 4 a batch
     assert decoded == [images / name for name in features.rows["image"].unique(maintain_order=True)]
@@ -111,7 +111,7 @@ def test_a_views_pixels_are_those_of_the_plain_transforms_bit_for_bit(backbone, 
     image = manifest["image"][0]
     look = Views(backbone.preprocess, 32, scale=(0.3, 1.0), flip=True, seed=1)
     crop = RandomResizedCrop(32, scale=(0.3, 1.0), interpolation=InterpolationMode.BICUBIC)
-    plain = Compose([crop, RandomHorizontalFlip(), *backbone.preprocess.transforms[2:]])
+    plain = Compose([crop, RandomHorizontalFlip(), *backbone.preprocess.transforms[3:]])
     with Image.open(images / image) as picture:
         assert torch.equal(look(picture, image, 0), backbone.preprocess(picture))
         for view in range(1, 5):
@@ -158,6 +158,17 @@ def test_all_unreadable_images_are_named_at_once_and_nothing_is_written(
     assert not (tmp_path / "t").exists()
 
 
+def test_a_picture_whose_view_cannot_be_made_is_named(
+    backbone, manifest_file, manifest, images, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Views, "__call__", fail)
+    with pytest.raises(ExtractionError, match=r"0-2\.png: there is too little memory for a view"):
+        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=2, workers=0)
+
+
 def test_shards_together_are_the_whole_test_set_once(backbone, manifest_file, images, tmp_path):
     paths = [tmp_path / f"{part}.parquet" for part in (1, 2, 3, 4)]
     for part, path in enumerate(paths, start=1):
@@ -169,6 +180,33 @@ def test_shards_together_are_the_whole_test_set_once(backbone, manifest_file, im
     assert FeatureSet(paths).rows.equals(whole.rows)
     parts = torch.cat([read_features(path).pooled for path in paths])
     torch.testing.assert_close(parts, whole.pooled, rtol=1e-3, atol=1e-3)
+
+
+def turn(images, manifest):
+    """Store every image turned, as a phone does."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in manifest["image"]:
+        picture = Image.open(images / name).transpose(Image.Transpose.ROTATE_90)
+        picture.save(images / name, exif=exif)
+
+
+def test_turned_photographs_have_the_features_of_upright_ones_and_the_metadata_say_so(
+    backbone, manifest_file, manifest, images, tmp_path
+):
+    def encode(name, **exif):
+        file = tmp_path / name
+        extract_test(backbone, manifest_file, images, file, batch_size=9, workers=0, **exif)
+        return read_features(file)
+
+    upright = encode("upright")
+    turn(images, manifest)
+    found, ignored = encode("turned", exif="upright"), encode("ignored")
+    assert torch.equal(found.pooled, upright.pooled)
+    assert not torch.equal(ignored.pooled, upright.pooled)
+    assert [file.metadata["exif"] for file in (found, ignored)] == ["upright", "ignore"]
+    with pytest.raises(FeatureError, match="exif: expected 'upright'"):
+        FeatureSet([tmp_path / "turned", tmp_path / "ignored"])
 
 
 @pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
@@ -250,7 +288,9 @@ def test_workers_that_are_stuck_end_the_job_and_say_what_to_do(
 def test_a_worker_that_is_killed_ends_the_job_and_says_what_to_do(
     backbone, manifest_file, images, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(loading, "open_picture", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(
+        loading, "open_picture", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    )
     with pytest.raises(
         ExtractionError, match=r"(?s)stuck or gone: DataLoader worker.*--set-threads"
     ):

@@ -1,12 +1,20 @@
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from vtclip.features import extract as loading
-from vtclip.features.extract import Pictures, load_batches
+from tests.feature_files import read_features
+from tests.project import ROOT
+from vtclip.features import loading
+from vtclip.features.extract import extract_test
+from vtclip.features.loading import Pictures, load_batches
 from vtclip.features.views import Views
+from vtclip.parquet import write_parquet
 
 
 @pytest.fixture
@@ -59,3 +67,53 @@ def test_shared_memory_is_used_where_it_holds_what_four_jobs_need(workers, free,
 def test_a_machine_without_dev_shm_is_left_to_pytorch(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "SHARED_MEMORY", tmp_path / "none")
     assert loading._has_room(8, 1 << 40)
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_workers_that_are_not_forked_decode_and_never_run_the_jobs_script_again(
+    method, backbone, manifest, images, tmp_path
+):
+    write_parquet(tmp_path / "manifest.parquet", manifest)
+    weights = {name: each.contiguous() for name, each in backbone.model.state_dict().items()}
+    save_file(weights, tmp_path / "weights.safetensors")
+    bridge = ROOT / "workflow" / "scripts" / "extract_test.py"
+    script = tmp_path / "tmpabc.extract_test.py"
+    script.write_text(
+        PREAMBLE.format(method=method, root=ROOT, folder=tmp_path, bridge=bridge)
+        + bridge.read_text()
+    )
+    command = [sys.executable, script]
+    subprocess.run(command, check=True, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    found = read_features(tmp_path / "test.parquet")
+    extract_test(
+        backbone, tmp_path / "manifest.parquet", images, tmp_path / "here", batch_size=64, workers=0
+    )
+    assert torch.equal(found.pooled, read_features(tmp_path / "here").pooled)
+
+
+# As Snakemake's: `snakemake` is a global of the copy of a script that runs, which takes the
+# script's own name.
+PREAMBLE = """
+import multiprocessing
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+multiprocessing.set_start_method("{method}")
+snakemake = SimpleNamespace(
+    log=["{folder}/log"],
+    threads=2,
+    config=dict(device="cpu", slots_per_gpu=1),
+    input=SimpleNamespace(
+        weights="{folder}/weights.safetensors", manifest="{folder}/manifest.parquet"
+    ),
+    output=SimpleNamespace(features="{folder}/test.parquet"),
+    params=SimpleNamespace(
+        backbone=dict(
+            name="glyph-clip", architecture="{root}/config/backbones/glyph-clip.json"
+        ),
+        images="{folder}/images", shard=(1, 1), exif="ignore",
+    ),
+)
+__file__ = "{bridge}"
+"""

@@ -12,6 +12,7 @@ from vtclip.data.folders import ManifestError
 from vtclip.data.layouts import IDENTITIES
 from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import write_texts
+from vtclip.files import measure, write_record
 from vtclip.methods import METHODS
 from vtclip.methods.base import Images, Prompts, Texts
 from vtclip.parquet import write_parquet
@@ -123,6 +124,20 @@ def test_texts_of_another_backbone_are_refused(tmp_path):
     write_dataset(tmp_path, "shifted", list(range(6)), backbone="ViT-B-16")
     with pytest.raises(FeatureError, match=r"backbone: expected 'RN50'.*found 'ViT-B-16'"):
         predict(tmp_path, "shifted")
+
+
+def test_images_that_are_read_otherwise_are_refused_of_one_dataset_and_no_matter_of_another(
+    tmp_path,
+):
+    write_dataset(tmp_path, "known", list(range(6)), list("abcdef"), exif="ignore")
+    write_dataset(tmp_path, "some", [4, 1, 5], ["e", "b", "f"], exif="upright")
+    predictions = predict(tmp_path, "some")
+    assert predictions["prediction"].to_list() == predictions["label"].to_list()
+    write_record(tmp_path / "run.json", measure(tmp_path / "head.safetensors") | {
+        "shots": 1, "seed": 1, "features": {"exif": "upright"}
+    })  # fmt: skip
+    with pytest.raises(FeatureError, match="exif: expected 'ignore'"):
+        predict(tmp_path, "known")
 
 
 def test_coops_words_are_put_before_the_names_of_the_new_classes(backbone):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from torchvision.transforms import Compose
 
 from vtclip.backbones.build import build_model, find_blueprint, hub_folder, load_tokenizer
 from vtclip.backbones.checkpoints import BackboneError, pack_files
@@ -24,6 +25,24 @@ from vtclip.files import check_receipt, write_receipt, write_tensors
 __all__ = ["Backbone", "BackboneError", "fetch_backbone", "load_backbone"]
 
 Precision = Literal["float32", "float16", "bfloat16"]
+LONGEST = 32  # times the shorter side; what lies beyond is outside the test transform's crop
+
+
+class CutEnds:
+    """Cut both ends off a very long picture.
+
+    The test transform enlarges the shorter side to the image size and crops the middle: of
+    65,000 x 1 pixels it would first make 10 GB.
+    """
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        """The middle of a picture; the picture itself unless it is very long."""
+        longest = LONGEST * min(picture.size)
+        if max(picture.size) <= longest:
+            return picture
+        width, height = (min(side, longest) for side in picture.size)
+        left, top = (picture.width - width) // 2, (picture.height - height) // 2
+        return picture.crop((left, top, left + width, top + height))
 
 
 class Backbone:
@@ -62,9 +81,9 @@ class Backbone:
         preprocessing = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         size = preprocessing.size
         self.image_size: int = size if isinstance(size, int) else size[0]
-        self.preprocess: Callable[[Image.Image], torch.Tensor] = image_transform_v2(
-            preprocessing, is_train=False
-        )
+        self.preprocess: Compose = image_transform_v2(preprocessing, is_train=False)
+        if preprocessing.resize_mode == "shortest":
+            self.preprocess.transforms.insert(0, CutEnds())
         self.device: torch.device = next(model.parameters()).device
         self.logit_scale = model.get_parameter("logit_scale").exp().item()
         bias = getattr(model, "logit_bias", None)

@@ -66,6 +66,8 @@ Drawn = Literal[
     "digits", "letters", "digits_printed", "digits_noise", "digits_blur", "digits_rotation"
 ]
 
+Exif = Literal["upright", "ignore"]
+
 
 class Counts(Settings):
     """Numbers of images in each split, and of classes."""
@@ -185,6 +187,13 @@ class Dataset(Settings):
         description="the dataset whose classes these are, or some of them: heads of its classes "
         "can then be tested here",
         examples=["imagenet"],
+    )
+    exif: Exif = Field(
+        default_factory=lambda keys: "upright" if keys.get("layout") == "folders" else "ignore",
+        description="the orientation that a camera has noted in an image: upright (turn it, the "
+        "default of layout folders) or ignore (as CLIP's transform does, the default of the "
+        "others)",
+        examples=["ignore"],
     )
     leave_out: list[str] = Field(
         default=[],

@@ -1,33 +1,54 @@
 """Decode images to 8-bit RGB, by content, whatever their suffix.
 
-As in CLIP's loaders, grey and CMYK are converted, transparency is dropped, the first frame of an
-animation is used, and an EXIF rotation is ignored. Pictures of more than 8 bits, which a plain
-conversion would turn nearly all white or black, are scaled: 16 bits by their range; floats, 32 bits
-and negative numbers, which have no such range, by the smallest and the largest pixel.
+As in CLIP's loaders, grey and CMYK are converted, transparency is dropped, and the first frame of
+an animation is used. Pictures of more than 8 bits, which a plain conversion would turn nearly all
+white or black, are scaled: 16 bits by their range; floats, 32 bits and negative numbers, which have
+no such range, by the smallest and the largest pixel. A phone stores an upright photograph turned,
+and its EXIF orientation says how: a dataset's `exif` decides if pixels are turned back.
 """
 
+import logging
+import struct
 import warnings
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import SAMPLEFORMAT, TiffImageFile
+
+from vtclip.config.dataset import Exif
+
+logger = logging.getLogger(__name__)
 
 # Data, films and drawings that Pillow recognises but does not decode itself.
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PCD", "WMF"}
+
+# EXIF orientation -> what turns the pixels upright.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class PictureError(ValueError):
     """An image that cannot be read; the message says why."""
 
 
-def open_picture(path: str | Path) -> Image.Image:
-    """Decode an image file to mode RGB."""
+def open_picture(path: str | Path, *, exif: Exif = "ignore") -> Image.Image:
+    """Decode an image file to mode RGB; with `exif` "upright" turned as its orientation says."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("ignore")  # of palettes with transparency, which is dropped
-            return _to_rgb(picture)
+        # Of palettes with transparency, which is dropped, and of sizes.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+            _warn_of_size(path, picture)
+            pixels = _to_rgb(picture)
+            turn = UPRIGHT.get(_orientation(picture)) if exif == "upright" else None
+            return pixels if turn is None else pixels.transpose(turn)
     except FileNotFoundError:
         raise PictureError("there is no such file") from None
     except UnidentifiedImageError:
@@ -37,6 +58,8 @@ def open_picture(path: str | Path) -> Image.Image:
         ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PictureError(str(error) or type(error).__name__) from None
+    except MemoryError:
+        raise PictureError("there is too little memory for its pixels") from None
 
 
 def is_picture(path: str | Path) -> bool:
@@ -67,6 +90,21 @@ def _suffixes() -> frozenset[str]:
     return frozenset(
         suffix for suffix, name in formats if name in Image.OPEN and name not in NO_PICTURES
     )
+
+
+def _warn_of_size(path: str | Path, picture: Image.Image) -> None:
+    """Name a picture of which Pillow warns; it refuses one of twice this size."""
+    width, height = picture.size
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        logger.warning("%s: %d x %d pixels take much memory.", path, width, height)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation of a picture that is loaded; 1, upright, where there is none."""
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):  # damaged EXIF data
+        return 1
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

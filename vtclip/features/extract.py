@@ -1,23 +1,19 @@
 """Features of class names, of the sampled images of a run, and of the test images."""
 
 import logging
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 from vtclip.backbones.backbone import Backbone
-from vtclip.data.images import PictureError, open_picture
+from vtclip.config.dataset import Exif
+from vtclip.features.loading import ExtractionError, Pictures, explaining_workers, load_batches
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
@@ -27,20 +23,14 @@ from vtclip.runtime.job import progress
 
 logger = logging.getLogger(__name__)
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- PyTorch's workers pass tensors on through it
-SHARING = 4  # jobs that may need room there at the same time
-PREFETCHED = 2  # waiting batches per worker
-PATIENCE = 600.0  # seconds without a batch
-
-Decoded = torch.Tensor | str  # pixels (3, H, W), or why there are none
-
-
-class ExtractionError(RuntimeError):
-    """Images that cannot be read, all of them named; or workers that are stuck or gone."""
-
 
 def extract_texts(
-    backbone: Backbone, manifest: str | Path, templates: Sequence[str], destination: str | Path
+    backbone: Backbone,
+    manifest: str | Path,
+    templates: Sequence[str],
+    destination: str | Path,
+    *,
+    exif: Exif = "ignore",
 ) -> None:
     """Write the text features of the classes of a dataset.
 
@@ -49,11 +39,12 @@ def extract_texts(
         manifest: the dataset's manifest, for the class names by label.
         templates: prompts in which {} stands for the class name.
         destination: the Parquet file to write.
+        exif: of the dataset, for the record: classifying reads it there.
     """
     classes = read_parquet(manifest, "label", "class_name").unique().sort("label")
     names = classes["class_name"].to_list()
     texts, norms = backbone.encode_classes_and_norms(names, templates)
-    metadata = describe(backbone) | {"templates": list(templates)}
+    metadata = describe(backbone) | {"templates": list(templates), "exif": exif}
     write_texts(destination, names, texts, metadata, norms=norms)
     write_receipt(destination)
 
@@ -70,6 +61,7 @@ def extract_shots(
     seed: int,
     batch_size: int,
     workers: int,
+    exif: Exif = "ignore",
 ) -> None:
     """Write the features of the sampled images of one run, in sampled order.
 
@@ -86,6 +78,7 @@ def extract_shots(
         seed: of the random views.
         batch_size: views per forward pass.
         workers: processes that decode images.
+        exif: "upright" to turn images as their EXIF orientation says.
 
     Raises:
         ExtractionError: images that cannot be read, all of them named.
@@ -96,7 +89,7 @@ def extract_shots(
     val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
     transform = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
     metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
-    pictures = Pictures(pl.concat([train, val]), transform, Path(images))
+    pictures = Pictures(pl.concat([train, val]), transform, Path(images), exif=exif)
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
@@ -109,6 +102,7 @@ def extract_test(
     shard: tuple[int, int] = (1, 1),
     batch_size: int,
     workers: int,
+    exif: Exif = "ignore",
 ) -> None:
     """Write the features of a dataset's test images, in the test view.
 
@@ -120,6 +114,7 @@ def extract_test(
         shard: (i, n) for the i-th of n parts of nearly the same size, counted from 1.
         batch_size: images per forward pass.
         workers: processes that decode images.
+        exif: "upright" to turn images as their EXIF orientation says.
 
     Raises:
         ExtractionError: images that cannot be read, all of them named.
@@ -128,7 +123,8 @@ def extract_test(
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
     size = backbone.image_size
     transform = Views(backbone.preprocess, size, scale=(1.0, 1.0), flip=False, seed=0)
-    pictures, metadata = Pictures(rows[start:end], transform, Path(images)), {"shard": list(shard)}
+    pictures = Pictures(rows[start:end], transform, Path(images), exif=exif)
+    metadata = {"shard": list(shard)}
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
@@ -148,30 +144,6 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-class Pictures(Dataset[Decoded]):
-    """The pixels of each row's view, or why there are none.
-
-    The views of an image are consecutive rows: it is decoded once for all of them.
-    """
-
-    def __init__(self, rows: pl.DataFrame, transform: Views, images: Path) -> None:
-        self.rows, self.transform, self.images = rows, transform, images
-        self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
-        self.decoded: tuple[str, Image.Image] | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, row: int) -> Decoded:
-        name = self.names[row]
-        if self.decoded is None or self.decoded[0] != name:
-            try:
-                self.decoded = name, open_picture(self.images / name)
-            except PictureError as error:
-                return f"{self.images / name}: {error}"
-        return self.transform(self.decoded[1], name, self.views[row])
-
-
 def _extract(
     backbone: Backbone,
     pictures: Pictures,
@@ -186,10 +158,8 @@ def _extract(
     batches = load_batches(pictures, batch_size, workers=workers, pin_memory=pinned)
     total = -(-len(pictures) // batch_size)
     started, unreadable = time.perf_counter(), []
-    with (
-        explaining_workers(),
-        open_features_writer(destination, describe(backbone) | metadata) as writer,
-    ):
+    described = describe(backbone) | {"exif": pictures.exif} | metadata
+    with explaining_workers(), open_features_writer(destination, described) as writer:
         for batch, (pixels, bad) in enumerate(progress(batches, what="batches", total=total)):
             unreadable += bad
             if pixels is None or unreadable:
@@ -226,79 +196,3 @@ def encode_within_memory(
     halves = [encode_within_memory(backbone, half) for half in pixels.tensor_split(2)]
     pooled, spatial = zip(*halves, strict=True)
     return torch.cat(pooled), torch.cat(spatial)
-
-
-def load_batches(
-    pictures: Pictures,
-    batch_size: int,
-    *,
-    workers: int,  # processes that decode images; with 0 this process does
-    pin_memory: bool,
-) -> Iterator[tuple[torch.Tensor | None, list[str]]]:
-    """Yield pixels (B, 3, H, W) in order, or None with reasons if images cannot be read."""
-    # Workers pass tensors on in shared memory. If that has too little room (Docker gives 64 MB), a
-    # batch would be lost and the job would wait for ever: then arrays go through a pipe.
-    size = pictures.transform.image_size
-    shares = _has_room(workers, 4 * 3 * size**2 * min(batch_size, len(pictures)))
-    loader = DataLoader(
-        pictures,
-        batch_size,
-        num_workers=workers,
-        prefetch_factor=PREFETCHED if workers else None,
-        collate_fn=partial(_stack, shares=shares),
-        pin_memory=pin_memory and shares,
-        timeout=PATIENCE if workers else 0,
-        worker_init_fn=_use_one_thread,
-    )
-    for pixels, bad in loader:
-        yield None if bad else torch.as_tensor(pixels), bad
-
-
-@contextmanager
-def explaining_workers() -> Iterator[None]:
-    """Explain what to do if PyTorch finds its workers stuck or gone."""
-    try:
-        yield
-    except RuntimeError as error:  # at any time: it is a signal that reports a worker's end
-        if not str(error).startswith(("DataLoader", "Pin memory thread")):
-            raise
-        raise ExtractionError(
-            f"The processes that decode images are stuck or gone: {error}\n  Memory may have been "
-            f"full, {SHARED_MEMORY} too, or the images' disk away. Run again; if it comes again, "
-            "run Snakemake with `--set-threads extract_shots=1 extract_test=1`: then there are no "
-            "such processes."
-        ) from error
-
-
-def _has_room(workers: int, batch: int) -> bool:
-    """Check that shared memory has room for batches of this size, waiting or in use."""
-    if workers == 0 or not SHARED_MEMORY.is_dir():
-        return True
-    needed = SHARING * (PREFETCHED * workers + 1) * batch
-    free = shutil.disk_usage(SHARED_MEMORY).free
-    if free < needed:
-        logger.warning(
-            "%s has %d MB free, expected %d MB: decoded images go through pipes, which takes "
-            "longer. Give a container more with `--shm-size`.",
-            SHARED_MEMORY, free >> 20, -(-needed >> 20),
-        )  # fmt: skip
-    return free >= needed
-
-
-def _stack(
-    batch: list[Decoded], *, shares: bool
-) -> tuple[torch.Tensor | np.ndarray | None, list[str]]:
-    """Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read.
-
-    An array is sent through a pipe, a tensor through shared memory.
-    """
-    bad = [decoded for decoded in batch if isinstance(decoded, str)]
-    if bad:
-        return None, bad
-    pixels = torch.stack(cast("list[torch.Tensor]", batch))
-    return (pixels if shares else pixels.numpy()), []
-
-
-def _use_one_thread(worker: int) -> None:
-    """Let a worker use one thread: it shares the cores with the backbone."""
-    torch.set_num_threads(1)

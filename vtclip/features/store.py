@@ -26,8 +26,8 @@ METADATA_KEY = b"vtclip"
 ROW_COLUMNS = ("image", "label", "split", "view")
 # Keys of the metadata that must be equal in files that are used together.
 ORIGIN = (
-    "backbone", "pretrained", "weights_sha256", "precision", "spatial", "image_size", "tokens",
-    "dim", "width",
+    "backbone", "pretrained", "weights_sha256", "precision", "spatial", "image_size", "exif",
+    "tokens", "dim", "width",
 )  # fmt: skip
 
 

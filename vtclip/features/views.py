@@ -13,8 +13,10 @@ from torchvision.transforms import (
     Resize,
 )
 
+from vtclip.backbones.backbone import CutEnds
+
 # The steps of open_clip's transforms that choose the part of an image and its size.
-PLACING = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
+PLACING = (CutEnds, Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
 
 class Views:
@@ -32,7 +34,7 @@ class Views:
         self.image_size = image_size
         self.test = preprocess
         # Random views replace the steps that choose a part of the image, and keep the others.
-        resize, *_ = preprocess.transforms
+        resize = next(step for step in preprocess.transforms if hasattr(step, "interpolation"))
         finish = [step for step in preprocess.transforms if not isinstance(step, PLACING)]
         crop = RandomResizedCrop(image_size, scale=scale, interpolation=resize.interpolation)
         self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else []), *finish])

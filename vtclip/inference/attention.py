@@ -74,7 +74,7 @@ def plot_attention(
 def draw_attention(classifier: Classifier, prediction: Prediction, destination: str | Path) -> None:
     """Draw what the texts of an image's two most probable classes attend to, as .svg and .png."""
     assert prediction.probabilities is not None
-    pixels = classifier.backbone.preprocess(open_picture(prediction.image))
+    pixels = classifier.decode(prediction.image)
     _, spatial = encode_within_memory(classifier.backbone, pixels[None])
     guide, texts = classifier.guided_head().guide, classifier.texts.features
     maps = _to_maps(guide.attention(texts, round_as_stored(spatial))[0].cpu())  # (K, g, g)
@@ -106,10 +106,13 @@ def find_maps(
 ) -> list[AttentionMaps]:
     """The attention of the true and the predicted class's text, for each of some images."""
     names = read_class_names(texts)
-    classes, _ = read_classes(texts)
+    classes, made = read_classes(texts)
     method = VTClip(VTClipSettings.model_validate(settings))
     classifier = method.classifier(read_head(head), classes).eval()
-    pixels = [backbone.preprocess(open_picture(Path(images) / image)) for image in rows["image"]]
+    exif = made.get("exif", "ignore")
+    pixels = [
+        backbone.preprocess(open_picture(Path(images, image), exif=exif)) for image in rows["image"]
+    ]
     _, spatial = backbone.encode_images(torch.stack(pixels))
     maps = _to_maps(classifier.guide.attention(classes.features, spatial.float()))  # (B, K, g, g)
     found = []

@@ -101,12 +101,16 @@ class Classifier:
                 batch = images[start : start + batch_size]
                 yield from self._predict(batch, list(decoders.map(self._decode, batch)))
 
+    def decode(self, image: str | Path) -> Tensor:
+        """Pixels (3, H, W) of an image file, read as the images that the head was trained on."""
+        return self.backbone.preprocess(open_picture(image, exif=self.description.exif))
+
     def _decode(self, image: str | Path) -> Tensor | str:
         """Pixels (3, H, W), or why there are none."""
         try:
-            return self.backbone.preprocess(open_picture(image))
-        except PictureError as error:
-            return str(error)
+            return self.decode(image)
+        except (ValueError, MemoryError) as error:
+            return str(error) or "there is too little memory for it"
 
     def _predict(
         self, images: Sequence[str | Path], decoded: Sequence[Tensor | str]

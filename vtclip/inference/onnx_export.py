@@ -58,7 +58,8 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
     """Write a classifier as an ONNX graph with the input `pixels` and the output `logits`.
 
     The classifier is on the CPU, in float32. The model's metadata contain the class names, by
-    label, as JSON under `class_names`, and under `seal` what `vtclip.files.check_seal` reads.
+    label, as JSON under `class_names`, under `exif` if images are to be turned upright, and under
+    `seal` what `vtclip.files.check_seal` reads.
     """
     check_onnx()
     if classifier.backbone.precision != "float32":
@@ -67,7 +68,11 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
         trace(classifier), input_names=["pixels"], output_names=["logits"], dynamo=True
     )
     assert program is not None
-    properties = {"class_names": json.dumps(classifier.class_names), "seal": MARK + BLANK}
+    properties = {
+        "class_names": json.dumps(classifier.class_names),
+        "exif": classifier.description.exif,
+        "seal": MARK + BLANK,
+    }
     program.model.metadata_props.update(properties)
     with atomic_write(destination) as temporary:
         program.save(temporary)

@@ -19,6 +19,7 @@ from torch import Tensor
 from vtclip import paths
 from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
 from vtclip.config.backbone_config import BackboneConfig, Precision, SpatialKind
+from vtclip.config.dataset import Exif
 from vtclip.config.experiment import read_experiment
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import (
@@ -37,7 +38,7 @@ from vtclip.task import Head
 
 KEY = "vtclip"  # of the description in an exported file's metadata
 HEAD, BACKBONE = "head.", "backbone."  # before the names of their tensors
-ORIGIN = ("backbone", "pretrained", "weights_sha256", "spatial", "precision")
+ORIGIN = ("backbone", "pretrained", "weights_sha256", "spatial", "precision", "exif")
 AGAIN = "Export it again, or copy it again from where it came."
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Description(Settings):
     class_names: list[str] = Field(min_length=2, description="the classes, by label")
     templates: list[str] = Field(min_length=1, description="the prompts of the texts")
     logit_scale: float = Field(description="the factor on cosine similarities", examples=[100.0])
+    exif: Exif = Field(default="ignore", description="orientation of the images that it reads")
     backbone: SavedBackbone = Field(description="what encodes the images")
     run: dict[str, Any] = Field(description="experiment, dataset, shots and seed")
     seal: str | None = Field(
@@ -196,7 +198,7 @@ def _read_run(folder: Path) -> Saved:
     described = {
         "method": record["method"], "settings": record["settings"],
         "class_names": read_class_names(texts_file), "templates": made["templates"],
-        "logit_scale": made["logit_scale"], "backbone": encoder,
+        "logit_scale": made["logit_scale"], "exif": made.get("exif", "ignore"), "backbone": encoder,
         "run": {"experiment": experiment, "dataset": dataset, "shots": record["shots"],
                 "seed": record["seed"]},
     }  # fmt: skip

@@ -125,7 +125,8 @@ def extract_texts(plan: Plan, *, backbone: str, dataset: str) -> Job:
             "weights": plan.weights_of(backbone),
             "manifest": paths.MANIFEST.format(dataset=dataset),
         },
-        params=_backbone_params(plan, backbone) | {"templates": templates},
+        params=_backbone_params(plan, backbone)
+        | {"templates": templates, "exif": plan.datasets[dataset].exif},
         mem_mb=cost.backbone_memory(shape),
         runtime=cost.text_minutes(shape, plan.counts(dataset).classes * len(templates)),
     )
@@ -159,7 +160,8 @@ def _extract(plan: Plan, backbone: str, dataset: str, number: int) -> Job:
     shape, threads = plan.shapes[backbone], cost.threads_to_decode(number)
     return Job(
         inputs={"weights": plan.weights_of(backbone)},
-        params=_backbone_params(plan, backbone) | {"images": plan.images_of(dataset)},
+        params=_backbone_params(plan, backbone)
+        | {"images": plan.images_of(dataset), "exif": plan.datasets[dataset].exif},
         threads=threads,
         gpus=plan.gpus,
         mem_mb=cost.extraction_memory(shape, threads - 1),

@@ -17,7 +17,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from vtclip import __version__
+from vtclip.config.dataset import Exif
 from vtclip.data.images import PictureError, open_picture
+from vtclip.features.store import read_metadata
 from vtclip.features.texts import read_class_names
 from vtclip.files import check_receipt, read_record, write_text
 from vtclip.parquet import read_parquet
@@ -119,13 +121,14 @@ def tabulate_results(results: pl.DataFrame, titles: Mapping[str, str]) -> list[l
 def _describe_example(example: Example, number: int) -> dict[str, Any]:
     """The part of the page about a dataset; `number` of them share the bytes for pictures."""
     names = read_class_names(example.texts)
+    exif = read_metadata(example.texts).get("exif", "ignore")
     columns = ("shots", "seed", "image", "label", "prediction", "confidence")
     run = read_parquet(example.predictions, *columns)
     run = run.filter(pl.col("shots") == pl.col("shots").max())
     limit = PICTURE_BYTES // (number * (PAIRS * EXAMPLES + MISTAKES))
 
     def picture(image: str) -> str | None:
-        return embed_picture(Path(example.images, image), limit=limit, side=160)
+        return embed_picture(Path(example.images, image), limit=limit, side=160, exif=exif)
 
     attention = example.attention
     confusions = find_confusions(run, number=PAIRS, examples=EXAMPLES)
@@ -166,13 +169,15 @@ def embed_svg(path: str | Path) -> str:
     return _data_address("image/svg+xml", Path(path).read_bytes())
 
 
-def embed_picture(path: str | Path, *, limit: int, side: int = SIDES[0]) -> str | None:
+def embed_picture(
+    path: str | Path, *, limit: int, side: int = SIDES[0], exif: Exif = "ignore"
+) -> str | None:
     """A picture as an address that contains it, in JPEG; None for a file that cannot be read.
 
     It is made smaller until it has at most `limit` bytes, or is 64 pixels large.
     """
     try:
-        picture = open_picture(path)
+        picture = open_picture(path, exif=exif)
     except PictureError:
         return None
     content = b""

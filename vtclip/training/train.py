@@ -188,7 +188,8 @@ def _place(spatial: Tensor, device: torch.device) -> Tensor:
 def _describe_features(path: str | Path) -> dict[str, Any]:
     """Origin of the features that the head was trained on."""
     metadata = read_metadata(path)
-    keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision", "device_kind")
+    keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision", "exif",
+            "device_kind")  # fmt: skip
     return {key: metadata.get(key) for key in keys}
 
 

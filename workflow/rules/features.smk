@@ -53,6 +53,7 @@ rule extract_texts:
         backbone=from_plan(jobs.extract_texts, "params", "backbone"),
         architecture=from_plan(jobs.extract_texts, "params", "architecture"),
         templates=from_plan(jobs.extract_texts, "params", "templates"),
+        exif=from_plan(jobs.extract_texts, "params", "exif"),
         code=code_of("extract_texts"),
     message:
         "Reading the class names of {wildcards.dataset} ({wildcards.backbone})"
@@ -83,6 +84,7 @@ rule extract_shots:
         backbone=from_plan(jobs.extract_shots, "params", "backbone"),
         architecture=from_plan(jobs.extract_shots, "params", "architecture"),
         images=from_plan(jobs.extract_shots, "params", "images"),
+        exif=from_plan(jobs.extract_shots, "params", "exif"),
         views=PLAN.experiment.views.model_dump(),
         code=code_of("extract_shots"),
     message:
@@ -114,6 +116,7 @@ rule extract_test:
         backbone=from_plan(jobs.extract_test, "params", "backbone"),
         architecture=from_plan(jobs.extract_test, "params", "architecture"),
         images=from_plan(jobs.extract_test, "params", "images"),
+        exif=from_plan(jobs.extract_test, "params", "exif"),
         shard=from_plan(jobs.extract_test, "params", "shard"),
         code=code_of("extract_test"),
     message:

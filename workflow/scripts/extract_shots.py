@@ -22,4 +22,5 @@ with gpu_job(
         seed=int(snakemake.wildcards.seed),
         batch_size=64,
         workers=snakemake.threads - 1,
+        exif=snakemake.params.exif,
     )

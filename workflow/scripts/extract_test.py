@@ -21,4 +21,5 @@ with gpu_job(
         shard=snakemake.params.shard,
         batch_size=64,
         workers=snakemake.threads - 1,
+        exif=snakemake.params.exif,
     )

@@ -11,4 +11,5 @@ with job(snakemake.log[0], threads=snakemake.threads):
         snakemake.input.manifest,
         snakemake.params.templates,
         snakemake.output.features,
+        exif=snakemake.params.exif,
     )
