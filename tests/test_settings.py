@@ -106,3 +106,13 @@ def test_a_path_that_no_file_can_have_is_refused_by_its_key(path):
 def test_a_whole_number_larger_than_a_machine_word_is_refused():
     with pytest.raises(ConfigError, match=r"needed: Input should be 9223372036854775807 at most"):
         check(Parent, {"needed": 10**30}, source="mine.yaml")
+
+
+@pytest.mark.parametrize(
+    "values", [{"rate": True}, {"epochs": {1: False}}, {"tried": {"rate": [1, True]}}]
+)
+def test_true_and_false_are_no_numbers(values):
+    with pytest.raises(
+        ConfigError, match=f"{next(iter(values))}: expected numbers: YAML reads yes"
+    ):
+        check(Outer, values, source="mine.yaml")

@@ -89,6 +89,11 @@ def format_shots(shots: int) -> int | str:
     return "all" if shots == ALL else shots
 
 
+def name_shots(shots: int) -> str:
+    """Write a number of shots in words: `1 shot`, `16 shots`, `all shots`."""
+    return f"{format_shots(shots)} shot{'' if shots == 1 else 's'}"
+
+
 def parse_shots(written: int | str) -> int:
     """Read a number of shots that `format_shots` wrote."""
     return ALL if written == "all" else int(written)
@@ -145,6 +150,14 @@ class Run(NamedTuple):
     record: str  # run.json of the head
     texts: str  # text features of the test set
     reason: str = ""  # why the head cannot be tested there; the paths are then empty
+
+
+class Sample(NamedTuple):
+    """The images that the heads of a dataset and a number of shots are trained on, of one seed."""
+
+    dataset: str  # or a half of its classes
+    shots: int
+    path: str
 
 
 class Example(NamedTuple):

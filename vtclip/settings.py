@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from yaml.composer import ComposerError
 from yaml.representer import SafeRepresenter
@@ -37,6 +44,15 @@ class Settings(BaseModel):
         allow_inf_nan=False,  # they would pass every bound, and fail hours later
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `yes` and `off` where numbers are expected: Pydantic reads them as 1 and 0."""
+        kinds = _list_kinds(cls.model_fields[info.field_name or ""].annotation)
+        if kinds & {int, float} and not kinds & {bool, Any} and _has_truth(value):
+            raise ValueError("expected numbers: YAML reads yes, no, on and off as true and false")
+        return value
+
     @field_validator("*")
     @classmethod
     def _check_range(cls, value: Any) -> Any:
@@ -47,6 +63,19 @@ class Settings(BaseModel):
     def for_dataset(self, dataset: str) -> Self:
         """The settings for one dataset."""
         return self
+
+
+def _list_kinds(annotation: Any) -> set[Any]:
+    """List the types in an annotation."""
+    parts = get_args(annotation)
+    return {annotation}.union(*map(_list_kinds, parts))
+
+
+def _has_truth(value: Any) -> bool:
+    """Check that a value is, or contains, true or false."""
+    if isinstance(value, list | tuple | Mapping):
+        return any(map(_has_truth, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, bool)
 
 
 def _check_path(text: str) -> str:
@@ -132,6 +161,13 @@ def shorten(value: Any, limit: int = 80) -> str:
     """Write a value as YAML on one line, cut to `limit` letters."""
     text = inline(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def list_some(names: Iterable[object], limit: int = 5) -> str:
+    """Join the first names, and count the others: `a, b and 7 more`."""
+    shown = [*map(str, names)]
+    rest = len(shown) - limit
+    return ", ".join(shown[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 # From pydantic's errors to paragraphs for a person.

@@ -134,6 +134,12 @@ class Fractions(Settings):
             raise ValueError("train and val leave nothing to test on: their sum must be below 1")
         return self
 
+    def divide(self, images: int) -> tuple[int, int, int]:
+        """Numbers of training, validation and test images of a class of three images or more."""
+        train = min(max(1, round(self.train * images)), images - 2)
+        val = min(max(1, round(self.val * images)), images - train - 1)
+        return train, val, images - train - val
+
 
 class Dataset(Settings):
     """One file of config/datasets/."""

@@ -20,10 +20,14 @@ def _check_distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def _read_shots(given: Any) -> Any:
+    if given == ALL:
+        raise ValueError("no class has as many images: write `all` for all of them")
+    return ALL if given == "all" else given
+
+
 Distinct = AfterValidator(_check_distinct)
-Shots = Annotated[
-    int, BeforeValidator(lambda given: ALL if given == "all" else given), Field(ge=1, le=LARGEST)
-]
+Shots = Annotated[int, BeforeValidator(_read_shots), Field(ge=1, le=LARGEST)]
 ShotsList = Annotated[
     list[Shots], BeforeValidator(lambda given: [given] if given == "all" else given), Distinct
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from vtclip.config.dataset import Fractions
 from vtclip.data.folders import (
     ALL,
     SPLITS,
@@ -202,16 +203,16 @@ def _read_folders(dataset: Mapping[str, Any], root: Path) -> list[Row]:
 
 def _split_by_fractions(rows: Iterable[Row], fractions: Mapping[str, Any]) -> list[Row]:
     """Shuffle each class and cut it into train, val and test, with at least one image each."""
+    shares = Fractions.model_validate(fractions)
     done: list[Row] = []
     for (label, name), group in groupby(rows, key=lambda row: row[1:3]):
         images = [image for image, *_ in group]
         size = len(images)
         if size < 3:
             raise ManifestError(f"class folder '{name}': expected 3 images or more, found {size}.")
-        train = min(max(1, round(fractions["train"] * size)), size - 2)
-        val = min(max(1, round(fractions["val"] * size)), size - train - 1)
-        splits = ["train"] * train + ["val"] * val + ["test"] * (size - train - val)
-        random.Random(fractions["seed"]).shuffle(splits)
+        sizes = zip(SPLITS, shares.divide(size), strict=True)
+        splits = [split for split, number in sizes for _ in range(number)]
+        random.Random(shares.seed).shuffle(splits)
         done += [(image, label, name, split) for image, split in zip(images, splits, strict=True)]
     return sorted(done, key=lambda row: (SPLITS.index(row[3]), row[1], row[0]))
 

@@ -1,11 +1,14 @@
 """K-shot sampling: the images that CoOp picks, in the same order."""
 
+import logging
 import random
 from pathlib import Path
 
 import polars as pl
 
 from vtclip.parquet import read_metadata_key, read_parquet, write_parquet
+
+logger = logging.getLogger(__name__)
 
 VAL_SHOTS = 4  # CoOp never takes more than four validation images per class.
 IMAGES = b"images_sha256"  # key of the metadata: checksum of the images
@@ -21,6 +24,13 @@ def write_shots(
     """
     images = read_metadata_key(manifest, IMAGES)
     sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed)
+    counts = (
+        sample.group_by("label", "split")
+        .len()
+        .group_by("split")
+        .agg(pl.min("len").alias("smallest"), pl.max("len").alias("largest"))
+    )
+    logger.info("Images per class, smallest and largest: %s", counts.to_dicts())
     write_parquet(destination, sample, None if images is None else {IMAGES: images})
     return sample
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
+from vtclip.config.dataset import dataset_name
 from vtclip.config.experiment import read_experiment
 from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS
 from vtclip.paths import Example, ExperimentPaths, Run, distinct
+from vtclip.plan.asked import Numbers, count_images, list_unmet_settings, list_unmet_shots
 from vtclip.plan.checks import check_datasets, check_files, check_places, check_settings
 from vtclip.plan.contents import Contents
 from vtclip.plan.tested import check_tests, list_tested, why_not
@@ -192,6 +194,31 @@ class Plan(Contents):
         """(backbone, dataset) that get pictures of VT-CLIP's attention: those of all classes."""
         pairs = ((run.backbone, run.dataset) for run in self.own_runs if run.method == "vt_clip")
         return [pair for pair in dict.fromkeys(pairs) if pair[1] in self.datasets]
+
+    # What is requested and cannot be had.
+
+    @cached_property
+    def images(self) -> dict[str, Numbers]:
+        """Training set of heads -> images of each class, of those that the plan knows."""
+        counted = {
+            name: count_images(name, self.datasets[dataset_name(name)]) for name in self.trained
+        }
+        return {name: numbers for name, numbers in counted.items() if numbers is not None}
+
+    @property
+    def unmet_settings(self) -> list[str]:
+        """Settings that are used in part, or not at all: footnotes of the tables too."""
+        return list(list_unmet_settings(self.experiment, self.methods, self.images))
+
+    @property
+    def unmet(self) -> list[str]:
+        """Everything that is requested and cannot be had, to show before the first job."""
+        methods = [METHODS[each.method](each.settings) for each in self.methods.values()]
+        learn = [method for method in methods if method.few_shot]
+        chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)
+        images = self.images if learn else {}
+        shots = list_unmet_shots(self.experiment, images, chooses=chooses)
+        return [*shots, *self.unmet_settings]
 
     # What tables, figures and report show beside the index.
 

@@ -17,7 +17,7 @@ from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
 from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
 from vtclip.methods import METHODS
-from vtclip.paths import ExperimentPaths
+from vtclip.paths import ExperimentPaths, Run, Sample
 from vtclip.plan.tested import list_tests
 from vtclip.plan.variants import Variant
 from vtclip.settings import Settings
@@ -102,6 +102,31 @@ class Contents:
         name = dataset_name(dataset)
         receipt = images_receipt(name, self.datasets[name])
         return None if receipt is None else str(receipt)
+
+    def samples_of(self, runs: Iterable[Run]) -> list[Sample]:
+        """The images of one seed for each dataset and number of shots of some heads."""
+        found = {
+            (run.dataset, run.shots): Sample(
+                run.dataset, run.shots,
+                paths.SHOTS.format(
+                    dataset=dataset_name(run.dataset), shots=paths.format_shots(run.shots),
+                    seed=run.seed,
+                ),
+            )
+            for run in runs
+            if run.head and run.shots
+        }  # fmt: skip
+        return list(found.values())
+
+    def histories_of(self, runs: Iterable[Run]) -> list[str]:
+        """The histories of heads whose training may end early."""
+        early = {
+            name
+            for name, found in self.methods.items()
+            if getattr(found.settings, "stop_at_loss", None) is not None
+        }
+        heads = dict.fromkeys(run.head for run in runs if run.head)
+        return [paths.history_of(head) for head in heads if paths.place_of(head)[2] in early]
 
     def texts_of(self, backbone: str, dataset: str) -> str:
         """The text features of a dataset, or of the one that a half belongs to."""

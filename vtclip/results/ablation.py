@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 
 from vtclip.files import read_record
 from vtclip.parquet import read_parquet
-from vtclip.paths import Run, distinct
+from vtclip.paths import Run, Sample, distinct, name_shots
 from vtclip.results import tables
 from vtclip.results.figures import draw_panels, draw_rows
+from vtclip.results.used import describe_used
 
 CONFIGURED = "as configured"  # the label of the method itself
 VALIDATION, TEST = "validation", "test"
@@ -23,7 +24,12 @@ SCHEMA = {
 
 
 def aggregate_ablation(
-    runs: Sequence[Run], destination: str | Path, *, notes: Sequence[str] = ()
+    runs: Sequence[Run],
+    destination: str | Path,
+    *,
+    titles: Mapping[str, str] = {},
+    notes: Sequence[str] = (),
+    samples: Sequence[Sample] = (),
 ) -> pl.DataFrame:
     """Write the ablation table as Parquet, CSV and Markdown.
 
@@ -31,7 +37,9 @@ def aggregate_ablation(
         runs: all heads of all variants, in the table's order; a label says which variant it is,
             CONFIGURED that it is the method as configured.
         destination: the path to write to, without a suffix.
+        titles: dataset -> the name to show in footnotes.
         notes: footnotes of the Markdown table.
+        samples: the images of one seed for each dataset and number of shots.
 
     Returns:
         backbone, dataset, variant, images (validation or test), shots, mean, gain, gain_std, seeds;
@@ -41,6 +49,7 @@ def aggregate_ablation(
     found = _read_runs(runs)
     over_datasets = tables.mean_over(found, "dataset", found["dataset"].n_unique(), "accuracy")
     table = _compare(pl.concat([found, over_datasets]))
+    notes = [*notes, *describe_used(runs, samples, titles)]
     tables.write_table(table, destination, md=_render(table, notes))
     return table
 
@@ -75,7 +84,7 @@ def _render(table: pl.DataFrame, notes: Sequence[str]) -> str:
     parts = []
     for images, title in ((VALIDATION, "the validation shots"), (TEST, "the test images")):
         key = ["dataset", *tables.backbone_column(table), "variant"]
-        names = {"shots": tables.name_shots}
+        names = {"shots": name_shots}
         rows = tables.pivot(table.filter(images=images), key, "shots", _cell, names=names)
         parts.append(f"Accuracy on {title} in percent.\n\n{tables.align(rows)}\n")
     seeds = max(table["seeds"].to_list())
@@ -114,7 +123,7 @@ def plot_ablation(table: str | Path, destination: str | Path, titles: Mapping[st
 
 def _draw_gains(panel: Axes, gains: pl.DataFrame, variants: Sequence[str]) -> None:
     series = [
-        (tables.name_shots(k), "o", gains.filter(shots=k).select("variant", "gain", "gain_std"))
+        (name_shots(k), "o", gains.filter(shots=k).select("variant", "gain", "gain_std"))
         for k in sorted(gains["shots"].unique())
     ]
     draw_rows(panel, series, {variant: variant for variant in variants}, spread=0.25)

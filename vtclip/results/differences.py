@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from vtclip.paths import Run
-from vtclip.results.tables import align, backbone_column, name_shots, pivot, read_runs, write_table
+from vtclip.paths import Run, name_shots
+from vtclip.results.tables import align, backbone_column, pivot, read_runs, write_table
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95

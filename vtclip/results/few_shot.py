@@ -12,10 +12,11 @@ from typing import Any
 import polars as pl
 
 from vtclip.files import read_record
-from vtclip.paths import Run, distinct, format_shots
+from vtclip.paths import Run, Sample, distinct, format_shots, name_shots
 from vtclip.results import tables
 from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED
 from vtclip.results.tables import KEY, MEAN
+from vtclip.results.used import describe_used
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH = 100  # columns of a terminal
@@ -30,6 +31,8 @@ def aggregate_results(
     missing: Sequence[str] = (),
     published: pl.DataFrame = NOTHING_PUBLISHED,
     notes: Sequence[str] = (),
+    samples: Sequence[Sample] = (),
+    unmet: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Write the results table as Parquet, CSV, Markdown, LaTeX and plain text.
 
@@ -40,6 +43,8 @@ def aggregate_results(
         missing: datasets that were left out; the table says so.
         published: the result of `read_published`, to stand beside our numbers.
         notes: footnotes; more follow where the runs differ in what made them.
+        samples: the images of one seed for each dataset and number of shots.
+        unmet: sentences about settings that are used in part, or not at all.
 
     Returns:
         backbone, dataset, method, shots, mean, std (of a sample; null for one seed), seeds,
@@ -52,9 +57,10 @@ def aggregate_results(
     results = tables.mean_and_deviation(pl.concat([found, over_datasets]), KEY, "accuracy")
     results = results.rename({"accuracy": "mean", "accuracy_std": "std"})
     results = add_published(results, published)
-    notes = [*notes, *find_inconsistencies(distinct(runs, "record"))]
+    used = [*describe_used(runs, samples, titles), *unmet]
+    notes = [*notes, *used, *find_inconsistencies(distinct(runs, "record"))]
     tables.write_table(
-        results, destination,
+        results, destination, notes=used,
         md=render_markdown(results, missing, titles=titles, notes=notes),
         tex=render_latex(results, titles=titles, notes=notes),
         txt=render_text(results, missing, titles=titles, notes=notes),
@@ -205,7 +211,7 @@ def _lay_out(
     cell: Callable[[dict[str, Any]], str],
     titles: Mapping[str, str],
     *,
-    name: Callable[[int], str] = tables.name_shots,
+    name: Callable[[int], str] = name_shots,
     escape: Callable[[str], str] = tables.one_line,
 ) -> list[list[str]]:
     """A row per dataset, backbone and method, a column per number of shots, after the head."""

@@ -1,6 +1,7 @@
 """Figures: accuracy against shots, as the paper draws it, and against the cost of training."""
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from matplotlib.ticker import LogFormatter
 from vtclip.files import atomic_write, read_record
 from vtclip.parquet import read_parquet
 from vtclip.paths import ALL, Run, format_shots
-from vtclip.results.tables import MEAN, one_line
+from vtclip.results.tables import MEAN, one_line, read_notes
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
 COST_KEY = ["backbone", "method", "shots"]
@@ -49,6 +50,7 @@ def draw_panels(
     legend_columns: int,  # names side by side at most
     margins: tuple[float, float] = (0, 0),  # more width and height of the figure
     share_y: bool = False,
+    notes: Sequence[str] = (),  # above the panels
 ) -> None:
     """Draw a panel per backbone and dataset, with one legend for all of them."""
     groups = table.partition_by("backbone", "dataset", maintain_order=True)
@@ -66,6 +68,8 @@ def draw_panels(
         handles, labels = panels[0].get_legend_handles_labels()
         ncols = min(legend_columns, len(labels))
         figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+        if notes:
+            figure.suptitle(textwrap.fill(one_line(" ".join(notes)), int(14 * width)), fontsize=8)
 
 
 def draw_rows(
@@ -109,6 +113,7 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
     draw_panels(
         destination, table, partial(_draw_accuracies, titles=titles), titles,
         columns=min(4, table["dataset"].n_unique()), panel_size=(3.6, 3.1), legend_columns=8,
+        notes=read_notes(results),
     )  # fmt: skip
 
 

@@ -23,12 +23,12 @@ from vtclip.features.store import read_metadata
 from vtclip.features.texts import read_class_names
 from vtclip.files import check_receipt, read_record, write_text
 from vtclip.parquet import read_parquet
-from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct
+from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots
 from vtclip.results.differences import CONFIDENCE
 from vtclip.results.few_shot import count_values
 from vtclip.results.figures import drawing, read_costs
 from vtclip.results.metrics import find_confusions, find_mistakes, measure_reliability
-from vtclip.results.tables import MEAN, format_mean, name_shots, pivot
+from vtclip.results.tables import MEAN, format_mean, pivot, read_notes
 
 PAIRS, EXAMPLES, MISTAKES = 5, 3, 8  # shown of each dataset
 PICTURE_BYTES = 1_500_000  # of all pictures of attention, and as many of all examples
@@ -85,6 +85,7 @@ def report(
         titles=titles,
         reference=titles.get(reference, reference),
         results=tabulate_results(results, titles),
+        notes=read_notes(tables["results"]),
         differences=read_parquet(tables["differences"]).to_dicts(),
         metrics=read_parquet(tables["metrics"]).to_dicts(),
         costs=read_costs(runs).to_dicts(),

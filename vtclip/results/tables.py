@@ -3,6 +3,7 @@
 What a user called something is text in all of them, and never markup.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,10 @@ import polars as pl
 
 from vtclip.config.dataset import MEAN  # the row over all datasets, in the dataset column
 from vtclip.files import atomic_write, write_text
-from vtclip.parquet import read_parquet, write_parquet
-from vtclip.paths import ALL, Run, format_shots
+from vtclip.parquet import read_metadata_key, read_parquet, write_parquet
+from vtclip.paths import ALL, Run
 
+NOTES = b"notes"  # key of a table's metadata: footnotes, as JSON
 KEY = ["backbone", "dataset", "method", "shots"]  # of a row, but in the ablation
 
 _LATEX = str.maketrans({
@@ -80,19 +82,31 @@ def mean_and_deviation(
     return runs.group_by(key, maintain_order=True).agg(*columns, **more)
 
 
-def write_table(table: pl.DataFrame, destination: str | Path, **texts: str) -> None:
+def write_table(
+    table: pl.DataFrame,
+    destination: str | Path,
+    *,
+    notes: Sequence[str] = (),  # footnotes, for what is made from the Parquet file
+    **texts: str,
+) -> None:
     """Write a table as Parquet and CSV, and each of `texts` under its name as the suffix.
 
     All shots are `all` in the CSV, and `vtclip.paths.ALL` in Parquet.
     """
     destination = Path(destination)
-    write_parquet(destination.with_suffix(".parquet"), table)
+    metadata = {NOTES: json.dumps(notes).encode()} if notes else None
+    write_parquet(destination.with_suffix(".parquet"), table, metadata)
     if "shots" in table.columns and ALL in table["shots"]:
         table = table.with_columns(pl.col("shots").cast(pl.String).replace(str(ALL), "all"))
     with atomic_write(destination.with_suffix(".csv")) as temporary:
         table.write_csv(temporary, float_precision=4)
     for suffix, text in texts.items():
         write_text(destination.with_suffix(f".{suffix}"), text)
+
+
+def read_notes(table: str | Path) -> list[str]:
+    """Read the footnotes of a table in Parquet."""
+    return json.loads(read_metadata_key(table, NOTES) or "[]")
 
 
 def pivot(
@@ -140,11 +154,6 @@ def list_widths(rows: Sequence[Sequence[str]]) -> list[int]:
 def format_mean(mean: float, std: float | None, between: str = " ± ") -> str:
     """A mean with its deviation, if there is one: `60.0 ± 1.2`."""
     return f"{mean:.1f}" if std is None else f"{mean:.1f}{between}{std:.1f}"
-
-
-def name_shots(shots: int) -> str:
-    """A number of shots as tables and legends name it: `1 shot`, `16 shots`, `all shots`."""
-    return f"{format_shots(shots)} shot{'' if shots == 1 else 's'}"
 
 
 def one_line(text: str) -> str:

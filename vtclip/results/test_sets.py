@@ -41,6 +41,7 @@ def aggregate_tests(
     destination: str | Path,
     *,
     titles: Mapping[str, str] = {},
+    notes: Sequence[str] = (),
     published: pl.DataFrame = NOTHING_PUBLISHED,
 ) -> pl.DataFrame:
     """Write the table as Parquet, CSV and Markdown.
@@ -50,6 +51,7 @@ def aggregate_tests(
             predictions, where a method's heads cannot be tested.
         destination: the path to write to, without a suffix.
         titles: dataset or method -> the name to show.
+        notes: footnotes of the Markdown table.
         published: backbone, dataset, tested, method, shots, published (percent).
 
     Returns:
@@ -68,7 +70,7 @@ def aggregate_tests(
     if halves:
         table = pl.concat([table, _harmonic_mean(table)])
     table = _add_published(_sort(table), published)
-    tables.write_table(table, destination, md=_render(table, titles))
+    tables.write_table(table, destination, md=_render(table, titles, notes))
     return table
 
 
@@ -146,10 +148,10 @@ def _add_published(table: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame
     return joined.select(pl.exclude("reason"), "reason")
 
 
-def _render(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
+def _render(table: pl.DataFrame, titles: Mapping[str, str], notes: Sequence[str]) -> str:
     """The table as Markdown: accuracy, calibration error, and published numbers beside ours."""
     parts = [
-        f"Accuracy on the test images in percent, {NOTE}\n",
+        " ".join([f"Accuracy on the test images in percent, {NOTE}", *notes]) + "\n",
         f"{_lay_out_measure(table, 'mean', 'std', titles)}\n",
         *(f"–: {reason}.\n" for reason in table["reason"].drop_nulls().unique(maintain_order=True)),
         "Expected calibration error in percent, on the same images.\n",

@@ -45,8 +45,8 @@ except ConfigError as error:
 
 if workflow.is_main_process:
     show_one_line_per_job(logger)
-    # Datasets and methods that are left out are named at once.
-    for reason in [*PLAN.missing.values(), *PLAN.left_out.values()]:
+    # What is left out, or cannot be had as requested, is named at once.
+    for reason in [*PLAN.missing.values(), *PLAN.left_out.values(), *PLAN.unmet]:
         print(reason, file=sys.stderr)
 
 PATHS = PLAN.paths

@@ -43,6 +43,8 @@ rule aggregate_results:
         predictions=tracked_by_checksum(PREDICTIONS),
         receipts=receipts_of({"predictions": PREDICTIONS}),
         records=distinct(PLAN.own_runs, "record"),
+        samples=[sample.path for sample in PLAN.samples_of(PLAN.own_runs)],
+        histories=PLAN.histories_of(PLAN.own_runs),
         published=paths.find_own(paths.PUBLISHED),
     output:
         parquet=f"{TABLES}/results.parquet",
@@ -66,6 +68,8 @@ rule aggregate_results:
         titles=PLAN.titles,
         notes=PLAN.notes,
         missing=list(PLAN.missing),
+        samples=PLAN.samples_of(PLAN.own_runs),
+        unmet=lambda wildcards: PLAN.unmet_settings,
         backbones=PLAN.backbone_names,
         code=code_of("aggregate_results"),
     message:
@@ -102,6 +106,7 @@ rule plot_accuracy:
 
 rule aggregate_differences:
     input:
+        results=f"{TABLES}/results.parquet",
         predictions=tracked_by_checksum(PREDICTIONS),
         receipts=receipts_of({"predictions": PREDICTIONS}),
     output:
@@ -229,6 +234,8 @@ rule aggregate_ablation:
             {"predictions": distinct(PLAN.ablation_runs, "predictions")}
         ),
         records=distinct(PLAN.ablation_runs, "record"),
+        samples=[sample.path for sample in PLAN.samples_of(PLAN.ablation_runs)],
+        histories=PLAN.histories_of(PLAN.ablation_runs),
     output:
         parquet=f"{TABLES}/ablation.parquet",
         csv=f"{TABLES}/ablation.csv",
@@ -246,7 +253,9 @@ rule aggregate_ablation:
         **SMALL,
     params:
         runs=PLAN.ablation_runs,
+        titles=PLAN.titles,
         notes=PLAN.ablation_notes,
+        samples=PLAN.samples_of(PLAN.ablation_runs),
         code=code_of("aggregate_ablation"),
     message:
         "Writing the ablation table"
@@ -286,6 +295,7 @@ rule aggregate_tests:
         predictions=tracked_by_checksum(distinct(PLAN.test_runs, "predictions")),
         receipts=receipts_of({"predictions": distinct(PLAN.test_runs, "predictions")}),
         published=paths.find_own(paths.PUBLISHED_TESTS),
+        results=[f"{TABLES}/results.parquet"] * bool(PLAN.own_runs),
     output:
         parquet=f"{TABLES}/tests.parquet",
         csv=f"{TABLES}/tests.csv",

@@ -10,5 +10,7 @@ with job(snakemake.log[0]):
     aggregate_ablation(
         snakemake.params.runs,
         Path(snakemake.output.parquet).with_suffix(""),
+        titles=snakemake.params.titles,
         notes=snakemake.params.notes,
+        samples=snakemake.params.samples,
     )

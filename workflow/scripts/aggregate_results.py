@@ -14,5 +14,7 @@ with job(snakemake.log[0]):
         titles=snakemake.params.titles,
         notes=snakemake.params.notes,
         missing=snakemake.params.missing,
+        samples=snakemake.params.samples,
+        unmet=snakemake.params.unmet,
         published=read_published(snakemake.input.published, snakemake.params.backbones),
     )

@@ -6,12 +6,14 @@ from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.published import read_published
+    from vtclip.results.tables import read_notes
     from vtclip.results.test_sets import aggregate_tests
 
     aggregate_tests(
         snakemake.params.runs,
         Path(snakemake.output.parquet).with_suffix(""),
         titles=snakemake.params.titles,
+        notes=[note for table in snakemake.input.results for note in read_notes(table)],
         published=read_published(
             snakemake.input.published, snakemake.params.backbones, by_test_set=True
         ),

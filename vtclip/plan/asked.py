@@ -1,0 +1,163 @@
+"""Requests that the data cannot meet, in sentences to show before the first job."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vtclip.config.dataset import ClassSplit, Dataset, dataset_name
+from vtclip.config.experiment import Experiment
+from vtclip.data.folders import SPLITS, find_classes, find_splits, walk
+from vtclip.data.inventory import images_folder
+from vtclip.methods import METHODS
+from vtclip.methods.base import Recipe
+from vtclip.paths import ALL, name_shots
+from vtclip.plan.variants import Variant, constant_settings
+from vtclip.settings import inline, list_some
+
+Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
+
+
+def count_images(name: str, dataset: Dataset) -> Numbers | None:
+    """Count the images of a dataset, or of a half of it, as far as the plan knows them.
+
+    Where only totals are known, each class counts as the mean. None where nothing is known.
+    """
+    found = None
+    if dataset.layout == "folders":
+        found = _count_files(dataset)
+    elif dataset.split is not None:
+        found = _count_rows(images_folder(dataset_name(name), dataset) / dataset.split)
+    if found is None and dataset.counts is not None:
+        totals = dataset.counts.model_dump()
+        classes = totals["classes"]
+        found = {split: [totals[split] / classes] * classes for split in SPLITS}
+    if found is None:
+        return None
+    labels = ClassSplit.parse(name).labels(len(found["train"]))
+    return {split: numbers[labels.start : labels.stop] for split, numbers in found.items()}
+
+
+def _count_files(dataset: Dataset) -> Numbers:
+    """Count the files in class folders; none is opened, and some may be no images."""
+    assert dataset.folder is not None
+    splits = find_splits(dataset.folder)
+    classes = find_classes(dataset.folder, splits, ())
+    left_out, depth = set(dataset.leave_out), 2 if splits else 1
+    files = Counter(
+        "/".join(entry.path.split("/")[:depth])
+        for entry in walk(dataset.folder)
+        if entry.kind == "file" and entry.path not in left_out
+    )
+    if splits:
+        folders = [splits.get(split, "") for split in SPLITS]
+        found = [[files[f"{folder}/{name}"] for name in classes] for folder in folders]
+    else:
+        divided = [dataset.fractions.divide(max(3, files[name])) for name in classes]
+        found = [[sizes[place] for sizes in divided] for place in range(len(SPLITS))]
+    return dict(zip(SPLITS, found, strict=True))
+
+
+def _count_rows(split_file: Path) -> Numbers | None:
+    """Count the rows of a split file in CoOp's form; None while there is none."""
+    try:
+        content = json.loads(split_file.read_text(encoding="utf-8"))
+        rows = {split: Counter(label for _, label, _ in content[split]) for split in SPLITS}
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # the job that makes the manifest says what is wrong
+    return {split: [rows[split][label] for label in sorted(rows["train"])] for split in SPLITS}
+
+
+def list_unmet_shots(
+    experiment: Experiment, images: Mapping[str, Numbers], *, chooses: bool
+) -> Iterator[str]:
+    """A sentence for each dataset whose classes have fewer images than are requested.
+
+    `chooses`: whether a method chooses on validation images.
+    """
+    requested = [shots for shots in experiment.shots if shots != ALL]
+    for name, numbers in images.items() if requested else ():
+        train, most = numbers["train"], max(requested)
+        few = [shots for shots in requested if min(train) < shots]
+        if few:
+            yield (
+                f"{name}: `shots:` requests {list_some(few)} images per class, and its classes "
+                f"have {_span(train)} to train on. A class with fewer gives all of them, the same "
+                "with every seed."
+            )
+        val = numbers["val"] if any(numbers["val"]) else [max(0, n - most) for n in train]
+        if chooses and min(val) < min(most, 4):
+            yield (
+                f"{name}: methods choose on {min(most, 4)} validation images per class at "
+                f"{name_shots(most)}, and its classes have {_span(val)}."
+            )
+
+
+def _span(numbers: Sequence[float]) -> str:
+    low, high = min(numbers), max(numbers)
+    if isinstance(low, float):
+        return f"{low:.4g} on average"
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def list_unmet_settings(
+    experiment: Experiment, methods: Mapping[str, Variant], images: Mapping[str, Numbers]
+) -> Iterator[str]:
+    """A sentence for each setting of the user's that is used in part, or not at all."""
+    shots = experiment.shots
+    batches = {
+        f"{name} at {name_shots(k)}": int(sum(min(k, n) for n in numbers["train"]))
+        for name, numbers in images.items()
+        for k in shots
+    }
+    classes = {name: len(numbers["train"]) for name, numbers in images.items()}
+    for name, variant in methods.items():
+        for key, value in _list_given(variant):
+            found = {"batch_size": batches, "train_classes": classes}.get(key, {})
+            few = [f"{place} ({n})" for place, n in found.items() if _is_more(value, n)]
+            if few:
+                yield (
+                    f"{name}: `{key}: {value}` is more than there are: {list_some(few)}. All are "
+                    "used there."
+                )
+    if experiment.choose == "none":
+        yield from _list_constants(methods, max(shots))
+    if "number" in experiment.views.model_fields_set and experiment.views.number:
+        yield from _list_unseen_views(experiment, methods)
+
+
+def _list_given(variant: Variant) -> list[tuple[str, Any]]:
+    """List the settings that the user gives a method, or that a variant of it changes."""
+    given = variant.changes or variant.settings.model_fields_set
+    return [(key, value) for key, value in variant.settings if key in given]
+
+
+def _is_more(value: object, number: int) -> bool:
+    return isinstance(value, int) and value > number
+
+
+def _list_constants(methods: Mapping[str, Variant], shots: int) -> Iterator[str]:
+    for name, variant in methods.items():
+        constants = constant_settings(METHODS[variant.method](variant.settings), shots)
+        for key, value in _list_given(variant) if constants is not None else ():
+            if value != (used := getattr(constants, key)):
+                yield (
+                    f"{name}: `{key}: {inline(value)}` cannot be chosen from with `choose: none`: "
+                    f"the method takes its constant, {inline(used)}."
+                )
+
+
+def _list_unseen_views(experiment: Experiment, methods: Mapping[str, Variant]) -> Iterator[str]:
+    number = experiment.views.number
+    readers = {name: found for name, found in methods.items() if METHODS[found.method].reads_views}
+    if not readers:
+        yield f"`views: number: {number}` is not used: no method of the experiment reads them."
+    for name, variant in readers.items():
+        if isinstance(variant.settings, Recipe):
+            epochs = min(variant.settings.epochs_at(shots) for shots in experiment.shots)
+            if epochs < 1 + number:
+                yield (
+                    f"{name}: an image is trained on in one view per epoch, and has "
+                    f"{1 + number} views and as few as {epochs} epochs: some are not used."
+                )

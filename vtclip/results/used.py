@@ -1,0 +1,87 @@
+"""Footnotes about what was used, where that is not what was requested."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from vtclip.config.dataset import ClassSplit
+from vtclip.data.shots import VAL_SHOTS
+from vtclip.files import read_record
+from vtclip.methods import METHODS
+from vtclip.methods.base import Recipe
+from vtclip.parquet import read_parquet
+from vtclip.paths import ALL, Run, Sample, history_of, name_shots
+
+SPLITS = {"train": "training", "val": "validation"}
+
+
+class _Span(NamedTuple):
+    smallest: int
+    largest: int
+
+    def __str__(self) -> str:
+        return " to ".join(map(str, dict.fromkeys(self)))
+
+
+Used = Mapping[tuple[str, int], Mapping[str, _Span]]  # dataset, shots -> split -> images per class
+
+
+def describe_used(
+    runs: Sequence[Run], samples: Sequence[Sample], titles: Mapping[str, str]
+) -> list[str]:
+    """Sentences about classes with fewer images than requested, and trainings that ended early.
+
+    Args:
+        runs: the heads of a table.
+        samples: the images of one seed for each dataset and number of shots.
+        titles: dataset or method -> the name to show.
+    """
+    used = {(sample.dataset, sample.shots): _count_images(sample) for sample in samples}
+    return [*_describe_images(used, titles), *_describe_epochs(runs, used, titles)]
+
+
+def _count_images(sample: Sample) -> dict[str, _Span]:
+    rows = read_parquet(sample.path, "label", "split")
+    labels = ClassSplit.parse(sample.dataset).labels(rows["label"].n_unique())
+    counts = {
+        split: [rows.filter(label=label, split=split).height for label in labels]
+        for split in SPLITS
+    }
+    return {split: _Span(min(found), max(found)) for split, found in counts.items()}
+
+
+def _describe_images(used: Used, titles: Mapping[str, str]) -> Iterator[str]:
+    """Smallest and largest number of images per class, where they are not as many as requested."""
+    for split, name in SPLITS.items():
+        parts = []
+        for dataset, group in groupby(used, key=lambda place: place[0]):
+            found = {shots: used[dataset, shots][split] for _, shots in group}
+            most = {"train": ALL, "val": VAL_SHOTS}[split]
+            other = [
+                f"{span} at {name_shots(shots)}"
+                for shots, span in found.items()
+                if set(span) != {min(shots, most)}
+            ]
+            parts += [f"{titles.get(dataset, dataset)} {', '.join(other)}"] if other else []
+        if parts:
+            yield f"Images per class used for {name}: {'; '.join(parts)}."
+
+
+def _describe_epochs(runs: Sequence[Run], used: Used, titles: Mapping[str, str]) -> Iterator[str]:
+    """Smallest and largest number of epochs of trainings that ended at `stop_at_loss`."""
+    ended: dict[tuple[str, int], list[int]] = {}  # method, epochs requested -> epochs
+    for run in {run.head: run for run in runs if run.head}.values():
+        record = read_record(run.record)
+        settings = METHODS[record["method"]].settings_type.model_validate(record["settings"])
+        if isinstance(settings, Recipe) and settings.stop_at_loss is not None:
+            shots = used[run.dataset, run.shots]["train"].largest
+            epochs, requested = len(read_parquet(history_of(run.head))), settings.epochs_at(shots)
+            if epochs < requested:
+                name = run.label or titles.get(run.method, run.method)
+                ended.setdefault((name, requested), []).append(epochs)
+    parts = [
+        f"{name} {_Span(min(epochs), max(epochs))} of {requested} epochs in {len(epochs)} runs"
+        for (name, requested), epochs in ended.items()
+    ]
+    if parts:
+        yield f"Ended early, at `stop_at_loss`: {'; '.join(parts)}."
