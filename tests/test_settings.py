@@ -112,7 +112,6 @@ def test_a_whole_number_larger_than_a_machine_word_is_refused():
     "values", [{"rate": True}, {"epochs": {1: False}}, {"tried": {"rate": [1, True]}}]
 )
 def test_true_and_false_are_no_numbers(values):
-    with pytest.raises(
-        ConfigError, match=f"{next(iter(values))}: expected numbers: YAML reads yes"
-    ):
+    (key,) = values
+    with pytest.raises(ConfigError, match=f"{key}: expected numbers: YAML reads yes"):
         check(Outer, values, source="mine.yaml")
