@@ -30,11 +30,16 @@ name, and a receipt (`<file>.json`) records where it came from. If no address wo
 each with its reason. You can then put the file into `resources/archives/<dataset>/` by hand, where
 it is verified and used, or run the same command again.
 
-- If every address has answered that it does not have the file (gone, forbidden, a web page, other
-  bytes), the dataset is left out and marked as missing in the table. To try its addresses again,
-  delete the `<file>.unavailable` beside it.
-- If a connection failed or a server was busy, which says nothing about the file, the next run tries
-  the addresses again.
+- If every address has answered that it does not have the file (gone, forbidden, other bytes), the
+  dataset is left out and marked as missing in the table. To try its addresses again, delete the
+  `<file>.unavailable` beside it. Another address, mirror, length or checksum is tried without that.
+- If a connection failed, a server was busy or a web page came, which may be a login to the network,
+  the next run tries the addresses again.
+
+Downloads trust the certificates that Python's certifi has. If a proxy or a server of your network
+signs its own, name a file with its certificate in PEM form: `export
+SSL_CERT_FILE=/path/to/certificates.pem`. `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE` work, too. So do
+`HTTPS_PROXY` and `NO_PROXY`. All of this is also true of weights from Hugging Face's hub.
 
 `mirror: /a/folder` or `mirror: https://a.server/path` in the configuration replaces all
 addresses. The mirror contains `<dataset>/<file>`.

@@ -1,12 +1,21 @@
 """A web server that misbehaves on demand."""
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+from vtclip.config.dataset import Dataset
+from vtclip.data.download import Expected
+from vtclip.data.fetch import marker_of, write_marker
+from vtclip.data.inventory import archive_path
+
+# A certificate for localhost that no library trusts, with its key.
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
 CONTENT = bytes(range(256)) * 4000  # 1,024,000 bytes, the same at no two offsets a page apart
 
 
@@ -14,6 +23,7 @@ class Hostile(ThreadingHTTPServer):
     """Serves CONTENT at every path, in the way that the path's behaviour says."""
 
     daemon_threads = True
+    scheme, host = "http", "127.0.0.1"
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -22,7 +32,7 @@ class Hostile(ThreadingHTTPServer):
         self.sent: list[int] = []
 
     def address(self, path: str = "/file") -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
+        return f"{self.scheme}://{self.host}:{self.server_port}{path}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -66,9 +76,30 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def mark_unavailable(name: str, dataset: Dataset) -> Path:
+    """Leave the marker of a failed download of a dataset's first archive."""
+    first = dataset.archives[0]
+    archive, expected = archive_path(name, first.file), (first.bytes, first.sha256, first.md5)
+    write_marker(archive, first.urls, Expected(*expected), "gone")
+    return marker_of(archive)
+
+
 @pytest.fixture
 def server() -> Iterator[Hostile]:
+    yield from serve(Hostile())
+
+
+@pytest.fixture
+def https_server() -> Iterator[Hostile]:
     hostile = Hostile()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    hostile.socket = context.wrap_socket(hostile.socket, server_side=True)
+    hostile.scheme, hostile.host = "https", "localhost"
+    yield from serve(hostile)
+
+
+def serve(hostile: Hostile) -> Iterator[Hostile]:
     threading.Thread(target=hostile.serve_forever, daemon=True).start()
     yield hostile
     hostile.shutdown()

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.conftest import mark_unavailable
 from vtclip.config.dataset import Dataset
 from vtclip.data.inventory import explain_missing, list_contents
 
@@ -50,12 +51,41 @@ def test_a_mirror_is_asked_for_what_has_no_address():
     assert explain(CLOSED, mirror="/data") is None
 
 
-def test_an_archive_that_could_not_be_downloaded_is_explained_with_the_way_to_try_again(at):
-    marker = at / "resources/archives/big/split.json.unavailable"
-    marker.touch()
+def test_an_archive_that_could_not_be_downloaded_is_explained_with_the_way_to_try_again():
+    marker = mark_unavailable("big", dataset(OPEN))
     assert "split.json could not be downloaded on an earlier run" in explain(OPEN)
     assert "delete resources/archives/big/split.json.unavailable to try again" in explain(OPEN)
     marker.with_name("split.json").touch()
+    assert explain(OPEN) is None
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"urls": ["https://example.org/moved.json"]}, {"sha256": 64 * "0"}, {"bytes": 5}],
+    ids=["address", "checksum", "length"],
+)
+def test_an_archive_is_tried_again_once_its_address_or_checksum_has_changed(changed):
+    mark_unavailable("big", dataset(OPEN))
+    assert explain(OPEN) is not None
+    assert explain(OPEN | changed) is None
+
+
+def test_an_archive_is_tried_again_at_another_mirror():
+    mark_unavailable("big", dataset(OPEN))
+    assert explain(OPEN, mirror="https://mirror.example.org") is None
+
+
+def test_an_archive_is_tried_again_once_its_local_file_has_come(at):
+    local = OPEN | {"urls": [str(at / "mounted/split.json")]}
+    mark_unavailable("big", dataset(local))
+    assert explain(local) is not None
+    (at / "mounted").mkdir()
+    (at / "mounted/split.json").touch()
+    assert explain(local) is None
+
+
+def test_a_marker_of_an_earlier_version_is_no_reason_to_leave_a_dataset_out(at):
+    (at / "resources/archives/big/split.json.unavailable").write_text("could not be downloaded\n")
     assert explain(OPEN) is None
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.data.conftest import mark_unavailable
 from tests.plan.conftest import CONFIG, GLYPHS, job, planned, training
 from tests.plan.test_jobs import files
-from vtclip.data.fetch import marker_of
-from vtclip.data.inventory import archive_path
+from vtclip.config.dataset import read_dataset
 from vtclip.paths import distinct
 from vtclip.settings import ConfigError
 
@@ -226,9 +226,7 @@ def test_a_dataset_called_as_a_half_is_refused(demo, own_dataset):
 
 
 def test_a_test_set_that_could_not_be_had_leaves_its_cells_empty(imagenet):
-    archive = archive_path("imagenet_r", "imagenet-r.tar")
-    archive.parent.mkdir(parents=True)
-    marker_of(archive).touch()
+    mark_unavailable("imagenet_r", read_dataset("imagenet_r"))
     plan = planned(read_config("domain-shift"), "shift.yaml")
     assert "take 'imagenet_r' from `tests:` in shift.yaml" in plan.missing["imagenet_r"]
     reasons = {run.tested: run.reason for run in plan.test_runs if run.reason}

@@ -11,6 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.data.conftest import mark_unavailable
+from vtclip.config.dataset import read_dataset
+
 pytestmark = pytest.mark.workflow
 
 PAPER = ("config/config.yaml",)
@@ -23,10 +26,9 @@ def project(fresh, tmp_path):
     return fresh.copy(tmp_path / "project")
 
 
-def test_the_papers_plan_names_the_datasets_that_it_leaves_out_and_why(project):
-    marker = project.folder / "resources/archives/dtd/dtd-r1.0.1.tar.gz.unavailable"
-    marker.parent.mkdir(parents=True)
-    marker.touch()
+def test_the_papers_plan_names_the_datasets_that_it_leaves_out_and_why(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    mark_unavailable("dtd", read_dataset("dtd"))
     said = project.run("--dry-run", config=PAPER)
     first = said[said.index("imagenet is left out") :].splitlines()[:3]
     assert "require an account" in first[0]

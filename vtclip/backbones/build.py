@@ -35,6 +35,7 @@ from vtclip.backbones.known import (
     read_configuration,
 )
 from vtclip.config.backbone_config import OWN, find_folder, is_hub_name, name_model
+from vtclip.runtime.environment import explain, trusted_certificates
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
             f"local-dir:{folder}", load_weights=False, pretrained_text=False, device=device
         )
     if blueprint.tag:
-        open_clip.load_checkpoint(model, open_clip.download_pretrained(blueprint.tag))
+        open_clip.load_checkpoint(model, _download(blueprint))
     elif blueprint.weights is not None:
         weights = read_checkpoint(blueprint.weights)
         if weights.keys() >= set(OPENAI):
@@ -113,6 +114,17 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
     if blueprint.tag or blueprint.weights is not None:
         check_finite(model.state_dict(), source=blueprint.weights or blueprint.name)
     return model
+
+
+def _download(blueprint: Blueprint) -> str:
+    """Download open_clip's weights of a tag, once; gives their path in the cache."""
+    try:
+        with trusted_certificates():
+            return open_clip.download_pretrained(blueprint.tag)
+    except (OSError, ValueError, RuntimeError) as error:  # open_clip's, or of the network
+        raise BackboneError(
+            f"{blueprint.name}: its weights cannot be downloaded from the hub: {explain(error)}"
+        ) from error
 
 
 def load_tokenizer(blueprint: Blueprint) -> Any:
@@ -227,15 +239,16 @@ def _save_text_files(blueprint: Blueprint, folder: Path) -> None:
     if tower:
         is_home = home is not None and (home / "config.json").is_file()
         wanted.append((library.AutoConfig, str(home) if is_home else tower))
-    for reader, source in wanted:
-        try:
-            reader.from_pretrained(source).save_pretrained(str(folder))
-        except (OSError, ValueError) as error:  # of a name that is wrong, or of the network
-            raise BackboneError(
-                f"{blueprint.name}: the files of '{source}' cannot be downloaded from the hub: "
-                f"{(str(error).strip() or type(error).__name__).splitlines()[0]}\n  expected: a "
-                "name on huggingface.co or a folder, and the internet when they are fetched"
-            ) from None
+    with trusted_certificates():
+        for reader, source in wanted:
+            try:
+                reader.from_pretrained(source).save_pretrained(str(folder))
+            except (OSError, ValueError) as error:  # of a name that is wrong, or of the network
+                raise BackboneError(
+                    f"{blueprint.name}: the files of '{source}' cannot be downloaded from the hub: "
+                    f"{explain(error)}\n  expected: a name on huggingface.co or a folder, and the "
+                    "internet when they are fetched"
+                ) from None
 
 
 @contextmanager

@@ -147,24 +147,29 @@ def _find_cached(name: str, files: Sequence[str]) -> list[Path]:
 
 
 def _download_first(name: str, files: Sequence[str]) -> list[Path]:
+    from vtclip.runtime.environment import trusted_certificates
+
+    with trusted_certificates():
+        found = (_download(name, file) for file in files)
+        return next(([path] for path in found if path is not None), [])
+
+
+def _download(name: str, file: str) -> Path | None:
+    """Fetch a file of a model on the hub; None if the model has no such file."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    for file in files:
-        try:
-            return [Path(hf_hub_download(name.removeprefix(HUB), file))]
-        except EntryNotFoundError as error:
-            if not isinstance(error, LocalEntryNotFoundError):  # the hub has no such file
-                continue
-            reason: Exception = error
-        except Exception as error:  # of a name that is wrong, or of the network, there may be any
-            reason = error
-        first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+    from vtclip.runtime.environment import explain
+
+    try:
+        return Path(hf_hub_download(name.removeprefix(HUB), file))
+    except Exception as error:  # of a name that is wrong, or of the network, there may be any
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            return None
         raise ConfigError(
-            f"backbone.name: {name}: {file} cannot be downloaded from the hub: {first_line}\n"
+            f"backbone.name: {name}: {file} cannot be downloaded from the hub: {explain(error)}\n"
             "  expected: the name of a model on huggingface.co, and the internet the first time"
-        )
-    return []
+        ) from None
 
 
 def check_activation(name: str, pretrained: str, *, has_quick_gelu: bool) -> None:

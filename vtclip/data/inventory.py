@@ -10,8 +10,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtclip.config.dataset import Dataset, read_dataset
-from vtclip.data.fetch import marker_of, mirror_addresses
+from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
+from vtclip.data.fetch import Expected, is_unavailable, marker_of, mirror_addresses
 from vtclip.data.folders import SPLITS, walk
 from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
@@ -79,7 +79,7 @@ def explain_missing(
         if not any(p(name, archive.file).is_file() for p in (archive_path, archive_receipt))
     ]
     folder = archive_path(name, "").as_posix()
-    failed = [a.file for a in missing if marker_of(archive_path(name, a.file)).is_file()]
+    failed = [archive.file for archive in missing if _is_unavailable(name, archive, mirror)]
     if failed:
         what = f"{_join(failed)} could not be downloaded on an earlier run"
         where = (
@@ -96,6 +96,13 @@ def explain_missing(
         f"{name} is left out: {what}.\n  To have it: {where}.\n"
         f"  To leave it out for good: take '{name}' from `{key}:` in {config}."
     )
+
+
+def _is_unavailable(name: str, archive: ArchiveFile, mirror: str | None) -> bool:
+    """Check for the marker of an earlier search for an archive, as the configuration has it now."""
+    addresses = mirror_addresses(mirror, name, archive.file, archive.urls)
+    expected = Expected(archive.bytes, archive.sha256, archive.md5)
+    return is_unavailable(archive_path(name, archive.file), addresses, expected)
 
 
 def _join(names: Sequence[str]) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import psutil
 
+from vtclip.runtime.environment import check_cache
+from vtclip.settings import ConfigError
+
 SNAKEMAKE = (sys.executable, "-m", "snakemake", "--configfile", "config/demo.yaml")
 TABLE = Path("results/demo/tables/results.txt")
 REPORT = Path("results/demo/report.html")
@@ -19,6 +22,11 @@ def run_demo(arguments: list[str]) -> int:
     A killed run leaves Snakemake's lock on the folder; it is taken away, unless a Snakemake still
     runs here, or a job that has outlived its own: then nothing is run, and the exit status is 1.
     """
+    try:
+        check_cache()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
     # A process that was just killed may need a moment to end.
     _, running = psutil.wait_procs(list(_find_running(Path.cwd())), timeout=2)
     if running:
