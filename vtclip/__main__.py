@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from vtclip import __version__
 from vtclip.cli import classify, export, new, status
+from vtclip.runtime.job import lacks_memory
 
 COMMANDS = (new, status, classify, export)
 
@@ -59,18 +60,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = make_parser().parse_args(arguments)
     try:
         code = given.run(given)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return code
     except BrokenPipeError:  # the reader of the output, such as `head`, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end_output()
         return 1
-    except (ValueError, OSError, RuntimeError) as error:  # all kinds that this package raises
+    # Of a full disk, a lack of memory or a network, libraries raise many kinds of errors.
+    except Exception as error:
         if given.traceback:
             traceback.print_exc()
-        print(f"vtclip: {error}", file=sys.stderr)
+        print(f"vtclip: {describe_error(error)}", file=sys.stderr)
+        _end_output()
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def describe_error(error: Exception) -> str:
+    """The message of this package's errors and the system's; of any other kind its first line."""
+    if lacks_memory(error):
+        return f"out of memory: {str(error) or 'it needs more than this machine has free'}"
+    if isinstance(error, (ValueError, OSError, RuntimeError)):
+        return str(error)
+    first, *_ = [*str(error).strip().splitlines(), ""]
+    return f"{type(error).__name__}: {first} (`vtclip --traceback` shows where)"
+
+
+def _end_output() -> None:
+    """Send what is left of the output nowhere: Python would try to write it as it ends."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

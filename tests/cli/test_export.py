@@ -1,11 +1,14 @@
+import resource
 from importlib.util import find_spec
 
 import pytest
 import torch
 
 from vtclip.__main__ import main
+from vtclip.files import check_seal
 from vtclip.inference.classifier import load_classifier
-from vtclip.inference.onnx_export import trace
+from vtclip.inference.onnx_export import export_onnx, trace
+from vtclip.inference.saved import SavedError
 
 RUNS = ("zero_shot/0shot-seed0", "linear_probe/1shot-seed1", "vt_clip/1shot-seed1")
 ONNX = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
@@ -33,6 +36,7 @@ def test_the_graph_gives_the_classifiers_probabilities_for_any_number_of_images(
 def test_onnxruntime_gives_the_classifiers_probabilities(here, run):
     onnxruntime = pytest.importorskip("onnxruntime")
     assert main(["export", f"mine/pets/{run}", "graph.onnx", "--onnx"]) == 0
+    check_seal("graph.onnx")
     classifier = load_classifier(f"mine/pets/{run}")
     images = pixels(classifier, 5)
     session = onnxruntime.InferenceSession("graph.onnx")
@@ -49,9 +53,32 @@ def test_without_onnx_installed_one_line_says_what_to_install(here, capsys):
     )
 
 
-def test_a_folder_is_no_file_to_export_to(here, capsys):
-    assert main(["export", "mine/pets/vt_clip/1shot-seed1", "results"]) == 2
+@pytest.mark.parametrize("file", ["results", "/dev/full"])
+def test_a_folder_or_a_device_is_no_file_to_export_to(here, capsys, file):
+    assert main(["export", "mine/pets/vt_clip/1shot-seed1", file]) == 2
     assert "expected the name of a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--with-backbone"]])
+def test_a_write_that_fails_is_one_line_and_leaves_nothing(here, capsys, more):
+    before = sorted(here.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))  # as a disk that becomes full
+    try:
+        status = main(["export", "mine/pets/vt_clip/1shot-seed1", "pets.safetensors", *more])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err
+    assert (status, said.count("\n")) == (2, 1), said
+    assert said.startswith("vtclip: pets.safetensors: it cannot be written: ")
+    assert sorted(here.iterdir()) == before
+
+
+def test_a_backbone_too_large_for_one_graph_is_refused(here, monkeypatch):
+    monkeypatch.setattr("vtclip.inference.onnx_export.check_onnx", lambda: None)
+    monkeypatch.setattr("vtclip.inference.onnx_export.LARGEST", 1000)
+    with pytest.raises(SavedError, match="Use --with-backbone"):
+        export_onnx(load_classifier("mine/pets/vt_clip/1shot-seed1"), "graph.onnx")
 
 
 def test_help_names_every_command_and_each_has_examples(capsys):

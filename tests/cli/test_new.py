@@ -8,6 +8,7 @@ from PIL import Image
 from tests.project import ROOT
 from vtclip.__main__ import main
 from vtclip.cli.status import read_plan
+from vtclip.files import write_text
 
 DEMO = str(ROOT / "config/demo.yaml")
 
@@ -83,6 +84,19 @@ def test_an_experiment_that_cannot_be_planned_is_not_written(photographs, capsys
     Path("like.yaml").write_text(yaml.safe_dump(yaml.safe_load(Path(DEMO).read_text()) | like))
     assert new(photographs, "--like", "like.yaml") == 2
     assert message in capsys.readouterr().err
+    assert list(Path().rglob("mine.yaml")) == []
+
+
+def test_a_disk_that_becomes_full_leaves_neither_file(photographs, capsys, monkeypatch):
+    def write(path, text):
+        if path == "config/mine.yaml":
+            raise OSError(28, "No space left on device", path)
+        write_text(path, text)
+
+    monkeypatch.setattr("vtclip.cli.new.write_text", write)
+    assert new(photographs) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("vtclip: [Errno 28] No space left on device: 'config/mine.yaml'\n")
     assert list(Path().rglob("mine.yaml")) == []
 
 

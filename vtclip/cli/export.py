@@ -41,8 +41,9 @@ def run(given: argparse.Namespace) -> int:
     from vtclip.inference.classifier import load_classifier
     from vtclip.inference.saved import read_saved, write_saved
 
-    if Path(given.file).is_dir():
-        raise ValueError(f"{given.file}: expected the name of a file, found a folder.")
+    if Path(given.file).exists() and not Path(given.file).is_file():
+        found = "a folder" if Path(given.file).is_dir() else "a device"
+        raise ValueError(f"{given.file}: expected the name of a file, found {found}.")
     if given.onnx:
         from vtclip.inference.onnx_export import check_onnx, export_onnx
 

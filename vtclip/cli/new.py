@@ -65,7 +65,7 @@ def run(given: argparse.Namespace) -> int:
         write_text(dataset_file, to_yaml(described))
         write_text(experiment_file, to_yaml(experiment))
         plan = read_plan([experiment_file])
-    except ConfigError:
+    except BaseException:  # also of a full disk, or Ctrl-C
         for file in (dataset_file, experiment_file):
             Path(file).unlink(missing_ok=True)
         raise

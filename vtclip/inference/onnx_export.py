@@ -17,6 +17,7 @@ from vtclip.nn.visual_guided import VisualGuidedHead
 from vtclip.task import Images
 
 PACKAGES = ("onnx", "onnxscript")  # with which PyTorch writes graphs
+LARGEST = 1536 * 2**20  # bytes of weights: those of more PyTorch writes into a second file
 
 
 class Graph(nn.Module):
@@ -64,6 +65,13 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
     check_onnx()
     if classifier.backbone.precision != "float32":
         raise SavedError("--onnx: the graph computes in float32, and this backbone in less.")
+    weights = classifier.backbone.model.get_submodule("visual").parameters()
+    found = sum(4 * weight.numel() for weight in weights)
+    if found > LARGEST:
+        raise SavedError(
+            f"--onnx: the image tower has {found / 1e9:.1f} GB of weights, and one file can have "
+            f"{LARGEST / 1e9:.1f} GB. Use --with-backbone, or a smaller backbone."
+        )
     program = torch.onnx.export(
         trace(classifier), input_names=["pixels"], output_names=["logits"], dynamo=True
     )

@@ -155,9 +155,14 @@ def _show_warnings(terminal: TextIO) -> Iterator[None]:
         FOR_TERMINAL.removeHandler(handler)
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Say if an error comes from a lack of memory."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+
+
 def _show_error(terminal: TextIO, log: Path, error: Exception) -> None:
     hint = ""
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY):
+    if lacks_memory(error):
         hint = "Out of memory: run fewer jobs at a time (--cores), or give each job more memory.\n"
     print(f"\n{type(error).__name__}: {error}\n{hint}(full log: {log})\n", file=terminal)
 

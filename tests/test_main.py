@@ -1,0 +1,56 @@
+"""Every command ends in one line for a failure that can be expected."""
+
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from vtclip.__main__ import main
+from vtclip.cli import export, status
+
+EXPORT = ["export", "mine/pets/vt_clip/1shot-seed1", "pets.safetensors"]
+FAILURES = {
+    "a full disk": (OSError(28, "No space left on device", "x"), "No space left on device: 'x'"),
+    "no permission": (PermissionError(13, "Permission denied", "x"), "Permission denied: 'x'"),
+    "no memory": (MemoryError(), "out of memory: it needs more than"),
+    "PyTorch's lack of memory": (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        "out of memory: DefaultCPUAllocator",
+    ),
+    "a library's own kind": (SafetensorError("I/O error: No space left"), "SafetensorError: I/O"),
+    "a long message": (zipfile.BadZipFile("no zip\nsecond line"), "BadZipFile: no zip (`vtclip --"),
+    "a kind without a message": (EOFError(), "EOFError: "),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_an_expected_failure_of_any_kind_is_one_line(capsys, monkeypatch, failure):
+    error, message = FAILURES[failure]
+
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(export, "run", fail)
+    assert main(EXPORT) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("vtclip: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert main(["--traceback", *EXPORT]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(status, "run", lambda _: print("much") or 0)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["status"]) == 2
+    assert capsys.readouterr().err == "vtclip: [Errno 28] No space left on device\n"
+
+
+def test_without_an_output_a_command_ends_well(monkeypatch):
+    monkeypatch.setattr(status, "run", lambda _: print("much") or 0)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["status"]) == 0
