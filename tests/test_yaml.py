@@ -7,7 +7,8 @@ import decimal
 import pytest
 import yaml
 
-from vtclip.settings import ConfigError, inline, read_yaml, shorten
+from vtclip.settings import ConfigError, read_yaml
+from vtclip.wording import inline, shorten
 
 
 def refused(folder, content: bytes) -> str:

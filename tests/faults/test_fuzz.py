@@ -22,7 +22,8 @@ from vtclip.config.dataset import ArchiveFile, Counts, Dataset, Fractions
 from vtclip.config.experiment import Ablation, Experiment, Views
 from vtclip.methods import METHODS
 from vtclip.plan import Plan, jobs
-from vtclip.settings import ConfigError, read_yaml, to_yaml
+from vtclip.settings import ConfigError, read_yaml
+from vtclip.wording import to_yaml
 
 CONFIG = Path(__file__).parents[2] / "config"
 EXAMPLES = [50, pytest.param(2000, marks=pytest.mark.faults)]

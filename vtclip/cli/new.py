@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from vtclip import paths
 from vtclip.config.dataset import MEAN, Dataset
 from vtclip.files import write_text
-from vtclip.settings import ConfigError, check, read_yaml, refusal, to_yaml
+from vtclip.settings import ConfigError, check, read_yaml, refusal
+from vtclip.wording import to_yaml
 
 if TYPE_CHECKING:
     from vtclip.data.inventory import Survey

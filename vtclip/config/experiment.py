@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.files import measure, read_record, write_record, write_text
 from vtclip.paths import ALL, SHARED, ExperimentPaths, format_shots, receipt_of
-from vtclip.settings import LARGEST, PathText, Settings, check, refusal, to_yaml
+from vtclip.settings import LARGEST, PathText, Settings, check, refusal
+from vtclip.wording import to_yaml
 
 
 def _check_distinct(values: list[Any]) -> list[Any]:

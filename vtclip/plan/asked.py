@@ -14,7 +14,7 @@ from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
 from vtclip.paths import ALL, name_shots
 from vtclip.plan.variants import Variant, constant_settings
-from vtclip.settings import inline, list_some
+from vtclip.wording import inline, list_some
 
 Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
 

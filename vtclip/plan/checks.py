@@ -31,7 +31,8 @@ from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import DATASETS, PROJECT, find_own
 from vtclip.runtime.devices import APPLE
-from vtclip.settings import ConfigError, Settings, read_yaml, refusal, shorten
+from vtclip.settings import ConfigError, Settings, read_yaml, refusal
+from vtclip.wording import shorten
 
 LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
 

@@ -15,7 +15,8 @@ from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.paths import ALL, format_shots
 from vtclip.plan.checks import check_length, check_method
-from vtclip.settings import ConfigError, Settings, check, inline, refusal, shorten
+from vtclip.settings import ConfigError, Settings, check, refusal
+from vtclip.wording import inline, shorten
 
 CONFIGURED = "as configured"
 SPATIAL = "spatial"  # the one choice of the backbone that may be varied
