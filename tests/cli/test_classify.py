@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from tests.cli.conftest import NAMES, WEIGHTS, save_weights
 from tests.project import ROOT
+from tests.runtime.test_devices import start_holder, taken
 from vtclip.__main__ import main
 from vtclip.data.folders import SPLITS
 from vtclip.features.extract import extract_test
@@ -238,3 +239,47 @@ def test_a_damaged_head_is_refused(here, capsys):
     status, _, error = classify(capsys, RUN, "0.png")
     assert status == 2
     assert "the file is damaged" in error
+
+
+@pytest.fixture
+def taken_gpu(monkeypatch, tmp_path):
+    """A GPU that another process has leased."""
+    monkeypatch.setenv("VTCLIP_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    holder = start_holder(tmp_path / "leases", "0")
+    assert taken(holder) == ("0", "0")
+    yield
+    holder.kill()
+    holder.wait()
+
+
+def test_beside_a_job_that_has_the_gpu_the_cpu_classifies_and_says_so(here, taken_gpu, capsys):
+    assert main(["classify", RUN, "0.png"]) == 0
+    said = capsys.readouterr()
+    assert NAMES[2] in said.out
+    assert "Every GPU is taken by another job.\nComputing on the CPU." in said.err
+
+
+def test_who_insists_on_the_gpu_waits_and_reads_what_for(here, taken_gpu, caplog, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vtclip.runtime.leases.time.sleep", stop)
+    assert main(["classify", RUN, "0.png", "--device", "cuda"]) == 130
+    assert "Every GPU is taken: waiting. The leases are in" in caplog.text
+
+
+def test_a_head_that_is_not_there_is_reported_before_any_wait(here, taken_gpu, capsys):
+    assert main(["classify", "mine/pets/none/1shot-seed1", "0.png", "--device", "cuda"]) == 2
+    assert "no such run" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_with_a_gpu_that_does_not_work_the_cpu_classifies_and_the_reason_is_shown(
+    here, monkeypatch, capsys
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert main(["classify", RUN, "0.png"]) == 0
+    said = capsys.readouterr().err
+    assert "GPU 0 is assigned, but PyTorch" in said
+    assert "Computing on the CPU." in said

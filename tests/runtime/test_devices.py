@@ -15,15 +15,19 @@ import psutil
 import pytest
 import torch
 
-from vtclip.runtime.devices import Device, NoDeviceError, free_memory, lease_device, list_devices
+from tests.project import ROOT
+from vtclip.runtime.devices import PRETEND, free_memory, lease_device
+from vtclip.runtime.gpus import NoDeviceError
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 
 
 @pytest.fixture(autouse=True)
-def no_scheduler(monkeypatch):
+def pretend(monkeypatch):
+    """No scheduler, and GPUs that can be leased."""
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(PRETEND, "1")
 
 
 def see(monkeypatch, visible, **more):
@@ -32,26 +36,10 @@ def see(monkeypatch, visible, **more):
 
 
 def test_only_the_devices_that_cuda_may_see_are_leased(monkeypatch, tmp_path):
-    see(monkeypatch, "3,GPU-8f2a")
-    assert list_devices() == [Device("3", "3"), Device("GPU-8f2a", "GPU-8f2a")]
+    see(monkeypatch, "3,1")
     with lease_device("auto", folder=tmp_path):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,GPU-8f2a"
-
-
-@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
-def test_a_process_that_may_see_no_device_has_none(monkeypatch, visible):
-    see(monkeypatch, visible)
-    assert list_devices() == []
-
-
-def test_under_slurm_a_device_is_known_by_the_nodes_own_number(monkeypatch):
-    see(monkeypatch, "0", SLURM_JOB_GPUS="5")
-    assert list_devices() == [Device("0", "5")]
-    see(monkeypatch, "0,1", SLURM_JOB_GPUS="2,7")
-    assert list_devices() == [Device("0", "2"), Device("1", "7")]
-    see(monkeypatch, "0", SLURM_JOB_GPUS="2,7")  # of a step that sees one of the job's two
-    assert list_devices() == [Device("0", "0")]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,1"
 
 
 def test_cpu_takes_no_lease(monkeypatch, tmp_path):
@@ -74,7 +62,7 @@ def test_without_a_gpu_auto_uses_the_cpu_and_logs_it_once(monkeypatch, caplog):
 @NO_GPU
 @pytest.mark.parametrize(
     ("visible", "reason"),
-    [("", "CUDA_VISIBLE_DEVICES is ''"), ("0,5", "PyTorch finds none of"), (None, "/dev/nvidia")],
+    [("", "CUDA_VISIBLE_DEVICES is ''"), (None, "/dev/nvidia")],
 )
 def test_cuda_without_a_gpu_is_an_error_with_the_reason_and_a_fix(
     monkeypatch, tmp_path, visible, reason
@@ -88,7 +76,44 @@ def test_cuda_without_a_gpu_is_an_error_with_the_reason_and_a_fix(
         pass
 
 
+@NO_GPU
+@pytest.mark.parametrize("wanted", ["auto", "cuda"])
+def test_a_gpu_that_is_assigned_and_does_not_work_is_an_error_with_pytorchs_reason_and_a_fix(
+    monkeypatch, tmp_path, wanted
+):
+    monkeypatch.delenv(PRETEND)
+    see(monkeypatch, "0")
+    with pytest.raises(RuntimeError) as reason:
+        torch.ones(1, device="cuda")
+    with (
+        pytest.raises(NoDeviceError) as error,
+        lease_device(wanted, folder=tmp_path),
+    ):
+        pass
+    assert str(reason.value).partition("\n")[0] in str(error.value)
+    assert "GPU 0 is assigned" in str(error.value)
+    assert "Install a PyTorch that fits the driver and the card" in str(error.value)
+    assert "`device: cpu`" in str(error.value)
+
+
+def test_a_card_that_pytorch_has_no_kernels_for_is_found_before_the_job_begins(
+    monkeypatch, tmp_path
+):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA error: no kernel image is available\nCompile with ...")
+
+    monkeypatch.delenv(PRETEND)
+    see(monkeypatch, "0")
+    monkeypatch.setattr(torch, "ones", fail)
+    with (
+        pytest.raises(NoDeviceError, match=r"cannot use it: CUDA error: no kernel image is avail"),
+        lease_device("auto", folder=tmp_path),
+    ):
+        pass
+
+
 def see_apples(monkeypatch, *, available, built=True):
+    monkeypatch.delenv(PRETEND)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: available)
     monkeypatch.setattr(torch.backends.mps, "is_built", lambda: built)
 
@@ -105,7 +130,6 @@ def test_apples_gpu_is_leased_where_it_is_requested_and_cudas_devices_stay_as_th
         assert lock.name == "gpu-mps-slot0.lock"
         monkeypatch.setattr("vtclip.runtime.devices.available_memory", lambda: 1000)
         assert free_memory(device) == 500, "two jobs may share it"
-    assert list_devices("mps") == [Device("mps", "mps")]
 
 
 @NO_GPU
@@ -141,6 +165,22 @@ def test_a_second_slot_is_taken_only_when_every_device_has_a_job(tmp_path):
     assert found == [("0", "0"), ("1", "0"), ("0", "1"), ("1", "1")]
 
 
+def test_who_does_not_wait_is_refused_where_no_slot_that_jobs_use_is_free(monkeypatch, tmp_path):
+    holders = [start_holder(tmp_path, "0", slots=2) for _ in range(2)]
+    assert {taken(holder) for holder in holders} == {("0", "0"), ("0", "1")}
+    see(monkeypatch, "0")
+    with (
+        pytest.raises(NoDeviceError, match="taken by another job"),
+        lease_device("auto", slots=None, folder=tmp_path, waits=False),
+    ):
+        pass
+    holders[1].kill()
+    holders[1].wait()
+    with lease_device("auto", slots=None, folder=tmp_path, waits=False):
+        pass  # in the second slot
+    holders[0].kill()
+
+
 def test_a_lease_ends_with_its_process_also_where_its_worker_lives_on(tmp_path):
     code = KEEP.replace("time.sleep", "os.fork() or time.sleep(60); time.sleep")
     holder = start_holder(tmp_path, "0", code=code)
@@ -159,7 +199,6 @@ def test_a_lease_ends_with_its_process_also_where_its_worker_lives_on(tmp_path):
 KEEP = """
 import logging, os, sys, time, types
 torch = types.ModuleType("torch")
-torch.cuda = types.SimpleNamespace(is_available=lambda: False)
 torch.device = str
 sys.modules["torch"] = torch
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -175,7 +214,9 @@ with lease_device("auto", slots=slots, folder=folder):
 def start_holder(folder, visible, *, slots=1, seconds=60.0, code=KEEP):
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder), str(slots), str(seconds)],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": visible, "PYTHONUNBUFFERED": "1"},
+        env=os.environ
+        | {"CUDA_VISIBLE_DEVICES": visible, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+        | {PRETEND: "1"},
         text=True, stdout=subprocess.PIPE,
     )  # fmt: skip
 
@@ -219,7 +260,7 @@ def test_a_file_system_without_locks_is_an_error_with_a_fix(monkeypatch, tmp_pat
         raise OSError(errno.ENOLCK, "No locks available")
 
     see(monkeypatch, "0")
-    monkeypatch.setattr("vtclip.runtime.devices.fcntl.lockf", refuse)
+    monkeypatch.setattr("vtclip.runtime.leases.fcntl.lockf", refuse)
     with (
         pytest.raises(NoDeviceError, match="No locks available.*export VTCLIP_LEASES=/dev/shm"),
         lease_device("auto", folder=tmp_path),
@@ -241,7 +282,7 @@ def test_a_link_or_pipe_in_place_of_a_lock_is_neither_followed_nor_waited_for(
     monkeypatch, tmp_path, make, place
 ):
     see(monkeypatch, "0")
-    monkeypatch.setattr("vtclip.runtime.devices.socket.gethostname", lambda: "a-node")
+    monkeypatch.setattr("vtclip.runtime.leases.socket.gethostname", lambda: "a-node")
     path = tmp_path / place
     path.parent.mkdir(parents=True, exist_ok=True)
     make(path, tmp_path)
@@ -263,14 +304,14 @@ def test_a_folder_that_others_own_or_may_write_to_is_refused(monkeypatch, tmp_pa
     with pytest.raises(NoDeviceError, match="may write there"), lease_device("auto", folder=folder):
         pass
     folder.chmod(0o700)
-    monkeypatch.setattr("vtclip.runtime.devices.os.getuid", lambda: folder.stat().st_uid + 1)
+    monkeypatch.setattr("vtclip.runtime.leases.os.getuid", lambda: folder.stat().st_uid + 1)
     with pytest.raises(NoDeviceError, match="another user"), lease_device("auto", folder=folder):
         pass
 
 
 def test_machines_that_share_a_folder_do_not_share_its_leases(monkeypatch, tmp_path):
     see(monkeypatch, "0")
-    monkeypatch.setattr("vtclip.runtime.devices.socket.gethostname", lambda: "a-node")
+    monkeypatch.setattr("vtclip.runtime.leases.socket.gethostname", lambda: "a-node")
     with lease_device("auto", folder=tmp_path):
         other = start_holder(tmp_path, "0")
         assert taken(other) == ("0", "0")

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.workflow
 @pytest.fixture(autouse=True)
 def two_gpus(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("VTCLIP_PRETEND_GPUS", "1")
     monkeypatch.setenv("VTCLIP_LEASES", str(tmp_path / "leases"))
 
 

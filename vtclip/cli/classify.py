@@ -13,11 +13,14 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    import torch
+
     from vtclip.inference.classifier import Classifier, Prediction
 
 HELP = "classify images with a trained head"
@@ -58,15 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Classify; returns 1 if an image could not be classified."""
-    from vtclip.inference.classifier import load_classifier
+    from vtclip.inference.classifier import make_classifier
+    from vtclip.inference.saved import read_saved
     from vtclip.plan.checks import check_device
-    from vtclip.runtime.devices import lease_device
     from vtclip.runtime.job import progress
 
     check_device(given.device)
     images = list(find_images(given.images))
-    with lease_device(given.device) as device:
-        classifier = load_classifier(given.head, backbone=given.backbone, device=device)
+    saved = read_saved(given.head, given.backbone)
+    with _lease_device(given.device) as device:
+        classifier = make_classifier(saved, device)
         if given.attention:
             classifier.guided_head()
         found = classifier.predict(images)
@@ -82,6 +86,23 @@ def run(given: argparse.Namespace) -> int:
     if bad:
         print(f"{len(bad)} of {len(images)} images could not be classified.", file=sys.stderr)
     return int(bool(bad))
+
+
+@contextmanager
+def _lease_device(wanted: str) -> Iterator[torch.device | str]:
+    """Lease a device; with "auto" the CPU, and not a wait, where no GPU is free."""
+    from vtclip.runtime.devices import lease_device
+    from vtclip.runtime.gpus import NoDeviceError
+
+    with ExitStack() as leases:
+        device: torch.device | str = "cpu"
+        try:
+            device = leases.enter_context(lease_device(wanted, slots=None, waits=wanted != "auto"))
+        except NoDeviceError as error:
+            if wanted != "auto":
+                raise
+            print(f"{error}\nComputing on the CPU.", file=sys.stderr)
+        yield device
 
 
 def find_images(given: Sequence[str]) -> Iterator[str]:

@@ -147,7 +147,11 @@ def load_classifier(
         BackboneError: weights that are not of the head's backbone.
         DamagedError: a file is damaged.
     """
-    saved = read_saved(source, backbone)
+    return make_classifier(read_saved(source, backbone), device)
+
+
+def make_classifier(saved: Saved, device: str | torch.device) -> Classifier:
+    """Load the backbone of a head that was read; errors as of `load_classifier`."""
     return Classifier(saved, _build_backbone(saved, device))
 
 

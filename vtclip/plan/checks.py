@@ -30,7 +30,7 @@ from vtclip.data.folders import ManifestError, check_folder
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import DATASETS, PROJECT, find_own
-from vtclip.runtime.devices import APPLE
+from vtclip.runtime.gpus import APPLE
 from vtclip.settings import ConfigError, Settings, read_yaml, refusal
 from vtclip.wording import shorten
 

@@ -1,115 +1,88 @@
 """The device that a job computes on, and its memory.
 
-Snakemake counts GPUs but assigns none: of two jobs that request a GPU on a machine with two, both
-would take the first. Here a job has a lease, a lock on one slot of one device, as long as it
-computes. The lock is a file in a folder of this machine, and the kernel frees it when the process
-ends, however it ends. It must be taken before the first call of CUDA: then CUDA sees that device
-alone.
+A job has a lease on its GPU (`vtclip.runtime.leases`) as long as it computes. It must be taken
+before the first call of CUDA: then CUDA sees that device alone.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
 import resource
-import socket
-import stat
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import product
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import psutil
+
+from vtclip.runtime.gpus import (
+    APPLE,
+    CUDA,
+    Device,
+    NoDeviceError,
+    list_devices,
+    selecting_variable,
+    set_variable,
+)
+from vtclip.runtime.leases import known_slots, lock_folder, take_slot
 
 if TYPE_CHECKING:
     import torch
 
 logger = logging.getLogger(__name__)
 
-APPLE = "mps"  # PyTorch's name of Apple's GPU
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-# The GPUs of a Slurm step or job, by the node's own numbers, whatever the step sees of them.
-ASSIGNED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
-FOLDER = "VTCLIP_LEASES"  # the environment variable that names another folder for the locks
-POLL = 0.2  # seconds between two attempts to take a lease
+PRETEND = "VTCLIP_PRETEND_GPUS"  # for tests: leases are taken, and the CPU computes
 
 _inherited = 0  # bytes of a forked process that are its parent's
 _slots = 1  # of the GPU that this process has leased: the number of jobs that may share it
 
 
-class NoDeviceError(RuntimeError):
-    """The configuration requires a GPU, and there is none, or no lease on it can be taken."""
-
-
-class Device(NamedTuple):
-    """A GPU that this job may take."""
-
-    visible: str  # its name in CUDA_VISIBLE_DEVICES
-    name: str  # on the whole machine
-
-
 @contextmanager
 def lease_device(
-    wanted: str, *, slots: int = 1, folder: str | Path | None = None
+    wanted: str,
+    *,
+    slots: int | None = 1,
+    folder: str | Path | None = None,
+    waits: bool = True,
 ) -> Iterator[torch.device]:
     """Lease a device while the block runs.
 
     Of the GPUs that CUDA_VISIBLE_DEVICES or a scheduler leaves to this process, the first free slot
     is taken; where none is free the job waits. A second slot of a device is taken only when every
-    device has a job. Must be entered before the first call of CUDA.
+    device has a job. The GPU is tried: without one, a job that was planned for it takes hours. Must
+    be entered before the first call of CUDA.
 
     Args:
         wanted: "auto" for a CUDA GPU where there is one, "cpu", "cuda", or "mps" for Apple's.
-        slots: the number of jobs that may share a GPU, 1 or more.
+        slots: the number of jobs that may share a GPU, 1 or more; None for as many as have shared
+            one on this machine.
         folder: of the locks; left out, one for this user in the machine's temporary folder, or
             the one that VTCLIP_LEASES names.
+        waits: whether to wait for a lease.
 
     Yields:
         The device: "cuda" or "mps", or "cpu" where there is no GPU.
 
     Raises:
-        NoDeviceError: "cuda" or "mps" where there is no such GPU, or a folder in which locks are
-            not safe.
+        NoDeviceError: "cuda" or "mps" where there is no such GPU, an assigned GPU that PyTorch
+            cannot use, a folder in which locks are not safe, or no free lease if `waits` is false.
     """
     devices = list_devices(wanted)
     if not devices:
         yield _without_gpu(wanted)
         return
-    with _take_slot(devices, slots, _lock_folder(folder)) as (device, number):
+    locks = lock_folder(folder)
+    slots = known_slots(locks) if slots is None else slots
+    with take_slot(devices, slots, locks, waits=waits) as (device, number):
         logger.info("GPU %s, slot %d: taken.", device.name, number)
         try:
             with _use(device, slots):
-                yield _find_gpu(wanted)
+                yield _find_gpu(wanted, device)
         finally:
             logger.info("GPU %s, slot %d: given back.", device.name, number)
-
-
-def list_devices(wanted: str = "auto") -> list[Device]:
-    """List the GPUs that this process may use, without calling CUDA.
-
-    CUDA_VISIBLE_DEVICES counts where it is set, also when it is empty. Under Slurm each is known by
-    the node's own number: with control groups two jobs on two GPUs both see "0". Apple's GPU is
-    listed wherever it is wanted: only PyTorch knows if there is one.
-    """
-    if wanted in ("cpu", APPLE):
-        return [Device(APPLE, APPLE)] if wanted == APPLE else []
-    visible = os.environ.get(VISIBLE)
-    if visible is None:
-        files = [re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*")]
-        numbers = sorted(int(file[1]) for file in files if file)
-        return [Device(str(place), str(number)) for place, number in enumerate(numbers)]
-    names = [name.strip() for name in visible.split(",")]
-    names = [name for name in names if name not in ("", "-1", "NoDevFiles")]
-    assigned = next((os.environ[key].split(",") for key in ASSIGNED if os.environ.get(key)), names)
-    if len(assigned) != len(names):
-        assigned = names
-    return [Device(name, whole) for name, whole in zip(names, assigned, strict=True)]
 
 
 def peak_memory() -> int:
@@ -199,26 +172,47 @@ def has_bfloat16(device: torch.device) -> bool:
 def _use(device: Device, slots: int) -> Iterator[None]:
     """Let CUDA see one device alone, and `free_memory` count with so many jobs on it."""
     global _slots
-    visible, slots_before = os.environ.get(VISIBLE), _slots
+    variable = selecting_variable()
+    before, slots_before = os.environ.get(variable), _slots
     if device.visible != APPLE:
-        os.environ[VISIBLE] = device.visible
+        os.environ[variable] = device.visible
     _slots = slots
     try:
         yield
     finally:
         _slots = slots_before
-        os.environ.pop(VISIBLE, None)
-        if visible is not None:
-            os.environ[VISIBLE] = visible
+        os.environ.pop(variable, None)
+        if before is not None:
+            os.environ[variable] = before
 
 
-def _find_gpu(wanted: str) -> torch.device:
-    """The GPU that PyTorch finds."""
+def _find_gpu(wanted: str, device: Device) -> torch.device:
+    """The leased GPU, after it has computed a number."""
     import torch
 
-    kind = APPLE if wanted == APPLE else "cuda"
-    found = torch.backends.mps.is_available() if kind == APPLE else torch.cuda.is_available()
-    return torch.device(kind) if found else _without_gpu(wanted)
+    if PRETEND in os.environ:
+        return torch.device("cpu")
+    if wanted == APPLE:
+        return torch.device(APPLE) if torch.backends.mps.is_available() else _without_gpu(wanted)
+    reason = _try_cuda()
+    if reason:
+        raise NoDeviceError(
+            f"GPU {device.name} is assigned, but PyTorch {torch.__version__} cannot use it: "
+            f"{reason}\n  Install a PyTorch that fits the driver and the card "
+            "(docs/clusters.md says how), or write `device: cpu` to compute without a GPU."
+        )
+    return torch.device("cuda")
+
+
+def _try_cuda() -> str:
+    """Compute a number on the GPU; PyTorch's reason where that fails."""
+    import torch
+
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except (RuntimeError, AssertionError) as error:  # an assertion of a build without CUDA
+        return str(error).strip().partition("\n")[0]
+    return ""
 
 
 def _without_gpu(wanted: str) -> torch.device:
@@ -241,86 +235,7 @@ def _why_no_gpu(wanted: str) -> str:
         if torch.backends.mps.is_built():
             return "it needs a Mac with Apple silicon and macOS 12.3 or newer"
         return f"PyTorch {torch.__version__} was built without it"
-    if list_devices():
-        return f"PyTorch finds none of {', '.join(device.visible for device in list_devices())}"
-    if VISIBLE in os.environ:
-        return f"{VISIBLE} is '{os.environ[VISIBLE]}'"
-    return (
-        f"no /dev/nvidia<number>; if `torch.cuda.is_available()` all the same, export {VISIBLE}=0"
-    )
-
-
-def _lock_folder(folder: str | Path | None) -> Path:
-    """The folder of the locks on this machine, made where it does not exist.
-
-    The temporary folder is shared by all users: the folder may be another user's link, and locks
-    made behind it would overwrite the files that it leads to.
-    """
-    default = Path(tempfile.gettempdir()) / f"vtclip-leases-{os.getuid()}"
-    chosen = Path(folder or os.environ.get(FOLDER) or default)
-    # The machine's name, in case the folder is shared between machines.
-    for path in (chosen, chosen / socket.gethostname()):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                path.mkdir(mode=0o700)
-            status = path.lstat()
-        except OSError as error:
-            raise _no_lease(path, str(error)) from None
-        if not stat.S_ISDIR(status.st_mode):
-            raise _no_lease(path, "it is no folder, or a link to one")
-        if status.st_uid != os.getuid():
-            raise _no_lease(path, "the folder belongs to another user")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise _no_lease(path, "other users may write there (`chmod go-w` ends that)")
-    return path
-
-
-def _no_lease(path: Path, reason: str) -> NoDeviceError:
-    return NoDeviceError(
-        f"{path}: no lease can be taken: {reason}. Name a folder of yours, on this machine: "
-        f"export {FOLDER}=/dev/shm/vtclip-leases-{os.getuid()}"
-    )
-
-
-@contextmanager
-def _take_slot(devices: Sequence[Device], slots: int, folder: Path) -> Iterator[tuple[Device, int]]:
-    """Lock the first free slot, or wait for one: each device's first comes before any second."""
-    waiting = False
-    while True:
-        for number, device in product(range(slots), devices):
-            name = re.sub(r"[^A-Za-z0-9-]", "_", device.name)
-            lock = _lock(folder / f"gpu-{name}-slot{number}.lock")
-            if lock is not None:
-                try:
-                    yield device, number
-                finally:
-                    os.close(lock)
-                return
-        if not waiting:
-            logger.info("Every GPU is taken: waiting.")
-            waiting = True
-        time.sleep(POLL)
-
-
-def _lock(path: Path) -> int | None:
-    """Lock a file until its descriptor, which is returned, is closed; None where it is locked.
-
-    A lock of `lockf` belongs to the process alone. One of `flock`, which filelock and portalocker
-    take, would live on in worker processes that are left behind when the process is killed.
-    """
-    try:
-        # A pipe would block, and a link be followed.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    except OSError as error:
-        raise _no_lease(path, str(error)) from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is no plain file")
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError | PermissionError):  # another process has it
-            return None
-        raise _no_lease(path, f"the file cannot be locked ({error})") from None
+    given = set_variable()
+    if given is not None:
+        return f"{given} is '{os.environ[given]}'"
+    return f"no /dev/nvidia<number>; if `torch.cuda.is_available()` all the same, export {CUDA}=0"

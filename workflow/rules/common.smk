@@ -21,7 +21,7 @@ from vtclip.plan import Plan, jobs
 from vtclip.plan.contents import any_of
 from vtclip.runtime import warm
 from vtclip.runtime.code_hash import code_hash
-from vtclip.runtime.devices import list_devices
+from vtclip.runtime.gpus import list_devices
 from vtclip.runtime.terminal import show_one_line_per_job
 from vtclip.settings import ConfigError
 

@@ -98,7 +98,10 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.environment = os.environ | {
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "VTCLIP_PRETEND_GPUS": "1",  # the GPUs that it assigns are none
+        }
 
     def start(self) -> None:
         """Write the configuration and start munged, slurmctld and slurmd."""
