@@ -116,14 +116,55 @@ choose something require `choose: none`.
 A folder that could be read in two ways is refused, before the first job if names alone show
 it: two folders for one split, split folders beside other folders of images, training images without
 test images, classes that contain split folders, a class without images for training or testing.
+So is a tree that is not one folder per class: a class folder whose images are all in folders inside
+it, or most of them in folders that several classes have. The error shows the tree, and what to
+write if it is right:
 
-Links are followed. Hidden files and folders are skipped, and so are those that systems leave behind
-(`.DS_Store`, `._1.jpg`, `.ipynb_checkpoints`, `Thumbs.db`, `__MACOSX`). An image is a file with the
-suffix of a format that Pillow decodes, or one whose content Pillow recognises. Other files, broken
-links and names that are not UTF-8 are skipped too: the terminal shows how many, and the log
+```yaml
+levels: 2                                 # art/cat/1.jpg: the classes are cat, ..., in all folders
+split_folders: {trn: train, tst: test}    # trn/cat/1.jpg: other names of split folders
+levels: 1                                 # cat/2023/1.jpg: the classes are cat, ...
+```
+
+`levels` counts the folders down to the classes, without the split folders, and class folders of one
+name are one class. Several `split_folders` may be one split.
+
+Most models read some names as the same text: `Cat` and `cat`, or `é` as one letter and as two.
+Zero-shot gives such classes equal scores. `vtclip new` and the plan say so, and so does the
+footnote of the table: give one of them another name. A blank class name is refused.
+
+Links are followed. Hidden files and folders (`.name`, `name~`) are skipped, and so are those that
+systems leave behind (`.DS_Store`, `._1.jpg`, `.ipynb_checkpoints`, `Thumbs.db`, `__MACOSX`). The
+terminal names a hidden folder that contains images: rename it to use them. An image is a file with
+the suffix of a format that Pillow decodes, or one whose content Pillow recognises. Other files,
+broken links and names that are not UTF-8 are skipped too: the terminal shows how many, and the log
 of `prepare_manifest` lists them all. The terminal also warns of images with the same content in
 several splits or classes, because these are tested on what they were trained with. The manifest's
 metadata record their number.
+
+### With a split file
+
+If the split of your images is given, write it as CoOp's files are, save it in the folder, and use
+`layout: coop` with that `folder`. Paths start from the folder, or from `images` inside it:
+
+```text
+{"train": [["cat/1.jpg", 0, "cat"], ["dog/1.jpg", 1, "dog"]],
+ "val": [],
+ "test": [["cat/2.jpg", 0, "cat"], ["dog/2.jpg", 1, "dog"]]}
+```
+
+```yaml
+title: My photographs
+layout: coop
+folder: /data/my-photographs
+split: split.json
+counts: {train: 2, val: 0, test: 2, classes: 2}
+```
+
+Labels begin at 0, and each has one class name in one spelling. Each class needs an image to train
+and one to test with.
+
+### Changed images
 
 If you add, change or remove an image, the dataset is processed again. Changes are detected by name,
 size and time, so an image with the same size and time as the one that it replaces is not noticed.

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,47 @@ def test_what_is_no_folder_of_classes_is_refused_and_nothing_written(photographs
         assert new(folder) == 2
         assert str(folder) in capsys.readouterr().err
     assert not Path("config").exists()
+
+
+def test_a_class_that_would_lose_its_test_images_is_refused_and_nothing_written(
+    photographs, capsys
+):
+    splits = photographs.parent / "splits"
+    for split in ("train", "test"):
+        shutil.copytree(photographs, splits / split)
+    for image in (splits / "test" / "a & b").iterdir():
+        image.write_bytes(b"\x89PNG")
+    assert new(splits) == 2
+    out, err = capsys.readouterr()
+    assert "10 images cannot be read" in out
+    assert "classes without a test image: a & b." in err
+    assert not Path("config").exists()
+
+
+def test_other_trees_are_refused_and_read_as_the_options_say(photographs, capsys):
+    for split in ("trn", "tst"):
+        shutil.copytree(photographs, photographs.parent / "splits" / split)
+    splits = photographs.parent / "splits"
+    assert new(splits) == 2
+    refused = capsys.readouterr().err
+    assert "levels: 2" in refused
+    assert "split_folders: {trn: train, tst: test}" in refused
+    assert new(splits, "--split-folders", "trn=train", "tst") == 2
+    assert "--split-folders: no split is named" in capsys.readouterr().err
+    assert not Path("config").exists()
+    assert new(splits, "--split-folders", "trn=train", "tst=test") == 0
+    assert "20 to train, 0 to validate, 20 to test." in capsys.readouterr().out
+    for file in Path("config").rglob("mine.yaml"):
+        file.unlink()
+    assert new(splits, "--levels", "2") == 0
+    assert read_plan(["config/mine.yaml"]).datasets["mine"].levels == 2
+
+
+def test_class_names_that_the_model_reads_as_one_are_named(photographs, capsys):
+    (photographs / "a & b").rename(photographs / "Cat")
+    (photographs / "<script>").rename(photographs / "cat")
+    assert new(photographs) == 0
+    assert "zero-shot gives them equal scores: 'Cat' and 'cat'." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from vtclip.data.manifest import ManifestError, prepare_manifest, read_coop_spli
 from vtclip.files import DamagedError, write_record
 
 SPLIT = {
-    "train": [["a/1.png", 0, "cat"], ["b/2.png", 1, "dog"]],
+    "train": [["a/1.png", 0, "cat"], ["b/2.png", 1, "dog"], ["b/5.png", 1, "dog"]],
     "val": [["a/3.png", 0, "cat"]],
-    "test": [["b/4.png", 1, "dog"]],
+    "test": [["b/4.png", 1, "dog"], ["a/6.png", 0, "cat"]],
 }
-COUNTS = {"train": 2, "val": 1, "test": 1, "classes": 2}
+COUNTS = {"train": 3, "val": 1, "test": 2, "classes": 2}
 
 
 def coop(**changes):
@@ -40,8 +40,10 @@ def test_a_split_is_read_in_file_order(dataset):
     assert manifest.rows() == [
         ("a/1.png", 0, "cat", "train"),
         ("b/2.png", 1, "dog", "train"),
+        ("b/5.png", 1, "dog", "train"),
         ("a/3.png", 0, "cat", "val"),
         ("b/4.png", 1, "dog", "test"),
+        ("a/6.png", 0, "cat", "test"),
     ]
 
 
@@ -71,8 +73,8 @@ def test_a_slash_in_a_class_name_is_just_a_letter(dataset):
 
 
 def test_other_counts_than_the_datasets_file_promises_are_refused(dataset):
-    with pytest.raises(ManifestError, match="expected .*'train': 3.*, found .*'train': 2"):
-        prepare_manifest(coop(counts=COUNTS | {"train": 3}), dataset, dataset / "m")
+    with pytest.raises(ManifestError, match="expected .*'train': 4.*, found .*'train': 3"):
+        prepare_manifest(coop(counts=COUNTS | {"train": 4}), dataset, dataset / "m")
     assert not (dataset / "m").exists()
 
 
@@ -80,7 +82,7 @@ def test_images_that_the_datasets_file_leaves_out_are_left_out(dataset):
     (dataset / "b/2.png").unlink()
     manifest = prepare_manifest(coop(leave_out=["b/2.png"]), dataset, dataset / "m")
     assert "b/2.png" not in manifest["image"]
-    assert manifest.height == 3
+    assert manifest.height == 5
 
 
 def test_an_image_to_leave_out_that_the_split_does_not_have_is_refused(dataset):
@@ -95,23 +97,73 @@ def test_the_manifest_records_what_was_left_out(dataset):
     assert json.loads(pl.read_parquet_metadata(dataset / "m")["left_out"]) == []
 
 
-def test_a_class_may_lose_all_its_images_of_one_split_and_keeps_its_label(dataset):
-    manifest = prepare_manifest(coop(leave_out=["a/1.png"]), dataset, dataset / "m")
-    assert manifest.filter(split="train")["label"].to_list() == [1]
-    assert manifest["label"].unique().to_list() == [0, 1]
+WITHOUT = {
+    "left out of training": ({"leave_out": ["b/2.png", "b/5.png"]}, SPLIT, "a training image: dog"),
+    "left out of the test": ({"leave_out": ["a/6.png"]}, SPLIT, "a test image: cat"),
+    "left out wholly": (
+        {"leave_out": ["a/1.png", "a/3.png", "a/6.png"]}, SPLIT, "a training image: cat"
+    ),
+    "all left out of training": (
+        {"leave_out": ["a/1.png", "b/2.png", "b/5.png"]}, SPLIT, "a training image: cat, dog"
+    ),
+    "not to train with in the split": (
+        {}, SPLIT | {"train": SPLIT["train"][:1]}, "a training image: dog"
+    ),
+    "not to test with in the split": ({}, SPLIT | {"test": SPLIT["test"][:1]}, "a test image: cat"),
+}  # fmt: skip
 
 
-def test_leaving_out_the_last_image_of_a_class_is_refused_by_its_name(dataset):
-    left_out = ["a/1.png", "a/3.png"]
-    with pytest.raises(ManifestError, match=r"leave_out names all 2 images of class 'cat'.*Repair"):
-        prepare_manifest(coop(leave_out=left_out), dataset, dataset / "m")
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_a_class_without_images_to_train_or_to_test_with_is_refused(dataset, kind):
+    keys, split, expected = WITHOUT[kind]
+    write_split(dataset, split)
+    with pytest.raises(ManifestError, match=f"classes without {expected}\\.") as error:
+        prepare_manifest(coop(counts=None, **keys), dataset, dataset / "m")
+    assert ("leave_out names" in str(error.value)) == bool(keys)
     assert not (dataset / "m").exists()
+
+
+def test_a_class_in_one_split_folder_alone_is_refused_in_a_users_folder_too(tmp_path):
+    for image in ("train/cat/1.png", "train/dog/1.png", "test/dog/2.png"):
+        (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / image).touch()
+    (tmp_path / "test" / "cat").mkdir()
+    mine = {"layout": "folders", "class_names": {}, "counts": None}
+    with pytest.raises(ManifestError, match="classes without a test image: cat"):
+        prepare_manifest(mine, tmp_path, tmp_path / "m")
+
+
+def test_a_dataset_that_only_tests_needs_no_training_image(dataset):
+    write_split(dataset, SPLIT | {"train": [], "val": []})
+    assert prepare_manifest(coop(counts=None), dataset, dataset / "m").height == 2
+
+
+def test_a_class_without_a_validation_image_gives_a_warning(dataset, caplog):
+    prepare_manifest(coop(), dataset, dataset / "m")
+    assert "classes without a validation image: dog." in caplog.text
+
+
+@pytest.mark.parametrize("name", ["", " ", "_", "\u200b\u2003"])
+def test_a_blank_class_name_is_refused(dataset, name):
+    rows = {part: [[image, label, name if label else "cat"] for image, label, _ in SPLIT[part]]
+            for part in SPLIT}  # fmt: skip
+    write_split(dataset, rows)
+    with pytest.raises(ManifestError, match="blank in a prompt"):
+        prepare_manifest(coop(), dataset, dataset / "m")
+
+
+def test_an_image_whose_name_has_another_form_on_disk_is_named_in_both(dataset):
+    (dataset / "b/4.png").rename(dataset / "b/cafe\u0301.png")
+    rows = [["b/caf\u00e9.png", 1, "dog"], ["a/6.png", 0, "cat"]]
+    write_split(dataset, SPLIT | {"test": rows})
+    with pytest.raises(ManifestError, match=r"There is .* differ from letter 6 on: U.00E9 in"):
+        prepare_manifest(coop(), dataset, dataset / "m")
 
 
 def test_images_that_are_not_there_are_all_named(dataset):
     (dataset / "a/1.png").unlink()
     (dataset / "b/4.png").unlink()
-    with pytest.raises(ManifestError, match=r"2 of 4 .*missing:\n  a/1\.png\n  b/4\.png"):
+    with pytest.raises(ManifestError, match=r"2 of 6 .*missing:\n  a/1\.png\n  b/4\.png"):
         prepare_manifest(coop(), dataset, dataset / "m")
 
 
@@ -130,6 +182,25 @@ def test_an_image_that_comes_twice_is_refused_with_both_places(dataset, part, ro
     with pytest.raises(ManifestError, match=rf"image '{row[0]}' is listed twice.\n.*{places}"):
         prepare_manifest(coop(counts=None), dataset, dataset / "m")
     assert not (dataset / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Dog", "'dog' of b/2.png, and 'Dog' of b/4.png"),
+        ("dog ", "and 'dog ' of b/4.png .they differ from letter 4 on: nothing in .*, U.0020 in"),
+    ],
+)
+def test_two_spellings_of_one_class_are_both_shown(dataset, name, shown):
+    write_split(dataset, SPLIT | {"test": [["b/4.png", 1, name], ["a/6.png", 0, "cat"]]})
+    with pytest.raises(ManifestError, match=rf"label 1 has two class names.*\n.*{shown}"):
+        read_coop_split(dataset / "split.json")
+
+
+def test_a_label_that_no_image_has_is_named(dataset):
+    write_split(dataset, SPLIT | {"val": [["a/3.png", 10**6, "lynx"]]})
+    with pytest.raises(ManifestError, match=r"no image has the label 2.*\n.*3 labels, up to"):
+        read_coop_split(dataset / "split.json")
 
 
 def test_two_classes_of_one_name_are_legal(dataset):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vtclip.data.folders import list_folders, walk
+from vtclip.data.walk import list_entries, walk
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_hidden_and_system_entries_are_not_looked_into(photos, name):
     (photos / name / "2.png").touch()
     (photos / "cat" / name).touch()
     assert paths(photos, "file") == ["cat/1.png"]
-    assert list_folders(photos) == ["cat"]
+    assert [e.path for e in list_entries(photos) if e.kind == "folder"] == ["cat"]
     assert paths(photos, "hidden") == sorted([name, f"cat/{name}"])
 
 

@@ -100,7 +100,7 @@ def test_a_folder_of_images_that_contains_results_or_lies_among_them_is_refused(
     demo, here, own_dataset, folder
 ):
     make_classes(here / folder)
-    own_dataset("mine", "digits", layout="folders", folder=folder, drawn=None)
+    own_dataset("mine", "digits", layout="folders", folder=folder, drawn=None, levels=1)
     refused(demo, datasets=["digits", "mine"], name="demo")
 
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from vtclip.backbones.prompts import TextTower
-from vtclip.data.folders import ManifestError
 from vtclip.data.layouts import IDENTITIES
+from vtclip.data.trees import ManifestError
 from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import measure, write_record

@@ -107,8 +107,8 @@ def _lease_device(wanted: str) -> Iterator[torch.device | str]:
 
 def find_images(given: Sequence[str]) -> Iterator[str]:
     """List the files that names of files, folders and patterns stand for, in their order."""
-    from vtclip.data.folders import walk
     from vtclip.data.images import is_picture
+    from vtclip.data.walk import walk
 
     for name in given:
         if Path(name).is_dir():

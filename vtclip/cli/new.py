@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vtclip import paths
 from vtclip.config.dataset import MEAN, Dataset
 from vtclip.files import write_text
+from vtclip.names import explain_alike, find_alike
 from vtclip.settings import ConfigError, check, read_yaml, refusal
 from vtclip.wording import to_yaml
 
@@ -34,6 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a name for the dataset")
     parser.add_argument("folder", metavar="FOLDER", help="the folder of class folders")
     parser.add_argument(
+        "--levels",
+        type=int,
+        metavar="N",
+        help="levels of folders down to the classes, below split folders (default: 1)",
+    )
+    parser.add_argument(
+        "--split-folders",
+        nargs="+",
+        default=[],
+        metavar="FOLDER=SPLIT",
+        help="folders with train, val and test images, such as trn=train tst=test",
+    )
+    parser.add_argument(
         "--template",
         default="a photo of a {}.",
         help="the sentence that CLIP reads, with {} for the class name (default: %(default)s)",
@@ -51,16 +65,23 @@ def run(given: argparse.Namespace) -> int:
     """Write the two files, and print what was found."""
     from vtclip.cli.status import read_plan
     from vtclip.data.inventory import survey_folder
+    from vtclip.data.manifest import leave_out
 
     dataset_file, experiment_file = _check_name(given.dataset)
     described: dict[str, Any] = {
         "title": given.dataset, "layout": "folders", "folder": given.folder,
         "templates": [given.template],
     }  # fmt: skip
+    if given.levels is not None:
+        described["levels"] = given.levels
+    if given.split_folders:
+        described["split_folders"] = dict(_read_pair(pair) for pair in given.split_folders)
     checked = check(Dataset, described, source=dataset_file)
     survey = survey_folder(checked.model_dump(mode="json"), given.folder)
+    print("\n".join(describe_survey(survey)))
     if survey.damaged:
         described["leave_out"] = list(survey.damaged)
+    leave_out(survey.manifest, list(survey.damaged), given.folder)
     experiment = make_experiment(given.dataset, read_yaml(paths.find_own(given.like)), survey)
     try:
         write_text(dataset_file, to_yaml(described))
@@ -70,7 +91,6 @@ def run(given: argparse.Namespace) -> int:
         for file in (dataset_file, experiment_file):
             Path(file).unlink(missing_ok=True)
         raise
-    print("\n".join(describe_survey(survey)))
     print(
         f"\nWrote {dataset_file} and {experiment_file}: {len(plan.own_runs)} runs, shots "
         f"{', '.join(map(str, experiment['shots']))}.\n"
@@ -109,6 +129,8 @@ def describe_survey(survey: Survey) -> list[str]:
     widest = max(counts["class_name"].str.len_chars().to_list())
     for _, name, *numbers in counts.iter_rows():
         lines.append(f"  {name:{min(widest, 40)}}  " + " ".join(f"{n:>6}" for n in numbers))
+    if alike := explain_alike(find_alike(counts["class_name"])):
+        lines.append(f"{alike} Name them apart under `class_names:`.")
     if survey.damaged:
         lines.append(f"{len(survey.damaged)} images cannot be read and are left out:")
         lines += _list_first([f"{image}: {why}" for image, why in survey.damaged.items()])
@@ -120,6 +142,15 @@ def describe_survey(survey: Survey) -> list[str]:
         )
         lines += _list_first([" = ".join(group) for group in mixed or survey.equal])
     return lines
+
+
+def _read_pair(pair: str) -> tuple[str, str]:
+    """Read the name of a split folder and its split, FOLDER=SPLIT."""
+    folder, equals, split = pair.rpartition("=")
+    if not equals:
+        expected = "pairs such as trn=train tst=test"
+        raise refusal("--split-folders", "no split is named", found=pair, expected=expected)
+    return folder, split
 
 
 def _list_first(lines: list[str]) -> list[str]:

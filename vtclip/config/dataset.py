@@ -178,6 +178,19 @@ class Dataset(Settings):
         "with class folders inside",
         examples=["/data/my-photographs"],
     )
+    levels: int | None = Field(
+        default=None,
+        ge=1,
+        le=20,
+        description="layout folders: levels of folders down to the classes, below the split "
+        "folders if there are any; class folders of one name are one class",
+        examples=[2],
+    )
+    split_folders: dict[str, Literal["train", "val", "test"]] = Field(
+        default={},
+        description="layout folders: split folder -> train, val or test, if its name is another",
+        examples=[{"trn": "train", "tst": "test"}],
+    )
     fractions: Fractions = Field(
         default=Fractions(),
         description="layout folders, without train, val and test folders: the shares",

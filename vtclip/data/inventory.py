@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
 from vtclip.data.fetch import Expected, is_unavailable, marker_of, mirror_addresses
-from vtclip.data.folders import SPLITS, walk
+from vtclip.data.walk import walk
 from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
 from vtclip.runtime.job import progress
@@ -118,14 +118,12 @@ class Survey:
     equal: list[list[str]]  # groups of images with the same content
 
     def count(self) -> pl.DataFrame:
-        """Count the readable images: class_name, train, val, test; by label."""
+        """Count the readable images: label, class_name, train, val, test; by label."""
         import polars as pl  # which the plan does without
 
-        good = self.manifest.filter(~pl.col("image").is_in(list(self.damaged)))
-        numbers = [(pl.col("split") == split).sum().alias(split) for split in SPLITS]
-        counted = good.group_by("label").agg(*numbers)
-        classes = self.manifest.select("label", "class_name").unique().sort("label")
-        return classes.join(counted, on="label", how="left").fill_null(0).sort("label")
+        from vtclip.data.manifest import count_images
+
+        return count_images(self.manifest, ~pl.col("image").is_in(list(self.damaged)))
 
     def mixed(self) -> list[list[str]]:
         """List the groups of equal images in several splits or classes."""

@@ -11,15 +11,9 @@ from typing import Any
 import polars as pl
 
 from vtclip.config.dataset import Fractions
-from vtclip.data.folders import (
-    ALL,
-    SPLITS,
-    ManifestError,
-    Row,
-    find_classes,
-    find_splits,
-    list_images,
-)
+from vtclip.data.folders import Row, list_images
+from vtclip.data.trees import SPLITS, UNSPLIT, ManifestError, read_tree
+from vtclip.names import did_you_mean, show_difference
 from vtclip.parquet import read_metadata_key, read_parquet
 
 IDENTITIES = b"identities"  # key of a manifest's metadata: what each class is, by label, as JSON
@@ -92,7 +86,7 @@ def list_identities(
         case "imagenet_test":
             return [synset for synset, _ in list_class_folders(root / dataset["images"])]
         case "folders":
-            return find_classes(root, find_splits(root), ())
+            return list(read_tree(root, **_how_to_read(dataset)).classes)
     return None
 
 
@@ -131,7 +125,8 @@ def match_classes(tested: str | Path, known: str | Path) -> list[int]:
     labels = {identity: label for label, identity in enumerate(there or ())}
     for identity in wanted or ("a label alone",):
         if identity not in labels:
-            raise ManifestError(f"{tested}: {known} has no class '{identity}'.")
+            hint = did_you_mean(identity, labels)
+            raise ManifestError(f"{tested}: {known} has no class '{identity}'.{hint}")
     return [labels[identity] for identity in wanted or ()]
 
 
@@ -197,8 +192,13 @@ def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]
 
 def _read_folders(dataset: Mapping[str, Any], root: Path) -> list[Row]:
     """Read a user's image folder: class folders, below split folders or without them."""
-    rows = list_images(root, dataset["class_names"])
-    return _split_by_fractions(rows, dataset["fractions"]) if rows[0][3] == ALL else rows
+    rows = list_images(root, dataset["class_names"], **_how_to_read(dataset))
+    return _split_by_fractions(rows, dataset["fractions"]) if rows[0][3] == UNSPLIT else rows
+
+
+def _how_to_read(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a dataset's file that say how to read a user's folders."""
+    return {key: dataset[key] for key in ("levels", "split_folders") if key in dataset}
 
 
 def _split_by_fractions(rows: Iterable[Row], fractions: Mapping[str, Any]) -> list[Row]:
@@ -240,14 +240,9 @@ def _read_row(row: Any, split: str, path: Path) -> Row:
 
 
 def _tabulate(rows: Iterable[Row], path: Path) -> pl.DataFrame:
-    """Refuse labels with gaps or two names, and images outside the dataset's folder."""
+    """Refuse labels that are no classes, and images outside the dataset's folder."""
     manifest = pl.DataFrame(list(rows), SCHEMA, orient="row")
-    names = manifest.select("label", "class_name").unique().sort("label")
-    labels = names["label"].to_list()
-    if labels != list(range(len(labels))):
-        raise ManifestError(
-            f"{path}: expected labels 0, 1, 2, ... with one class name each, found {labels[:20]}."
-        )
+    _check_labels(manifest, path)
     outside = manifest.filter(pl.col("image").str.contains(r"^/|(^|/)\.\.(/|$)"))
     if not outside.is_empty():
         raise ManifestError(
@@ -255,6 +250,28 @@ def _tabulate(rows: Iterable[Row], path: Path) -> pl.DataFrame:
             "\n  expected: a path below it, without '..'"
         )
     return manifest
+
+
+def _check_labels(manifest: pl.DataFrame, path: Path) -> None:
+    """Refuse a label with two names, and numbers that no image has."""
+    named: dict[int, tuple[str, str]] = {}  # label -> class name and the first image with it
+    rows = manifest.unique(["label", "class_name"], keep="first", maintain_order=True)
+    for image, label, class_name, _ in rows.iter_rows():
+        name, first = named.setdefault(label, (class_name, image))
+        if name != class_name:
+            raise ManifestError(
+                f"{path}: label {label} has two class names.\n"
+                f"  found:    '{name}' of {first}, and '{class_name}' of {image}"
+                f"{show_difference(name, class_name)}\n"
+                "  expected: one name for each label, in one spelling"
+            )
+    lost = next(label for label in range(len(named) + 1) if label not in named)
+    if lost < len(named):
+        raise ManifestError(
+            f"{path}: no image has the label {lost}.\n"
+            f"  found:    {len(named)} labels, up to {max(named)}\n"
+            "  expected: labels 0, 1, 2, ... without a gap"
+        )
 
 
 LAYOUTS: dict[str, Callable[[Mapping[str, Any], Path], Iterable[Row]]] = {

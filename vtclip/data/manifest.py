@@ -11,9 +11,12 @@ import polars as pl
 
 from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identities, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # a public name of this module
+from vtclip.data.walk import walk
 from vtclip.files import name_file_in_errors, read_record, sha256_of, sha256_of_all, write_receipt
+from vtclip.names import did_you_mean, is_blank, plain, show_difference
 from vtclip.parquet import write_parquet
 from vtclip.runtime.job import progress, warn_on_terminal
+from vtclip.wording import list_some
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,8 @@ def prepare_manifest(
 
     Raises:
         ManifestError: a split file that is missing or of another form, other counts, an image that
-            is listed twice, missing images, or a class all of whose images are left out.
+            is listed twice, missing images, a blank class name, or a class without a training or a
+            test image.
     """
     manifest = read_layout(dataset, images)
     if dataset["counts"] is not None:
@@ -51,11 +55,12 @@ def prepare_manifest(
         if found != dict(dataset["counts"]):
             raise ManifestError(f"{images}: expected {dict(dataset['counts'])}, found {found}.")
     left_out = list(dataset.get("leave_out", []))
-    manifest = _leave_out(manifest, left_out, Path(images))
+    manifest = leave_out(manifest, left_out, images)
     _check_repeats(manifest, Path(images))
     missing = [image for image in manifest["image"] if not Path(images, image).is_file()]
     if missing:
         shown = "".join(f"\n  {image}" for image in missing[:10])
+        shown += _did_you_mean_file(missing[0], images)
         raise ManifestError(
             f"{images}: {len(missing)} of {manifest.height} images of the split are missing:{shown}"
         )
@@ -71,22 +76,63 @@ def prepare_manifest(
     return manifest
 
 
-def _leave_out(manifest: pl.DataFrame, names: Sequence[str], images: Path) -> pl.DataFrame:
-    """Remove the named images from the manifest."""
+def leave_out(manifest: pl.DataFrame, names: Sequence[str], images: str | Path) -> pl.DataFrame:
+    """Remove the named images from a manifest, and check the classes of what remains.
+
+    Args:
+        manifest: image, label, class_name, split.
+        names: images of the manifest.
+        images: the folder that the image paths start from, for messages.
+
+    Raises:
+        ManifestError: a name that the manifest does not have, a blank class name, or a class
+            without a training image, if other classes have one, or without a test image.
+    """
     unknown = sorted(set(names) - set(manifest["image"]))
     if unknown:
-        raise ManifestError(f"{images}: leave_out: the split has no '{unknown[0]}'.")
-    kept = manifest.filter(~pl.col("image").is_in(list(names)))
-    lost = manifest.filter(~pl.col("label").is_in(kept["label"].unique().implode()))
-    if not lost.is_empty():
-        # There is one text per label: without this class the later texts would move down.
-        name, count = lost["class_name"][0], lost.filter(label=lost["label"][0]).height
+        hint = did_you_mean(unknown[0], manifest["image"])
+        raise ManifestError(f"{images}: leave_out: the split has no '{unknown[0]}'.{hint}")
+    is_left = pl.col("image").is_in(list(names))
+    _check_classes(manifest, is_left, images)
+    return manifest.filter(~is_left)
+
+
+def _check_classes(manifest: pl.DataFrame, is_left: pl.Expr, images: str | Path) -> None:
+    """Refuse blank names, and classes without an image of a split that the dataset has."""
+    counts = count_images(manifest, ~is_left)
+    for name in counts["class_name"]:
+        if is_blank(name):
+            raise ManifestError(f"{images}: a class has the name {name!a}, blank in a prompt.")
+    for split, used in (("train", "training"), ("test", "test"), ("val", "validation")):
+        lost = counts.filter(pl.col(split) == 0)
+        if lost.is_empty() or (split != "test" and manifest.filter(split=split).is_empty()):
+            continue  # a dataset may only test, or have no validation images
+        names = list_some(lost["class_name"].to_list())
+        problem = f"{images}: classes without a {used} image: {names}."
+        if split == "val":
+            warn_on_terminal(problem)
+            continue
+        taken = manifest.filter(is_left, pl.col("label").is_in(lost["label"].implode())).height
+        mend = "Put images there"
+        if taken:
+            mend = f"leave_out names {taken} images of these classes: repair one"
         raise ManifestError(
-            f"{images}: leave_out names all {count} images of class '{name}', and its label would "
-            "be missing. Repair one of them and take it from leave_out, or remove the whole class "
-            "from the split, so that the later ones get new labels."
+            f"{problem}\n  expected: images of each class to train and to test with\n"
+            f"  {mend}, or remove the whole class from the dataset."
         )
-    return kept
+
+
+def count_images(manifest: pl.DataFrame, counted: pl.Expr | bool = True) -> pl.DataFrame:
+    """Count the images of each class: label, class_name, train, val, test; by label."""
+    numbers = [((pl.col("split") == split) & counted).sum().alias(split) for split in SPLITS]
+    return manifest.group_by("label", "class_name").agg(*numbers).sort("label")
+
+
+def _did_you_mean_file(image: str, images: str | Path) -> str:
+    """Name a file whose path differs from an image's in case or in the form of letters alone."""
+    files = (entry.path for entry in walk(images) if entry.kind == "file")
+    same = next((path for path in files if plain(path) == plain(image)), None)
+    return "" if same is None else f"\n  There is '{same}'{show_difference(image, same)}."
 
 
 def _check_repeats(manifest: pl.DataFrame, images: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from vtclip.config.dataset import ClassSplit, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
-from vtclip.data.folders import SPLITS, find_classes, find_splits, walk
 from vtclip.data.inventory import images_folder
+from vtclip.data.trees import SPLITS, UNSPLIT, read_tree
+from vtclip.data.walk import walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
 from vtclip.paths import ALL, name_shots
@@ -42,21 +43,21 @@ def count_images(name: str, dataset: Dataset) -> Numbers | None:
 def _count_files(dataset: Dataset) -> Numbers:
     """Count the files in class folders; none is opened, and some may be no images."""
     assert dataset.folder is not None
-    splits = find_splits(dataset.folder)
-    classes = find_classes(dataset.folder, splits, ())
-    left_out, depth = set(dataset.leave_out), 2 if splits else 1
+    tree = read_tree(dataset.folder, levels=dataset.levels, split_folders=dataset.split_folders)
+    left_out, depth = set(dataset.leave_out), next(iter(tree.places)).count("/") + 1
     files = Counter(
         "/".join(entry.path.split("/")[:depth])
         for entry in walk(dataset.folder)
         if entry.kind == "file" and entry.path not in left_out
     )
-    if splits:
-        folders = [splits.get(split, "") for split in SPLITS]
-        found = [[files[f"{folder}/{name}"] for name in classes] for folder in folders]
-    else:
-        divided = [dataset.fractions.divide(max(3, files[name])) for name in classes]
-        found = [[sizes[place] for sizes in divided] for place in range(len(SPLITS))]
-    return dict(zip(SPLITS, found, strict=True))
+    found = {split: [0] * len(tree.classes) for split in (*SPLITS, UNSPLIT)}
+    for folder, (label, split) in tree.places.items():
+        found[split][label] += files[folder]
+    whole = found.pop(UNSPLIT)
+    if not tree.splits:
+        divided = [dataset.fractions.divide(max(3, number)) for number in whole]
+        found = {split: [sizes[n] for sizes in divided] for n, split in enumerate(SPLITS)}
+    return found
 
 
 def _count_rows(split_file: Path) -> Numbers | None:

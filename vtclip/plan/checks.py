@@ -26,7 +26,7 @@ from vtclip.config.backbone_config import (
 from vtclip.config.dataset import MEAN, ClassSplit, Dataset, check_known, read_dataset
 from vtclip.config.experiment import Experiment
 from vtclip.data.fetch import mirror_addresses
-from vtclip.data.folders import ManifestError, check_folder
+from vtclip.data.trees import ManifestError, check_folder
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import DATASETS, PROJECT, find_own
@@ -168,7 +168,12 @@ def _check_dataset(name: str, dataset: Dataset) -> None:
         raise refusal(f"{file}: folder", problem, found=found, expected=expected)
     if dataset.layout == "folders":
         with _named(f"{file}: folder"):
-            check_folder(dataset.folder, dataset.class_names)
+            check_folder(
+                dataset.folder,
+                dataset.class_names,
+                levels=dataset.levels,
+                split_folders=dataset.split_folders,
+            )
 
 
 def check_length(name: str, *, source: str, fix: str) -> None:

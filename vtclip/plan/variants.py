@@ -10,7 +10,7 @@ from typing import Any, get_args
 from vtclip.config.backbone_config import BackboneConfig, SpatialKind
 from vtclip.config.dataset import Dataset
 from vtclip.config.experiment import Ablation, Experiment
-from vtclip.data.folders import find_splits
+from vtclip.data.trees import read_tree
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.paths import ALL, format_shots
@@ -216,7 +216,9 @@ def check_validation(
 
 def _has_validation(dataset: Dataset) -> bool:
     if dataset.layout == "folders" and dataset.folder is not None:
-        splits = find_splits(dataset.folder)
+        splits = read_tree(
+            dataset.folder, levels=dataset.levels, split_folders=dataset.split_folders
+        ).splits
         return not splits or "val" in splits
     return dataset.counts is None or dataset.counts.val > 0
 
