@@ -19,8 +19,8 @@ from tests.feature_files import read_features
 from vtclip.data.images import open_picture
 from vtclip.features import loading
 from vtclip.features.extract import (
+    Encoder,
     ExtractionError,
-    encode_within_memory,
     extract_shots,
     extract_test,
     extract_texts,
@@ -219,23 +219,50 @@ def test_a_random_view_of_a_whole_square_picture_is_its_test_view(mode, interpol
     assert torch.equal(look(picture, "a.png", 1), look(picture, "a.png", 0))
 
 
-def test_a_batch_that_does_not_fit_is_encoded_in_halves(backbone, caplog):
+@pytest.mark.parametrize(
+    "full",
+    [
+        torch.OutOfMemoryError(),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_batch_that_does_not_fit_is_encoded_in_parts_and_their_size_remembered(
+    backbone, caplog, full
+):
     class Small:
         """A GPU with room for three images."""
 
-        device = torch.device("cpu")
+        device, tried = torch.device("cpu"), []
 
         def encode_images(self, pixels):
+            self.tried.append(len(pixels))
             if len(pixels) > 3:
-                raise torch.OutOfMemoryError
+                raise full
             return backbone.encode_images(pixels)
 
-    pixels = torch.randn(10, 3, 32, 32)
-    pooled, spatial = encode_within_memory(Small(), pixels)
+    encode, pixels = Encoder(Small()), torch.randn(10, 3, 32, 32)
+    pooled, spatial = encode(pixels)
     expected = backbone.encode_images(pixels)
     torch.testing.assert_close(pooled, expected[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(spatial, expected[1], rtol=1e-5, atol=1e-5)
     assert "Out of GPU memory with 10 images" in caplog.text
+    assert Small.tried == [10, 5, 3, 3, 3, 1]
+    encode(pixels)
+    assert Small.tried[6:] == [3, 3, 3, 1]
+
+
+def test_other_errors_of_the_backbone_are_no_lack_of_memory(backbone):
+    class Broken:
+        device = torch.device("cpu")
+
+        def encode_images(self, pixels):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        Encoder(Broken())(torch.randn(2, 3, 32, 32))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.project import ROOT
-from vtclip.runtime.devices import PRETEND, free_memory, lease_device
+from vtclip.runtime.devices import PRETEND, DeviceMemoryError, free_memory, lease_device
 from vtclip.runtime.gpus import NoDeviceError
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -110,6 +110,28 @@ def test_a_card_that_pytorch_has_no_kernels_for_is_found_before_the_job_begins(
         lease_device("auto", folder=tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_a_full_gpu_is_one_error_that_says_what_to_do(monkeypatch, tmp_path, slots):
+    see(monkeypatch, "0")
+    full = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20 MiB. Of the allocated memory 70 GiB is ..."
+    )
+    with (
+        pytest.raises(DeviceMemoryError) as error,
+        lease_device("auto", slots=slots, folder=tmp_path),
+    ):
+        raise full
+    assert "CUDA out of memory. Tried to allocate 20 MiB.\n" in str(error.value)
+    assert "`device: cpu`" in str(error.value)
+    assert ("slots_per_gpu: 4" in str(error.value)) == (slots == 4)
+
+
+def test_another_error_of_a_job_stays_what_it_is(monkeypatch, tmp_path):
+    see(monkeypatch, "0")
+    with pytest.raises(RuntimeError, match=r"^odd$"), lease_device("auto", folder=tmp_path):
+        raise RuntimeError("odd")
 
 
 def see_apples(monkeypatch, *, available, built=True):

@@ -19,6 +19,7 @@ from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
 from vtclip.files import write_receipt
 from vtclip.parquet import read_parquet
+from vtclip.runtime.devices import is_out_of_memory
 from vtclip.runtime.job import progress
 
 logger = logging.getLogger(__name__)
@@ -158,6 +159,7 @@ def _extract(
     batches = load_batches(pictures, batch_size, workers=workers, pin_memory=pinned)
     total = -(-len(pictures) // batch_size)
     started, unreadable = time.perf_counter(), []
+    encode = Encoder(backbone)
     described = describe(backbone) | {"exif": pictures.exif} | metadata
     with explaining_workers(), open_features_writer(destination, described) as writer:
         for batch, (pixels, bad) in enumerate(progress(batches, what="batches", total=total)):
@@ -165,7 +167,7 @@ def _extract(
             if pixels is None or unreadable:
                 continue  # nothing will be written, but the error names all bad images
             rows = pictures.rows.slice(batch * batch_size, batch_size)
-            writer.write(rows, *encode_within_memory(backbone, pixels))
+            writer.write(rows, *encode(pixels))
         if unreadable:
             raise ExtractionError(
                 f"{len(set(unreadable))} images cannot be read:\n  "
@@ -177,22 +179,31 @@ def _extract(
     logger.info("%d views of %d images, %.1f per second.", views, len(set(pictures.names)), rate)
 
 
-def encode_within_memory(
-    backbone: Backbone, pixels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encode pixels (B, 3, H, W), in halves if the GPU's memory is too small for all at once.
+class Encoder:
+    """Encodes images in parts that fit the GPU's memory, and remembers the size that does."""
 
-    Returns pooled (B, D) and spatial (B, N, width).
-    """
-    try:
-        return backbone.encode_images(pixels.to(backbone.device, non_blocking=True))
-    except RuntimeError as error:
-        apple = "MPS backend out of memory" in str(error)  # which has no error class
-        if len(pixels) == 1 or not (apple or isinstance(error, torch.OutOfMemoryError)):
-            raise
-    logger.warning("Out of GPU memory with %d images: encoding them in halves.", len(pixels))
-    with suppress(AttributeError):  # a CPU has no cache to empty
-        getattr(torch, backbone.device.type).empty_cache()
-    halves = [encode_within_memory(backbone, half) for half in pixels.tensor_split(2)]
-    pooled, spatial = zip(*halves, strict=True)
-    return torch.cat(pooled), torch.cat(spatial)
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.largest: int | None = None  # images in a pass; None until memory was too small
+
+    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode pixels (B, 3, H, W); returns pooled (B, D) and spatial (B, N, width)."""
+        encoded = []
+        while len(pixels):
+            part = pixels[: self.largest]
+            try:
+                sent = part.to(self.backbone.device, non_blocking=True)
+                encoded.append(self.backbone.encode_images(sent))
+                pixels = pixels[len(part) :]
+            except RuntimeError as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+                self._divide(len(part))
+        pooled, spatial = zip(*encoded, strict=True)
+        return torch.cat(pooled), torch.cat(spatial)
+
+    def _divide(self, images: int) -> None:
+        self.largest = -(-images // 2)
+        logger.warning("Out of GPU memory with %d images: now %d at a time.", images, self.largest)
+        with suppress(AttributeError):  # a CPU has no cache to empty
+            getattr(torch, self.backbone.device.type).empty_cache()

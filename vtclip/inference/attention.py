@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vtclip.backbones.backbone import Backbone
 from vtclip.data.images import open_picture
-from vtclip.features.extract import encode_within_memory
 from vtclip.features.texts import read_class_names, read_classes
 from vtclip.files import read_head
 from vtclip.inference.classifier import Classifier, Prediction, round_as_stored
@@ -75,7 +74,7 @@ def draw_attention(classifier: Classifier, prediction: Prediction, destination: 
     """Draw what the texts of an image's two most probable classes attend to, as .svg and .png."""
     assert prediction.probabilities is not None
     pixels = classifier.decode(prediction.image)
-    _, spatial = encode_within_memory(classifier.backbone, pixels[None])
+    _, spatial = classifier.encode(pixels[None])
     guide, texts = classifier.guided_head().guide, classifier.texts.features
     maps = _to_maps(guide.attention(texts, round_as_stored(spatial))[0].cpu())  # (K, g, g)
     best, second = prediction.probabilities.topk(2).indices.tolist()

@@ -19,7 +19,7 @@ from vtclip.backbones.shapes import read_architecture
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import BATCH
 from vtclip.data.images import PictureError, open_picture
-from vtclip.features.extract import encode_within_memory
+from vtclip.features.extract import Encoder
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
 from vtclip.methods import METHODS
 from vtclip.nn.learner import eval_on
@@ -58,7 +58,7 @@ class Classifier:
         kind = METHODS[described.method]
         self.description = described
         self.class_names = described.class_names
-        self.backbone = backbone
+        self.backbone, self.encode = backbone, Encoder(backbone)
         self.method = kind(kind.settings_type.model_validate(described.settings))
         self.texts = Texts(saved.texts.to(backbone.device), described.logit_scale)
         head = {name: tensor.to(backbone.device) for name, tensor in saved.head.items()}
@@ -73,7 +73,7 @@ class Classifier:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits (B, K) float32 of pixels (B, 3, H, W) after `backbone.preprocess`."""
-        pooled, spatial = encode_within_memory(self.backbone, pixels)
+        pooled, spatial = self.encode(pixels)
         return self.head(Images(round_as_stored(pooled), round_as_stored(spatial)))
 
     def guided_head(self) -> VisualGuidedHead:

@@ -40,6 +40,10 @@ _inherited = 0  # bytes of a forked process that are its parent's
 _slots = 1  # of the GPU that this process has leased: the number of jobs that may share it
 
 
+class DeviceMemoryError(RuntimeError):
+    """A GPU's memory is full."""
+
+
 @contextmanager
 def lease_device(
     wanted: str,
@@ -67,6 +71,7 @@ def lease_device(
         The device: "cuda" or "mps", or "cpu" where there is no GPU.
 
     Raises:
+        DeviceMemoryError: the block needs more memory than the GPU has free.
         NoDeviceError: "cuda" or "mps" where there is no such GPU, an assigned GPU that PyTorch
             cannot use, a folder in which locks are not safe, or no free lease if `waits` is false.
     """
@@ -80,7 +85,9 @@ def lease_device(
         logger.info("GPU %s, slot %d: taken.", device.name, number)
         try:
             with _use(device, slots):
-                yield _find_gpu(wanted, device)
+                found = _find_gpu(wanted, device)
+                with _explaining_memory(slots):
+                    yield found
         finally:
             logger.info("GPU %s, slot %d: given back.", device.name, number)
 
@@ -147,6 +154,30 @@ def free_memory(device: torch.device) -> int:
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return available_memory() // max(1, cores // torch.get_num_threads())
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Check that an error of PyTorch's says that a GPU's memory is full: it has several kinds."""
+    import torch
+
+    signs = ("out of memory", "_STATUS_ALLOC_FAILED")  # of CUDA, HIP and Apple; of their libraries
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+
+
+@contextmanager
+def _explaining_memory(slots: int) -> Iterator[None]:
+    """Say what to do where a GPU's memory is full."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0].partition(" Of the allocated memory")[0]
+        share = f"`slots_per_gpu: {slots}` lets jobs share it: write 1. " if slots > 1 else ""
+        raise DeviceMemoryError(
+            f"The GPU has too little memory for this job: {reason or 'it is full'}\n  {share}End "
+            "other programs that use it, use a GPU with more memory, or write `device: cpu`."
+        ) from error
 
 
 def half_precision(device: torch.device) -> torch.autocast:
