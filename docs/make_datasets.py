@@ -45,7 +45,9 @@ SSL_CERT_FILE=/path/to/certificates.pem`. `REQUESTS_CA_BUNDLE` and `CURL_CA_BUND
 addresses. The mirror contains `<dataset>/<file>`.
 
 Archives are unpacked into a temporary folder, which gets its name when it is complete. Only images
-that the split names are unpacked: of SUN397, 39,700 of 108,754. The receipt
+that the split names are unpacked: of SUN397, 39,700 of 108,754. Each of them must be there under
+the split's name, in its case, or unpacking stops and lists the names that the archive has. Archives
+are zip or tar files, without a password (also .tar.gz, .tar.bz2 and .tar.xz). The receipt
 (`resources/images/<dataset>.json`) comes last, with the number of files and their joint checksum.
 Several projects may share `resources/`: the second one waits, and uses what the first has unpacked.
 

@@ -100,7 +100,7 @@ def https_server() -> Iterator[Hostile]:
 
 
 def serve(hostile: Hostile) -> Iterator[Hostile]:
-    threading.Thread(target=hostile.serve_forever, daemon=True).start()
+    threading.Thread(target=hostile.serve_forever, args=(0.01,), daemon=True).start()
     yield hostile
     hostile.shutdown()
     hostile.server_close()

@@ -162,6 +162,14 @@ def test_a_web_page_with_status_200_is_no_file(fetch, server, archive):
     assert archive.read_bytes() == CONTENT
 
 
+def test_a_pointer_of_git_lfs_is_no_file(fetch, server, archive):
+    pointer = b"version https://git-lfs.github.com/spec/v1\n"
+    server.behaviours["/pointer"] = lambda handler, _: handler.serve(content=pointer)
+    with pytest.raises(FetchError, match="a pointer of Git LFS came in place of the file"):
+        fetch("/pointer", expected=Expected())
+    assert nothing_is_in_place(archive)
+
+
 def test_429_is_tried_again_after_the_time_that_the_server_asks_for(fetch, server, archive):
     times = []
 

@@ -45,9 +45,9 @@ def folder(tmp_path):
     return tmp_path / "images" / "dtd"
 
 
-def run(folder, *archives, wanted=None):
+def run(folder, *archives, **arguments):
     archives = [a if isinstance(a, Archive) else Archive(a) for a in archives]
-    return unpack_archives(archives, folder, folder.with_suffix(".json"), wanted=wanted)
+    return unpack_archives(archives, folder, folder.with_suffix(".json"), **arguments)
 
 
 def tree(folder):
@@ -170,6 +170,114 @@ def test_a_tar_cut_between_two_members_is_refused(tmp_path, folder):
     whole = tar(tmp_path / "x.tar", FILES, "w")
     whole.write_bytes(whole.read_bytes()[: 2 * 512])
     refused(folder, whole, "broken or cut off")
+
+
+def encrypt(path):
+    """Mark the first member of a zip as encrypted, in its header and in the directory."""
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x03\x04") + 6] |= 1
+    content[content.find(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    return path
+
+
+def compress_otherwise(path, method):
+    """Give a zip's first member another method of compression."""
+    content = bytearray(path.read_bytes())
+    content[content.find(b"PK\x03\x04") + 8] = method
+    content[content.find(b"PK\x01\x02") + 10] = method
+    path.write_bytes(content)
+    return path
+
+
+def test_an_encrypted_zip_is_named_with_the_way_to_use_it(tmp_path, folder):
+    archive = encrypt(zipped(tmp_path / "x.zip", FILES))
+    refused(folder, archive, r"x\.zip: 'top/a/1\.jpg' is encrypted. Unpack it with its password")
+    nested = zipped(tmp_path / "inner.zip", [("x.zip", archive.read_bytes())])
+    encrypt(nested)
+    with pytest.raises(UnpackError, match=r"inner\.zip: 'x\.zip' is encrypted"):
+        run(folder, Archive(nested, nested="*.zip"))
+
+
+@pytest.mark.parametrize("method", [9, 1, 97])  # deflate64, shrink, WavPack
+def test_a_method_of_compression_that_is_not_supported_is_not_called_broken(
+    tmp_path, folder, method
+):
+    archive = compress_otherwise(zipped(tmp_path / "x.zip", FILES), method)
+    with pytest.raises(UnpackError, match="cannot be read here.*pack it again as a zip") as error:
+        run(folder, archive)
+    assert "download" not in str(error.value)
+
+
+NO_ARCHIVES = {
+    "RAR archive": b"Rar!\x1a\x07\x01\x00",
+    "7z archive": b"7z\xbc\xaf\x27\x1c",
+    "compressed by zstd": b"\x28\xb5\x2f\xfd\x24",
+    "compressed by lz4": b"\x04\x22\x4d\x18",
+    "web page": b"\n<!DOCTYPE html><title>Sign in</title>",
+    "pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+    "no archive": b'{"error": "not found"}',
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", NO_ARCHIVES)
+@pytest.mark.parametrize("suffix", ["zip", "tar.gz"])
+def test_what_is_called_an_archive_and_is_none_is_said_to_be_what_it_is(
+    tmp_path, folder, kind, suffix
+):
+    archive = tmp_path / f"x.{suffix}"
+    archive.write_bytes(NO_ARCHIVES[kind])
+    refused(folder, archive, f"it is .*{kind}|it is {kind}", wanted=["a/1.jpg"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\\1.jpg", "A/1.jpg", "top/a/1.JPG", "caf\u251c\u2310/1.jpg", "cafe\u0301/1.jpg"],
+    ids=["backslash", "folder", "suffix", "cp437", "NFD"],
+)
+def test_names_that_differ_in_case_slashes_or_encoding_are_set_beside_the_split_s(
+    tmp_path, folder, name
+):
+    wanted = "caf\u00e9/1.jpg" if "caf" in name else "a/1.jpg"
+    archive = zipped(tmp_path / "x.zip", [(name, b"one"), FILES[1]])
+    with pytest.raises(UnpackError, match="differ in case, slashes or encoding") as error:
+        run(folder, archive, wanted=[wanted])
+    assert str(error.value).startswith("in no archive: 1 of the 1 images of the split\n")
+    assert f"\n  expected: {wanted}\n" in str(error.value)
+    assert f"{archive}: {name}, top/b/2.jpg" in str(error.value)
+    assert f"{name!a} and {wanted!a}" in str(error.value)
+    assert not folder.exists()
+
+
+def test_an_archive_without_some_of_the_wanted_files_says_so_in_few_words(tmp_path, folder):
+    archive = zipped(tmp_path / "x.zip", [*FILES, *((f"{n}.txt", b"") for n in range(1000))])
+    wanted = ["a/1.jpg", *(f"c/{number}.jpg" for number in range(1000))]
+    with pytest.raises(UnpackError, match="1,000 of the 1,001 images of the split") as error:
+        run(folder, archive, wanted=wanted)
+    assert "c/0.jpg, c/1.jpg" in str(error.value)
+    assert len(str(error.value)) < 1000
+    assert not folder.exists()
+
+
+def test_images_that_the_dataset_leaves_out_may_be_missing(tmp_path, folder):
+    archive = zipped(tmp_path / "x.zip", FILES)
+    run(folder, archive, wanted=["a/1.jpg", "c/3.jpg"], left_out=["c/3.jpg"])
+    assert tree(folder) == {"a/1.jpg": b"one"}
+
+
+def test_archives_without_any_file_are_refused(tmp_path, folder):
+    with pytest.raises(UnpackError, match=r"no files in the archives\n  found: .*x\.zip: nothing"):
+        run(folder, zipped(tmp_path / "x.zip", []))
+
+
+def test_an_archive_without_the_nested_ones_says_so(tmp_path, folder):
+    archive = zipped(tmp_path / "x.zip", FILES)
+    with pytest.raises(
+        UnpackError, match=r"x\.zip: no member of it is called \*\.tar .*\n.*top/a/1"
+    ):
+        run(folder, Archive(archive, into="train/{stem}", nested="*.tar"))
+    assert not folder.exists()
 
 
 def test_two_members_of_one_name_are_refused(tmp_path, folder):

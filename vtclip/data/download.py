@@ -70,6 +70,8 @@ def download(address: str, part: Path, expected: Expected, *, pause: float) -> b
     if start.startswith((b"<!doctype html", b"<html")):
         part.unlink()
         raise NetworkError(WEB_PAGE)
+    if start.startswith(b"version https://git-lfs"):
+        raise PermanentError("a pointer of Git LFS came in place of the file")
     return in_pieces
 
 

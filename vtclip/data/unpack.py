@@ -3,27 +3,29 @@
 import fnmatch
 import hashlib
 import json
-import lzma
-import stat
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+import unicodedata
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple
 
+from vtclip.data.archives import (
+    BROKEN,
+    ENCRYPTED,
+    REPACK,
+    Member,
+    is_archive,
+    list_members,
+    why_no_archive,
+)
 from vtclip.files import build_folder
 from vtclip.paths import why_outside
+from vtclip.wording import list_some
 
 CHUNK = 1 << 20  # bytes
 GROWTH = 4  # times an archive's size; images hardly shrink, so more than that is a bomb
 SPARE = 64 << 20  # bytes that any archive may unpack to, for small ones full of text
 MEMBERS = 5_000_000  # of one archive with its nested ones; ImageNet has 1.3 million
-BROKEN = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
-    OSError,
-)  # fmt: skip
 
 
 class UnpackError(ValueError):
@@ -38,21 +40,13 @@ class Archive(NamedTuple):
     nested: str | None = None  # pattern of members that are archives themselves, unpacked in turn
 
 
-class Member(NamedTuple):
-    """One entry of an archive."""
-
-    name: str  # its path in the archive
-    size: int  # bytes, as the archive declares them
-    kind: str  # "file", or what else it is
-    open: Callable[[], IO[bytes]]
-
-
 def unpack_archives(
     archives: Iterable[Archive],
     folder: str | Path,
     receipt: str | Path,
     *,
     wanted: Iterable[str] | None = None,
+    left_out: Collection[str] = (),
 ) -> int:
     """Unpack a dataset's archives into a folder, which appears only when it is complete.
 
@@ -64,10 +58,12 @@ def unpack_archives(
         receipt: a JSON file for the number of files; written last.
         wanted: paths of the files to unpack, as in the split, without the folders that the archive
             puts above them. None for every file, under its own path.
+        left_out: those that may be missing.
 
     Raises:
-        UnpackError: a broken archive, an unsafe member, a name that comes twice, more members than
-            any dataset has, or more bytes than images could have. `folder` is unchanged then.
+        UnpackError: a broken archive, or one in a form that cannot be read; an unsafe member, a
+            name that comes twice, more members than any dataset has, or more bytes than images
+            could have; wanted files that no archive has. `folder` is unchanged then.
     """
     archives = list(archives)
     names = None if wanted is None else frozenset(wanted)
@@ -75,9 +71,13 @@ def unpack_archives(
     sources = json.dumps([described, None if names is None else sorted(names)])
 
     def fill(new: Path) -> dict[str, str]:
-        written: dict[str, str] = {}
-        for archive in archives:
-            written |= _Unpacker(archive, new, names).run()
+        unpackers = [_Unpacker(archive, new, names) for archive in archives]
+        for unpacker in unpackers:
+            unpacker.run()
+        written = {name: sha256 for each in unpackers for name, sha256 in each.written.items()}
+        missing = (names or frozenset()) - written.keys() - set(left_out)
+        if missing or not written:
+            raise UnpackError(_explain_missing(sorted(missing), unpackers, len(names or ())))
         return written
 
     return build_folder(folder, receipt, fill, sources=sources)
@@ -89,49 +89,59 @@ class _Unpacker:
     def __init__(self, archive: Archive, folder: Path, wanted: frozenset[str] | None) -> None:
         self.archive, self.folder, self.wanted = archive, folder, wanted
         self.left = GROWTH * archive.path.stat().st_size + SPARE
-        self.members = 0
-        self.written: dict[str, str] = {}
+        self.members = self.nested = 0
+        self.names: list[str] = []  # of the files in it, if only some are wanted
+        self.written: dict[str, str] = {}  # path -> SHA-256
 
-    def run(self) -> dict[str, str]:
-        """Unpack; return the paths of the files written, each with its SHA-256."""
+    def run(self) -> None:
+        """Unpack."""
         path = self.archive.path
         try:
             with path.open("rb") as file:
-                if _is_archive(path):
+                if is_archive(path):
                     self._unpack(file, self.archive.into)
+                    if self.archive.nested and not self.nested:
+                        raise UnpackError(
+                            f"no member of it is called {self.archive.nested} (its `nested:`)\n"
+                            f"  found: {list_some(self.written) or 'nothing'}"
+                        )
+                elif reason := why_no_archive(path):
+                    raise UnpackError(reason)
                 else:
                     self._write(path.name, file)
         except UnpackError as error:
             raise UnpackError(f"{path}: {error}") from None
+        except NotImplementedError as error:
+            raise UnpackError(f"{path}: cannot be read here: {error}. {REPACK}.") from error
         except BROKEN as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the disk (full, say), not of the archive
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
             raise UnpackError(
-                f"{path}: broken or cut off: {error or type(error).__name__}. "
-                f"Delete it and {path.name}.json beside it, and run again to download it."
+                f"{path}: broken or cut off: {reason}. Delete it and {path.name}.json beside it, "
+                "and run again to download it. Expected is a whole zip or tar, not a part of one."
             ) from error
-        return self.written
 
     def _unpack(self, file: IO[bytes], into: str) -> None:
-        is_zip = file.read(2) == b"PK"
-        file.seek(0)
-        for member in _zip_members(file) if is_zip else _tar_members(file):
+        for member in list_members(file):
             self.members += 1
             if self.members > MEMBERS:
                 raise UnpackError(f"it has more than {MEMBERS:,} members, which no dataset has")
             _check_path(member.name)
+            if member.kind == "folder":
+                continue
             if self.archive.nested and fnmatch.fnmatch(member.name, self.archive.nested):
-                with member.open() as inner:
+                self.nested += 1
+                with _open(member) as inner:
                     stem = PurePosixPath(member.name).name.split(".")[0]
                     self._unpack(inner, into.replace("{stem}", stem))
                 continue
             target = self._choose(member.name, into)
-            if target is None or member.kind == "folder":
+            if target is None:
+                self.names.append(member.name)
                 continue
-            if member.kind != "file":
-                raise UnpackError(f"'{member.name}' is a {member.kind}, expected a plain file")
             self._check_growth(member.name, member.size)
-            with member.open() as content:
+            with _open(member) as content:
                 self._write(target, content)
 
     def _choose(self, name: str, into: str) -> str | None:
@@ -166,43 +176,43 @@ class _Unpacker:
             )
 
 
-def _is_archive(path: Path) -> bool:
-    with path.open("rb") as file:  # by its first bytes even an archive that is cut off
-        if file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")):
-            return True
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+def _open(member: Member) -> IO[bytes]:
+    """Open a plain file."""
+    if member.kind == ENCRYPTED:
+        raise UnpackError(
+            f"'{member.name}' is encrypted. Unpack it with its password, and pack it again without."
+        )
+    if member.kind != "file":
+        raise UnpackError(f"'{member.name}' is a {member.kind}, expected a plain file")
+    return member.open()
 
 
-def _tar_members(file: IO[bytes]) -> Iterator[Member]:
-    """Go through a tar of any compression."""
-    with tarfile.open(fileobj=file, mode="r:*") as archive:
-        open_file = cast("Callable[..., IO[bytes]]", archive.extractfile)  # None for other kinds
-        for info in archive:
-            others = {
-                tarfile.SYMTYPE: f"symbolic link to '{info.linkname}'",
-                tarfile.LNKTYPE: f"hard link to '{info.linkname}'",
-                tarfile.DIRTYPE: "folder",
-            }
-            kind = "file" if info.isreg() else others.get(info.type, "device")
-            yield Member(info.name, info.size, kind, partial(open_file, info))
-        # A tar ends with two blocks of zeros. tarfile stops behind the first, and accepts a file
-        # without them: if nothing follows, the file was cut off.
-        assert archive.fileobj is not None
-        if not archive.fileobj.read(1):
-            raise tarfile.ReadError("unexpected end of data")
+def _explain_missing(missing: list[str], unpackers: list[_Unpacker], wanted: int) -> str:
+    """Explain that files are in no archive, with the names that are in there."""
+    lines = ["there are no files in the archives"]
+    if missing:
+        lines = [f"in no archive: {len(missing):,} of the {wanted:,} images of the split"]
+        lines.append(f"  expected: {list_some(missing)}")
+    for unpacker in unpackers:
+        names = [*unpacker.names, *unpacker.written]
+        lines.append(f"  found:    {unpacker.archive.path}: {list_some(names) or 'nothing'}")
+        if like := next((name for name in names if missing and _is_like(name, missing[0])), None):
+            lines.append(
+                f"  {like!a} and {missing[0]!a} differ in case, slashes or encoding: rename the "
+                "files, or write the names of the archive into the split"
+            )
+    return "\n".join(lines)
 
 
-def _zip_members(file: IO[bytes]) -> Iterator[Member]:
-    with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            mode = info.external_attr >> 16
-            if info.is_dir():
-                kind = "folder"
-            elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
-                kind = "file"
-            else:
-                kind = stat.filemode(mode)[0] + " entry, no file"
-            yield Member(info.filename, info.file_size, kind, partial(archive.open, info))
+def _is_like(name: str, other: str) -> bool:
+    """Compare two paths without case, kind of slash and encoding, and the folders above one."""
+    return f"/{_simplify(name)}".endswith(f"/{_simplify(other)}")
+
+
+def _simplify(path: str) -> str:
+    with suppress(UnicodeError):  # a zip may have UTF-8 and not say so: zipfile then reads cp437
+        path = path.encode("cp437").decode()
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
 
 
 def _check_path(path: str) -> None:
