@@ -11,12 +11,12 @@ def test_names_of_one_text_are_grouped():
     assert find_alike(["crane", "crane"]) == [["crane", "crane"]]
 
 
-def test_a_sentence_about_them_is_bounded_and_empty_where_there_are_none():
-    assert explain_alike([]) == ""
-    many = explain_alike([[f"Cat{n}", f"cat{n}"] for n in range(1000)])
-    assert many.endswith("; and 995 more groups.")
+def test_a_sentence_about_them_is_bounded():
+    many = explain_alike([[f"Cat{n}", f"cat{n}"] for n in range(1000)], "pets")
+    assert many.startswith("pets: these classes have the same text for most models")
+    assert many.endswith("; and 995 more.")
     assert len(many) < 500
-    assert "(they differ from letter 4 on: U+00E9" in explain_alike([[NFC, NFD]])
+    assert "(they differ from letter 4 on: U+00E9" in explain_alike([[NFC, NFD]], "a")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-SHOWN = 5  # groups of names, or letters, in a message
+SHOWN = 5  # groups, names of a group, or letters in a message
 
 
 def plain(name: str) -> str:
@@ -27,18 +27,16 @@ def find_alike(names: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def explain_alike(groups: Sequence[Sequence[str]]) -> str:
-    """Say in a sentence that the classes of each group have one text; "" without a group."""
-    if not groups:
-        return ""
-    shown = "; ".join(
+def explain_alike(groups: Sequence[Sequence[str]], dataset: str, model: str = "most models") -> str:
+    """Say in a sentence that the classes of each group have one text for a model."""
+    shown = [
         " and ".join(f"'{name}'" for name in group[:SHOWN]) + show_difference(*group[:2])
         for group in groups[:SHOWN]
-    )
-    more = f"; and {len(groups) - SHOWN} more groups" if len(groups) > SHOWN else ""
+    ]
+    more = f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
     return (
-        "The model reads the names of these classes as the same text, so zero-shot gives them "
-        f"equal scores: {shown}{more}."
+        f"{dataset}: these classes have the same text for {model}, so zero-shot gives them equal "
+        f"scores: {'; '.join(shown)}{more}."
     )
 
 

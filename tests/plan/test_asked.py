@@ -97,3 +97,19 @@ def test_a_setting_that_is_used_in_part_or_not_at_all_is_named_and_in_the_footno
 
 def test_a_batch_that_the_user_does_not_set_is_not_named(demo):
     assert unmet(demo, shots=[1], methods={"vt_clip": None}) == ""
+
+
+def test_class_names_of_one_text_are_named_for_folders_and_for_split_files(
+    demo, here, pets, own_dataset
+):
+    (here / "pets" / "dog").rename(here / "pets" / "Cat")
+    expected = "zero-shot gives them equal scores: 'Cat' and 'cat'"
+    assert expected in unmet(demo, datasets=["pets"], shots=[1])
+    own_dataset(
+        "own", "digits", folder="own", drawn=None, split="split.json",
+        counts={"train": 2, "val": 0, "test": 2, "classes": 2},
+    )  # fmt: skip
+    rows = {split: [["a", 0, "Cat"], ["b", 1, "cat"]] for split in ("train", "test")}
+    (here / "own").mkdir()
+    (here / "own" / "split.json").write_text(json.dumps(rows | {"val": []}))
+    assert expected in unmet(demo, datasets=["own"], shots=[1], methods={"zero_shot": None})

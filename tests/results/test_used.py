@@ -11,7 +11,7 @@ from vtclip.paths import ALL, Sample, history_of, record_of
 from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
 from vtclip.results.tables import read_notes
-from vtclip.results.used import describe_used
+from vtclip.results.used import describe_ties, describe_used
 
 
 @pytest.fixture
@@ -47,6 +47,22 @@ def trained(tmp_path):
         )
 
     return save
+
+
+def test_classes_with_equal_text_features_are_named_once_for_each_backbone(tmp_path):
+    names = ["Cat", "dog", "cat", "owl"]
+    texts = {"same": [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]}
+    texts["other"] = [[0.0, 1.0], [1.0, 0.0], [0.0, 0.9], [0.5, 0.5]]
+    runs = []
+    for backbone, vectors in texts.items():
+        table = pl.DataFrame({"class_name": names, "text": vectors})
+        write_parquet(tmp_path / backbone, table)
+        texts_file = str(tmp_path / backbone)
+        runs += [make_run("pets", "zero_shot", "", backbone=backbone, texts=texts_file)] * 2
+    assert list(describe_ties(runs, {"pets": "Pets"})) == [
+        "Pets: these classes have the same text for same, so zero-shot gives them equal scores: "
+        "'Cat' and 'cat'."
+    ]
 
 
 def test_classes_with_as_many_images_as_requested_need_no_word(sample):

@@ -129,8 +129,8 @@ def describe_survey(survey: Survey) -> list[str]:
     widest = max(counts["class_name"].str.len_chars().to_list())
     for _, name, *numbers in counts.iter_rows():
         lines.append(f"  {name:{min(widest, 40)}}  " + " ".join(f"{n:>6}" for n in numbers))
-    if alike := explain_alike(find_alike(counts["class_name"])):
-        lines.append(f"{alike} Name them apart under `class_names:`.")
+    if alike := find_alike(counts["class_name"]):
+        lines.append(f"{explain_alike(alike, 'Names')} Name them apart under `class_names:`.")
     if survey.damaged:
         lines.append(f"{len(survey.damaged)} images cannot be read and are left out:")
         lines += _list_first([f"{image}: {why}" for image, why in survey.damaged.items()])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
 from vtclip.data.fetch import Expected, is_unavailable, marker_of, mirror_addresses
+from vtclip.data.trees import Tree, read_tree
 from vtclip.data.walk import walk
 from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
@@ -41,6 +42,13 @@ def images_folder(name: str, dataset: Dataset) -> Path:
 def images_receipt(name: str, dataset: Dataset) -> Path | None:
     """Path of the receipt of the unpacked images; None for a user's image folder."""
     return Path(IMAGES_RECEIPT.format(dataset=name)) if dataset.folder is None else None
+
+
+def find_tree(dataset: Dataset) -> Tree | None:
+    """Find the class folders of a user's image folder; None for other layouts."""
+    if dataset.layout != "folders" or dataset.folder is None:
+        return None
+    return read_tree(dataset.folder, levels=dataset.levels, split_folders=dataset.split_folders)
 
 
 def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:

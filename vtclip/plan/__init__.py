@@ -18,7 +18,13 @@ from vtclip.config.experiment import read_experiment
 from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS
 from vtclip.paths import Example, ExperimentPaths, Run, distinct
-from vtclip.plan.asked import Numbers, count_images, list_unmet_settings, list_unmet_shots
+from vtclip.plan.asked import (
+    Numbers,
+    count_images,
+    list_alike,
+    list_unmet_settings,
+    list_unmet_shots,
+)
 from vtclip.plan.checks import check_datasets, check_files, check_places, check_settings
 from vtclip.plan.contents import Contents
 from vtclip.plan.tested import check_tests, list_tested, why_not
@@ -218,7 +224,7 @@ class Plan(Contents):
         chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)
         images = self.images if learn else {}
         shots = list_unmet_shots(self.experiment, images, chooses=chooses)
-        return [*shots, *self.unmet_settings]
+        return [*shots, *self.unmet_settings, *list_alike(self.datasets)]
 
     # What tables, figures and report show beside the index.
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from vtclip.config.dataset import ClassSplit, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
-from vtclip.data.inventory import images_folder
-from vtclip.data.trees import SPLITS, UNSPLIT, read_tree
+from vtclip.data.inventory import find_tree, images_folder
+from vtclip.data.trees import SPLITS, UNSPLIT
 from vtclip.data.walk import walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
+from vtclip.names import explain_alike, find_alike
 from vtclip.paths import ALL, name_shots
 from vtclip.plan.variants import Variant, constant_settings
 from vtclip.wording import inline, list_some
@@ -42,8 +43,9 @@ def count_images(name: str, dataset: Dataset) -> Numbers | None:
 
 def _count_files(dataset: Dataset) -> Numbers:
     """Count the files in class folders; none is opened, and some may be no images."""
+    tree = find_tree(dataset)
+    assert tree is not None
     assert dataset.folder is not None
-    tree = read_tree(dataset.folder, levels=dataset.levels, split_folders=dataset.split_folders)
     left_out, depth = set(dataset.leave_out), next(iter(tree.places)).count("/") + 1
     files = Counter(
         "/".join(entry.path.split("/")[:depth])
@@ -60,14 +62,44 @@ def _count_files(dataset: Dataset) -> Numbers:
     return found
 
 
-def _count_rows(split_file: Path) -> Numbers | None:
-    """Count the rows of a split file in CoOp's form; None while there is none."""
+def _read_rows(split_file: Path) -> dict[str, list[tuple[str, int, str]]]:
+    """Read a split file in CoOp's form; nothing while there is none."""
     try:
         content = json.loads(split_file.read_text(encoding="utf-8"))
-        rows = {split: Counter(label for _, label, _ in content[split]) for split in SPLITS}
+        rows = {
+            split: [(i, int(n), str(name)) for i, n, name in content[split]] for split in SPLITS
+        }
     except (OSError, ValueError, TypeError, KeyError):
-        return None  # the job that makes the manifest says what is wrong
+        return {}  # the job that makes the manifest says what is wrong
+    return rows
+
+
+def _count_rows(split_file: Path) -> Numbers | None:
+    """Count the rows of a split file; None while there is none."""
+    rows = {
+        split: Counter(label for _, label, _ in found)
+        for split, found in _read_rows(split_file).items()
+    }
+    if not rows:
+        return None
     return {split: [rows[split][label] for label in sorted(rows["train"])] for split in SPLITS}
+
+
+def list_alike(datasets: Mapping[str, Dataset]) -> Iterator[str]:
+    """A sentence for each dataset with class names that zero-shot cannot keep apart."""
+    for name, dataset in datasets.items():
+        if groups := find_alike(_read_class_names(name, dataset)):
+            yield explain_alike(groups, name)
+
+
+def _read_class_names(name: str, dataset: Dataset) -> list[str]:
+    """Read the class names, by label, as far as the plan knows them."""
+    if (tree := find_tree(dataset)) is not None:
+        return [dataset.class_names.get(folder, folder) for folder in tree.classes]
+    if dataset.split is None:
+        return []
+    rows = _read_rows(images_folder(name, dataset) / dataset.split)
+    return [*{label: text for split in rows.values() for _, label, text in split}.values()]
 
 
 def list_unmet_shots(

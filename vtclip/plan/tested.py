@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from vtclip.config.dataset import HALVES, ClassSplit, Dataset, check_known, dataset_name
 from vtclip.config.experiment import Experiment
-from vtclip.data.trees import read_tree
+from vtclip.data.inventory import find_tree
 from vtclip.methods import METHODS
 from vtclip.paths import DATASETS
 from vtclip.settings import refusal
@@ -89,12 +89,8 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
 
 def count_classes(dataset: Dataset) -> int | None:
     """Number of classes of a dataset; None where only its files show it."""
-    if dataset.folder is not None and dataset.layout == "folders":
-        return len(
-            read_tree(
-                dataset.folder, levels=dataset.levels, split_folders=dataset.split_folders
-            ).classes
-        )
+    if (tree := find_tree(dataset)) is not None:
+        return len(tree.classes)
     return None if dataset.counts is None else dataset.counts.classes
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from vtclip.config.backbone_config import BackboneConfig, SpatialKind
 from vtclip.config.dataset import Dataset
 from vtclip.config.experiment import Ablation, Experiment
-from vtclip.data.trees import read_tree
+from vtclip.data.inventory import find_tree
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.paths import ALL, format_shots
@@ -215,11 +215,8 @@ def check_validation(
 
 
 def _has_validation(dataset: Dataset) -> bool:
-    if dataset.layout == "folders" and dataset.folder is not None:
-        splits = read_tree(
-            dataset.folder, levels=dataset.levels, split_folders=dataset.split_folders
-        ).splits
-        return not splits or "val" in splits
+    if (tree := find_tree(dataset)) is not None:
+        return not tree.splits or "val" in tree.splits
     return dataset.counts is None or dataset.counts.val > 0
 
 

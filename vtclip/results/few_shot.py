@@ -16,7 +16,7 @@ from vtclip.paths import Run, Sample, distinct, format_shots, name_shots
 from vtclip.results import tables
 from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED
 from vtclip.results.tables import KEY, MEAN
-from vtclip.results.used import describe_used
+from vtclip.results.used import describe_ties, describe_used
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH = 100  # columns of a terminal
@@ -57,7 +57,7 @@ def aggregate_results(
     results = tables.mean_and_deviation(pl.concat([found, over_datasets]), KEY, "accuracy")
     results = results.rename({"accuracy": "mean", "accuracy_std": "std"})
     results = add_published(results, published)
-    used = [*describe_used(runs, samples, titles), *unmet]
+    used = [*describe_used(runs, samples, titles), *describe_ties(runs, titles), *unmet]
     notes = [*notes, *used, *find_inconsistencies(distinct(runs, "record"))]
     tables.write_table(
         results, destination, notes=used,

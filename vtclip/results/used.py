@@ -9,6 +9,7 @@ from vtclip.data.shots import VAL_SHOTS
 from vtclip.files import read_record
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
+from vtclip.names import explain_alike
 from vtclip.parquet import read_parquet
 from vtclip.paths import ALL, Run, Sample, history_of, name_shots
 
@@ -38,6 +39,16 @@ def describe_used(
     """
     used = {(sample.dataset, sample.shots): _count_images(sample) for sample in samples}
     return [*_describe_images(used, titles), *_describe_epochs(runs, used, titles)]
+
+
+def describe_ties(runs: Sequence[Run], titles: Mapping[str, str]) -> Iterator[str]:
+    """Sentences about classes whose text features are equal, so that zero-shot can only tie."""
+    for texts, run in {run.texts: run for run in runs if run.texts}.items():
+        classes = read_parquet(texts, "class_name", "text")
+        equal = classes.group_by("text", maintain_order=True).agg("class_name")
+        groups = [names for names in equal["class_name"].to_list() if len(names) > 1]
+        if groups:
+            yield explain_alike(groups, titles.get(run.dataset, run.dataset), run.backbone)
 
 
 def _count_images(sample: Sample) -> dict[str, _Span]:

@@ -41,7 +41,10 @@ rule save_config:
 rule aggregate_results:
     input:
         predictions=tracked_by_checksum(PREDICTIONS),
-        receipts=receipts_of({"predictions": PREDICTIONS}),
+        texts=tracked_by_checksum(distinct(PLAN.own_runs, "texts")),
+        receipts=receipts_of(
+            {"predictions": PREDICTIONS, "texts": distinct(PLAN.own_runs, "texts")}
+        ),
         records=distinct(PLAN.own_runs, "record"),
         samples=[sample.path for sample in PLAN.samples_of(PLAN.own_runs)],
         histories=PLAN.histories_of(PLAN.own_runs),
