@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from vtclip.settings import ConfigError, PathText, Settings, check, misfit
+from vtclip.settings import ConfigError, PathText, Settings, check, misfit, unknown
 
 Rate = Annotated[float | None, Field(gt=0, description="above 0")]
 
@@ -115,3 +115,8 @@ def test_true_and_false_are_no_numbers(values):
     (key,) = values
     with pytest.raises(ConfigError, match=f"{key}: expected numbers: YAML reads yes"):
         check(Outer, values, source="mine.yaml")
+
+
+def test_an_unknown_name_that_resembles_a_known_one_is_shown_apart():
+    error = str(unknown("dataset", "cafe\u0301", ["pets", "caf\u00e9"], source="mine.yaml"))
+    assert "Did you mean 'caf\u00e9'? (they differ from letter 4 on: U+0065 U+0301 in" in error

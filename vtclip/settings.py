@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from yaml.composer import ComposerError
 
+from vtclip.names import did_you_mean
 from vtclip.wording import inline, shorten
 
 LARGEST = 2**31 - 1  # the largest whole number of a table's columns
@@ -111,8 +112,7 @@ def check(model: type[Checked], values: Any, *, source: str) -> Checked:
 def unknown(kind: str, name: str, known: Iterable[str], *, source: str) -> ConfigError:
     """Make the error for an unknown name: `Unknown method 'x'; known: a, b, c`."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
+    hint = did_you_mean(name, names)
     return ConfigError(f"{source}: Unknown {kind} '{name}'; known: {', '.join(names)}.{hint}")
 
 

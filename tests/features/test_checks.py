@@ -28,6 +28,7 @@ def test_the_datasets_own_pass(manifest, path):
         (NAMES[:2], "expected 3 classes"),
         ([*NAMES, "class 3"], "found 4"),
         ([NAMES[1], NAMES[0], NAMES[2]], "class 0: expected 'class 0'"),
+        ([*NAMES[:2], "class\u00a02"], r"'class 2', .* letter 6 on: U\+0020 in the first, U\+00A0"),
     ],
 )
 def test_texts_of_other_classes_or_in_another_order_are_refused(path, names, expected):

@@ -18,6 +18,7 @@ from vtclip.features.store import (
     to_lists,
     to_tensor,
 )
+from vtclip.names import show_difference
 from vtclip.parquet import read_parquet, read_table, write_parquet
 from vtclip.task import Texts
 
@@ -91,8 +92,8 @@ def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Pa
     for label, (name, found) in enumerate(zip(expected, class_names, strict=True)):
         if name != found:
             raise FeatureError(
-                f"{path}: class {label}: expected '{name}', as in {manifest}, found '{found}'. "
-                f"{DELETE}"
+                f"{path}: class {label}: expected '{name}', as in {manifest}, found '{found}'"
+                f"{show_difference(name, found)}. {DELETE}"
             )
 
 
