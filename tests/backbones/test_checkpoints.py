@@ -72,6 +72,79 @@ def test_the_usual_wrappings_are_taken_off(form, backbone, weights, tmp_path):
     )
 
 
+SEVERAL = {  # form -> the content, what is taken, and what else there is
+    "timm": (
+        lambda plain, mean: {"state_dict_ema": mean, "state_dict": plain, "epoch": 3},
+        "state_dict", "state_dict_ema",
+    ),
+    "a model in a wrapper": (
+        lambda plain, mean: {
+            "model": plain, "model_ema": {**prefixed(mean, "module."), "decay": torch.tensor(0.9)}
+        },
+        "model", "model_ema",
+    ),
+    "Lightning": (
+        lambda plain, mean: {
+            "state_dict": prefixed(mean, "ema_model.") | prefixed(plain, "model.")
+            | {"n_averaged": torch.tensor(7)}
+        },
+        "state_dict.model", "state_dict.ema_model",
+    ),
+    "a student and a teacher": (
+        lambda plain, mean: prefixed(plain, "student.") | prefixed(mean, "teacher."),
+        "student", "teacher",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", SEVERAL)
+def test_of_several_weights_it_says_which_are_taken_and_a_key_chooses(
+    form, weights, tmp_path, caplog
+):
+    make, taken, other = SEVERAL[form]
+    mean = {key: tensor + 1 for key, tensor in weights.items()}
+    path = tmp_path / "my.pt"
+    torch.save(make(weights, mean), path)
+    for key, expected in ((None, weights), (taken, weights), (other, mean)):
+        caplog.clear()
+        found = read_checkpoint(path, key)
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert (f"Those under '{taken}' are taken" in caplog.text) == (key is None)
+    with pytest.raises(BackboneError, match=f"(?s)no weights under .*{other}.*expected: magic"):
+        read_checkpoint(path, "magic")
+
+
+def test_a_moving_average_alone_is_taken(weights, tmp_path, caplog):
+    torch.save({"state_dict_ema": weights}, tmp_path / "my.pt")
+    assert read_checkpoint(tmp_path / "my.pt").keys() == weights.keys()
+    assert not caplog.text
+
+
+def test_parts_with_an_index_are_the_weights_and_one_part_is_not(backbone, weights, tmp_path):
+    keys = sorted(weights)
+    parts = {"m-1-of-2.safetensors": keys[::2], "m-2-of-2.safetensors": keys[1::2]}
+    for part, names in parts.items():
+        save_file({name: weights[name] for name in names}, tmp_path / part)
+    where = {name: part for part, names in parts.items() for name in names}
+    index = tmp_path / "m.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": where}))
+    whole = load(index)
+    assert torch.equal(whole.encode_images(PIXELS)[0], backbone.encode_images(PIXELS)[0])
+    scale = where["logit_scale"]
+    other = next(part for part in parts if part != scale)
+    assert "one of several parts: give the index" in refused(tmp_path / other)
+    weights[parts[other][0]] += 1
+    save_file({name: weights[name] for name in parts[other]}, tmp_path / other)
+    assert load(index).weights_sha256 != whole.weights_sha256
+    (tmp_path / other).unlink()
+    with pytest.raises(BackboneError, match=f"{other}.*No such file"):
+        read_checkpoint(index)
+    index.write_text("{}")
+    with pytest.raises(ConfigError, match="no index of weights"):
+        read_checkpoint(index)
+
+
 def test_half_precision_is_read_as_float32(weights, tmp_path):
     torch.save({key: tensor.half() for key, tensor in weights.items()}, tmp_path / "my.pt")
     found = read_checkpoint(tmp_path / "my.pt")
@@ -164,6 +237,14 @@ OTHER_FORMS = {
         "transformers",
     ),
     "its image tower alone": ({"vision_model.post_layernorm.bias": torch.ones(3)}, "transformers"),
+    "an adapter of peft": (
+        {"base_model.model.visual.proj.lora_A.weight": torch.ones(2)},
+        "a LoRA adapter",
+    ),
+    "an adapter of CLIP-LoRA": (
+        {"weights": {"layer_0": {"q_proj": {"w_lora_A": torch.ones(2)}}}},
+        "a LoRA adapter",
+    ),
     "an optimiser": ({"state": {0: {"step": 1}}, "param_groups": []}, "state of an optimiser"),
     "no weights": ({"epoch": 3, "optimizer": {}}, "dictionary without weights, with epoch, opt"),
     "nothing": ({}, "without weights, with no keys"),

@@ -96,6 +96,9 @@ def test_all_wrong_keys_are_named_at_once(config):
         ({"precision": "float16"}, "RN50-quickgelu-openai", "RN50-quickgelu-openai-float16"),
         ({"pretrained": "my.pt"}, "RN50-quickgelu-my", "RN50-quickgelu-my"),
         ({"pretrained": "/data/w/my.v2.safetensors"},) + ("RN50-quickgelu-my.v2",) * 2,
+        ({"pretrained": "w/my.pt", "weights_key": "model_ema"},)
+        + ("RN50-quickgelu-my-model_ema",) * 2,
+        ({"pretrained": "w/my.safetensors.index.json"},) + ("RN50-quickgelu-my",) * 2,
         ({"pretrained": "weights/checkpoint"},) + ("RN50-quickgelu-checkpoint",) * 2,
         ({"pretrained": "a {shots} ü (1).pt"},) + ("RN50-quickgelu-a-shots-1-",) * 2,
     ],

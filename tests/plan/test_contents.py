@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.plan.conftest import ARCHITECTURE, GLYPHS, RN50, job, planned, weights
+from vtclip.settings import ConfigError
 
 # Archives and images.
 
@@ -139,6 +140,23 @@ def test_a_file_of_weights_is_used_whatever_the_backbone_is_called(demo, here):
     assert job(plan, "fetch_backbone", "glyph-clip-my").inputs == {"weights_file": "my.pt"}
     test = job(plan, "extract_test", "glyph-clip-my", "digits", "test")
     assert test.inputs["weights"] == "resources/backbones/glyph-clip-my.safetensors"
+
+
+def test_the_parts_of_weights_are_inputs_and_a_key_chooses_among_several(demo, here):
+    index = {"weight_map": {"a": "m-1-of-2.safetensors", "b": "m-2-of-2.safetensors"}}
+    (here / "m.safetensors.index.json").write_text(json.dumps(index))
+    chosen = {"pretrained": "m.safetensors.index.json", "weights_key": "ema"}
+    config = {"backbone": demo["backbone"] | chosen}
+    (here / "m-1-of-2.safetensors").touch()
+    with pytest.raises(ConfigError, match=r"there is no such file: m-2-of-2\.safetensors"):
+        planned(demo, **config)
+    (here / "m-2-of-2.safetensors").touch()
+    fetch = job(planned(demo, **config), "fetch_backbone", "glyph-clip-m-ema")
+    parts = index["weight_map"].values()
+    assert fetch.inputs["weights_file"] == ["m.safetensors.index.json", *parts]
+    assert fetch.params["weights_key"] == "ema"
+    with pytest.raises(ConfigError, match=r"weights_key.*needs a file"):
+        planned(demo, backbone=demo["backbone"] | {"weights_key": "ema"})
 
 
 def test_features_of_a_custom_architecture_depend_on_its_content(demo, here):

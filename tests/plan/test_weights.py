@@ -53,7 +53,7 @@ def test_weights_trained_with_gelu_are_none_of_a_model_with_quick_gelu():
 def test_a_file_of_weights_is_looked_for_from_the_working_directory(tmp_path, monkeypatch):
     backbone = named("RN50-quickgelu", "weights/my.pt")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"no such file.\n  found:    pretrained: weights/my.pt"):
+    with pytest.raises(ConfigError, match=r"no such file: weights/my.pt.\n  found:    pretrained"):
         check_weights(backbone)
     Path("weights").mkdir()
     Path("weights/my.pt").touch()

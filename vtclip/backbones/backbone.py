@@ -19,8 +19,8 @@ from vtclip.backbones.checkpoints import BackboneError, pack_files
 from vtclip.backbones.image_towers import check_tower, encode_images, fold_batch_norms
 from vtclip.backbones.known import CONFIGURATION
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
-from vtclip.config.backbone_config import SpatialKind, is_hub_name
-from vtclip.files import check_receipt, write_receipt, write_tensors
+from vtclip.config.backbone_config import SpatialKind, is_hub_name, list_parts
+from vtclip.files import check_receipt, sha256_of, sha256_of_all, write_receipt, write_tensors
 
 __all__ = ["Backbone", "BackboneError", "fetch_backbone", "load_backbone"]
 
@@ -176,6 +176,7 @@ def load_backbone(
     architecture: str | Path | None = None,
     spatial: SpatialKind = "projected",
     precision: Precision = "float32",
+    weights_key: str | None = None,
 ) -> Backbone:
     """Build a frozen CLIP.
 
@@ -189,6 +190,8 @@ def load_backbone(
         architecture: a configuration in open_clip's JSON form, for a custom model.
         spatial: the kind of spatial features.
         precision: what images are encoded in.
+        weights_key: which weights to take of a training program's file that has several, such as
+            "state_dict_ema".
 
     Raises:
         BackboneError: an unknown name, towers that cannot be built here or give no such spatial
@@ -197,8 +200,8 @@ def load_backbone(
             another activation than the named model has.
         DamagedError: a file of weights that differs from its receipt.
     """
-    blueprint = find_blueprint(name, pretrained, architecture)
-    digest = None if blueprint.weights is None else check_receipt(blueprint.weights)
+    blueprint = find_blueprint(name, pretrained, architecture, weights_key)
+    digest = None if blueprint.weights is None else _digest_weights(blueprint.weights)
     with hub_folder(blueprint, text=bool(blueprint.text.get("hf_model_name"))) as folder:
         model = build_model(blueprint, folder, device)
     check_tower(model.visual, spatial, name=blueprint.name)
@@ -213,8 +216,20 @@ def load_backbone(
     )  # fmt: skip
 
 
+def _digest_weights(file: str) -> str:
+    """SHA-256 of a file of weights, and of the parts that an index lists."""
+    digests = {str(file): check_receipt(file)}
+    digests |= {part.name: sha256_of(part) for part in list_parts(file)}
+    return digests[file] if len(digests) == 1 else sha256_of_all(digests)
+
+
 def fetch_backbone(
-    name: str, pretrained: str, destination: str | Path, *, architecture: str | Path | None = None
+    name: str,
+    pretrained: str,
+    destination: str | Path,
+    *,
+    architecture: str | Path | None = None,
+    weights_key: str | None = None,
 ) -> None:
     """Bring a backbone's weights into one safetensors file: later jobs need no internet.
 
@@ -226,13 +241,13 @@ def fetch_backbone(
         pretrained: open_clip's tag, which is downloaded, a file of weights, or "own" for those of a
             model in the hub's form.
         destination: the safetensors file to write.
-        architecture: as for `load_backbone`.
+        architecture, weights_key: as for `load_backbone`.
 
     Raises:
         BackboneError: as `load_backbone`.
         ConfigError: a model in the hub's form that is not there.
     """
-    blueprint = find_blueprint(name, pretrained, architecture)
+    blueprint = find_blueprint(name, pretrained, architecture, weights_key)
     with hub_folder(blueprint, text=blueprint.needs_files) as folder:
         model = build_model(blueprint, folder, "cpu")
         (folder / CONFIGURATION).unlink()

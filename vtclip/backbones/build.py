@@ -49,6 +49,7 @@ class Blueprint:
         tag: open_clip's entry of the weights; empty for others.
         weights: the file of weights; None for a tag, or for random ones.
         origin: metadata of a file of `fetch_backbone`; empty for others.
+        weights_key: which weights to take of a file that has several.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Blueprint:
     tag: dict[str, Any]
     weights: str | None
     origin: dict[str, str]
+    weights_key: str | None = None
 
     @property
     def text(self) -> dict[str, Any]:
@@ -70,7 +72,10 @@ class Blueprint:
 
 
 def find_blueprint(
-    name: str, pretrained: str | None, architecture: str | Path | None = None
+    name: str,
+    pretrained: str | None,
+    architecture: str | Path | None = None,
+    weights_key: str | None = None,
 ) -> Blueprint:
     """Find all that `load_backbone` builds from; arguments as there."""
     known = name_model(name, architecture)
@@ -90,7 +95,7 @@ def find_blueprint(
         check_activation(known, str(pretrained), has_quick_gelu=config.get("quick_gelu", False))
     if tag or not preprocess:
         preprocess = merge_preprocess_dict({}, tag or _find_usual_transform(known))
-    return Blueprint(known, config, preprocess, tag, weights, origin)
+    return Blueprint(known, config, preprocess, tag, weights, origin, weights_key)
 
 
 def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) -> Any:
@@ -105,7 +110,7 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
     if blueprint.tag:
         open_clip.load_checkpoint(model, _download(blueprint))
     elif blueprint.weights is not None:
-        weights = read_checkpoint(blueprint.weights)
+        weights = read_checkpoint(blueprint.weights, blueprint.weights_key)
         if weights.keys() >= set(OPENAI):
             quick_gelu = blueprint.config.get("quick_gelu", False)
             check_activation(blueprint.name, blueprint.weights, has_quick_gelu=quick_gelu)

@@ -4,7 +4,7 @@ import base64
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ from open_clip.convert import convert_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-# Keys of the weights in a training program's file, beside optimiser and epoch.
-WRAPPINGS = ("state_dict", "model_state_dict", "model", "module")
+from vtclip.config.backbone_config import INDEX, list_parts
+from vtclip.runtime.job import warn_on_terminal
+
 # The numbers among OpenAI's own weights, of a ViT and of a ResNet.
 OPENAI = ("input_resolution", "context_length", "vocab_size")
 NAMED = 5  # keys that an error names
+SCALE = "logit_scale"  # every CLIP has one: a key that ends so shows where weights are in a file
+LORA = "lora_"  # in the keys of adapters
+PART = re.compile(r"-\d+-of-\d+\.")  # in the name of a file of some of the weights
 FILE = "file/"  # key in a file's metadata of another file, of a tokenizer
 
 
@@ -26,27 +30,36 @@ class BackboneError(ValueError):
     """A backbone that cannot be built as requested."""
 
 
-def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
+def read_checkpoint(path: str | Path, weights_key: str | None = None) -> dict[str, torch.Tensor]:
     """Read weights, without what training programs wrap around them.
 
+    Of several weights in a file, such as those of a model and their moving average, the first that
+    are no average are taken, with a warning.
+
     Args:
-        path: safetensors, a file of `torch.save`, or a TorchScript archive, whatever its suffix.
+        path: safetensors, a file of `torch.save`, or a TorchScript archive, whatever its suffix, or
+            an index of several such files.
+        weights_key: the key, or the prefix of keys, of the weights to take: "state_dict_ema".
 
     Returns:
         The state_dict, floating-point numbers in float32. OpenAI's own has OPENAI's keys too.
     """
-    content = _unwrap(_read(Path(path)))
-    weights = {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in (content.items() if isinstance(content, Mapping) else ())
-        if isinstance(key, str) and isinstance(value, torch.Tensor)
-    }
-    if not weights:
+    content = _read(Path(path))
+    groups = dict(_list_groups(content, "")) if isinstance(content, Mapping) else {}
+    if not groups:
         raise _unusable(path, _describe(content))
-    weights = _take_off_prefix(weights)
+    if any(LORA in key for tensors in groups.values() for key in tensors):
+        raise _unusable(
+            path,
+            "a LoRA adapter, which only changes the weights of a model: merge it into them "
+            "(`merge_and_unload()` of Hugging Face's peft does), and save the result",
+        )
+    weights = _choose_weights(groups, weights_key, path)
     if any(key.startswith(("text_model.", "vision_model.")) for key in weights):
         raise _unusable(path, "a CLIP of Hugging Face's transformers, whose keys differ")
-    return weights
+    return {
+        key: value.float() if value.is_floating_point() else value for key, value in weights.items()
+    }
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -121,6 +134,8 @@ def _read(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise _damaged(path, error) from None
+    if start.startswith(b"{") and path.name.endswith(INDEX):
+        return {key: value for part in list_parts(path) for key, value in _read(part).items()}
     if start.startswith(b"PK"):
         return _read_archive(path)
     if start.startswith(b"\x80"):  # of PyTorch before 1.6
@@ -174,23 +189,76 @@ def _load(path: Path) -> Any:
     raise _unusable(path, f"Python objects ({found[1]}), which would have to be run to be read")
 
 
-def _unwrap(content: Any) -> Any:
-    """The content inside all wrappings."""
-    while isinstance(content, Mapping):
-        inside = [content[key] for key in WRAPPINGS if isinstance(content.get(key), Mapping)]
-        if not inside:
-            break
-        content = inside[0]
-    return content
+def _list_groups(
+    content: Mapping[Any, Any], name: str
+) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """The tensors of each dictionary in a content, with the keys that lead to it."""
+    tensors = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, torch.Tensor)
+    }
+    if tensors:
+        yield name, tensors
+    for key, inside in content.items():
+        if isinstance(key, str) and isinstance(inside, Mapping):
+            yield from _list_groups(inside, f"{name}{key}.")
 
 
-def _take_off_prefix(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Keys as CLIP has them, without a training program's `module.` or `model.`."""
-    ends = [key for key in weights if f".{key}".endswith(".logit_scale")]
-    if len(ends) != 1:
-        return weights
-    prefix = ends[0].removesuffix("logit_scale")
-    return {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
+def _choose_weights(
+    groups: Mapping[str, dict[str, torch.Tensor]], weights_key: str | None, path: str | Path
+) -> dict[str, torch.Tensor]:
+    """The weights of one model, with keys as CLIP has them."""
+    found = {}
+    for name, tensors in groups.items():
+        prefixes = _list_prefixes(tensors)
+        for prefix in prefixes:
+            found[f"{name}{prefix}".removesuffix(".")] = _take(tensors, prefix, prefixes)
+    if weights_key is not None:
+        for name, weights in found.items():
+            if f"{name}.".startswith(f"{weights_key}."):
+                return weights
+        names = ", ".join(name or "the file's own keys" for name in found) or "none"
+        raise BackboneError(
+            f"{path}: there are no weights under `weights_key`.\n  found:    {names}\n"
+            f"  expected: {weights_key}"
+        )
+    if not found:
+        if PART.search(str(path)):
+            raise _unusable(path, "one of several parts: give the index, `*.index.json` beside it")
+        # What is missing is named where they are loaded.
+        return max(groups.values(), key=len)
+    taken, *others = sorted(found, key=lambda name: "ema" in re.split(r"[._]", name.lower()))
+    if others:
+        warn_on_terminal(
+            f"{path}: there are weights of several models in it. Those under '{taken}' are taken; "
+            f"to take others, write `weights_key: {others[0]}`"
+            + (f" (or {', '.join(others[1:])})." if others[1:] else ".")
+        )
+    return found[taken]
+
+
+def _list_prefixes(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Prefixes of keys that a whole CLIP is below: training programs add `module.` or `model.`."""
+    found = [key.removesuffix(SCALE) for key in tensors if f".{key}".endswith(f".{SCALE}")]
+    # Layers of some image towers have such a scale of their own.
+    return [
+        prefix
+        for prefix in found
+        if not any(prefix != outer and prefix.startswith(outer) for outer in found)
+    ]
+
+
+def _take(
+    tensors: Mapping[str, torch.Tensor], prefix: str, prefixes: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """The tensors below a prefix, and those that no model of the file has: they may be missed."""
+    others = tuple(other for other in prefixes if other != prefix)
+    return {
+        key.removeprefix(prefix): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(prefix) or (not key.startswith(others) and tensor.numel() > 1)
+    }
 
 
 def _kind(tensor: torch.Tensor) -> str:

@@ -19,6 +19,7 @@ from vtclip.config.backbone_config import (
     SpatialKind,
     find_folder,
     is_hub_name,
+    list_parts,
     name_model,
 )
 from vtclip.paths import find_own
@@ -120,7 +121,10 @@ def read_configuration(name: str) -> dict[str, Any]:
 
 def find_weights(name: str) -> Path:
     """The weights of a model in the hub's form; from the hub they are fetched once."""
-    return _find_first(name, WEIGHTS)
+    path = _find_first(name, WEIGHTS)
+    for part in list_parts(path) if find_folder(name) is None else ():
+        _find_first(name, (part.name,))
+    return path
 
 
 def _find_first(name: str, files: Sequence[str]) -> Path:

@@ -1,12 +1,13 @@
 """The configuration of a backbone, and the names of its model."""
 
+import json
 import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from vtclip.settings import PathText, Settings
+from vtclip.settings import ConfigError, PathText, Settings
 
 SpatialKind = Literal["projected", "raw"]
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -23,8 +24,12 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.pth",
     "model.pth",
+    "open_clip_model.safetensors.index.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
 )
-WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors"}
+INDEX = ".index.json"  # end of the name of a file that lists the parts of a file of weights
+WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".json"}
 GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedded experiment
 GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
 
@@ -48,6 +53,12 @@ class BackboneConfig(Settings):
         default=None,
         description="a model configuration in open_clip's JSON form, for a model it does not know",
         examples=["config/backbones/glyph-clip.json"],
+    )
+    weights_key: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$",
+        description="which weights to take of a training program's file that has several",
+        examples=["state_dict_ema"],
     )
     spatial: SpatialKind = Field(
         default="projected",
@@ -75,8 +86,9 @@ class BackboneConfig(Settings):
         """Name and weights in words, one part of a path: `RN50-quickgelu-openai`."""
         words = self.pretrained
         if self.weights_file is not None and words != OWN:
-            words = Path(self.weights_file).stem
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{self.name}-{words}")
+            words = Path(Path(self.weights_file).name.removesuffix(INDEX)).stem
+        parts = [self.name, words, *([self.weights_key] if self.weights_key else [])]
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))
 
     @property
     def folder(self) -> str:
@@ -84,6 +96,22 @@ class BackboneConfig(Settings):
         kind = "" if self.spatial == "projected" else f"-{self.spatial}"
         precision = "" if self.precision == "float32" else f"-{self.precision}"
         return f"{self.weights}{kind}{precision}"
+
+
+def list_parts(index: str | Path) -> list[Path]:
+    """The files that an index of Hugging Face's form lists, beside it; none for another file."""
+    index = Path(index)
+    if not index.name.endswith(INDEX) or not index.is_file():
+        return []
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        parts = [index.with_name(name) for name in sorted(set(found))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{index}: this is no index of weights: {type(error).__name__}: {error}.\n"
+            "  expected: JSON with weight_map, from the name of a tensor to that of its file"
+        ) from None
+    return parts
 
 
 def name_model(name: str, architecture: str | Path | None = None) -> str:

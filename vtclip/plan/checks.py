@@ -22,6 +22,7 @@ from vtclip.config.backbone_config import (
     BackboneConfig,
     find_folder,
     is_hub_name,
+    list_parts,
 )
 from vtclip.config.dataset import MEAN, ClassSplit, Dataset, check_known, read_dataset
 from vtclip.config.experiment import Experiment
@@ -121,9 +122,12 @@ def check_weights(backbone: BackboneConfig) -> None:
     """Refuse weights that are nowhere, or that were trained with another activation."""
     name, pretrained, file = backbone.name, backbone.pretrained, backbone.weights_file
     key, found = "backbone.pretrained", f"pretrained: {pretrained}"
-    if file is not None and not Path(file).is_file():
-        expected = "a file of weights, safetensors or PyTorch's, seen from the working directory"
-        raise refusal(key, "there is no such file", found=found, expected=expected)
+    expected = "a file of weights, safetensors or PyTorch's, seen from the working directory"
+    for each in [] if file is None else [Path(file), *list_parts(file)]:
+        if not each.is_file():
+            raise refusal(key, f"there is no such file: {each}", found=found, expected=expected)
+    if backbone.weights_key is not None and file is None:
+        raise refusal("backbone.weights_key", "it needs a file", found=found, expected=expected)
     if file is not None or pretrained == GLYPHS or (pretrained == OWN and is_hub_name(name)):
         return
     tags = {} if backbone.architecture else list_tags(name, wanted=pretrained)

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from vtclip import cost, paths
-from vtclip.config.backbone_config import BackboneConfig
+from vtclip.config.backbone_config import BackboneConfig, list_parts
 from vtclip.config.dataset import ClassSplit, dataset_name
 from vtclip.cost import Size, Work
 from vtclip.data.inventory import archive_path, archive_receipt, list_contents
@@ -104,11 +104,14 @@ def fetch_backbone(plan: Plan, *, weights: str) -> Job:
     folder, backbone = next(
         (folder, each) for folder, each in plan.backbones.items() if each.weights == weights
     )
+    file = backbone.weights_file
+    parts = [] if file is None else list(map(str, list_parts(file)))
     return Job(
-        inputs={"weights_file": backbone.weights_file} if backbone.weights_file else {},
+        inputs={"weights_file": [file, *parts] if parts else file} if file else {},
         params={
             "name": backbone.name,
             "pretrained": backbone.pretrained,
+            "weights_key": backbone.weights_key,
             "file": architecture_file(backbone),
             "architecture": architecture_content(backbone),
         },

@@ -25,6 +25,7 @@ rule fetch_backbone:
     params:
         name=from_plan(jobs.fetch_backbone, "params", "name"),
         pretrained=from_plan(jobs.fetch_backbone, "params", "pretrained"),
+        weights_key=from_plan(jobs.fetch_backbone, "params", "weights_key"),
         file=from_plan(jobs.fetch_backbone, "params", "file"),
         architecture=from_plan(jobs.fetch_backbone, "params", "architecture"),
         code=code_of("fetch_backbone"),

@@ -10,4 +10,5 @@ with job(snakemake.log[0]):
         snakemake.params.pretrained,
         snakemake.output.weights,
         architecture=snakemake.params.file,
+        weights_key=snakemake.params.weights_key,
     )
