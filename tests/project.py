@@ -48,7 +48,7 @@ class Project:
 
     def plan(self, *config: str) -> set[str]:
         """The messages of the jobs that a dry run plans."""
-        said = self.run("--dry-run", config=config or DEMO)
+        said = self.run("--dry-run", "--verbose", config=config or DEMO)
         # A job that may share a submission is shown inside its group, indented.
         return set(re.findall(r"^ *Job \d+: (.*)$", said, flags=re.MULTILINE)) - GOALS
 

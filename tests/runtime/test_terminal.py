@@ -5,7 +5,8 @@ import logging
 import pytest
 from snakemake.logging import DefaultFilter, DefaultFormatter, LogEvent
 
-from vtclip.runtime.terminal import HANDLER, OneLinePerJob, show_one_line_per_job
+from vtclip.runtime.dry_run import DryRun
+from vtclip.runtime.terminal import HANDLER, OneLinePerJob, show_summaries
 
 
 class Terminal:
@@ -103,21 +104,22 @@ def test_a_failed_job_is_shown_with_its_log_and_without_its_files(terminal):
 
 
 @pytest.mark.parametrize(
-    ("dryrun", "verbose", "name", "changes"),
+    ("dryrun", "verbose", "name", "kind"),
     [
-        (False, False, HANDLER, True),
-        (True, False, HANDLER, False),
-        (False, True, HANDLER, False),
-        (False, False, "a plugin's", False),
+        (False, False, HANDLER, OneLinePerJob),
+        (True, False, HANDLER, DryRun),
+        (False, True, HANDLER, DefaultFormatter),
+        (True, True, HANDLER, DefaultFormatter),
+        (False, False, "a plugin's", DefaultFormatter),
     ],
 )
-def test_a_dry_run_a_verbose_one_and_another_logger_keep_snakemakes_messages(
-    dryrun, verbose, name, changes
+def test_a_dry_run_has_its_table_and_a_verbose_run_and_another_logger_snakemakes_messages(
+    dryrun, verbose, name, kind
 ):
     logger, handler = logging.Logger("snakemake's"), logging.StreamHandler()
     handler.name = name
     handler.setFormatter(DefaultFormatter(set(), False))
     handler.addFilter(DefaultFilter(set(), False, verbose, dryrun, False))
     logger.addHandler(handler)
-    show_one_line_per_job(logger)
-    assert isinstance(handler.formatter, OneLinePerJob) == changes
+    show_summaries(logger)
+    assert type(handler.formatter) is kind

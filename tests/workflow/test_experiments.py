@@ -67,6 +67,6 @@ def test_the_workflow_runs_in_another_directory_and_prints_no_table_that_it_did_
 def test_a_configuration_in_another_folder_names_the_experiment(fresh, tmp_path):
     text = (ROOT / "config/demo-base-to-new.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(text.replace("name: demo-base-to-new\n", ""))
-    said = fresh.run("--dry-run", config=[str(tmp_path / "mine.yaml")])
+    said = fresh.run("--dry-run", "--verbose", config=[str(tmp_path / "mine.yaml")])
     assert "results/mine/tables/results.csv" in said
     assert "results/mine/report.html" in said

@@ -59,14 +59,17 @@ def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:
 
 
 def list_contents(dataset: Dataset) -> str | None:
-    """Hash the names, sizes and times in a user's image folder; None for other layouts."""
+    """Hash the names, sizes and times in a user's image folder; None for other layouts.
+
+    The word before the hash lets a dry run say that images have changed.
+    """
     if dataset.folder is None:
         return None
     digest = hashlib.sha256()
     for entry in walk(dataset.folder):
         if entry.kind != "hidden":
             digest.update("\0".join(entry).encode() + b"\n")
-    return digest.hexdigest()[:16]
+    return f"images {digest.hexdigest()[:16]}"
 
 
 def explain_missing(

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from snakemake.logging import DefaultFilter, DefaultFormatter, LogEvent
 
+from vtclip.runtime.dry_run import DryRun
+
 HANDLER = "DefaultStreamHandler"  # the name of Snakemake's handler for the terminal
 # In the log alone: the surroundings of the run, and what a job's line summarises.
 HIDDEN = (LogEvent.WORKFLOW_STARTED, LogEvent.JOB_STARTED, LogEvent.PROGRESS, LogEvent.SHELLCMD)
@@ -93,21 +95,23 @@ class OneLinePerJob(DefaultFormatter):
         return left / max(1.0, busy / max(now - self.first_start, 1e-3))
 
 
-def show_one_line_per_job(logger: logging.Logger) -> None:
-    """Let Snakemake's logger show `OneLinePerJob` on the terminal.
+def show_summaries(logger: logging.Logger) -> None:
+    """Let Snakemake's logger show `OneLinePerJob` on the terminal, or `DryRun`.
 
-    Nothing changes in a dry run, with `--verbose`, or with a logger plugin.
+    Nothing changes with `--verbose`, or with a logger plugin.
     """
     for handler in logger.handlers:
+        asked = [each for each in handler.filters if isinstance(each, DefaultFilter)]
         formatter = handler.formatter
-        shows_more = any(
-            isinstance(each, DefaultFilter) and (each.dryrun or each.verbose)
-            for each in handler.filters
-        )
-        if handler.name == HANDLER and isinstance(formatter, DefaultFormatter) and not shows_more:
-            lines = OneLinePerJob(show_failed_logs=formatter.show_failed_logs)
-            handler.addFilter(lines)
-            handler.setFormatter(lines)
+        if handler.name != HANDLER or not isinstance(formatter, DefaultFormatter):
+            continue
+        if any(each.verbose for each in asked):
+            continue
+        lines: DryRun | OneLinePerJob = OneLinePerJob(show_failed_logs=formatter.show_failed_logs)
+        if any(each.dryrun for each in asked):
+            lines = DryRun()
+        handler.addFilter(lines)
+        handler.setFormatter(lines)
 
 
 def _line(now: float, event: str, text: str) -> str:

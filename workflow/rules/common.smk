@@ -22,7 +22,7 @@ from vtclip.plan.contents import any_of
 from vtclip.runtime import warm
 from vtclip.runtime.code_hash import code_hash
 from vtclip.runtime.gpus import list_devices
-from vtclip.runtime.terminal import show_one_line_per_job
+from vtclip.runtime.terminal import show_summaries
 from vtclip.settings import ConfigError
 
 # Snakemake starts scripts with it. It writes it into commands as it is, where a space would end it.
@@ -44,7 +44,7 @@ except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
 
 if workflow.is_main_process:
-    show_one_line_per_job(logger)
+    show_summaries(logger)
     # What is left out, or cannot be had as requested, is named at once.
     for reason in [*PLAN.missing.values(), *PLAN.left_out.values(), *PLAN.unmet]:
         print(reason, file=sys.stderr)
