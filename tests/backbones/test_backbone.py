@@ -125,6 +125,20 @@ def test_the_preprocessing_is_open_clips_test_transform(small):
     assert torch.equal(ours.preprocess(picture), transform(picture))
 
 
+def test_tf32_is_for_encoding_images_alone(backbone, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "vtclip.backbones.backbone.encode_images",
+        lambda *_: seen.append(torch.get_float32_matmul_precision()),
+    )
+    pixels = torch.zeros(1, 3, backbone.image_size, backbone.image_size)
+    backbone.encode_images(pixels)
+    monkeypatch.setattr(backbone, "device", torch.device("cuda"))
+    backbone.encode_images(pixels)
+    assert seen == ["highest", "high"]
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 @pytest.mark.parametrize("size", [(65_000, 1), (1, 5000), (300, 7)])
 def test_of_a_very_long_picture_the_middle_alone_is_enlarged(backbone, monkeypatch, size):
     picture = Image.linear_gradient("L").rotate(90).convert("RGB").resize(size)
