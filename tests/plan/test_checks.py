@@ -150,10 +150,37 @@ def test_a_users_folder_that_is_not_there_is_refused(demo, own_dataset):
     own_dataset("mine", "digits", **keys)
     assert_says(
         refused(demo, datasets=["mine"]),
-        "config/datasets/mine.yaml: folder: there is no such folder",
-        "found:    folder: no/such/folder",
-        "expected: a folder of class folders",
+        "config/datasets/mine.yaml: folder: no/such/folder: there is no such folder",
+        "expected: a folder, seen from the working directory",
     )
+
+
+def test_a_folder_that_cannot_be_read_is_refused_with_the_reason(
+    demo, here, own_dataset, monkeypatch
+):
+    (here / "own").mkdir()
+    own_dataset("mine", "digits", folder="own", drawn=None)
+
+    def closed(ask):
+        def answer(path):
+            if path.name == "own":
+                raise PermissionError(13, "Permission denied")
+            return ask(path)
+
+        return answer
+
+    for ask in ("iterdir", "is_dir"):
+        monkeypatch.setattr(Path, ask, closed(getattr(Path, ask)))
+    message = refused(demo, datasets=["mine"])
+    assert_says(message, "mine.yaml: folder: own: this folder cannot be read: Permission denied")
+
+
+def test_a_split_file_that_is_not_in_the_users_folder_is_refused(demo, here, own_dataset):
+    (here / "own").mkdir()
+    own_dataset("mine", "digits", folder="own", drawn=None, split="split.json")
+    assert_says(refused(demo, datasets=["mine"]), "mine.yaml: split: there is no such file", "own")
+    (here / "own" / "split.json").touch()
+    planned(demo, datasets=["mine"])
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,11 @@ def check_folder(
     return tree
 
 
+def check_readable(folder: str | Path) -> None:
+    """Refuse a folder that is not there or cannot be read."""
+    _list_entries(folder, "")
+
+
 def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
     """Find the split folders, as folder -> split in order; empty if there are class folders."""
     folders = _list_below(root, "")
@@ -240,7 +245,10 @@ def _list_entries(root: str | Path, folder: str) -> Iterator[Entry]:
     try:
         return list_entries(root, folder)
     except FileNotFoundError:
-        raise ManifestError(f"{Path(root, folder)}: there is no such folder.") from None
+        raise ManifestError(
+            f"{Path(root, folder)}: there is no such folder.\n"
+            "  expected: a folder, seen from the working directory"
+        ) from None
     except OSError as error:
         path = Path(root, folder)
         raise ManifestError(

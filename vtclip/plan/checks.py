@@ -27,7 +27,7 @@ from vtclip.config.backbone_config import (
 from vtclip.config.dataset import MEAN, ClassSplit, Dataset, check_known, read_dataset
 from vtclip.config.experiment import Experiment
 from vtclip.data.fetch import mirror_addresses
-from vtclip.data.trees import ManifestError, check_folder
+from vtclip.data.trees import ManifestError, check_folder, check_readable
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import DATASETS, PROJECT, find_own
@@ -166,10 +166,13 @@ def _check_dataset(name: str, dataset: Dataset) -> None:
         check_length(archive.file, source=f"{file}: archives", fix=fix)
     if dataset.folder is None:
         return
-    if not Path(dataset.folder).is_dir():
-        expected = "a folder of class folders, seen from the working directory"
-        problem, found = "there is no such folder", f"folder: {dataset.folder}"
-        raise refusal(f"{file}: folder", problem, found=found, expected=expected)
+    with _named(f"{file}: folder"):
+        check_readable(dataset.folder)
+    split = dataset.split if dataset.layout == "coop" else None
+    if split is not None and not Path(dataset.folder, split).is_file():
+        problem, found = "there is no such file in the folder", f"split: {split}"
+        expected = f"a split file in CoOp's form, in {dataset.folder}"
+        raise refusal(f"{file}: split", problem, found=found, expected=expected)
     if dataset.layout == "folders":
         with _named(f"{file}: folder"):
             check_folder(
