@@ -1,10 +1,12 @@
 """Typed settings, and errors that name the wrong key and the lines to write instead."""
 
+import copy
+import datetime
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -24,6 +26,8 @@ from vtclip.wording import inline, shorten
 LARGEST = 2**31 - 1  # the largest whole number of a table's columns
 WIDEST = 2**63 - 1  # the largest of a machine word
 
+NO_DEFAULT = "default_factory_not_called"  # pydantic's name of it
+
 Location = tuple[Any, ...]  # keys and places in lists on the way to a value
 
 
@@ -37,6 +41,8 @@ class ConfigError(ValueError):
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values do not change once checked."""
+
+    illustrated: ClassVar[frozenset[str]] = frozenset()  # examples of these fit other data alone
 
     model_config = ConfigDict(
         extra="forbid",
@@ -73,10 +79,11 @@ def _list_kinds(annotation: Any) -> set[Any]:
     return {annotation}.union(*map(_list_kinds, parts))
 
 
-def _has_truth(value: Any) -> bool:
-    """Check that a value is, or contains, true or false."""
-    if isinstance(value, list | tuple | Mapping):
-        return any(map(_has_truth, value.values() if isinstance(value, Mapping) else value))
+def _has_truth(value: Any, depth: int = 3) -> bool:
+    """Check that a value is, or contains, true or false; YAML can put a list into itself."""
+    if depth and isinstance(value, list | tuple | Mapping):
+        items = value.values() if isinstance(value, Mapping) else value
+        return any(_has_truth(item, depth - 1) for item in items)
     return isinstance(value, bool)
 
 
@@ -102,23 +109,22 @@ def check(model: type[Checked], values: Any, *, source: str) -> Checked:
     if not isinstance(values, Mapping):
         keys = ", ".join(model.model_fields)
         raise ConfigError(f"{source}: expected keys ({keys}), found {shorten(values)}.")
-    try:
+    problems = _find_problems(model, values)
+    if not problems:
         return model.model_validate(dict(values))
-    except ValidationError as error:
-        problems = _gather(error.errors(include_url=False), values)
-    raise ConfigError("\n".join(_explain(model, problem, source) for problem in problems))
+    raise ConfigError("\n".join(_explain(model, problem, values, source) for problem in problems))
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, source: str) -> ConfigError:
     """Make the error for an unknown name: `Unknown method 'x'; known: a, b, c`."""
     names = sorted(known)
-    hint = did_you_mean(name, names)
+    hint = did_you_mean(name, names) or did_you_mean(Path(name).stem, names)  # of its file
     return ConfigError(f"{source}: Unknown {kind} '{name}'; known: {', '.join(names)}.{hint}")
 
 
 def refusal(place: str, problem: str, *, found: str, expected: str, write: str = "") -> ConfigError:
     """Make the error for a setting, in words: `problem` has no point at the end."""
-    suggestion = f"\n  write:\n    {write}" if write else ""
+    suggestion = "\n    ".join(["\n  write:", *write.splitlines()]) if write else ""
     return ConfigError(
         f"{place}: {problem}.\n  found:    {found}\n  expected: {expected}{suggestion}"
     )
@@ -146,6 +152,17 @@ class _Problem(NamedTuple):
     of_key: bool  # whether the key itself is wrong
 
 
+def _find_problems(model: type[Settings], values: Mapping[str, Any]) -> list[_Problem]:
+    """List what is wrong with values; nothing, if they are accepted."""
+    try:
+        model.model_validate(dict(values))
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        # A default that depends on other values has none while these are wrong.
+        return _gather((each for each in found if each["type"] != NO_DEFAULT), values)
+    return []
+
+
 def _gather(errors: Iterable[Mapping[str, Any]], values: Any) -> list[_Problem]:
     """The problems, each place once: a value of two types has an error for each of them."""
     found: dict[Location, _Problem] = {}
@@ -171,7 +188,7 @@ def _read(error: Mapping[str, Any], values: Any) -> _Problem:
     location: list[Any] = []
     for part in error["loc"]:
         if isinstance(values, Mapping):
-            keys = [key for key in values if str(key) == str(part)]
+            keys = [key for key in values if key == part or str(key) == str(part)]
         else:
             is_place = isinstance(values, list) and isinstance(part, int) and part < len(values)
             keys = [part] if is_place else []
@@ -188,7 +205,7 @@ def _read(error: Mapping[str, Any], values: Any) -> _Problem:
     return _Problem(tuple(location), error["type"], message, values, of_key)
 
 
-def _explain(model: type[BaseModel], problem: _Problem, source: str) -> str:
+def _explain(model: type[Settings], problem: _Problem, values: Any, source: str) -> str:
     """The paragraph about a problem."""
     location = problem.location
     key = ".".join(map(str, location)) or "(the whole file)"
@@ -205,15 +222,42 @@ def _explain(model: type[BaseModel], problem: _Problem, source: str) -> str:
     field = owner.model_fields.get(name)
     if field is not None and field.description:
         lines.append(f"  expected: {field.description}")
-    value = None if field is None else _suggest(problem, field, inside)
-    if value not in (None, "", [], {}):
-        lines += ["  write:", f"    {name}: {inline(value)}"]
+    if field is not None:
+        place = (*location[: len(location) - 1 - len(inside)], name)
+        for value in _list_corrections(problem, field, inside, _find(values, place)):
+            if value not in (None, "", [], {}) and _is_accepted(model, values, place, value):
+                is_other = name in owner.illustrated and value in (field.examples or ())
+                lines.append("  for example:" if is_other else "  write:")
+                lines.append(f"    {name}: {inline(value)}")
+                break
     return "\n".join(lines)
 
 
-def _find_field(
-    model: type[BaseModel], location: Location
-) -> tuple[type[BaseModel], str, Location]:
+def _find(values: Any, place: Location) -> Any:
+    """The value at a place; None where there is none."""
+    for part in place:
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return values
+
+
+def _is_accepted(model: type[Settings], values: Any, place: Location, value: Any) -> bool:
+    """Check that with another value at a place nothing is wrong there, or newly wrong."""
+    corrected = copy.deepcopy(dict(values))
+    parent = _find(corrected, place[:-1])
+    if not isinstance(parent, dict | list):
+        return False
+    parent[place[-1]] = value
+    before, after = (
+        {problem.location for problem in _find_problems(model, each)}
+        for each in (values, corrected)
+    )
+    return after <= {found for found in before if found[: len(place)] != place}
+
+
+def _find_field(model: type[Settings], location: Location) -> tuple[type[Settings], str, Location]:
     """The innermost model of a location, its field there ("" for none), and the rest of the way."""
     owner, name, inside = model, "", location
     for number, part in enumerate(location):
@@ -224,32 +268,46 @@ def _find_field(
             break
         name, inside = str(part), location[number + 1 :]
         kinds = (field.annotation, *get_args(field.annotation))
-        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)]
         if not models or not any(isinstance(rest, str) for rest in inside):
             break
         owner, name = models[0], ""
     return owner, name, inside
 
 
-def _suggest(problem: _Problem, field: FieldInfo, inside: Location) -> Any:
-    """The field's example or default; for a mapping the user's key, with a value that would do.
+def _list_corrections(
+    problem: _Problem, field: FieldInfo, inside: Location, given: Any
+) -> Iterator[Any]:
+    """Values that may do, best first: the user's as text, for the user's key, an example's.
 
-    Nothing, or an empty value, where no such value is known.
+    `inside` leads from the field's value, `given`, to what is wrong.
     """
     default = None if field.is_required() else field.get_default()
     example = field.examples[0] if field.examples else default
-    if not inside or not example or not isinstance(example, Mapping):
-        return example
-    key, found = inside[0], problem.found
-    if problem.of_key:
-        return {inline(key): found} if problem.kind == "string_type" else example
-    if problem.kind == "string_type" and isinstance(found, int | float):
-        return {key: inline(found)}
-    if problem.kind == "list_type" and not isinstance(found, Mapping):
-        return {key: [found]}
-    if problem.kind == "too_short":
-        return {key: example[key]} if key in example else None
-    return {key: example.get(key, next(iter(example.values())))}
+    found = problem.found
+    text = _quote(found) if isinstance(found, str | int | float | datetime.date) else found
+    if inside and isinstance(given, list):
+        yield [text if place == inside[0] else item for place, item in enumerate(given)]
+    elif inside and isinstance(example, Mapping) and not problem.of_key:
+        key = inside[0]
+        yield {key: text}
+        yield {key: [found]}
+        yield {key: example.get(key, next(iter(example.values()), None))}
+    elif inside and problem.of_key and not field.is_required():  # of a method there is no other
+        yield {_quote(inside[0]): found}
+    else:
+        yield from (found, text, [found], [text])
+        words = [word for word in get_args(field.annotation) if isinstance(word, str)]
+        yield from difflib.get_close_matches(str(found), words, cutoff=0.8)
+    yield example
+    yield default
+
+
+def _quote(value: Any) -> str:
+    """A value as the text that YAML has read it from; of true and false the usual words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else inline(value)
 
 
 def read_yaml(path: str | Path) -> Any:

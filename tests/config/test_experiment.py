@@ -76,7 +76,7 @@ def test_all_is_a_number_of_shots(config, written, read):
 def test_a_wrong_number_of_shots_is_refused_with_what_is_expected(config, written, part):
     config["shots"] = written
     message = refused(config)
-    for expected in ("demo.yaml: shots", part, "or `all` of each class", "shots: [1, 2, 4, 8, 16]"):
+    for expected in ("demo.yaml: shots", part, "or `all` of each class", "write:\n    shots: ["):
         assert expected in message
 
 

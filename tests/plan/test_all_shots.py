@@ -18,9 +18,10 @@ def mine(here, own_dataset):
     def make(*folders: str) -> None:
         for folder in folders:
             for label in ("cat", "dog"):
-                path = here / "photos" / folder / label / "1.png"
-                path.parent.mkdir(parents=True)
-                path.touch()
+                path = here / "photos" / folder / label
+                path.mkdir(parents=True)
+                for number in range(6):
+                    (path / f"{number}.png").touch()
         own_dataset("mine", "digits", layout="folders", folder="photos", drawn=None, counts=None)
 
     return make
@@ -73,6 +74,8 @@ def test_choosing_without_images_to_choose_on_is_refused_with_what_to_write(demo
         assert part in message
     assert "taskres" in planned(demo, shots="all", choose="none", **OWN).settings
     assert planned(demo, shots=[1, 4], **OWN).left_out == {}
+    with pytest.raises(ConfigError, match=r"shots: 6: linear_probe chooses .*(.|\n)*choose: none"):
+        planned(demo, shots=[1, 6], **OWN)
     chooses_nothing = OWN | {"methods": {"vt_clip": None}}
     assert planned(demo, shots="all", **chooses_nothing)
 

@@ -52,7 +52,7 @@ def assert_says(message: str, *parts: str) -> None:
         ),
         (
             {"vt_clip": {"head": 4}},
-            ["vt_clip: head: there is no such key", "heads", "write:", "heads: 8"],
+            ["vt_clip: head: there is no such key", "heads", "write:", "heads: 4"],
         ),
         (
             {"coop": None},
@@ -187,8 +187,8 @@ def test_a_split_file_that_is_not_in_the_users_folder_is_refused(demo, here, own
     ("key", "value", "parts"),
     [
         ("images", "../other", ["images: the path leads out of", "found:    images: ../other"]),
-        ("images", "/data", ["images: the path is an absolute path", "write:", "images: "]),
-        ("split", "../split.json", ["split: the path leads out of", "write:", "split: "]),
+        ("images", "/data", ["images: the path is an absolute path", "for example:", "images: "]),
+        ("split", "../split.json", ["split: the path leads out of", "for example:", "split: "]),
         ("split", "a/../../s.json", ["split: the path leads out of"]),
         ("into", "../x", ["archives.0.into: the path leads out of", "inside the dataset's"]),
         ("into", "/x", ["archives.0.into: the path is an absolute path", "into: train/{stem}"]),
@@ -318,7 +318,7 @@ def test_a_seed_that_does_not_fit_in_a_table_is_refused(demo, own_dataset, seed)
 def test_counts_beyond_a_hundred_million_are_refused(demo, own_dataset, test):
     own_dataset("mine", "digits", counts={"train": 1, "val": 0, "test": test, "classes": 2})
     message = refused(demo, datasets=["mine"])
-    assert_says(message, "mine.yaml: counts.test", "100000000", "found:    test: ", "write:")
+    assert_says(message, "mine.yaml: counts.test", "100000000", "found:    test: ", "for example")
 
 
 def test_a_layout_without_the_key_that_it_needs(demo, own_dataset):

@@ -133,7 +133,7 @@ def test_choosing_the_epoch_is_refused_with_what_to_write(demo, changes):
 def test_an_experiment_of_which_no_method_is_left_is_refused(demo):
     message = refused(demo, methods={"linear_probe": None})
     assert "linear_probe is left out" in message
-    assert message.endswith("No method is left.")
+    assert message.endswith("No method is left.\n  write:\n    choose: validation")
 
 
 def test_an_ablation_of_a_method_that_is_left_out_is_refused(demo):

@@ -61,11 +61,11 @@ def test_a_variants_name_is_one_part_of_a_path():
     [
         (
             {"one_at_a_time": {"head": [1]}},
-            ["ablation.one_at_a_time: head", "write:", "heads: 8"],
+            ["ablation.one_at_a_time: head", "write:", "heads: [1]"],
         ),
         (
             {"crossed": {"heads": [0]}},
-            ["ablation.crossed: heads", "found:    heads: 0", "write:\n    heads: 8"],
+            ["ablation.crossed: heads", "found:    heads: 0"],
         ),
         ({"one_at_a_time": {"heads": 4}}, ["found:    heads: 4", "one_at_a_time: {heads: [4]}"]),
         ({"one_at_a_time": {"norm": []}}, ["one_at_a_time.norm", "found:    norm: []"]),
@@ -74,7 +74,7 @@ def test_a_variants_name_is_one_part_of_a_path():
         ({"seeds": [9], "one_at_a_time": {"heads": [1]}}, ["seeds", "has no 9", "1, 2, 3"]),
         (
             {"one_at_a_time": {"spatial": ["cooked"]}},
-            ["found:    spatial: cooked", "projected or raw", "    spatial: raw"],
+            ["found:    spatial: cooked", "projected or raw", "    spatial: [raw]"],
         ),
         ({"one_at_a_time": {"heads": [1, 1]}}, ["heads: 1 is named twice"]),
         (
@@ -83,7 +83,7 @@ def test_a_variants_name_is_one_part_of_a_path():
         ),
         ({"one_at_a_time": {"blocks": [2, 2.0]}}, ["is named twice", "blocks: 2 and blocks: 2.0"]),
         ({"shots": [1, 1], "one_at_a_time": {"heads": [1]}}, ["shots", "1 is named twice"]),
-        ({"one_at_a_time": {"heads": [7]}}, ["heads", "divisor of 64", "    heads: 8"]),
+        ({"one_at_a_time": {"heads": [7]}}, ["heads", "divisor of 64, such as 2, 4, 8"]),
         ({"one_at_a_time": {"heads": [8]}}, ["nothing is varied"]),
         ({}, ["nothing is varied", "one_at_a_time: {heads: [1, 4]}"]),
     ],

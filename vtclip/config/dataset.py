@@ -4,10 +4,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vtclip.paths import DATASETS, PROJECT, why_outside
-from vtclip.settings import LARGEST, PathText, Settings, check, read_yaml, refusal, unknown
+from vtclip.settings import (
+    LARGEST,
+    ConfigError,
+    PathText,
+    Settings,
+    check,
+    read_yaml,
+    unknown,
+)
 
 HALVES = ("base", "new")
 
@@ -72,6 +80,8 @@ Exif = Literal["upright", "ignore"]
 class Counts(Settings):
     """Numbers of images in each split, and of classes."""
 
+    illustrated = frozenset({"train", "val", "test", "classes"})
+
     train: Count = Field(
         ge=0, description="training images; 0 for a dataset that only tests", examples=[4128]
     )
@@ -82,6 +92,8 @@ class Counts(Settings):
 
 class ArchiveFile(Settings):
     """One file to download."""
+
+    illustrated = frozenset({"file", "urls", "bytes", "sha256", "md5", "into"})
 
     file: Inside = Field(
         pattern=r"^[^/]*[^/.][^/]*$",
@@ -143,6 +155,10 @@ class Fractions(Settings):
 
 class Dataset(Settings):
     """One file of config/datasets/."""
+
+    illustrated = frozenset({
+        "archives", "class_names", "classes_of", "counts", "folder", "images", "leave_out", "split",
+    })  # fmt: skip
 
     title: str = Field(
         min_length=1, description="the name in tables and figures", examples=["Caltech101"]
@@ -222,7 +238,7 @@ class Dataset(Settings):
     templates: list[str] = Field(
         default=["a photo of a {}."],
         min_length=1,
-        description="prompts in which {} stands for the class name",
+        description="prompts in which {} stands for the class name, once, without another brace",
     )
     counts: Counts | None = Field(
         default=None,
@@ -234,6 +250,15 @@ class Dataset(Settings):
         default="", description="where the images come from", examples=["https://..."]
     )
     citation: str = Field(default="", description="how to cite it", examples=["Li et al., 2022"])
+
+    @field_validator("templates")
+    @classmethod
+    def _check_templates(cls, templates: list[str]) -> list[str]:
+        for template in templates:
+            # `str.format` fills it.
+            if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
+                raise ValueError(f"no place for the class name, or another one: {template!r}")
+        return templates
 
     @model_validator(mode="after")
     def _check_layout(self) -> "Dataset":
@@ -258,7 +283,18 @@ def check_known(names: Iterable[str], *, source: str) -> None:
     known = list_datasets()
     for name in names:
         if name not in known:
-            raise unknown("dataset", name, known, source=source)
+            error = unknown("dataset", name, known, source=source)
+            raise ConfigError(f"{error}{_find_other_suffix(name)}")
+
+
+def _find_other_suffix(name: str) -> str:
+    """A sentence about a file that would be this dataset's by its name, but for its suffix."""
+    files = Path(DATASETS).iterdir() if Path(DATASETS).is_dir() else ()
+    wanted = Path(name).stem if name.endswith((".yml", ".YAML", ".YML")) else name
+    found = sorted(str(file) for file in files if file.stem == wanted and file.suffix != ".yaml")
+    if not found:
+        return ""
+    return f"\n  {found[0]} is no dataset's file: rename it to {wanted}.yaml, and write {wanted}."
 
 
 def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
@@ -267,15 +303,4 @@ def read_dataset(name: str, folder: str | Path | None = None) -> Dataset:
     if name not in files:
         raise unknown("dataset", name, files, source=f"{folder or DATASETS}/")
     path = files[name]
-    dataset = check(Dataset, read_yaml(path), source=str(path))
-    for template in dataset.templates:
-        # `str.format` fills it.
-        if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
-            raise refusal(
-                f"{path}: templates",
-                "no place for the class name, or another one",
-                found=f"{template!r}",
-                expected="{} once, where the class name stands, and no other brace",
-                write="templates: ['a photo of a {}.']",
-            )
-    return dataset
+    return check(Dataset, read_yaml(path), source=str(path))

@@ -20,6 +20,7 @@ from vtclip.methods import METHODS
 from vtclip.paths import Example, ExperimentPaths, Run, distinct
 from vtclip.plan.asked import (
     Numbers,
+    check_validation,
     count_images,
     list_alike,
     list_unmet_settings,
@@ -29,7 +30,6 @@ from vtclip.plan.checks import check_datasets, check_files, check_places, check_
 from vtclip.plan.contents import Contents
 from vtclip.plan.tested import check_tests, list_tested, why_not
 from vtclip.plan.variants import (
-    check_validation,
     describe_choices,
     explain_choice,
     list_variants,
@@ -88,7 +88,9 @@ class Plan(Contents):
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
         check_places(experiment, plan.datasets, plan.outputs(), files)
-        check_validation(experiment, plan.datasets, plan.methods.values(), source=source)
+        check_validation(
+            experiment, plan.trained, plan.datasets, plan.methods.values(), source=source
+        )
         return plan
 
     # The index.

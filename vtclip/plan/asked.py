@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from vtclip.data.walk import walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
 from vtclip.names import explain_alike, find_alike
-from vtclip.paths import ALL, name_shots
+from vtclip.paths import ALL, format_shots, name_shots
 from vtclip.plan.variants import Variant, constant_settings
+from vtclip.settings import refusal
 from vtclip.wording import inline, list_some
 
 Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
@@ -100,6 +101,47 @@ def _read_class_names(name: str, dataset: Dataset) -> list[str]:
         return []
     rows = _read_rows(images_folder(name, dataset) / dataset.split)
     return [*{label: text for split in rows.values() for _, label, text in split}.values()]
+
+
+def check_validation(
+    experiment: Experiment,
+    trained: Sequence[str],  # datasets, or halves of their classes
+    datasets: Mapping[str, Dataset],
+    methods: Iterable[Variant],
+    *,
+    source: str,
+) -> None:
+    """Refuse to choose where none of the images are left to validate on."""
+    choosing = [each for each in methods if METHODS[each.method](each.settings).choices()]
+    if not choosing or experiment.choose == "none":
+        return
+    for name in trained:
+        dataset = datasets[dataset_name(name)]
+        numbers = None if _has_validation(dataset) else count_images(name, dataset)
+        used = [shots for shots in experiment.shots if numbers and _uses_all(numbers, shots)]
+        if used:
+            given = f"shots: {format_shots(max(used))}"
+            raise refusal(
+                f"{source}: {given}",
+                f"{choosing[0].method} chooses on validation images, and {name} has none beside "
+                "those to train on",
+                found=given,
+                expected=f"a validation split of {name}, fewer shots, or methods that choose "
+                "nothing",
+                write="choose: none",
+            )
+
+
+def _has_validation(dataset: Dataset) -> bool:
+    if (tree := find_tree(dataset)) is not None:
+        return not tree.splits or "val" in tree.splits
+    return dataset.counts is None or dataset.counts.val > 0
+
+
+def _uses_all(numbers: Numbers, shots: int) -> bool:
+    """Check that every class certainly gives all of its images; a mean says nothing."""
+    exact = all(isinstance(number, int) for number in numbers["train"])
+    return shots == ALL or (exact and 0 < max(numbers["train"]) <= shots)
 
 
 def list_unmet_shots(

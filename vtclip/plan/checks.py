@@ -95,7 +95,8 @@ def _check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
             "backbone.spatial",
             f"the image tower of '{backbone.name}' pools in a way that has no meaning for one "
             "place of an image: none of its features are projected",
-            found=f"spatial: {backbone.spatial}", expected=f"raw{without}", write="spatial: raw",
+            found=f"spatial: {backbone.spatial}", expected=f"raw{without}",
+            write="" if left_out else "spatial: raw",
         )  # fmt: skip
 
 
@@ -134,9 +135,12 @@ def check_weights(backbone: BackboneConfig) -> None:
     if pretrained not in tags:
         known = f"one of {', '.join(tags)}, or " if tags else ""
         close = difflib.get_close_matches(pretrained.lower(), tags, n=1)
+        write = [f"pretrained: {tag}" for tag in close]
+        if close and tags[close[0]] and not read_architecture(backbone).quick_gelu:
+            write.insert(0, f"name: {name}-quickgelu")
         raise refusal(
             key, f"there are no such weights of '{name}'", found=found,
-            expected=f"{known}a file of weights", write=f"pretrained: {close[0]}" if close else "",
+            expected=f"{known}a file of weights", write="\n".join(write),
         )  # fmt: skip
     if tags[pretrained]:
         quick_gelu = read_architecture(backbone).quick_gelu

@@ -76,7 +76,7 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
                 f"{name} has no image to train on",
                 found=name,
                 expected="it as a test set of another dataset",
-                write=f"tests: {{{datasets[name].classes_of or 'imagenet'}: [{name}]}}",
+                write=_describe_test(name, datasets[name].classes_of or "imagenet"),
             )
         classes = count_classes(datasets[name]) if experiment.classes == "base" else None
         if classes is not None and classes < 4:
@@ -85,6 +85,10 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
             raise refusal(f"{source}: classes: base", problem, found=found, expected=expected)
     for name, dataset in datasets.items():
         _check_family(name, dataset, datasets)
+
+
+def _describe_test(name: str, trained: str) -> str:
+    return f"datasets: [{trained}]\ntests: {{{trained}: [{name}]}}"
 
 
 def count_classes(dataset: Dataset) -> int | None:

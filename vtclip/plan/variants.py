@@ -8,12 +8,10 @@ from functools import cached_property
 from typing import Any, get_args
 
 from vtclip.config.backbone_config import BackboneConfig, SpatialKind
-from vtclip.config.dataset import Dataset
 from vtclip.config.experiment import Ablation, Experiment
-from vtclip.data.inventory import find_tree
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
-from vtclip.paths import ALL, format_shots
+from vtclip.paths import format_shots
 from vtclip.plan.checks import check_length, check_method
 from vtclip.settings import ConfigError, Settings, check, refusal
 from vtclip.wording import inline, shorten
@@ -56,22 +54,32 @@ def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
     _check_part(ablation.shots or [], experiment.shots, "shots", source)
     _check_part(ablation.seeds or [], experiment.seeds, "seeds", source)
     variants = [_make_variant(experiment, ablation.method, {}, source)]
+    configured = variants[0].settings
     for place, changes in _list_changes(ablation):
         try:
             variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
         except ConfigError as error:
-            raise ConfigError(
-                f"{error}\n  An ablation takes a list of such values: `[...]`."
-            ) from None
+            raise ConfigError(_list_values(error, configured)) from None
         _refuse_twice(variant, variants[1:], f"{source}.{place}")
         check_length(variant.name, source=f"{source}.{place}", fix="vary fewer settings at a time")
         variants.append(variant)
     if all(variant.as_configured for variant in variants):
+        names = METHODS[ablation.method].settings_type.model_fields
         raise refusal(
             source, "nothing is varied", found="no value but the configured ones",
-            expected="one_at_a_time or crossed", write="one_at_a_time: {heads: [1, 4]}",
+            expected=f"one_at_a_time or crossed, with other values of {', '.join(names)}",
+            write="one_at_a_time: {heads: [1, 4]}" if "heads" in names else "",
         )  # fmt: skip
     return variants
+
+
+def _list_values(error: ConfigError, configured: Settings) -> str:
+    """The error for one value, which says to write a list, if that varies anything."""
+    before, write, line = str(error).partition("  write:\n    ")
+    key, _, value = line.partition(": ")
+    if not write or inline(getattr(configured, key, None)) == value:
+        return before.rstrip()
+    return f"{before}{write}{key}: [{value}]"
 
 
 def _make_variant(
@@ -169,7 +177,8 @@ def methods_left_out(
         if any(constant_settings(METHODS[name](given), shots) is None for shots in experiment.shots)
     }
     if len(found) == len(settings):
-        raise ConfigError("\n".join([*found.values(), "No method is left."]))
+        reasons = "\n".join([*found.values(), "No method is left."])
+        raise ConfigError(f"{reasons}\n  write:\n    choose: validation")
     if experiment.ablation is not None and experiment.ablation.method in found:
         raise ConfigError(
             f"{found[experiment.ablation.method]}\n  found:    ablation: method: "
@@ -187,37 +196,6 @@ def _refuse_choosing(given: Settings, source: str) -> None:
             expected="select: last, or choose: validation",
             write="select: last",
         )
-
-
-def check_validation(
-    experiment: Experiment,
-    datasets: Mapping[str, Dataset],
-    methods: Iterable[Variant],
-    *,
-    source: str,
-) -> None:
-    """Refuse to choose where all images are trained on, and none are set apart to validate."""
-    if ALL not in experiment.shots or experiment.choose == "none":
-        return
-    choosing = [
-        found.method for found in methods if METHODS[found.method](found.settings).choices()
-    ]
-    for name, dataset in datasets.items():
-        if choosing and not _has_validation(dataset):
-            raise refusal(
-                f"{source}: shots: all",
-                f"{choosing[0]} chooses on validation images, and {name} has none beside those to "
-                "train on",
-                found="shots: all",
-                expected=f"a validation split of {name}, numbers, or methods that choose nothing",
-                write="choose: none",
-            )
-
-
-def _has_validation(dataset: Dataset) -> bool:
-    if (tree := find_tree(dataset)) is not None:
-        return not tree.splits or "val" in tree.splits
-    return dataset.counts is None or dataset.counts.val > 0
 
 
 def describe_choices(
