@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 SEAL = "seal"  # key of a record for the checksum of the others
 MARK = "vtclip-seal:"  # stands before the 64 digits of a seal inside another file
 BLANK = "0" * 64
+LISTS = {".csv", ".json", ".mat", ".tsv", ".txt"}  # suffixes of files that say what images show
 AGAIN = "Delete it and run again."
 
 
@@ -255,7 +256,7 @@ def _is_built(folder: Path, receipt: Path, asked: str) -> bool:
     return content.get("asked") == asked and _count(folder) == content["files"]
 
 
-def _replace(folder: Path, fill: Callable[[Path], Mapping[str, str]]) -> dict[str, int | str]:
+def _replace(folder: Path, fill: Callable[[Path], Mapping[str, str]]) -> dict[str, Any]:
     """Fill a temporary folder and put it in the place of the old one; gives the receipt."""
     with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as private:
         new, old = Path(private, "new"), Path(private, "old")
@@ -272,7 +273,22 @@ def _replace(folder: Path, fill: Callable[[Path], Mapping[str, str]]) -> dict[st
         with suppress(FileNotFoundError):
             folder.rename(old)
         new.rename(folder)
-    return {"files": found, "sha256": sha256_of_all(written)}
+    lists = {name: sha256 for name, sha256 in written.items() if Path(name).suffix in LISTS}
+    return {"files": found, "sha256": sha256_of_all(written), "lists": lists}
+
+
+def check_folder(folder: str | Path, receipt: str | Path) -> str:
+    """Compare a folder's lists of images with its receipt, and return the SHA-256 of all files."""
+    with name_file_in_errors(receipt):
+        content = read_record(receipt)
+        if "sha256" not in content:
+            raise ValueError("it has no sha256 of the files")
+    for path, expected in content.get("lists", {}).items():
+        file = Path(folder, path)
+        with name_file_in_errors(file, f"Delete {receipt} and run again."):
+            if file.is_file() and sha256_of(file) != expected:
+                raise ValueError("it is not the file that was unpacked")
+    return content["sha256"]
 
 
 def _count(folder: Path) -> int:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from vtclip.data.manifest import ManifestError, prepare_manifest, read_coop_split
-from vtclip.files import DamagedError, write_record
+from vtclip.files import DamagedError, build_folder, check_folder, sha256_of, write_record
 
 SPLIT = {
     "train": [["a/1.png", 0, "cat"], ["b/2.png", 1, "dog"], ["b/5.png", 1, "dog"]],
@@ -250,11 +250,25 @@ def test_a_receipt_without_a_checksum_is_refused_with_what_to_do(dataset, text):
         written_with(dataset, receipt=dataset / "receipt.json")
 
 
+def test_a_split_file_that_changed_after_it_was_unpacked_is_refused_by_name(tmp_path):
+    def fill(new):
+        (new / "split.json").write_text(json.dumps(SPLIT))
+        return {"split.json": sha256_of(new / "split.json")}
+
+    folder, receipt = tmp_path / "images", tmp_path / "images.json"
+    build_folder(folder, receipt, fill, sources="")
+    check_folder(folder, receipt)
+    (folder / "split.json").write_text(json.dumps(SPLIT) + " ")
+    match = r"split\.json: the file is damaged: .* Delete .*images\.json and run again"
+    with pytest.raises(DamagedError, match=match):
+        check_folder(folder, receipt)
+
+
 def test_a_receipt_of_images_that_was_edited_is_refused_by_name(dataset):
     receipt = dataset / "receipt.json"
     write_record(receipt, {"files": 4, "sha256": "a"})
     written_with(dataset, receipt=receipt)
-    receipt.write_text(receipt.read_text().replace('"a"', '"b"'))
+    receipt.write_text(receipt.read_text().replace('"a"', '"b"', 1))
     with pytest.raises(DamagedError, match=r"receipt\.json: the file is damaged"):
         written_with(dataset, receipt=receipt)
 

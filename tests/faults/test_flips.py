@@ -1,24 +1,32 @@
 """A flipped bit in a finished file gives the same result, or an error that names the file."""
 
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
+import yaml
 
-from tests.faults.conftest import CLIP, CONFIG, WEIGHTS
+from tests.faults.conftest import CLIP, CONFIG, WEIGHTS, Broken
 from vtclip.backbones.backbone import load_backbone
+from vtclip.config.dataset import Dataset
+from vtclip.data.manifest import prepare_manifest
 from vtclip.data.shots import sample_shots
 from vtclip.features.store import FeatureSet, read_metadata
 from vtclip.files import read_record
-from vtclip.parquet import read_parquet
+from vtclip.inference.saved import Saved, read_saved, write_saved
+from vtclip.inference.saved import read_weights as read_weights_of
+from vtclip.parquet import read_parquet, read_table
 from vtclip.results.tables import read_accuracies
 from vtclip.training.predict import TrainedHead, predict_test
 
 pytestmark = pytest.mark.workflow
 
 FEATURES = f"results/features/{CLIP}/shapes"
+DATASET = "config/datasets/shapes.yaml"
 HEAD = f"results/broken/heads/{CLIP}/shapes/vt_clip/2shot-seed1"
 PREDICTIONS = f"results/broken/predictions/{CLIP}/shapes/vt_clip/shapes.parquet"
 
@@ -57,8 +65,43 @@ def read_sample(folder: Path) -> list:
     return sample_shots(manifest, shots=2, seed=1).rows()
 
 
+def read_run(folder: Path) -> list:
+    """Everything that is known of a head, and its tensors."""
+    return describe_saved(read_saved(folder / HEAD))
+
+
+def describe_saved(saved: Saved) -> list:
+    tensors = {name: tensor.tolist() for name, tensor in saved.head.items()}
+    return [saved.description.model_dump_json(), tensors, saved.texts.tolist()]
+
+
+def read_exported(file: str) -> Callable[[Path], list]:
+    def read(folder: Path) -> list:
+        saved = read_saved(folder / file)
+        weights = read_weights_of(saved) if saved.has_backbone else {}
+        sums = {name: value.double().sum().item() for name, value in weights.items()}
+        return [*describe_saved(saved), sums]
+
+    return read
+
+
+def read_images(folder: Path) -> list:
+    dataset = Dataset.model_validate(yaml.safe_load((folder / DATASET).read_text()))
+    images = folder / "resources/images/shapes"
+    prepare_manifest(
+        dataset.model_dump(mode="json"), images, folder / "again.parquet",
+        receipt=images.with_suffix(".json"),
+    )  # fmt: skip
+    metadata = read_table(folder / "again.parquet").schema.metadata
+    return [read_parquet(folder / "again.parquet").rows(), metadata[b"images_sha256"]]
+
+
 # A finished file -> its reader, and thus what is compared.
 READERS = {
+    "results/broken/config.yaml": read_run,
+    "results/broken/config.json": read_run,
+    "resources/images/shapes.json": read_images,
+    "resources/images/shapes/split.json": read_images,
     "results/manifests/shapes.parquet": read_sample,
     "results/shots/shapes/2shot-seed1.parquet": lambda folder: read_parquet(
         folder / "results/shots/shapes/2shot-seed1.parquet"
@@ -78,6 +121,22 @@ READERS = {
 }
 
 
+# Files that `vtclip export` writes, and no rule.
+EXPORTED = {
+    "exported.safetensors": read_exported("exported.safetensors"),
+    "whole.safetensors": read_exported("whole.safetensors"),
+}
+
+
+@pytest.fixture
+def exported(broken) -> Broken:
+    """A copy of the finished experiment with its exported files."""
+    saved = read_saved(broken.folder / HEAD)
+    for file in EXPORTED:
+        write_saved(saved, broken.folder / file, with_backbone=file.startswith("whole"))
+    return broken
+
+
 def flip(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place // 8] ^= 1 << place % 8
@@ -91,17 +150,17 @@ def flip(path: Path, place: int) -> None:
         pytest.param(200, marks=pytest.mark.faults),
     ],
 )
-def test_a_flipped_bit_is_an_error_that_names_the_file_or_has_no_effect(broken, tally, number):
-    draw, expected = random.Random(number), {}
+def test_a_flipped_bit_is_an_error_that_names_the_file_or_has_no_effect(exported, tally, number):
+    draw, expected, readers = random.Random(number), {}, READERS | EXPORTED
     for turn in range(number):
-        file = list(READERS)[turn % len(READERS)]
-        path = broken.folder / file
+        file = list(readers)[turn % len(readers)]
+        path = exported.folder / file
         if file not in expected:
-            expected[file] = READERS[file](broken.folder)
+            expected[file] = readers[file](exported.folder)
         place = draw.randrange(8 * path.stat().st_size)
         flip(path, place)
         try:
-            found, refusal = READERS[file](broken.folder), None
+            found, refusal = readers[file](exported.folder), None
         except Exception as error:  # which one is for the assertion below
             refusal = str(error)
         flip(path, place)
@@ -114,13 +173,13 @@ def test_a_flipped_bit_is_an_error_that_names_the_file_or_has_no_effect(broken, 
 
 
 @pytest.mark.slow
-def test_a_file_cut_short_is_refused_by_name(broken, tally):
-    for file, read in READERS.items():
-        path = broken.folder / file
+def test_a_file_cut_short_is_refused_by_name(exported, tally):
+    for file, read in (READERS | EXPORTED).items():
+        path = exported.folder / file
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])
         with pytest.raises(Exception, match=Path(file).name):
-            read(broken.folder)
+            read(exported.folder)
         path.write_bytes(content)
         tally["a file cut short", "refused"] += 1
 
@@ -130,9 +189,11 @@ def test_a_file_cut_short_is_refused_by_name(broken, tally):
 def test_deleting_a_damaged_file_and_running_again_repairs_it(broken, undisturbed, tally, file):
     path = broken.folder / file
     flip(path, 4 * path.stat().st_size)
-    with pytest.raises(Exception, match="Delete it"):
+    with pytest.raises(Exception, match="Delete") as error:
         READERS[file](broken.folder)
-    path.unlink()
+    named = re.search(r"Delete (it|\S+) and", str(error.value))
+    assert named is not None
+    Path(str(path) if named[1] == "it" else named[1]).unlink()
     broken.run()
     assert broken.tables() == undisturbed.tables()
     assert broken.heads() == undisturbed.heads()

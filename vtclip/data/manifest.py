@@ -12,7 +12,7 @@ import polars as pl
 from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identities, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # a public name of this module
 from vtclip.data.walk import walk
-from vtclip.files import name_file_in_errors, read_record, sha256_of, sha256_of_all, write_receipt
+from vtclip.files import check_folder, sha256_of, sha256_of_all, write_receipt
 from vtclip.names import did_you_mean, is_blank, plain, show_difference
 from vtclip.parquet import write_parquet
 from vtclip.runtime.job import progress, warn_on_terminal
@@ -47,7 +47,9 @@ def prepare_manifest(
         ManifestError: a split file that is missing or of another form, other counts, an image that
             is listed twice, missing images, a blank class name, or a class without a training or a
             test image.
+        DamagedError: a receipt, or a split file that the workflow has unpacked, that has changed.
     """
+    images_sha256 = None if receipt is None else check_folder(images, receipt)
     manifest = read_layout(dataset, images)
     if dataset["counts"] is not None:
         found = {split: manifest.filter(split=split).height for split in SPLITS}
@@ -67,10 +69,10 @@ def prepare_manifest(
     metadata = {"left_out": json.dumps(left_out)}
     if (identities := list_identities(dataset, Path(images), manifest)) is not None:
         metadata[IDENTITIES.decode()] = json.dumps(identities)
-    if receipt is None:
+    if images_sha256 is None:
         metadata |= _read_images(manifest, Path(images))
     else:
-        metadata["images_sha256"] = _read_checksum(Path(receipt))
+        metadata["images_sha256"] = images_sha256
     write_parquet(destination, manifest, {k.encode(): v.encode() for k, v in metadata.items()})
     write_receipt(destination)
     return manifest
@@ -172,12 +174,3 @@ def _read_images(manifest: pl.DataFrame, images: Path) -> dict[str, str]:
         logger.info("All of them:\n  %s", "\n  ".join(repeated))
     checksums = dict(read.select("image", "sha256").iter_rows())
     return {"images_sha256": sha256_of_all(checksums), "repeated": str(len(repeated))}
-
-
-def _read_checksum(receipt: Path) -> str:
-    """Read the checksum of all images from their receipt."""
-    with name_file_in_errors(receipt):
-        content = read_record(receipt)
-        if "sha256" not in content:
-            raise ValueError("it has no sha256 of the images")
-        return content["sha256"]
