@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from tests.feature_files import read_features
@@ -48,6 +49,15 @@ def test_unreadable_pictures_are_named_with_and_without_shared_memory(pictures, 
     batches = [*load_batches(pictures, 9, workers=1, pin_memory=False)]
     assert [pixels is None for pixels, _ in batches] == [True, False]
     assert batches[0][1] == [f"{pictures.images / pictures.names[1]}: there is no such file"]
+
+
+def test_a_picture_of_very_many_pixels_is_named_once_and_its_views_do_not_warn(
+    pictures, monkeypatch, caplog, recwarn
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1100)  # of 2,000; half and more is cut
+    pictures[0]
+    assert f"{pictures.images / pictures.names[0]}: 50 x 40 pixels" in caplog.text
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ and its EXIF orientation says how: a dataset's `exif` decides if pixels are turn
 import logging
 import struct
 import warnings
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,14 @@ UPRIGHT = {
 
 class PictureError(ValueError):
     """An image that cannot be read; the message says why."""
+
+
+def without_size_warnings() -> AbstractContextManager[None]:
+    """A context in which Pillow, as it cuts a picture, does not warn of its size.
+
+    The warning has no name; `open_picture` has given it with one.
+    """
+    return warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
 
 
 def open_picture(path: str | Path, *, exif: Exif = "ignore") -> Image.Image:

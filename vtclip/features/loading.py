@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vtclip.config.dataset import Exif
-from vtclip.data.images import open_picture
+from vtclip.data.images import open_picture, without_size_warnings
 from vtclip.features.views import Views
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ class Pictures(Dataset[Decoded]):
         try:
             if self.decoded is None or self.decoded[0] != name:
                 self.decoded = name, open_picture(self.images / name, exif=self.exif)
-            return self.transform(self.decoded[1], name, self.views[row])
+            with without_size_warnings():
+                return self.transform(self.decoded[1], name, self.views[row])
         except (ValueError, MemoryError) as error:
             return f"{self.images / name}: {str(error) or 'there is too little memory for a view'}"
 

@@ -18,7 +18,7 @@ from vtclip.backbones.checkpoints import read_metadata
 from vtclip.backbones.shapes import read_architecture
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import BATCH
-from vtclip.data.images import PictureError, open_picture
+from vtclip.data.images import PictureError, open_picture, without_size_warnings
 from vtclip.features.extract import Encoder
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
 from vtclip.methods import METHODS
@@ -103,7 +103,9 @@ class Classifier:
 
     def decode(self, image: str | Path) -> Tensor:
         """Pixels (3, H, W) of an image file, read as the images that the head was trained on."""
-        return self.backbone.preprocess(open_picture(image, exif=self.description.exif))
+        picture = open_picture(image, exif=self.description.exif)
+        with without_size_warnings():
+            return self.backbone.preprocess(picture)
 
     def _decode(self, image: str | Path) -> Tensor | str:
         """Pixels (3, H, W), or why there are none."""
