@@ -19,6 +19,11 @@ def is_blank(name: str) -> bool:
     return not any(letter.isprintable() for letter in plain(name).replace(" ", ""))
 
 
+def quote(name: str) -> str:
+    """Write a name in quotes, cut to 80 letters."""
+    return f"'{name}'" if len(name) <= 80 else f"'{name[:77]}...'"
+
+
 def find_alike(names: Iterable[str]) -> list[list[str]]:
     """Group the names of several classes that most tokenizers read as one text."""
     groups: dict[str, list[str]] = {}
@@ -30,7 +35,7 @@ def find_alike(names: Iterable[str]) -> list[list[str]]:
 def explain_alike(groups: Sequence[Sequence[str]], dataset: str, model: str = "most models") -> str:
     """Say in a sentence that the classes of each group have one text for a model."""
     shown = [
-        " and ".join(f"'{name}'" for name in group[:SHOWN]) + show_difference(*group[:2])
+        " and ".join(quote(name) for name in group[:SHOWN]) + show_difference(*group[:2])
         for group in groups[:SHOWN]
     ]
     more = f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
@@ -45,7 +50,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     same = [other for other in names if plain(other) == plain(name)]
     for nearest in same or difflib.get_close_matches(name, names, n=1):
-        return f" Did you mean '{nearest}'?{show_difference(name, nearest)}"
+        return f" Did you mean {quote(nearest)}?{show_difference(name, nearest)}"
     return ""
 
 

@@ -62,3 +62,21 @@ def test_photographs_of_a_users_folder_are_turned_upright_and_published_ones_as_
     counts = {"train": 4, "val": 2, "test": 2, "classes": 2}
     found = Dataset.model_validate({"title": "T", "counts": counts} | described)
     assert found.exif == exif
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"levels": 2},
+        {"split_folders": {"trn": "train"}},
+        {"class_names": {"a": "b"}},
+        {"fractions": {"train": 0.6}},
+    ],
+    ids=lambda keys: next(iter(keys)),
+)
+def test_a_key_that_the_layout_does_not_use_is_refused(keys):
+    counts = {"train": 4, "val": 2, "test": 2, "classes": 2}
+    described = {"title": "T", "split": "x.json", "counts": counts, "folder": "x"}
+    assert Dataset.model_validate(described | {"layout": "folders"} | keys)
+    with pytest.raises(ValueError, match=f"layout coop does not use '{next(iter(keys))}'"):
+        Dataset.model_validate(described | keys)

@@ -82,7 +82,7 @@ def test_what_could_be_read_in_two_ways_is_refused_by_the_names_of_the_folders_a
 
 def test_class_folders_that_contain_split_folders_are_refused(root):
     fill(root, *(f"{name}/{split}/1.png" for name in ("cat", "dog") for split in ("Train", "test")))
-    with pytest.raises(ManifestError, match="contain train and test folders: cat, dog"):
+    with pytest.raises(ManifestError, match="contain train, val or test folders: cat, dog"):
         list_images(root, {})
 
 

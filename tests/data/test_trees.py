@@ -36,6 +36,8 @@ NOT_CLASSES = {
     "a hierarchy": ["animal/{cat,dog}/1.png", "plant/{oak,elm}/1.png"],
     "splits inside classes": ["{cat,dog}/{train,test}/1.png"],
     "images beside labels": ["images/{a,b}/1.png", "labels/{a,b}/1.txt"],
+    "images beside previews": ["images/{a,b}/1.png", "previews/1.png"],
+    "splits of images and of labels": ["{images,labels}/{train,val}/1.png"],
     "years and months": ["{2023,2024}/{01,02,03}/1.png"],
     "splits of another set in each": ["{old,new}/{Training,Testing}/{cat,dog}/1.png"],
     "a folder in each of the same name": ["{training_set,test_set}/images/{cat,dog}/1.png"],
@@ -103,7 +105,8 @@ def find_readings(error):
             "a folder in each of the same name",
             [1, 3, {"test_set": "train", "training_set": "test"}],
         ),
-        ("one hierarchy among classes", [1]),
+        ("one hierarchy among classes", [1, None]),
+        ("images beside previews", [1, None]),
         ("a hierarchy in splits", [1, 2]),
         ("domains with a preview each", [1, 2, {"art": "train", "sketch": "test"}]),
     ],
@@ -115,8 +118,9 @@ def test_the_refusal_shows_the_tree_and_every_key_that_it_offers_is_accepted(roo
     readings = find_readings(error)
     assert [keys.get("split_folders", keys.get("levels")) for keys in readings] == offered
     for keys in readings:
-        Dataset(title="Mine", layout="folders", folder=str(root), **keys)
-        assert list_images(root, {}, **keys)
+        dataset = Dataset(**{"title": "Mine", "layout": "folders", "folder": str(root)} | keys)
+        given = {"levels": dataset.levels, "split_folders": dataset.split_folders}
+        assert list_images(dataset.folder, {}, **given)
 
 
 def test_levels_count_the_folders_down_to_the_classes_and_join_those_of_one_name(root):

@@ -18,6 +18,7 @@ from vtclip.settings import (
 )
 
 HALVES = ("base", "new")
+FOLDER_KEYS = ("levels", "split_folders", "class_names", "fractions")  # of layout folders alone
 
 
 class ClassSplit(NamedTuple):
@@ -190,8 +191,8 @@ class Dataset(Settings):
     )
     folder: PathText | None = Field(
         default=None,
-        description="layout folders: a folder of class folders, or of train, val and test folders "
-        "with class folders inside",
+        description="a folder of your own. Layout folders: it contains class folders, or train, "
+        "val and test folders with class folders inside. Layout coop: it contains the split file",
         examples=["/data/my-photographs"],
     )
     levels: int | None = Field(
@@ -266,6 +267,9 @@ class Dataset(Settings):
         for key in needs:
             if getattr(self, key) is None:
                 raise ValueError(f"layout {self.layout} needs the key '{key}'")
+        for key in () if self.layout == "folders" else FOLDER_KEYS:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"layout {self.layout} does not use '{key}': layout folders does")
         return self
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from vtclip.config.dataset import Fractions
 from vtclip.data.folders import Row, list_images
 from vtclip.data.trees import SPLITS, UNSPLIT, ManifestError, read_tree
-from vtclip.names import did_you_mean, show_difference
+from vtclip.names import did_you_mean, quote, show_difference
 from vtclip.parquet import read_metadata_key, read_parquet
 
 IDENTITIES = b"identities"  # key of a manifest's metadata: what each class is, by label, as JSON
@@ -261,7 +261,7 @@ def _check_labels(manifest: pl.DataFrame, path: Path) -> None:
         if name != class_name:
             raise ManifestError(
                 f"{path}: label {label} has two class names.\n"
-                f"  found:    '{name}' of {first}, and '{class_name}' of {image}"
+                f"  found:    {quote(name)} of {first}, and {quote(class_name)} of {image}"
                 f"{show_difference(name, class_name)}\n"
                 "  expected: one name for each label, in one spelling"
             )

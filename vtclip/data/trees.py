@@ -153,11 +153,11 @@ def refuse_inner_splits(root: str | Path, inner: Mapping[str, Sequence[str]]) ->
     wrong = [
         folder
         for folder, names in inner.items()
-        if {"train", "test"} <= {NAMES.get(name.lower()) for name in names}
+        if len({NAMES[name.lower()] for name in names if name.lower() in NAMES}) > 1
     ]
     if wrong:
         raise ManifestError(
-            f"{root}: class folders that contain train and test folders: {list_some(wrong)}.\n"
+            f"{root}: class folders that contain train, val or test folders: {list_some(wrong)}.\n"
             "  expected: train and test folders that contain the class folders\n"
             f"  If {wrong[0]} is the dataset itself, name that folder: {Path(root, wrong[0])}"
         )
@@ -173,12 +173,15 @@ def refuse_nested(root: str | Path, tree: Tree, inner: Mapping[str, Sequence[str
     ]
     more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     folder, names = next(iter(nested.items()))
+    readings = _list_readings(root, tree, f"{folder}/{names[0]}")
+    if len(nested) == 1 and len(names) > 1:
+        readings += ["# the dataset is one of these folders alone", f"folder: {Path(root, folder)}"]
     raise ManifestError(
         f"{root}: the class folders contain folders, which may be the classes: {list_some(nested)}."
         + "\n    ".join(["\n  found:", *found[:SHOWN], *more])
         + "\n  expected: images directly inside each class folder\n  If these are the folders that "
         "you meant, write how to read them, in the dataset's file or as options of `vtclip new`:"
-        + "\n    ".join(["", *_list_readings(root, tree, f"{folder}/{names[0]}")])
+        + "\n    ".join(["", *readings])
     )
 
 
