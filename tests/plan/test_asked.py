@@ -113,3 +113,15 @@ def test_class_names_of_one_text_are_named_for_folders_and_for_split_files(
     (here / "own").mkdir()
     (here / "own" / "split.json").write_text(json.dumps(rows | {"val": []}))
     assert expected in unmet(demo, datasets=["own"], shots=[1], methods={"zero_shot": None})
+
+
+def test_fractions_beside_split_folders_are_named_as_not_used(demo, here, own_dataset):
+    for place in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        (here / "photos" / place).mkdir(parents=True)
+        (here / "photos" / place / "1.jpg").touch()
+    keys = {"layout": "folders", "folder": "photos", "drawn": None, "counts": None}
+    own_dataset("mine", "digits", **keys)
+    experiment = {"datasets": ["mine"], "shots": [1], "methods": {"zero_shot": None}}
+    assert "fractions" not in unmet(demo, **experiment)
+    own_dataset("mine", "digits", **keys, fractions={"train": 0.8, "val": 0.1})
+    assert "mine: `fractions` is not used: photos has train" in unmet(demo, **experiment)

@@ -25,6 +25,7 @@ from vtclip.plan.asked import (
     list_alike,
     list_unmet_settings,
     list_unmet_shots,
+    list_unused_fractions,
 )
 from vtclip.plan.checks import check_datasets, check_files, check_places, check_settings
 from vtclip.plan.contents import Contents
@@ -226,7 +227,8 @@ class Plan(Contents):
         chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)
         images = self.images if learn else {}
         shots = list_unmet_shots(self.experiment, images, chooses=chooses)
-        return [*shots, *self.unmet_settings, *list_alike(self.datasets)]
+        of_folders = [*list_unused_fractions(self.datasets), *list_alike(self.datasets)]
+        return [*shots, *self.unmet_settings, *of_folders]
 
     # What tables, figures and report show beside the index.
 
