@@ -22,6 +22,7 @@ from vtclip.demo.datasets import (
     shift_images,
 )
 from vtclip.demo.pretrain import GlyphBatches
+from vtclip.files import DamagedError
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,6 +103,17 @@ def test_the_demos_clip_has_the_trained_weights_that_the_project_brings(tmp_path
         "glyph-clip", pretrained=str(tmp_path / "weights.safetensors"), architecture=GLYPH_CLIP
     )
     assert torch.equal(backbone.model.state_dict()["logit_scale"], weights["logit_scale"])
+
+
+def test_trained_weights_that_changed_are_refused_and_no_others_trained(tmp_path):
+    content = bytearray(Path(TRAINED).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "trained.safetensors").write_bytes(content)
+    with pytest.raises(DamagedError, match=r"trained\.safetensors.*Restore it"):
+        pretrain.pretrain_backbone(
+            GLYPH_CLIP, tmp_path / "new.safetensors", trained=tmp_path / "trained.safetensors",
+            **pretrain.RECIPE,
+        )  # fmt: skip
 
 
 def test_weights_that_the_command_writes_are_taken_by_the_workflow(tmp_path, monkeypatch):

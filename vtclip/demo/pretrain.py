@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vtclip.demo.datasets import NAMES, PRETRAINING_FONTS, distort, draw_sheet
-from vtclip.files import write_receipt, write_tensors
+from vtclip.files import BLANK, MARK, check_seal, write_receipt, write_tensors
 from vtclip.paths import TRAINED_GLYPHS
 from vtclip.runtime.job import progress
 
@@ -84,9 +84,13 @@ def pretrain_backbone(
         steps: optimiser steps, each on one batch of every character.
         learning_rate: its largest value; warm-up over a tenth of the steps, then cosine.
         seed: of the initial weights and of the batches.
+
+    Raises:
+        DamagedError: `trained` is not what was written.
     """
     recipe = describe_recipe(architecture, steps=steps, learning_rate=learning_rate, seed=seed)
     model = _initial_model(architecture, seed)
+    check_seal(trained, "Restore it from the project.")
     with safe_open(trained, "pt") as file:
         is_trained = (file.metadata() or {}).get("recipe") == recipe
     if is_trained:
@@ -104,7 +108,7 @@ def write_trained(weights: dict[str, Tensor], model: str, recipe: str, destinati
     used = _tokenise(model).unique()
     kept = {name: tensor for name, tensor in weights.items() if name != EMBEDDING}
     kept |= {USED: used, ROWS: weights[EMBEDDING][used]}
-    write_tensors(destination, kept, {"recipe": recipe})
+    write_tensors(destination, kept, {"recipe": recipe, "seal": MARK + BLANK})
 
 
 def describe_recipe(architecture: str | Path, **settings: float) -> str:
