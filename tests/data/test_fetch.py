@@ -1,5 +1,4 @@
 import hashlib
-import json
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from vtclip.data.fetch import (
     mirror_addresses,
     part_of,
 )
+from vtclip.files import read_record
 from vtclip.runtime.environment import BUNDLES
 from vtclip.settings import ConfigError
 
@@ -52,7 +52,7 @@ def test_a_file_is_fetched_with_a_receipt_and_head_is_never_requested(fetch, ser
     assert receipt["address"] == server.address("/file")
     assert receipt["sha256"] == RIGHT.sha256
     assert receipt["bytes"] == len(CONTENT)
-    assert json.loads(archive.with_name("archive.zip.json").read_text()) == receipt
+    assert read_record(archive.with_name("archive.zip.json")) == receipt
     assert [method for method, *_ in server.requests] == ["GET"]
 
 

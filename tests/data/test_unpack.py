@@ -11,6 +11,7 @@ import pytest
 
 from vtclip.data import unpack
 from vtclip.data.unpack import Archive, UnpackError, unpack_archives
+from vtclip.files import sha256_of, write_record
 
 
 def tar(path, members, mode="w:gz"):
@@ -80,6 +81,16 @@ def test_a_zip_is_unpacked_and_other_files_are_copied(tmp_path, folder):
     (tmp_path / "split.json").write_text("{}")
     run(folder, zipped(tmp_path / "x.zip", FILES), tmp_path / "split.json")
     assert tree(folder) == dict(FILES) | {"split.json": b"{}"}
+
+
+def test_a_split_file_that_changed_after_it_was_fetched_is_refused(tmp_path, folder):
+    split = tmp_path / "split.json"
+    split.write_text("{}")
+    write_record(tmp_path / "split.json.json", {"sha256": sha256_of(split)})
+    unpack_archives([Archive(split)], folder, folder.with_suffix(".json"))
+    split.write_text("{} ")
+    with pytest.raises(UnpackError, match=r"split\.json: it has changed.*split\.json\.json"):
+        unpack_archives([Archive(split)], folder, folder.with_suffix(".json"))
 
 
 def test_only_wanted_files_come_out_whatever_folder_is_above_them(tmp_path, folder):

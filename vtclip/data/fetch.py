@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from vtclip.data.download import Expected, NetworkError, PermanentError, download, local_path
-from vtclip.files import sha256_of, write_json, write_text
+from vtclip.files import sha256_of, write_record, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def fetch_archive(
         parts = f"{glob.escape(destination.name)}.{'[0-9a-f]' * 8}.part*"
         for part in destination.parent.glob(parts):
             part.unlink(missing_ok=True)
-    write_json(receipt, content)
+    write_record(receipt, content)
     marker_of(destination).unlink(missing_ok=True)
     return content
 

@@ -18,7 +18,7 @@ from vtclip.data.archives import (
     list_members,
     why_no_archive,
 )
-from vtclip.files import build_folder
+from vtclip.files import build_folder, read_record
 from vtclip.paths import why_outside
 from vtclip.wording import list_some
 
@@ -109,6 +109,7 @@ class _Unpacker:
                     raise UnpackError(reason)
                 else:
                     self._write(path.name, file)
+                    self._check_copy(path)
         except UnpackError as error:
             raise UnpackError(f"{path}: {error}") from None
         except NotImplementedError as error:
@@ -167,6 +168,16 @@ class _Unpacker:
         except (FileExistsError, NotADirectoryError):
             raise UnpackError(f"two members have the name '{target}'") from None
         self.written[target] = digest.hexdigest()
+
+    def _check_copy(self, path: Path) -> None:
+        """Compare a file that is no archive, such as a split file, with its receipt."""
+        receipt = path.with_name(f"{path.name}.json")
+        expected = read_record(receipt).get("sha256") if receipt.is_file() else None
+        if expected not in (None, self.written[path.name]):
+            raise UnpackError(
+                f"it has changed since it was fetched. Delete it and {receipt.name} beside it, and "
+                "run again"
+            )
 
     def _check_growth(self, name: str, size: int) -> None:
         if size > self.left:
