@@ -83,7 +83,7 @@ def record(folder, method):
     return str(path)
 
 
-def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, edited=False) -> str:
+def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") -> str:
     """A report of hand-made results, and its content."""
     (folder / "images").mkdir(exist_ok=True)
     generator = np.random.default_rng(0)
@@ -108,10 +108,12 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, edited=False) 
     plot_accuracy(folder / "results.parquet", folder / "accuracy", {})
     (folder / "config.yaml").write_text(f"name: mine  # {ALERT}\n")
     write_receipt(folder / "config.yaml")
-    if edited:
-        (folder / "config.yaml").write_text("weight_decay: 9\n")
-    images, attention = str(folder / "images"), str(folder / "images/0.png")
+    images, attention = str(folder / "images"), str(folder / "accuracy.png")
     predicted = str(folder / "vt_clip.parquet")
+    if flipped:
+        content = bytearray((folder / flipped).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / flipped).write_bytes(content)
     report(
         folder / "report.html",
         runs=runs,
@@ -170,9 +172,10 @@ def test_the_settings_that_the_heads_were_trained_with_are_those_of_their_record
     assert f'weight_decay: 0.25, note: "{AND}"' in Page(content).texts
 
 
-def test_a_configuration_that_was_edited_after_the_run_is_not_quoted(tmp_path):
-    with pytest.raises(DamagedError, match=r"config\.yaml: the file is damaged.*Delete it"):
-        write(tmp_path, edited=True)
+@pytest.mark.parametrize("file", ["config.yaml", "accuracy.svg", "accuracy.png"])
+def test_a_configuration_or_a_figure_that_was_changed_after_the_run_is_not_shown(tmp_path, file):
+    with pytest.raises(DamagedError, match=rf"{file}: the file is damaged.*Delete it"):
+        write(tmp_path, flipped=file)
 
 
 def test_tables_can_be_sorted_and_whatever_belongs_to_one_dataset_can_be_hidden(content):

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from vtclip.files import atomic_write, read_record
+from vtclip.files import BLANK, MARK, atomic_write, read_record, seal
 from vtclip.parquet import read_parquet
 from vtclip.paths import ALL, Run, format_shots
 from vtclip.results.tables import MEAN, one_line, read_notes
@@ -27,7 +27,8 @@ COST_KEY = ["backbone", "method", "shots"]
 def drawing(destination: str | Path, width: float, height: float) -> Iterator[Figure]:
     """Give an empty figure (sizes in inches); once the block has ended well, write .svg and .png.
 
-    `destination` has no suffix. It needs no display, and the same figure gives the same bytes.
+    `destination` has no suffix. It needs no display, and the same figure gives the same bytes. The
+    files are sealed, for `check_seal`.
     """
     # Dollar signs in names, such as `ke$ha`, do not make them mathematics.
     with mpl.rc_context({"text.parse_math": False, "svg.hashsalt": "vtclip"}):
@@ -37,6 +38,9 @@ def drawing(destination: str | Path, width: float, height: float) -> Iterator[Fi
         for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
             with atomic_write(Path(destination).with_suffix(suffix)) as temporary:
                 figure.savefig(temporary, format=suffix[1:], dpi=150, metadata=metadata)
+                with temporary.open("a", encoding="utf-8") as file:  # viewers read no further
+                    file.write(f"<!-- {MARK}{BLANK} -->\n")
+                seal(temporary)
 
 
 def draw_panels(

@@ -21,7 +21,7 @@ from vtclip.config.dataset import Exif
 from vtclip.data.images import PictureError, open_picture
 from vtclip.features.store import read_metadata
 from vtclip.features.texts import read_class_names
-from vtclip.files import check_receipt, read_record, write_text
+from vtclip.files import check_receipt, check_seal, read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots
 from vtclip.results.differences import CONFIDENCE
@@ -132,6 +132,8 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
         return embed_picture(Path(example.images, image), limit=limit, side=160, exif=exif)
 
     attention = example.attention
+    if attention:
+        check_seal(attention)
     confusions = find_confusions(run, number=PAIRS, examples=EXAMPLES)
     return {
         "backbone": example.backbone,
@@ -166,7 +168,8 @@ def _draw_reliability(run: pl.DataFrame) -> str:
 
 
 def embed_svg(path: str | Path) -> str:
-    """A figure as an address that contains it."""
+    """A figure of `drawing` as an address that contains it."""
+    check_seal(path)
     return _data_address("image/svg+xml", Path(path).read_bytes())
 
 
