@@ -152,6 +152,13 @@ def test_a_blank_class_name_is_refused(dataset, name):
         prepare_manifest(coop(), dataset, dataset / "m")
 
 
+def test_an_image_that_is_one_folder_deeper_is_named_there(dataset):
+    (dataset / "archive").mkdir()
+    (dataset / "b").rename(dataset / "archive" / "b")
+    with pytest.raises(ManifestError, match=r"(?s)missing:.*There is 'archive/b/2\.png'\."):
+        prepare_manifest(coop(), dataset, dataset / "m")
+
+
 def test_an_image_whose_name_has_another_form_on_disk_is_named_in_both(dataset):
     (dataset / "b/4.png").rename(dataset / "b/cafe\u0301.png")
     rows = [["b/caf\u00e9.png", 1, "dog"], ["a/6.png", 0, "cat"]]

@@ -131,9 +131,9 @@ def count_images(manifest: pl.DataFrame, counted: pl.Expr | bool = True) -> pl.D
 
 
 def _did_you_mean_file(image: str, images: str | Path) -> str:
-    """Name a file whose path differs from an image's in case or in the form of letters alone."""
+    """Name a file with an image's path, in another folder or another form of the same letters."""
     files = (entry.path for entry in walk(images) if entry.kind == "file")
-    same = next((path for path in files if plain(path) == plain(image)), None)
+    same = next((path for path in files if f"/{plain(path)}".endswith(f"/{plain(image)}")), None)
     return "" if same is None else f"\n  There is '{same}'{show_difference(image, same)}."
 
 
