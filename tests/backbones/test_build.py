@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.backbones import standin
 from vtclip.backbones.backbone import BackboneError, fetch_backbone, load_backbone
-from vtclip.backbones.build import _find_usual_transform
+from vtclip.backbones.build import _download, _find_usual_transform, find_blueprint
 from vtclip.backbones.prompts import TextTower
 from vtclip.backbones.text_towers import PromptError
 from vtclip.features.extract import describe
@@ -151,6 +151,22 @@ def test_files_that_the_hub_does_not_have_are_named_in_the_error(folder, tmp_pat
         fetch_backbone(
             "mine", weights, tmp_path / "fetched.safetensors", architecture=tmp_path / "mine.json"
         )
+
+
+def test_weights_that_cannot_be_downloaded_are_explained_by_what_stops_the_download(monkeypatch):
+    def fail(tag):
+        try:
+            raise ConnectionError("Cannot reach it: unset HF_HUB_OFFLINE")
+        except ConnectionError:
+            raise FileNotFoundError("Failed to download")  # noqa: B904 - as open_clip does
+
+    blueprint = find_blueprint("RN50-quickgelu", "openai")
+    monkeypatch.setattr("open_clip.download_pretrained", fail)
+    with pytest.raises(BackboneError, match=r"RN50-quickgelu.*: Cannot reach it: unset HF_HUB"):
+        _download(blueprint)
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such.pem")
+    with pytest.raises(ConfigError, match=r"SSL_CERT_FILE.*\n.*/no/such\.pem: No such file"):
+        _download(blueprint)
 
 
 def test_words_can_be_learned_before_a_class_name(own):

@@ -38,9 +38,11 @@ def test_an_outdated_certificate_is_not_blamed_on_the_variable():
     assert "SSL_CERT_FILE" not in said
 
 
-def test_an_error_without_a_known_cause_is_its_first_line():
+def test_an_error_is_explained_by_the_first_line_of_its_cause():
     assert explain(ValueError("one\ntwo")) == "one"
     assert explain(ValueError()) == "ValueError"
+    assert explain(wrap(OSError("HF_HUB_OFFLINE is set"))) == "HF_HUB_OFFLINE is set"
+    assert explain(wrap(OSError())) == "the hub cannot be reached"
 
 
 def test_a_folder_of_certificates_is_given_to_the_libraries_that_read_one(tmp_path, monkeypatch):

@@ -123,13 +123,13 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
 
 def _download(blueprint: Blueprint) -> str:
     """Download open_clip's weights of a tag, once; gives their path in the cache."""
-    try:
-        with trusted_certificates():
+    with trusted_certificates():
+        try:
             return open_clip.download_pretrained(blueprint.tag)
-    except (OSError, ValueError, RuntimeError) as error:  # open_clip's, or of the network
-        raise BackboneError(
-            f"{blueprint.name}: its weights cannot be downloaded from the hub: {explain(error)}"
-        ) from error
+        except (OSError, ValueError, RuntimeError) as error:  # open_clip's, or of the network
+            raise BackboneError(
+                f"{blueprint.name}: its weights cannot be downloaded from the hub: {explain(error)}"
+            ) from error
 
 
 def load_tokenizer(blueprint: Blueprint) -> Any:

@@ -51,13 +51,14 @@ def _check_certificates(name: str, path: str) -> None:
 
 
 def explain(error: BaseException) -> str:
-    """Explain an error of a download in one line, with the variable that mends it, if one does."""
+    """Explain an error of a download in one line: its cause, and the variable that mends it."""
     if (refused := find_certificate_error(error)) is not None:
         return f"certificate verify failed: {refused.verify_message}{_advise(refused)}"
     for cause in _list_causes(error):
         if isinstance(cause, OSError) and _is_of_cache(cause.filename):
             return explain_cache(cause)
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    lines = (str(cause).strip().splitlines() for cause in reversed([*_list_causes(error)]))
+    return next((found[0] for found in lines if found), type(error).__name__)
 
 
 def find_certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
@@ -69,7 +70,7 @@ def find_certificate_error(error: BaseException) -> ssl.SSLCertVerificationError
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _advise(error: ssl.SSLCertVerificationError) -> str:
