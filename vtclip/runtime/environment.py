@@ -70,7 +70,7 @@ def find_certificate_error(error: BaseException) -> ssl.SSLCertVerificationError
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        error = error.__cause__ or error.__context__  # httpx and others suppress the latter
 
 
 def _advise(error: ssl.SSLCertVerificationError) -> str:
