@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from vtclip import __version__
 from vtclip.cli import classify, export, new, status
 from vtclip.runtime.job import lacks_memory
+from vtclip.wording import bound
 
 COMMANDS = (new, status, classify, export)
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if given.traceback:
             traceback.print_exc()
-        print(f"vtclip: {describe_error(error)}", file=sys.stderr)
+        print(f"vtclip: {bound(describe_error(error))}", file=sys.stderr)
         _end_output()
         return 2
     except KeyboardInterrupt:

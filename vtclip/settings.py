@@ -21,9 +21,10 @@ from pydantic.fields import FieldInfo
 from yaml.composer import ComposerError
 
 from vtclip.names import did_you_mean
-from vtclip.wording import inline, shorten
+from vtclip.wording import LETTERS, bound, clip, inline, list_some, shorten
 
 LARGEST = 2**31 - 1  # the largest whole number of a table's columns
+FEW = 5  # wrong keys that an error explains
 WIDEST = 2**63 - 1  # the largest of a machine word
 
 NO_DEFAULT = "default_factory_not_called"  # pydantic's name of it
@@ -36,14 +37,13 @@ class ConfigError(ValueError):
 
     def __init__(self, message: str) -> None:
         # A name that is not UTF-8 is shown all the same, and can be written to a log.
-        super().__init__(message.encode(errors="backslashreplace").decode())
+        super().__init__(bound(message.encode(errors="backslashreplace").decode()))
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values do not change once checked."""
 
     illustrated: ClassVar[frozenset[str]] = frozenset()  # examples of these fit other data alone
-
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
@@ -112,19 +112,26 @@ def check(model: type[Checked], values: Any, *, source: str) -> Checked:
     problems = _find_problems(model, values)
     if not problems:
         return model.model_validate(dict(values))
-    raise ConfigError("\n".join(_explain(model, problem, values, source) for problem in problems))
+    reasons = [_explain(model, problem, values, source) for problem in problems[:FEW]]
+    rest = len(problems) - FEW
+    more = [f"{source}: {rest} more keys or values are wrong."] if rest > 0 else []
+    raise ConfigError("\n".join(reasons + more))
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, source: str) -> ConfigError:
     """Make the error for an unknown name: `Unknown method 'x'; known: a, b, c`."""
     names = sorted(known)
     hint = did_you_mean(name, names) or did_you_mean(Path(name).stem, names)  # of its file
-    return ConfigError(f"{source}: Unknown {kind} '{name}'; known: {', '.join(names)}.{hint}")
+    listed = list_some(names, 40)
+    return ConfigError(f"{source}: Unknown {kind} '{clip(name)}'; known: {listed}.{hint}")
 
 
 def refusal(place: str, problem: str, *, found: str, expected: str, write: str = "") -> ConfigError:
     """Make the error for a setting, in words: `problem` has no point at the end."""
-    suggestion = "\n    ".join(["\n  write:", *write.splitlines()]) if write else ""
+    # A line that is cut would not be what to write.
+    is_shown = write and len(write) <= LETTERS // 2
+    suggestion = "\n    ".join(["\n  write:", *write.splitlines()]) if is_shown else ""
+    found = clip(found, LETTERS // 2)
     return ConfigError(
         f"{place}: {problem}.\n  found:    {found}\n  expected: {expected}{suggestion}"
     )
@@ -172,12 +179,9 @@ def _gather(errors: Iterable[Mapping[str, Any]], values: Any) -> list[_Problem]:
         if first is not problem:
             message = f"{first.message}, or {problem.message.removeprefix('Input should be ')}"
             found[problem.location] = first._replace(message=message)
-    return [
-        problem
-        for place, problem in found.items()
-        # Of two types the one that fits further in is meant.
-        if not any(len(deeper) > len(place) and deeper[: len(place)] == place for deeper in found)
-    ]
+    # Of two types the one that fits further in is meant.
+    above = {place[:end] for place in found for end in range(len(place))}
+    return [problem for place, problem in found.items() if place not in above]
 
 
 def _read(error: Mapping[str, Any], values: Any) -> _Problem:
@@ -223,12 +227,13 @@ def _explain(model: type[Settings], problem: _Problem, values: Any, source: str)
     if field is not None and field.description:
         lines.append(f"  expected: {field.description}")
     if field is not None:
-        place = (*location[: len(location) - 1 - len(inside)], name)
+        place = (*location[: -1 - len(inside)], name)
         for value in _list_corrections(problem, field, inside, _find(values, place)):
             if value not in (None, "", [], {}) and _is_accepted(model, values, place, value):
                 is_other = name in owner.illustrated and value in (field.examples or ())
-                lines.append("  for example:" if is_other else "  write:")
-                lines.append(f"    {name}: {inline(value)}")
+                write = f"    {name}: {inline(value)}"
+                if len(write) <= LETTERS // 2:  # one that is cut would not be what to write
+                    lines += ["  for example:" if is_other else "  write:", write]
                 break
     return "\n".join(lines)
 
@@ -250,11 +255,9 @@ def _is_accepted(model: type[Settings], values: Any, place: Location, value: Any
     if not isinstance(parent, dict | list):
         return False
     parent[place[-1]] = value
-    before, after = (
-        {problem.location for problem in _find_problems(model, each)}
-        for each in (values, corrected)
-    )
-    return after <= {found for found in before if found[: len(place)] != place}
+    known = {problem.location for problem in _find_problems(model, values)}
+    after = [problem.location for problem in _find_problems(model, corrected)]
+    return all(found in known and found[: len(place)] != place for found in after)
 
 
 def _find_field(model: type[Settings], location: Location) -> tuple[type[Settings], str, Location]:

@@ -1,10 +1,13 @@
 """Values, names and numbers as messages write them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import yaml
 from yaml.representer import SafeRepresenter
+
+LETTERS, LINES = 600, 30  # of a line, and of a message
+ENDING = 3  # lines that stay of a long message's end, where the advice is
 
 
 class _Dumper(yaml.SafeDumper):
@@ -40,6 +43,31 @@ def shorten(value: Any, limit: int = 80) -> str:
 
 def list_some(names: Iterable[object], limit: int = 5) -> str:
     """Join the first names, and count the others: `a, b and 7 more`."""
-    shown = [*map(str, names)]
+    shown = [clip(str(name)) for name in names]
     rest = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def list_lines(lines: Sequence[str], limit: int = 5) -> str:
+    """The first lines, and a line that counts the others."""
+    rest = len(lines) - limit
+    more = [f"and {rest} more"] if rest > 0 else []
+    return "\n  ".join([*lines[:limit], *more])
+
+
+def clip(text: str, limit: int = 120) -> str:
+    """Leave out the middle of a long text, and say how much."""
+    if len(text) <= limit:
+        return text
+    start, end = text[: limit // 2], text[-(limit // 4) :]
+    return f"{start}... ({len(text) - len(start) - len(end)} letters left out) ...{end}"
+
+
+def bound(message: str) -> str:
+    """A message of any length as people can read it; what is left out is counted."""
+    lines = message.split("\n")
+    if len(lines) > LINES:
+        begin = LINES - ENDING - 1
+        more = f"  ... and {len(lines) - begin - ENDING} more lines"
+        lines = [*lines[:begin], more, *lines[-ENDING:]]
+    return "\n".join(clip(line, LETTERS) for line in lines)

@@ -636,3 +636,30 @@ def test_an_architecture_in_latin_1_is_refused(demo, here):
     (here / "my.pt").write_text("weights")
     (here / "mine.json").write_bytes('{"author": "Käthe"}'.encode("latin-1"))
     assert "UnicodeDecodeError" in refused(demo, backbone=wrong())
+
+
+# The length of messages.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n" * 3000: 1},
+        {f"key{number}": 1 for number in range(1000)},
+        {"shots": [-number for number in range(1000)]},
+        {"datasets": ["n" * 3000]},
+        {"datasets": ["n" * 3000, "n" * 3000]},
+        {"datasets": [f"name{number}" for number in range(1000)]},
+        {"methods": {"n" * 3000: None}},
+        {"methods": {"vt_clip": {"epochs": {f"{number}x": 1 for number in range(1000)}}}},
+        {"methods": {"coop": {"words": "a " * 3000}}},
+        {"tests": {"n" * 3000: ["digits"]}},
+        {"ablation": {"one_at_a_time": {"n" * 3000: [1]}}},
+        {"backbone": {"name": "RN50", "pretrained": "n" * 3000}},
+    ],
+    ids=lambda changes: next(iter(changes))[:9],
+)
+def test_a_message_is_short_however_much_is_wrong(demo, changes):
+    lines = refused(demo, **changes).splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 600

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from vtclip.config.backbone_config import INDEX, list_parts
 from vtclip.runtime.job import warn_on_terminal
+from vtclip.wording import list_lines
 
 # The numbers among OpenAI's own weights, of a ViT and of a ResNet.
 OPENAI = ("input_resolution", "context_length", "vocab_size")
@@ -107,11 +108,9 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, so
     faults = [f"{key}: {misfits.get(key, 'missing')}" for key in loaded.missing_keys]
     faults += [f"{key}: not expected" for key in loaded.unexpected_keys]
     if faults:
-        more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
         raise BackboneError(
             f"{source}: these are not weights of the model that `name` says.\n  "
-            + "\n  ".join(faults[:NAMED])
-            + more
+            f"{list_lines(faults, NAMED)}"
         )
 
 

@@ -9,6 +9,8 @@ from open_clip.model import CLIP
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 
+from vtclip.wording import list_lines
+
 
 class PromptError(ValueError):
     """A prompt that the text tower cannot read."""
@@ -51,7 +53,7 @@ def check_lengths(tokenizer: Any, prompts: Mapping[str, Sequence[str]], *, tower
     ]
     if faults:
         raise PromptError(
-            "\n".join(faults) + "\nShorten the class's name, for layout folders under "
+            f"{list_lines(faults)}\nShorten the class's name, for layout folders under "
             "`class_names:`, or the longest of `templates:` in the dataset's file."
         )
 

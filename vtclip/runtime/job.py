@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from vtclip.runtime.devices import lease_device, peak_memory
 from vtclip.runtime.launcher import NO_PARENT
+from vtclip.wording import bound
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +110,7 @@ def job_log(path: str | Path) -> Iterator[None]:
 
 def warn_on_terminal(message: str) -> None:
     """Log a warning, and show it on the terminal too, also where output goes to a job's log."""
-    FOR_TERMINAL.warning(message)
+    FOR_TERMINAL.warning(bound(message))
 
 
 def progress(items: Iterable[Item], *, what: str, total: int | None = None) -> Iterator[Item]:
@@ -164,7 +165,8 @@ def _show_error(terminal: TextIO, log: Path, error: Exception) -> None:
     hint = ""
     if lacks_memory(error):
         hint = "Out of memory: run fewer jobs at a time (--cores), or give each job more memory.\n"
-    print(f"\n{type(error).__name__}: {error}\n{hint}(full log: {log})\n", file=terminal)
+    message = bound(f"{type(error).__name__}: {error}")
+    print(f"\n{message}\n{hint}(full log: {log})\n", file=terminal)
 
 
 def _choose_deterministic_kernels(compiles: bool) -> None:
