@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vtclip.backbones.backbone import Backbone, load_backbone
@@ -20,6 +19,7 @@ from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import BATCH
 from vtclip.data.images import PictureError, open_picture, without_size_warnings
 from vtclip.features.extract import Encoder
+from vtclip.files import write_tensors
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
 from vtclip.methods import METHODS
 from vtclip.nn.learner import eval_on
@@ -195,8 +195,7 @@ def _choose_weights(saved: Saved, folder: Path) -> str:
     origin = {"backbone": tower.name, "pretrained": tower.pretrained}
     if tower.preprocess is not None:
         origin["preprocess"] = tower.preprocess
-    tensors = {name: value.contiguous() for name, value in read_weights(saved).items()}
-    save_file(tensors, file, metadata=origin)
+    write_tensors(file, read_weights(saved), origin)
     return str(file)
 
 
