@@ -108,6 +108,25 @@ def test_a_folder_in_the_hubs_form_is_planned_and_what_is_made_with_it_follows_i
     assert job(plan, "fetch_backbone", "local-dir-my-clip-own").params["architecture"] == config
 
 
+@pytest.mark.parametrize(
+    ("wrong", "parts"),
+    [
+        ({"stdd": [0.5, 0.5, 0.5]}, ["stdd: there is no such key"]),
+        ({"std": [0, 0.5, 0.5]}, ["std.0", "greater than 0"]),
+        ({"mean": [0.5, 0.5]}, ["mean.2"]),
+        ({"resize_mode": "sqash"}, ["'shortest', 'longest' or 'squash'"]),
+        ({"size": 64}, ["size: 64", "image_size of vision_cfg, 32"]),
+    ],
+)
+def test_a_test_transform_that_open_clip_would_take_in_part_is_refused(
+    demo, here, weights, wrong, parts
+):
+    content = {"model_cfg": GLYPH_CLIP, "preprocess_cfg": wrong}
+    (here / "mine.json").write_text(json.dumps(content))
+    backbone = {"name": "mine", "architecture": "mine.json", "pretrained": weights}
+    assert_says(refused(demo, backbone=backbone), "preprocess_cfg", *parts)
+
+
 def test_a_folder_in_the_hubs_form_must_not_lie_where_the_workflow_writes(demo, here):
     folder = here / "results" / "features" / "my-clip"
     folder.mkdir(parents=True)

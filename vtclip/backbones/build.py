@@ -34,7 +34,13 @@ from vtclip.backbones.known import (
     find_weights,
     read_configuration,
 )
-from vtclip.config.backbone_config import OWN, find_folder, is_hub_name, name_model
+from vtclip.config.backbone_config import (
+    OWN,
+    check_transform,
+    find_folder,
+    is_hub_name,
+    name_model,
+)
 from vtclip.runtime.environment import explain, trusted_certificates
 
 
@@ -202,7 +208,8 @@ def _find_config(
         raise BackboneError(
             f"Unknown backbone '{name}'; known: {', '.join(open_clip.list_models())}."
         )
-    return content["model_cfg"], preprocess or content.get("preprocess_cfg", {})
+    check_transform(content, source=str(architecture or name))
+    return content["model_cfg"], preprocess or content.get("preprocess_cfg") or {}
 
 
 def _find_usual_transform(name: str) -> dict[str, Any]:

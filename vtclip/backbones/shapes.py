@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, StrictInt
 
 from vtclip import paths
 from vtclip.backbones.known import INSTALL, Measured, find_configuration, key_of, read_content
-from vtclip.config.backbone_config import BackboneConfig, name_model
+from vtclip.config.backbone_config import BackboneConfig, check_transform, name_model
 from vtclip.cost import Shape
 from vtclip.files import read_record, write_record
 from vtclip.settings import LARGEST, ConfigError, Settings, check
@@ -199,7 +199,10 @@ def _read_checked(backbone: BackboneConfig) -> tuple[dict[str, Any], Architectur
     content = read_content(backbone)
     config = content.get("model_cfg", content) if isinstance(content, dict) else content
     source = f"backbone.architecture: {find_configuration(backbone)}"
-    return config, check(Architecture, config, source=source)
+    checked = check(Architecture, config, source=source)
+    if config is not content:
+        check_transform(content, source=source)
+    return config, checked
 
 
 def read_architecture(backbone: BackboneConfig) -> Architecture:

@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vtclip.settings import ConfigError, PathText, Settings
+from vtclip.settings import ConfigError, PathText, Settings, check, refusal
 
 SpatialKind = Literal["projected", "raw"]
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -32,6 +33,46 @@ INDEX = ".index.json"  # end of the name of a file that lists the parts of a fil
 WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".json"}
 GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedded experiment
 GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
+
+
+Channel = Annotated[float, Field(gt=0)]
+
+
+class Transform(Settings):
+    """The `preprocess_cfg` of a model: where its test transform differs from CLIP's."""
+
+    size: int | list[int] | None = Field(default=None, description="the model's `image_size`")
+    mode: Literal["RGB"] = Field(default="RGB", description="RGB", examples=["RGB"])
+    mean: tuple[float, float, float] | None = Field(
+        default=None, description="of red, green and blue", examples=[[0.5, 0.5, 0.5]]
+    )
+    std: tuple[Channel, Channel, Channel] | None = Field(
+        default=None, description="of red, green and blue, above 0", examples=[[0.5, 0.5, 0.5]]
+    )
+    interpolation: Literal["bicubic", "bilinear", "random"] = Field(
+        default="bicubic", description="bicubic or bilinear", examples=["bicubic"]
+    )
+    resize_mode: Literal["shortest", "longest", "squash"] = Field(
+        default="shortest", description="shortest, longest or squash", examples=["squash"]
+    )
+    fill_color: int = Field(default=0, ge=0, le=255, description="0 to 255", examples=[0])
+
+
+def check_transform(content: Mapping[str, Any], *, source: str) -> None:
+    """Check the `preprocess_cfg` of a model's configuration; open_clip skips unknown keys.
+
+    Raises:
+        ConfigError: an unknown key or value, or a size that the model does not have.
+    """
+    source = f"{source}: preprocess_cfg"
+    size = check(Transform, content.get("preprocess_cfg") or {}, source=source).size
+    image_size = content["model_cfg"]["vision_cfg"].get("image_size", size)
+    sides = [[each] * 2 if isinstance(each, int) else each for each in (size, image_size)]
+    if size is not None and sides[0] != sides[1]:
+        raise refusal(
+            f"{source}.size", "the model reads images of another size",
+            found=f"size: {size}", expected=f"image_size of vision_cfg, {image_size}",
+        )  # fmt: skip
 
 
 class BackboneConfig(Settings):
