@@ -112,7 +112,7 @@ def test_a_custom_architecture_is_measured_once_and_then_read(tmp_path, monkeypa
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"Unknown backbone 'ViT-B32'.*Did you mean") as error:
         read_shape(named("ViT-B32"))
-    assert "RN50-quickgelu, " in str(error.value)
+    assert "EVA01-g-14, " in str(error.value)
 
 
 # Custom architectures.
