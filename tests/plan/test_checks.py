@@ -439,8 +439,8 @@ def wrong(**changes):
             {"name": "RN51", "pretrained": "openai"},
             [
                 "backbone.name: Unknown backbone 'RN51'",
-                "RN50-quickgelu",
-                "ViT-B-16",
+                "known: ",
+                " more.",
                 "mean 'RN50'?",
             ],
         ),
