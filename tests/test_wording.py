@@ -6,7 +6,7 @@ from vtclip import __main__
 from vtclip.backbones.text_towers import check_lengths
 from vtclip.runtime.job import job_log, warn_on_terminal
 from vtclip.settings import ConfigError, refusal
-from vtclip.wording import LETTERS, LINES, bound, clip, list_lines, list_some
+from vtclip.wording import LETTERS, LINES, bound, clip, count, list_lines, list_some
 
 LONG = "n" * 3000
 
@@ -73,3 +73,11 @@ def test_a_template_too_long_for_a_thousand_classes_names_the_first_few_of_them(
     with pytest.raises(ValueError, match=r"(?s)'class 4'.*995 more.*`templates:`") as error:
         check_lengths(Tokenizer(), prompts, tower="the text tower")
     assert_bounded(str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, ("0 seeds", "0 classes")), (1, ("1 seed", "1 class")), (2, ("2 seeds", "2 classes"))],
+)
+def test_a_number_of_things_has_the_right_ending(number, words):
+    assert (count(number, "seed"), count(number, "class", "classes")) == words

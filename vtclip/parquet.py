@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vtclip.files import BLANK, MARK, atomic_write, digest_around, name_file_in_errors
+from vtclip.wording import count
 
 
 class SealedWriter:
@@ -105,7 +106,7 @@ def _read_footer(path: Path) -> bytes:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         if size < 12:
-            raise ValueError(f"it has {size} bytes")
+            raise ValueError(f"it has {count(size, 'byte')}")
         file.seek(size - 8)  # the footer's length, then the letters PAR1
         length = int.from_bytes(file.read(4), "little") + 8
         if length > size:

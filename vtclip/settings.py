@@ -114,7 +114,7 @@ def check(model: type[Checked], values: Any, *, source: str) -> Checked:
         return model.model_validate(dict(values))
     reasons = [_explain(model, problem, values, source) for problem in problems[:FEW]]
     rest = len(problems) - FEW
-    more = [f"{source}: {rest} more keys or values are wrong."] if rest > 0 else []
+    more = [f"{source}: {rest} more wrong: write the keys above first."] if rest > 0 else []
     raise ConfigError("\n".join(reasons + more))
 
 

@@ -41,6 +41,11 @@ def shorten(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def count(number: int, noun: str, many: str = "") -> str:
+    """A number of things: `1 seed`, `3 seeds`; `many` where the plural has another ending."""
+    return f"{number} {noun if number == 1 else many or f'{noun}s'}"
+
+
 def list_some(names: Iterable[object], limit: int = 5) -> str:
     """Join the first names, and count the others: `a, b and 7 more`."""
     shown = [clip(str(name)) for name in names]

@@ -53,8 +53,8 @@ def test_damaged_images_are_left_out_and_equal_ones_and_odd_files_named(
     (photographs / "<script>" / "twin.png").write_bytes(content)
     assert new(photographs) == 0
     said = capsys.readouterr().out
-    assert "1 images cannot be read and are left out" in said
-    assert "1 groups of identical images, 1 of them in several splits or classes" in said
+    assert "Not readable, and left out: 1 image:" in said
+    assert "1 group of identical images, 1 of them in several splits or classes" in said
     assert "1 skipped: a & b/notes.txt" in caplog.text
     described = yaml.safe_load(Path("config/datasets/mine.yaml").read_text())
     assert described["leave_out"] == ["a & b/cut.png"]
@@ -84,7 +84,7 @@ def test_a_class_that_would_lose_its_test_images_is_refused_and_nothing_written(
         image.write_bytes(b"\x89PNG")
     assert new(splits) == 2
     out, err = capsys.readouterr()
-    assert "10 images cannot be read" in out
+    assert "left out: 10 images:" in out
     assert "classes without a test image: a & b." in err
     assert not Path("config").exists()
 

@@ -137,7 +137,18 @@ def test_a_footnote_tells_where_runs_differ_in_device_precision_or_version(tmp_p
     assert find_inconsistencies(records[:1]) == []
     assert find_inconsistencies([records[0], records[2]]) == []  # only the last number differs
     assert find_inconsistencies(records[:2]) == [
-        "Not all runs have the same device: cpu (1 runs), cuda (1 runs)."
+        "Not all runs have the same device: cpu (1 run), cuda (1 run)."
     ]
     (sentence,) = find_inconsistencies([records[0], records[3]])
-    assert sentence == "Not all runs have the same version of torch: 2.9 (1 runs), 2.10 (1 runs)."
+    assert sentence == "Not all runs have the same version of torch: 2.9 (1 run), 2.10 (1 run)."
+
+
+def test_one_seed_has_no_deviation_and_one_dataset_no_mean_over_datasets(tmp_path):
+    runs = write_predictions(tmp_path / "runs", {(1, 1): 0.5})
+    table = aggregate_results([make_run("a", "probe", runs)], tmp_path / "results")
+    assert table["dataset"].to_list() == ["a", "mean"]  # the figure of costs reads the mean
+    for suffix in (".md", ".txt", ".tex"):
+        text = (tmp_path / "results").with_suffix(suffix).read_text()
+        assert "of one seed." in text
+        for word in ("mean", "deviation", "1 seeds"):
+            assert word not in text

@@ -165,5 +165,5 @@ def test_images_replaced_under_their_names_are_extracted_again_after_a_run_that_
         Image.new("RGB", (40, 40), "red").save(path)
     photographs.run(shots, config=mine)  # and no further
     planned = photographs.plan(*mine)
-    assert f"Extracting the features of mine's test images ({CLIP}, test)" in planned
-    assert f"Extracting the features of mine: 2 shots, seed 1 ({CLIP})" in planned
+    assert f"Extracting the features of the test images of mine ({CLIP}, test)" in planned
+    assert f"Extracting the features of mine: 2-shot, seed 1 ({CLIP})" in planned

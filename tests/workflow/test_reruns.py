@@ -166,7 +166,7 @@ def trainings(dataset, method, runs=RUNS):
     if method == "zero_shot":
         runs = [(0, 0)]
     return {
-        f"Training {method} on {dataset}: {shots} shots, seed {seed} ({CLIP})"
+        f"Training {method} on {dataset}: {shots}-shot, seed {seed} ({CLIP})"
         for shots, seed in runs
     }
 

@@ -18,6 +18,8 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from vtclip.wording import count
+
 if TYPE_CHECKING:
     import torch
 
@@ -84,7 +86,9 @@ def run(given: argparse.Namespace) -> int:
     for prediction in bad:
         print(f"{prediction.image}: {prediction.reason}", file=sys.stderr)
     if bad:
-        print(f"{len(bad)} of {len(images)} images could not be classified.", file=sys.stderr)
+        print(
+            f"{len(bad)} of {count(len(images), 'image')} could not be classified.", file=sys.stderr
+        )
     return int(bool(bad))
 
 

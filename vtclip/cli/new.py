@@ -16,7 +16,7 @@ from vtclip.config.dataset import MEAN, Dataset
 from vtclip.files import write_text
 from vtclip.names import explain_alike, find_alike
 from vtclip.settings import ConfigError, check, read_yaml, refusal
-from vtclip.wording import to_yaml
+from vtclip.wording import count, to_yaml
 
 if TYPE_CHECKING:
     from vtclip.data.inventory import Survey
@@ -92,7 +92,7 @@ def run(given: argparse.Namespace) -> int:
             Path(file).unlink(missing_ok=True)
         raise
     print(
-        f"\nWrote {dataset_file} and {experiment_file}: {len(plan.own_runs)} runs, shots "
+        f"\nWrote {dataset_file} and {experiment_file}: {count(len(plan.own_runs), 'run')}, shots "
         f"{', '.join(map(str, experiment['shots']))}.\n"
         "If the folders' names are not words, name the classes under `class_names:` in "
         f"{dataset_file}.\nNext: snakemake --cores all --configfile {experiment_file}"
@@ -121,9 +121,9 @@ def describe_survey(survey: Survey) -> list[str]:
     """Describe a folder's images in lines of text."""
     counts = survey.count()
     totals = {split: counts[split].sum() for split in ("train", "val", "test")}
-    images = sum(totals.values())
+    images = count(int(sum(totals.values())), "image")
     lines = [
-        f"{counts.height} classes, {images} images: {totals['train']} to train, {totals['val']} to "
+        f"{counts.height} classes, {images}: {totals['train']} to train, {totals['val']} to "
         f"validate, {totals['test']} to test."
     ]
     widest = max(counts["class_name"].str.len_chars().to_list())
@@ -132,12 +132,13 @@ def describe_survey(survey: Survey) -> list[str]:
     if alike := find_alike(counts["class_name"]):
         lines.append(f"{explain_alike(alike, 'Names')} Name them apart under `class_names:`.")
     if survey.damaged:
-        lines.append(f"{len(survey.damaged)} images cannot be read and are left out:")
+        lines.append(f"Not readable, and left out: {count(len(survey.damaged), 'image')}:")
         lines += _list_first([f"{image}: {why}" for image, why in survey.damaged.items()])
     if survey.equal:
         mixed = survey.mixed()
+        groups = count(len(survey.equal), "group")
         lines.append(
-            f"{len(survey.equal)} groups of identical images, {len(mixed)} of them in several "
+            f"{groups} of identical images, {len(mixed)} of them in several "
             "splits or classes" + (": keep each of these in one place only." if mixed else ".")
         )
         lines += _list_first([" = ".join(group) for group in mixed or survey.equal])

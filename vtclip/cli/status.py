@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vtclip import paths
 from vtclip.cost import SINGLE, features_bytes
+from vtclip.wording import count
 
 if TYPE_CHECKING:
     from vtclip.paths import Run
@@ -55,7 +56,7 @@ def run(given: argparse.Namespace) -> int:
     states = find_states(plan)
     number = Counter(states.values())
     total = ", ".join(f"{number[state]} {state}" for state in STATES)
-    print(f"{plan.name}: {len(states)} runs: {total}\n")
+    print(f"{plan.name}: {count(len(states), 'run')}: {total}\n")
     print("\n".join(_tabulate(states)))
     for reason in plan.missing.values():
         print(f"\n{reason}")

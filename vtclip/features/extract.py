@@ -21,6 +21,7 @@ from vtclip.files import write_receipt
 from vtclip.parquet import read_parquet
 from vtclip.runtime.devices import is_out_of_memory
 from vtclip.runtime.job import progress
+from vtclip.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ def _extract(
             writer.write(rows, *encode(pixels))
         if unreadable:
             raise ExtractionError(
-                f"{len(set(unreadable))} images cannot be read:\n  "
+                f"{count(len(set(unreadable)), 'image')} cannot be read:\n  "
                 + "\n  ".join(dict.fromkeys(unreadable))
                 + "\nRepair them, or list them under `leave_out:` in the dataset's file."
             )

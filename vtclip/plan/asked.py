@@ -17,7 +17,7 @@ from vtclip.names import explain_alike, find_alike
 from vtclip.paths import ALL, format_shots, name_shots
 from vtclip.plan.variants import Variant, constant_settings
 from vtclip.settings import refusal
-from vtclip.wording import inline, list_some
+from vtclip.wording import count, inline, list_some
 
 Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
 
@@ -242,5 +242,5 @@ def _list_unseen_views(experiment: Experiment, methods: Mapping[str, Variant]) -
             if epochs < 1 + number:
                 yield (
                     f"{name}: an image is trained on in one view per epoch, and has "
-                    f"{1 + number} views and as few as {epochs} epochs: some are not used."
+                    f"{1 + number} views and as few as {count(epochs, 'epoch')}: some are not used."
                 )

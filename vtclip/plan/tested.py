@@ -8,6 +8,7 @@ from vtclip.data.inventory import find_tree
 from vtclip.methods import METHODS
 from vtclip.paths import DATASETS
 from vtclip.settings import refusal
+from vtclip.wording import count
 
 
 def list_tests(experiment: Experiment) -> dict[str, list[str]]:
@@ -81,7 +82,8 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
         classes = count_classes(datasets[name]) if experiment.classes == "base" else None
         if classes is not None and classes < 4:
             problem = "each half of a dataset needs two classes"
-            found, expected = f"{name}, with {classes} classes", "datasets of four classes or more"
+            found = f"{name}, with {count(classes, 'class', 'classes')}"
+            expected = "datasets of four classes or more"
             raise refusal(f"{source}: classes: base", problem, found=found, expected=expected)
     for name, dataset in datasets.items():
         _check_family(name, dataset, datasets)
@@ -112,4 +114,4 @@ def _check_family(name: str, dataset: Dataset, datasets: Mapping[str, Dataset]) 
     if found > known or (by_label and found != known):
         problem = f"{name} has other classes than {dataset.classes_of}"
         expected = f"{known}" if by_label else f"{known} at most"
-        raise refusal(source, problem, found=f"{found} classes", expected=expected)
+        raise refusal(source, problem, found=count(found, "class", "classes"), expected=expected)

@@ -82,15 +82,15 @@ def _compare(runs: pl.DataFrame) -> pl.DataFrame:
 def _render(table: pl.DataFrame, notes: Sequence[str]) -> str:
     """One Markdown table for the validation shots and one for the test images."""
     parts = []
+    table = tables.drop_lone_mean(table)
     for images, title in ((VALIDATION, "the validation shots"), (TEST, "the test images")):
         key = ["dataset", *tables.backbone_column(table), "variant"]
         names = {"shots": name_shots}
         rows = tables.pivot(table.filter(images=images), key, "shots", _cell, names=names)
         parts.append(f"Accuracy on {title} in percent.\n\n{tables.align(rows)}\n")
-    seeds = max(table["seeds"].to_list())
     note = (
-        "In brackets: what is gained over the method as configured, on the same shots, mean and "
-        f"standard deviation over {seeds} seeds. Choose by the validation shots alone."
+        "In brackets: what is gained over the method as configured, on the same shots, "
+        f"{tables.describe_mean(table)}. Choose by the validation shots alone."
     )
     return "\n".join([*parts, f"{' '.join([note, *notes])}\n"])
 
@@ -112,7 +112,9 @@ def plot_ablation(table: str | Path, destination: str | Path, titles: Mapping[st
         destination: the path to write to, without a suffix; .svg and .png are written.
         titles: dataset -> the panel's title.
     """
-    gains = read_parquet(table).filter(pl.col("variant") != CONFIGURED, images=TEST)
+    gains = tables.drop_lone_mean(read_parquet(table)).filter(
+        pl.col("variant") != CONFIGURED, images=TEST
+    )
     variants = gains["variant"].unique(maintain_order=True).to_list()
     draw_panels(
         destination, gains, partial(_draw_gains, variants=variants), titles,

@@ -64,7 +64,7 @@ def aggregate_differences(
         if (compared := _compare(group, method, other, k))
     ]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    write_table(table, destination, md=_render(table, reference, titles, notes))
+    write_table(table, destination, md=_render(table, found, reference, titles, notes))
     return table
 
 
@@ -126,7 +126,11 @@ def _resample(pairs: pl.DataFrame, *, draw_datasets: bool) -> np.ndarray:
 
 
 def _render(
-    table: pl.DataFrame, reference: str, titles: Mapping[str, str], notes: Sequence[str]
+    table: pl.DataFrame,
+    found: pl.DataFrame,  # the runs
+    reference: str,
+    titles: Mapping[str, str],
+    notes: Sequence[str],
 ) -> str:
     """The reference's lead over every other method; a column per number of shots."""
     led = table.filter((pl.col("method") == reference) | (pl.col("other") == reference))
@@ -138,13 +142,16 @@ def _render(
         [*backbone_column(table), over], "shots", _cell, order=sorted(table["shots"].unique()),
         names={over: lambda method: titles.get(method, method), "shots": name_shots},
     )  # fmt: skip
-    return f"{align(rows)}\n\n{' '.join([_explain(led), *notes])}\n"
+    return f"{align(rows)}\n\n{' '.join([_explain(led, found), *notes])}\n"
 
 
-def _explain(table: pl.DataFrame) -> str:
+def _explain(table: pl.DataFrame, found: pl.DataFrame) -> str:
     """The footnote: what the numbers are, and which question the interval answers."""
     drawn = " ".join(table["resampled"].drop_nulls().unique())
-    mean = "Points of accuracy, the mean over datasets and seeds, run against run"
+    columns = {"datasets": found["dataset"], "seeds": found.filter(pl.col("shots") > 0)["seed"]}
+    several = " and ".join(name for name, column in columns.items() if column.n_unique() > 1)
+    over = f", the mean over {several}" if several else ""
+    mean = f"Points of accuracy{over}, run against run"
     interval = f"the {CONFIDENCE:.0%} interval of {RESAMPLES:,} bootstrap samples"
     if not drawn:
         return f"{mean}. One seed of fewer than {MIN_DATASETS} datasets has no interval."

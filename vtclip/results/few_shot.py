@@ -17,6 +17,7 @@ from vtclip.results import tables
 from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED
 from vtclip.results.tables import KEY, MEAN
 from vtclip.results.used import describe_ties, describe_used
+from vtclip.wording import count
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH = 100  # columns of a terminal
@@ -110,7 +111,7 @@ def find_inconsistencies(records: Sequence[str | Path]) -> list[str]:
 def count_values(values: Sequence[Any]) -> str:
     """Each value with the number of runs that have it, the most frequent first."""
     counts = Counter(map(str, values)).most_common()
-    return ", ".join(f"{value} ({number} runs)" for value, number in counts)
+    return ", ".join(f"{value} ({count(number, 'run')})" for value, number in counts)
 
 
 def render_markdown(
@@ -216,7 +217,8 @@ def _lay_out(
 ) -> list[list[str]]:
     """A row per dataset, backbone and method, a column per number of shots, after the head."""
     # A dataset's rows stand together, whatever the backbone.
-    together = pl.concat(results.partition_by("dataset", maintain_order=True))
+    shown = tables.drop_lone_mean(results)
+    together = pl.concat(shown.partition_by("dataset", maintain_order=True))
     key = ["dataset", *tables.backbone_column(results), "method"]
     names = {"method": lambda method: titles.get(method, method), "shots": name}
     rows = tables.pivot(together, key, "shots", cell, names=names)
@@ -232,5 +234,4 @@ def _missing_rows(missing: Sequence[str], head: Sequence[str]) -> list[list[str]
 
 
 def _explain(results: pl.DataFrame) -> str:
-    seeds = max(results["seeds"].to_list())
-    return f"Accuracy on the test images in percent, mean ± standard deviation over {seeds} seeds."
+    return f"Accuracy on the test images in percent, {tables.describe_mean(results)}."

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogFormatter
 from vtclip.files import BLANK, MARK, atomic_write, read_record, seal
 from vtclip.parquet import read_parquet
 from vtclip.paths import ALL, Run, format_shots
-from vtclip.results.tables import MEAN, one_line, read_notes
+from vtclip.results.tables import MEAN, drop_lone_mean, one_line, read_notes
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
 COST_KEY = ["backbone", "method", "shots"]
@@ -113,7 +113,7 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
         destination: the path to write to, without a suffix; .svg and .png are written.
         titles: dataset or method -> the name to show.
     """
-    table = read_parquet(results)
+    table = drop_lone_mean(read_parquet(results))
     draw_panels(
         destination, table, partial(_draw_accuracies, titles=titles), titles,
         columns=min(4, table["dataset"].n_unique()), panel_size=(3.6, 3.1), legend_columns=8,
@@ -164,7 +164,9 @@ def plot_cost(
         titles: method -> the name to show.
     """
     costs = read_costs(runs)
-    points = read_parquet(results).filter(dataset=MEAN).join(costs, on=COST_KEY)
+    accuracies = read_parquet(results)
+    over = ", the mean over datasets" if accuracies["dataset"].n_unique() > 2 else ""
+    points = accuracies.filter(dataset=MEAN).join(costs, on=COST_KEY)
     several = costs["backbone"].n_unique() > 1
     with drawing(destination, 6.4, 4.4) as figure:
         panel = figure.subplots()
@@ -177,8 +179,8 @@ def plot_cost(
         # Plain numbers: the usual powers of ten are mathematics.
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(LogFormatter())
-        panel.set_xlabel("seconds a run: reading, fitting and training, the mean over datasets")
-        panel.set_ylabel("accuracy (%), the mean over datasets")
+        panel.set_xlabel(f"seconds a run: reading, fitting and training{over}")
+        panel.set_ylabel(f"accuracy (%){over}")
         panel.grid(alpha=0.3)
         figure.legend(loc="outside lower center", ncols=2 if several else 4)
 

@@ -28,7 +28,14 @@ from vtclip.results.differences import CONFIDENCE
 from vtclip.results.few_shot import count_values
 from vtclip.results.figures import drawing, read_costs
 from vtclip.results.metrics import find_confusions, find_mistakes, measure_reliability
-from vtclip.results.tables import MEAN, format_mean, pivot, read_notes
+from vtclip.results.tables import (
+    MEAN,
+    describe_mean,
+    drop_lone_mean,
+    format_mean,
+    pivot,
+    read_notes,
+)
 
 PAIRS, EXAMPLES, MISTAKES = 5, 3, 8  # shown of each dataset
 PICTURE_BYTES = 1_500_000  # of all pictures of attention, and as many of all examples
@@ -74,7 +81,7 @@ def report(
     """
     titles = {**titles, MEAN: "Mean over datasets"}
     check_receipt(config)
-    results = read_parquet(tables["results"])
+    results = drop_lone_mean(read_parquet(tables["results"]))
     environment = Environment(
         loader=FileSystemLoader(Path(template).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -85,6 +92,7 @@ def report(
         titles=titles,
         reference=titles.get(reference, reference),
         results=tabulate_results(results, titles),
+        explained=describe_mean(results),
         notes=read_notes(tables["results"]),
         differences=read_parquet(tables["differences"]).to_dicts(),
         metrics=read_parquet(tables["metrics"]).to_dicts(),

@@ -82,6 +82,18 @@ def mean_and_deviation(
     return runs.group_by(key, maintain_order=True).agg(*columns, **more)
 
 
+def drop_lone_mean(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows to show: without the mean over datasets where there is one dataset."""
+    is_alone = table.filter(pl.col("dataset") != MEAN)["dataset"].n_unique() == 1
+    return table.filter(pl.col("dataset") != MEAN) if is_alone else table
+
+
+def describe_mean(table: pl.DataFrame) -> str:
+    """Say over how many seeds a table's numbers are means."""
+    seeds = max(table["seeds"].to_list())
+    return f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "of one seed"
+
+
 def write_table(
     table: pl.DataFrame,
     destination: str | Path,

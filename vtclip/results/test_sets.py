@@ -31,7 +31,7 @@ ELEVEN = {
     "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101",
 }  # fmt: skip
 NOTE = (
-    "mean ± standard deviation over seeds. An image is classified among the classes of its test "
+    "An image is classified among the classes of its test "
     "set only, or of the tested half. Test images were used for nothing else."
 )
 
@@ -150,8 +150,9 @@ def _add_published(table: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame
 
 def _render(table: pl.DataFrame, titles: Mapping[str, str], notes: Sequence[str]) -> str:
     """The table as Markdown: accuracy, calibration error, and published numbers beside ours."""
+    mean = tables.describe_mean(table)
     parts = [
-        " ".join([f"Accuracy on the test images in percent, {NOTE}", *notes]) + "\n",
+        " ".join([f"Accuracy on the test images in percent, {mean}. {NOTE}", *notes]) + "\n",
         f"{_lay_out_measure(table, 'mean', 'std', titles)}\n",
         *(f"–: {reason}.\n" for reason in table["reason"].drop_nulls().unique(maintain_order=True)),
         "Expected calibration error in percent, on the same images.\n",

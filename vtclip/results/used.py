@@ -12,6 +12,7 @@ from vtclip.methods.base import Recipe
 from vtclip.names import explain_alike
 from vtclip.parquet import read_parquet
 from vtclip.paths import ALL, Run, Sample, history_of, name_shots
+from vtclip.wording import count
 
 SPLITS = {"train": "training", "val": "validation"}
 
@@ -91,7 +92,8 @@ def _describe_epochs(runs: Sequence[Run], used: Used, titles: Mapping[str, str])
                 name = run.label or titles.get(run.method, run.method)
                 ended.setdefault((name, requested), []).append(epochs)
     parts = [
-        f"{name} {_Span(min(epochs), max(epochs))} of {requested} epochs in {len(epochs)} runs"
+        f"{name} {_Span(min(epochs), max(epochs))} of {count(requested, 'epoch')} in "
+        f"{count(len(epochs), 'run')}"
         for (name, requested), epochs in ended.items()
     ]
     if parts:

@@ -102,6 +102,6 @@ rule sample_shots:
     params:
         code=code_of("sample_shots"),
     message:
-        "Sampling {wildcards.shots} images per class of {wildcards.dataset}, seed {wildcards.seed}"
+        "Sampling the images of {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed}"
     script:
         "../scripts/sample_shots.py"

@@ -89,7 +89,7 @@ rule extract_shots:
         views=PLAN.experiment.views.model_dump(),
         code=code_of("extract_shots"),
     message:
-        "Extracting the features of {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed} ({wildcards.backbone})"
+        "Extracting the features of {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"
     script:
         "../scripts/extract_shots.py"
 
@@ -121,6 +121,6 @@ rule extract_test:
         shard=from_plan(jobs.extract_test, "params", "shard"),
         code=code_of("extract_test"),
     message:
-        "Extracting the features of {wildcards.dataset}'s test images ({wildcards.backbone}, {wildcards.part})"
+        "Extracting the features of the test images of {wildcards.dataset} ({wildcards.backbone}, {wildcards.part})"
     script:
         "../scripts/extract_test.py"

@@ -33,7 +33,7 @@ rule train_head:
         tower=from_plan(jobs.train_head, "params", "tower"),
         code=from_plan(jobs.train_head, "code"),
     message:
-        "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots} shots, seed {wildcards.seed} ({wildcards.backbone})"
+        "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"
     script:
         "../scripts/train_head.py"
 
