@@ -184,7 +184,10 @@ def half_precision(device: torch.device) -> torch.autocast:
     """A context in which layers compute in bfloat16 on a GPU that can, and else in float32."""
     import torch
 
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+    # With a cache, the first of several chunks alone would cast the weights, and a checkpoint
+    # refuses to compute a chunk again by other operations than the first time.
+    enabled = has_bfloat16(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 def has_bfloat16(device: torch.device) -> bool:
