@@ -135,6 +135,13 @@ def test_a_method_of_cores_never_gets_a_gpus_minutes():
     assert not is_short(probe, on_gpu=True)
 
 
+def test_a_fit_in_double_precision_gets_the_minutes_of_a_gpu_that_is_slow_in_it():
+    proker = work("proker", IMAGENET)
+    assert 5 < training_minutes(proker, on_gpu=True) < training_minutes(proker, on_gpu=False)
+    assert training_minutes(proker._replace(double=False), on_gpu=True) == SHARED_RESERVE
+    assert training_minutes(work("gda", IMAGENET), on_gpu=True) == SHARED_RESERVE
+
+
 def test_a_larger_backbone_asks_for_more_memory_and_time_for_its_texts():
     assert backbone_memory(RN50) < backbone_memory(VIT_L_14)
     assert extraction_memory(RN50, 1) < extraction_memory(VIT_L_14, 1)

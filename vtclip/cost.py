@@ -18,6 +18,7 @@ IMAGES_A_SECOND = 25  # that are read, decoded and written, at the least
 CORE_FLOPS = 2e10  # that one core does in a second
 ENCODING_FLOPS = 5e10  # the same in an image tower, whose products are large
 FLOPS = 1e13  # that a GPU of some years ago does in a second
+DOUBLE_FLOPS = 2e11  # the same in double precision, if it was not made for that: T4, RTX 20
 CORES = 4  # at most, of a training that has parts for them
 SHORT = 10  # minutes; trainings that may compute for longer are not grouped, and may get more cores
 RESERVE = 10  # minutes to start, to read and to write, on a busy node and a slow network disk
@@ -60,6 +61,7 @@ class Work(NamedTuple):
     spatial: bool = False  # their spatial features are read, and those of images to predict
     text_tower: bool = False  # the text tower is in memory while fitting
     on_gpu: bool = True  # a GPU fits, where there is one; one predicts in any case
+    double: bool = False  # fitting is in double precision, which most GPUs are slow in
     flops: float = 0.0  # floating-point operations of fitting, all parts together
     parts: int = 1  # independent parts of fitting
     longest: float = 0.0  # operations of the longest part: more cores do not make it shorter
@@ -143,7 +145,7 @@ def unpacking_minutes(archive_bytes: int) -> int:
 
 def _fitting_minutes(work: Work, threads: int, on_gpu: bool) -> int:
     if on_gpu and work.on_gpu:
-        return _minutes(work.flops / FLOPS)
+        return _minutes(work.flops / (DOUBLE_FLOPS if work.double else FLOPS))
     return _minutes(max(work.flops / threads, work.longest) / CORE_FLOPS)
 
 

@@ -158,6 +158,21 @@ def test_dropout_is_the_same_in_the_second_computation_of_a_chunk():
     assert ((up - down) / (2 * step)).item() == pytest.approx(slope, rel=1e-2)
 
 
+def test_no_attention_is_given_a_stride_of_0(monkeypatch):
+    """Some versions of cuDNN's attention, on NVIDIA's Hopper, refuse it."""
+    strides, attend = [], F.scaled_dot_product_attention
+
+    def record(*tensors):
+        strides.extend(stride for tensor in tensors for stride in tensor.stride())
+        return attend(*tensors)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", record)
+    texts, spatial, _ = inputs()
+    VisualGuidedText(32, blocks=2)(texts, spatial)
+    assert len(strides) == 4 * 3 * 4  # attentions, tensors, dimensions
+    assert 0 not in strides
+
+
 def test_attention_is_the_mean_over_heads_of_softmax_query_key():
     texts, spatial, _ = inputs()
     guide = scrambled(VisualGuidedText(32, heads=2))

@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.feature_files import read_features
+from tests.methods.short import short_settings
 from vtclip import methods
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
+from vtclip.methods import METHODS
 from vtclip.methods.base import Method
 from vtclip.training.optimise import TrainingError
 from vtclip.training.train import train_head
@@ -47,11 +49,11 @@ def on_disk(tmp_path, task):
     return tmp_path
 
 
-def train(folder, method="vt_clip", settings=None, few_shot=True, **options):
+def train(folder, method="vt_clip", settings=None, few_shot=True, device=CPU, **options):
     train_head(
         method, settings or {}, folder / "texts.parquet",
         folder / "features.parquet" if few_shot else None,
-        folder / "run", shots=1, seed=1, device=CPU, **options,
+        folder / "run", shots=1, seed=1, device=device, **options,
     )  # fmt: skip
     return json.loads((folder / "run" / "run.json").read_text())
 
@@ -191,6 +193,13 @@ def test_without_validation_images_a_method_that_chooses_on_them_says_so(on_disk
 def test_without_validation_images_a_method_that_chooses_nothing_trains_all_the_same(on_disk):
     leave_training_images_alone(on_disk)
     assert train(on_disk, settings={"epochs": 1})["val_accuracy"] is None
+
+
+@pytest.mark.parametrize("method", ["gda", "proker"])
+def test_double_precision_is_computed_on_the_cpu_where_the_gpu_is_apples(on_disk, method):
+    assert METHODS[method].fits_in_double
+    settings = short_settings(method).model_dump()
+    assert train(on_disk, method, settings, device=torch.device("mps"))["device"] == "cpu"
 
 
 def test_a_head_with_nan_is_refused(on_disk, monkeypatch):

@@ -49,6 +49,7 @@ class Method:
     names_new_classes: ClassVar[bool] = False  # heads can name classes never seen, by their texts
     tunes: ClassVar[bool] = False  # chooses on validation shots, and cannot do without them
     on_gpu: ClassVar[bool] = True  # fits its heads on a GPU where there is one
+    fits_in_double: ClassVar[bool] = False  # precision; on the CPU where a GPU has none
     gpu_precision: ClassVar[str] = "float32"  # of its layers on a GPU with bfloat16
     trained: ClassVar[tuple[str, ...]] = ()  # the head's tensors that are trained by gradient
 
@@ -71,6 +72,7 @@ class Method:
             spatial=self.reads_spatial,
             text_tower=self.reads_text_tower,
             on_gpu=self.on_gpu,
+            double=self.fits_in_double,
             predict_flops=2 * size.classes * size.shape.dim,
         )
 

@@ -46,6 +46,7 @@ class GDA(Method):
     settings: GDASettings
     reads_views = True
     tunes = True
+    fits_in_double = True
 
     def initial_head(self, task: Task) -> Head:
         """The Gaussians, with alpha chosen on the validation shots."""

@@ -60,6 +60,7 @@ class ProKeR(Method):
     settings: ProKeRSettings
     reads_views = True
     tunes = True
+    fits_in_double = True
 
     def initial_head(self, task: Task) -> Head:
         """The regression, with beta and ridge chosen on the validation shots."""

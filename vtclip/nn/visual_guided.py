@@ -49,9 +49,9 @@ class Attention(nn.Module):
         if key is None or value is None:
             query, key, value = self._project(queries, self.query, self.key, self.value)
         else:
-            query = self._split(self.query(queries))
-        # A `len` would make the number of images a part of an exported graph.
-        query = query.expand(key.shape[0], -1, -1, -1)
+            # A `len` would make the number of images a part of an exported graph. A copy for each
+            # image, as some versions of cuDNN's attention refuse strides of 0 (PyTorch 175764).
+            query = self._split(self.query(queries).expand(key.shape[0], -1, -1).contiguous())
         attended = F.scaled_dot_product_attention(query, key, value)  # (B, heads, K, D / heads)
         return self.out(attended.transpose(1, 2).flatten(2))
 
@@ -294,11 +294,11 @@ class VisualGuidedText(nn.Module):
         classes = len(texts) if chosen is None else chosen.shape[1]
         if self.memory == math.inf:
             return Chunks(classes, "everything")
-        # A pair's numbers of size D: attended, projected, sum and norm twice; the hidden ones and
-        # their GELU. The feed-forward part's two products are what a chunk keeps.
+        # A pair's numbers of size D: query, attended, projected, sum and norm twice; the hidden
+        # ones and their GELU. The feed-forward part's two products are what a chunk keeps.
         return plan_chunks(
             len(spatial), classes,
-            numbers=(6 + 2 * self.feed_forward) * self.dim,
+            numbers=(7 + 2 * self.feed_forward) * self.dim,
             products=(1 + self.feed_forward) * self.dim,
             memory=self.memory, device=texts.device,
         )  # fmt: skip

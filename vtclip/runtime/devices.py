@@ -202,6 +202,11 @@ def has_bfloat16(device: torch.device) -> bool:
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def has_double(device: torch.device) -> bool:
+    """Check if a device computes in double precision, which Apple's GPU does not."""
+    return device.type != APPLE
+
+
 @contextmanager
 def _use(device: Device, slots: int) -> Iterator[None]:
     """Let CUDA see one device alone, and `free_memory` count with so many jobs on it."""

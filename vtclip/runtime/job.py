@@ -170,7 +170,11 @@ def _show_error(terminal: TextIO, log: Path, error: Exception) -> None:
 
 
 def _choose_deterministic_kernels(compiles: bool) -> None:
-    """Let PyTorch choose kernels that give the same bits each time."""
+    """Let PyTorch choose kernels that give the same bits each time, where it has them.
+
+    The backward pass of fused attention on a GPU has them only in the strict mode, in which an
+    operation without any is an error (PyTorch's attention_backward.cu).
+    """
     import torch
 
     if compiles:

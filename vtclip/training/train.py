@@ -20,7 +20,7 @@ from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
-from vtclip.runtime.devices import free_memory, has_bfloat16, peak_memory
+from vtclip.runtime.devices import free_memory, has_bfloat16, has_double, peak_memory
 from vtclip.task import Head, Prompts, Samples, Task, TextTower
 from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
 
@@ -51,7 +51,8 @@ def train_head(
         destination: the folder to write to.
         shots: labelled images per class, for the record; 0 for a method that needs none.
         seed: of the initial weights and of the batches.
-        device: where to train.
+        device: where to train; the CPU instead for a method in double precision where the device
+            has none, as Apple's GPU.
         tower: the frozen text tower, for a method that reads it.
         validation: whether the method is given the validation shots. Without, it must have nothing
             to choose.
@@ -64,6 +65,8 @@ def train_head(
     started = time.perf_counter()
     torch.manual_seed(seed)
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
+    if chosen.fits_in_double and not has_double(device):
+        device = torch.device("cpu")
     names = read_class_names(texts)
     labels = ClassSplit.parse(dataset).labels(len(names))
     task = _read_task(chosen, texts, features, seed, device, labels)
