@@ -206,7 +206,9 @@ def test_any_datasets_file_is_planned_or_refused(here, examples):
     def one(content):
         file.write_text(to_yaml(content), encoding="utf-8", errors="backslashreplace")
         plan = lambda: Plan.read(config, source="a.yaml")  # noqa: E731
-        assert_planned_or_refused(plan, "mine.yaml", "mine is left out", "resources/")
+        assert_planned_or_refused(
+            plan, "mine.yaml", "mine is left out", "mine has no image", "resources/"
+        )
 
     try_examples(examples, spoilt(DATASETS), one)
 
