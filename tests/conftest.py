@@ -89,12 +89,9 @@ def task() -> Task:
         return torch.randn(shape, generator=generator)
 
     labels = torch.arange(4).repeat_interleave(3)
+    texts = torch.nn.functional.normalize(normal(4, 16), dim=-1)
     return Task(
-        texts=Texts(
-            torch.nn.functional.normalize(normal(4, 16), dim=-1),
-            100.0,
-            norms=torch.tensor([0.5, 1.0, 2.0, 4.0]),
-        ),
+        texts=Texts(texts, 100.0, means=texts * torch.tensor([[0.5], [1.0], [2.0], [4.0]])),
         train=Samples(normal(12, 2, 16), normal(12, 2, 5, 16), labels),
         val=Samples(normal(12, 1, 16), normal(12, 1, 5, 16), labels),
         seed=1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -46,22 +46,22 @@ class Texts:
 
     features: Tensor  # (K, D) float32 of unit length
     logit_scale: float  # CLIP's frozen factor on the cosine similarities
-    norms: Tensor | None = None  # (K,): lengths of the text means; None of texts not read by CLIP
-
-    @property
-    def means(self) -> Tensor:
-        """The text means, as long as they were, (K, D): where training starts that was published.
-
-        Its learning rates and weights are for vectors of this length, not for unit ones.
-        """
-        assert self.norms is not None
-        return self.norms[:, None] * self.features
+    # Only of the texts that a method is trained with: (K, D), the means of raw texts, as long as
+    # CLIP makes them, for published learning rates are for vectors of this length; and (K, P, D),
+    # the raw texts of P templates.
+    means: Tensor | None = None
+    prompts: Tensor | None = None
+    has_pooled_token: bool = True  # the first of an image's spatial features is the pooled one
 
     def part(self, labels: range) -> Texts:
         """The texts of some classes."""
         rows = slice(labels.start, labels.stop)
-        norms = None if self.norms is None else self.norms[rows]
-        return Texts(self.features[rows], self.logit_scale, norms)
+        return replace(
+            self,
+            features=self.features[rows],
+            means=None if self.means is None else self.means[rows],
+            prompts=None if self.prompts is None else self.prompts[rows],
+        )
 
     def logits(self, pooled: Tensor) -> Tensor:
         """Zero-shot logits: scale * cos(pooled, features), (B, D) -> (B, K)."""

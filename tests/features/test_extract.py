@@ -143,6 +143,21 @@ def test_texts_are_stored_by_label_with_the_logit_scale(backbone, manifest_file,
     )
 
 
+def test_the_means_of_several_templates_have_the_plain_one_beside_them(
+    backbone, manifest_file, tmp_path
+):
+    templates, path = ["the {}", "a {} in a video game."], tmp_path / "texts.parquet"
+    extract_texts(backbone, manifest_file, templates, path)
+    classes, metadata = read_classes(path)
+    names = [f"class {label}" for label in range(3)]
+    raw = backbone.encode_prompts(names, [*templates, "a photo of a {}."])
+    torch.testing.assert_close(classes.means, raw.mean(dim=1))
+    torch.testing.assert_close(classes.prompts, raw[:, :2])
+    assert metadata["templates"] == templates
+    extract_texts(backbone, manifest_file, [*templates, "a photo of a {}."], path)
+    torch.testing.assert_close(read_classes(path)[0].means, raw.mean(dim=1))
+
+
 def test_all_unreadable_images_are_named_at_once_and_nothing_is_written(
     backbone, manifest_file, manifest, images, tmp_path
 ):

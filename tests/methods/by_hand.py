@@ -11,7 +11,7 @@ from vtclip.methods.base import Samples, Task, Texts
 
 def in_double(task: Task, *, scale: float = 10.0) -> Task:
     """The task in double precision, its training images in the test view alone."""
-    texts = Texts(task.texts.features.double(), scale, task.texts.norms.double())
+    texts = Texts(task.texts.features.double(), scale, task.texts.means.double())
     train = Samples(task.train.pooled[:, :1].double(), None, task.train.labels)
     val = Samples(task.val.pooled.double(), None, task.val.labels)
     return replace(task, texts=texts, train=train, val=val)

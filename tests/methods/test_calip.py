@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,9 +61,21 @@ def test_the_logits_equal_a_computation_in_loops(task, settings):
     logits = CALIP(settings).classifier({}, texts)(images)
     for row, pooled, spatial in zip(logits, images.pooled, images.spatial, strict=True):
         expected = slow_logits(
-            pooled.tolist(), spatial.tolist(), texts.features.tolist(), 100.0, settings
+            pooled.tolist(), spatial[1:].tolist(), texts.features.tolist(), 100.0, settings
         )
         assert row.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_pooled_token_is_no_place_of_the_image(task):
+    pooled, spatial = task.val.pooled[:3, 0], task.val.spatial[:3, 0]
+    classifier = CALIP(CALIPSettings()).classifier({}, task.texts)
+    without_token = CALIP(CALIPSettings()).classifier(
+        {}, replace(task.texts, has_pooled_token=False)
+    )
+    other = torch.cat([torch.randn(3, 1, 16), spatial[:, 1:]], dim=1)
+    logits = classifier(Images(pooled, spatial))
+    assert torch.equal(classifier(Images(pooled, other)), logits)
+    torch.testing.assert_close(without_token(Images(pooled, spatial[:, 1:])), logits)
 
 
 def test_without_its_two_weights_calip_is_zero_shot(task):
@@ -77,7 +90,7 @@ def test_with_a_sharp_attention_each_text_becomes_its_nearest_token(task):
     images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
     logits = CALIP(settings).classifier({}, task.texts)(images)
     pooled = torch.nn.functional.normalize(images.pooled, dim=-1)
-    spatial = torch.nn.functional.normalize(images.spatial, dim=-1)
+    spatial = torch.nn.functional.normalize(images.spatial[:, 1:], dim=-1)
     for number in range(len(pooled)):
         for k, text in enumerate(task.texts.features):
             nearest = spatial[number][(spatial[number] @ text).argmax()]

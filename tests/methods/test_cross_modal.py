@@ -5,8 +5,14 @@ import pytest
 import torch
 
 from tests.methods.golden import assert_equal_to_size, classify, doubled
-from vtclip.methods.base import score
-from vtclip.methods.cross_modal import CrossModal, CrossModalSettings, draw_rows, learning_rate_at
+from vtclip.methods.base import Samples, score
+from vtclip.methods.cross_modal import (
+    CrossModal,
+    CrossModalSettings,
+    draw_rows,
+    learning_rate_at,
+    list_texts,
+)
 
 ONE = {"learning_rate": [0.01], "weight_decay": [0.1], "batch_size": [6]}
 
@@ -21,8 +27,8 @@ def slow_weight(task, top, decay, batch_size, iterations):
     image_rows = draw_rows(24, iterations, batch_size // 2, generator)
     text_rows = draw_rows(4, iterations, batch_size // 2, generator)
     for step in range(iterations):
-        rise = 1e-5 + (top - 1e-5) * step / 50
-        fall = top * 0.5 * (1 + math.cos(math.pi * (step - 50) / (iterations - 50)))
+        rise = top * step / 50 if step > 0 else 1e-5
+        fall = top * 0.5 * (1 + math.cos(math.pi * (step - 50) / iterations))
         optimiser.param_groups[0]["lr"] = rise if step < 50 else fall
         losses = []
         for row in image_rows[step].tolist():
@@ -75,7 +81,7 @@ def test_what_is_kept_is_the_best_on_the_validation_shots_and_of_equals_the_like
     grid = {"learning_rate": [0.001, 0.01], "weight_decay": [0.0], "batch_size": [4, 8]}
     method = CrossModal(CrossModalSettings(**grid, iterations=250))
     heads = [head for size in (4, 8) for head in method._descend(task, size)]
-    assert [head["iteration"].item() for head in heads] == [100, 100, 200, 200, 250, 250] * 2
+    assert [head["iteration"].item() for head in heads] == [1, 1, 101, 101, 201, 201] * 2
     pooled = task.val.pooled[:, 0]
     unit = pooled / pooled.norm(dim=1, keepdim=True)
     scores = [score(100 * unit @ head["weight"].T, task.val.labels) for head in heads]
@@ -107,11 +113,29 @@ def test_rows_come_in_random_order_each_as_often_as_any_other(number, size):
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_with_a_cosine():
-    assert learning_rate_at(0, 0.001, 450) == 1e-5
-    assert learning_rate_at(25, 0.001, 450) == pytest.approx((0.001 + 1e-5) / 2)
-    assert learning_rate_at(50, 0.001, 450) == pytest.approx(0.001)
-    assert learning_rate_at(250, 0.001, 450) == pytest.approx(0.0005)
-    assert learning_rate_at(450, 0.001, 450) == pytest.approx(0)
+    assert learning_rate_at(0, 0.001, 400) == 1e-5
+    assert learning_rate_at(1, 0.001, 400) == pytest.approx(0.001 / 50)
+    assert learning_rate_at(25, 0.001, 400) == pytest.approx(0.0005)
+    assert learning_rate_at(50, 0.001, 400) == pytest.approx(0.001)
+    assert learning_rate_at(250, 0.001, 400) == pytest.approx(0.0005)
+    assert learning_rate_at(450, 0.001, 400) == pytest.approx(0)
+
+
+def test_zero_shot_is_kept_where_no_later_iteration_classifies_the_validation_shots_better(task):
+    texts = task.texts
+    val = Samples(texts.features[:, None], None, torch.arange(4))  # zero-shot is sure and right
+    train = replace(task.train, labels=task.train.labels.flip(0))
+    method = CrossModal(CrossModalSettings(**ONE, iterations=150))
+    head = method.initial_head(replace(task, train=train, val=val))
+    assert head["iteration"].item() == 1
+    torch.testing.assert_close(head["weight"], texts.features, rtol=0, atol=1e-4)
+
+
+def test_each_template_makes_a_text_of_its_own(task):
+    prompts = torch.randn(4, 3, 16, generator=torch.Generator().manual_seed(0))
+    rows, labels = list_texts(replace(task.texts, prompts=prompts))
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    torch.testing.assert_close(rows[4], prompts[1, 1] / prompts[1, 1].norm())
 
 
 def test_an_odd_batch_and_fewer_classes_than_half_a_batch_train_all_the_same(task):

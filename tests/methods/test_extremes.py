@@ -22,11 +22,8 @@ def invented(classes, shots, views, *, dim=16):
         return torch.randn(shape, generator=generator)
 
     labels = torch.arange(classes).repeat_interleave(shots)
-    texts = Texts(
-        torch.nn.functional.normalize(normal(classes, dim), dim=1),
-        100.0,
-        torch.full((classes,), 8.0),
-    )
+    features = torch.nn.functional.normalize(normal(classes, dim), dim=1)
+    texts = Texts(features, 100.0, means=8 * features)
     number = len(labels)
     train = Samples(normal(number, views, dim), normal(number, views, 3, dim), labels)
     val = Samples(normal(number, 1, dim), normal(number, 1, 3, dim), labels)

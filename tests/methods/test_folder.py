@@ -63,6 +63,7 @@ def test_the_methods_are_there_with_their_titles():
         "lp_plus_plus": "LP++",
         "proker": "ProKeR",
         "ss_text": "SS-Text",
+        "ss_text_plus": "SS-Text+",
         "taskres": "TaskRes",
         "tip_adapter": "Tip-Adapter",
         "tip_adapter_f": "Tip-Adapter-F",

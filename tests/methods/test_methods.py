@@ -125,10 +125,22 @@ def test_a_changed_default_of_the_epochs_keeps_its_own_of_imagenet():
 
 def test_the_papers_recipes_are_the_defaults():
     coop, tip = (METHODS[name].settings_type() for name in ("coop", "tip_adapter_f"))
-    assert (coop.optimiser, coop.learning_rate, coop.weight_decay) == ("sgd", 0.002, 0.0005)
+    for dassl in (coop, METHODS["clip_adapter"].settings_type()):
+        assert (dassl.optimiser, dassl.learning_rate, dassl.weight_decay) == ("sgd", 0.002, 0.0005)
     assert (tip.learning_rate, tip.epsilon, tip.batch_size) == (0.001, 1e-4, 256)
-    assert METHODS["clip_adapter"].settings_type().learning_rate == 0.001
     assert Recipe().learning_rate is None
+
+
+@pytest.mark.parametrize("name", ["clap", "clip_adapter", "coop", "taskres", "zs_lp"])
+@pytest.mark.parametrize(
+    ("images", "batches"), [(1, 1), (255, 1), (256, 1), (257, 1), (511, 1), (512, 2), (1000, 3)]
+)
+def test_methods_of_dassls_drop_an_epochs_short_batch_unless_it_is_the_only_one(
+    name, images, batches
+):
+    recipe = METHODS[name].settings_type(batch_size=256)
+    assert recipe.steps_per_epoch(images) == batches
+    assert recipe.warmup == "epoch"
 
 
 @pytest.mark.parametrize("epochs", [0, {}, {1: 0}, {0: 5}, "many"])

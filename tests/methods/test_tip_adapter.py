@@ -40,9 +40,11 @@ def test_the_logits_equal_a_computation_in_loops_over_images_and_shots(task, ima
         assert logits[number].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("method", [TipAdapter, TipAdapterF])
-def test_with_alpha_0_the_logits_are_zero_shots(task, images, method):
-    chosen = method(method.settings_type(alpha=[0.0], beta=[5.5]))
+@pytest.mark.parametrize(
+    ("method", "alpha"), [(TipAdapter, {"alpha": [0.0]}), (TipAdapterF, {"initial_alpha": 0.0})]
+)
+def test_with_alpha_0_the_logits_are_zero_shots(task, images, method, alpha):
+    chosen = method(method.settings_type(**alpha, beta=[5.5]))
     logits = chosen.classifier(chosen.initial_head(task), task.texts)(images)
     assert torch.equal(logits, zero_shot(task, images))
 

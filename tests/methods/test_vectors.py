@@ -35,7 +35,7 @@ def make(labels, classes, dim=32, views=1):
     )
     noise = torch.randn(len(labels), views, dim, generator=generator)
     shots = Samples(centres[labels][:, None] + 0.3 * noise, None, labels)
-    return Task(Texts(texts, 10.0, norms=torch.full((classes,), 2.0)), shots, None, seed=0)
+    return Task(Texts(texts, 10.0, means=2 * texts), shots, None, seed=0)
 
 
 def assert_learned(task, logits):

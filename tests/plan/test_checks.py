@@ -51,6 +51,10 @@ def assert_says(message: str, *parts: str) -> None:
             ["feed_forward", "no hidden unit", "expected: 0 for none"],
         ),
         (
+            {"vt_clip": {"train_classes": 5, "blocks": 2}},
+            ["vt_clip: train_classes", "one block", "found:    train_classes: 5", "write:", "null"],
+        ),
+        (
             {"vt_clip": {"head": 4}},
             ["vt_clip: head: there is no such key", "heads", "write:", "heads: 4"],
         ),

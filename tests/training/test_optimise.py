@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from vtclip.methods.base import Images, Recipe
+from vtclip.methods.clip_adapter import CLIPAdapter, CLIPAdapterSettings
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
-from vtclip.training.optimise import TrainingError, optimise
+from vtclip.training.optimise import TrainingError, cosine_by_epoch, optimise
 
 
 def test_the_loss_falls_and_the_shots_are_learned(task):
@@ -28,6 +29,34 @@ def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero(task):
     assert rates.index(max(rates)) == 3
     assert max(rates) == pytest.approx(1e-3)
     assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_coops_learning_rate_is_small_for_an_epoch_and_then_falls_from_epoch_to_epoch(task):
+    recipe = CLIPAdapterSettings(epochs=4, learning_rate=0.1, batch_size=5)
+    method = CLIPAdapter(recipe)
+    history = optimise(method.learner(method.initial_head(task), task), task, recipe)
+    # Row e has the rate of the epoch after e.
+    falling = [0.05 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
+    assert history["learning_rate"].to_list() == pytest.approx(falling)
+    assert cosine_by_epoch(0, 4, 0.1) == 1e-5
+
+
+def test_a_dropped_batch_is_not_learned_from(task):
+    """Of twelve images in batches of five, two are left out in each epoch."""
+    seen = []
+
+    class Watched(torch.nn.Linear):
+        def forward(self, images):
+            seen.append(len(images.pooled))
+            return super().forward(images.pooled)
+
+    recipe = VTClipSettings(epochs=2, batch_size=5, last_batch="drop", stop_at_loss=None)
+    history = optimise(Watched(16, 4), replace(task, val=None), recipe)
+    assert seen == [5, 5, 5, 5]
+    assert history["train_accuracy"].is_between(0, 1).all()
+    seen.clear()
+    optimise(Watched(16, 4), replace(task, val=None), recipe.model_copy(update={"batch_size": 20}))
+    assert seen == [12, 12]
 
 
 def test_training_again_gives_the_same_weights_bit_for_bit(task):

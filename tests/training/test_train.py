@@ -76,6 +76,15 @@ def test_the_record_tells_what_the_head_was_made_with(on_disk):
     assert run["features"]["backbone"] == "small"
 
 
+def test_a_choice_at_the_edge_of_its_values_is_in_the_record(on_disk):
+    grid = {"alpha": [1.0, 2.0], "beta": [3.0]}  # a single value is no choice
+    assert list(train(on_disk, "tip_adapter", grid)["choices_at_edge"]) == ["alpha"]
+    wide = {"inverse_regularisation": [1e-9, 1.0, 1e9]}
+    edges = train(on_disk, "linear_probe", wide)["choices_at_edge"]
+    head = load_file(on_disk / "run" / "head.safetensors")
+    assert bool(edges) == (head["inverse_regularisation"].item() != 1.0)
+
+
 def test_each_image_is_learned_with_its_own_label(on_disk, task):
     train(on_disk, "linear_probe", {"inverse_regularisation": [1e6]})
     head = load_file(on_disk / "run" / "head.safetensors")

@@ -17,8 +17,13 @@ from torchvision.transforms import Compose
 
 from vtclip.backbones.build import build_model, find_blueprint, hub_folder, load_tokenizer
 from vtclip.backbones.checkpoints import BackboneError, pack_files
-from vtclip.backbones.image_towers import check_tower, encode_images, fold_batch_norms
-from vtclip.backbones.known import CONFIGURATION
+from vtclip.backbones.image_towers import (
+    check_tower,
+    encode_images,
+    find_kind,
+    fold_batch_norms,
+)
+from vtclip.backbones.known import CONFIGURATION, has_pooled_token
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
 from vtclip.config.backbone_config import SpatialKind, is_hub_name, list_parts
 from vtclip.files import check_receipt, sha256_of, sha256_of_all, write_receipt, write_tensors
@@ -91,6 +96,11 @@ class Backbone:
         self.logit_bias = 0.0 if bias is None else bias.item()
         self._read_tokenizer = read_tokenizer or partial(open_clip.get_tokenizer, name)
 
+    @property
+    def has_pooled_token(self) -> bool:
+        """Check that the first of the spatial features is the pooled one."""
+        return has_pooled_token(find_kind(self.model.get_submodule("visual")), self.spatial)
+
     @cached_property
     def tokenizer(self) -> Any:
         """open_clip's, texts -> (T, context) int64; read when the first text is to be encoded."""
@@ -138,22 +148,21 @@ class Backbone:
         Raises:
             PromptError: classes whose prompts are longer than the text tower reads, all of them.
         """
-        return self.encode_classes_and_norms(class_names, templates)[0]
+        return average_texts(self.encode_prompts(class_names, templates))
 
-    def encode_classes_and_norms(
-        self, class_names: Sequence[str], templates: Sequence[str]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Text features as of `encode_classes`, and the length of each class's mean of raw texts.
+    def encode_prompts(self, class_names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
+        """The text features of each class in each template, not normalised.
 
         Returns:
-            (K, D) float32 of unit length, and (K,) float32.
+            (K, templates, D) float32.
+
+        Raises:
+            PromptError: as of `encode_classes`.
         """
         prompts = {name: _fill(templates, name) for name in class_names}
         check_lengths(self.tokenizer, prompts, tower=self.name)
         texts = self._encode([prompt for name in class_names for prompt in prompts[name]])
-        texts = texts.float().unflatten(0, (-1, len(templates)))  # (K, templates, D)
-        units = F.normalize(texts, dim=-1)
-        return F.normalize(units.mean(dim=1), dim=-1), texts.mean(dim=1).norm(dim=-1)
+        return texts.float().unflatten(0, (-1, len(templates)))
 
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
@@ -173,6 +182,11 @@ def _fast_float32(device: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def average_texts(prompts: torch.Tensor) -> torch.Tensor:
+    """The mean of unit texts, a unit text again: (K, templates, D) -> (K, D)."""
+    return F.normalize(F.normalize(prompts, dim=-1).mean(dim=1), dim=-1)
 
 
 def _fill(templates: Sequence[str], class_name: str) -> list[str]:

@@ -29,6 +29,14 @@ CONFIGURATION = "open_clip_config.json"
 INSTALL = "python -m pip install --editable '.[transformers]'"  # what some of them need
 
 
+def has_pooled_token(kind: str, spatial: str) -> bool:
+    """Check that a tower's first spatial feature is the pooled one, as where a token stands for it.
+
+    `kind` is a TowerKind of `vtclip.backbones.image_towers`, `spatial` a SpatialKind.
+    """
+    return spatial == "projected" and kind in ("resnet", "vit")
+
+
 class Measured(NamedTuple):
     """The size and the work of a model, as `vtclip.backbones.measure` finds them."""
 

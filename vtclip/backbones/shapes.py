@@ -17,7 +17,14 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Field, StrictInt
 
 from vtclip import paths
-from vtclip.backbones.known import INSTALL, Measured, find_configuration, key_of, read_content
+from vtclip.backbones.known import (
+    INSTALL,
+    Measured,
+    find_configuration,
+    has_pooled_token,
+    key_of,
+    read_content,
+)
 from vtclip.config.backbone_config import BackboneConfig, check_transform, name_model
 from vtclip.cost import Shape
 from vtclip.files import read_record, write_record
@@ -91,10 +98,8 @@ def read_shape(backbone: BackboneConfig) -> Shape:
     """The shape of a backbone's features, and the size of its towers."""
     found = find_measured(backbone)
     raw = backbone.spatial == "raw"
-    # The pooled feature is the first of the projected ones, where a token stands for it.
-    pooled = int(not raw and found.kind in ("resnet", "vit"))
     return Shape(
-        found.places + pooled,
+        found.places + has_pooled_token(found.kind, backbone.spatial),
         found.width if raw else found.dim,
         found.dim,
         prompt_flops=found.prompt_flops,

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from vtclip.backbones.backbone import Backbone
+from vtclip.backbones.backbone import Backbone, average_texts
 from vtclip.config.dataset import Exif
 from vtclip.features.loading import ExtractionError, Pictures, explaining_workers, load_batches
 from vtclip.features.store import open_features_writer
@@ -24,6 +24,11 @@ from vtclip.runtime.job import progress
 from vtclip.wording import count
 
 logger = logging.getLogger(__name__)
+
+
+# One more template where a dataset has several, for the methods that start from the mean of raw
+# texts: the authors of TaskRes and CLAP add it to ImageNet's seven.
+PLAIN = "a photo of a {}."
 
 
 def extract_texts(
@@ -45,9 +50,14 @@ def extract_texts(
     """
     classes = read_parquet(manifest, "label", "class_name").unique().sort("label")
     names = classes["class_name"].to_list()
-    texts, norms = backbone.encode_classes_and_norms(names, templates)
+    further = [PLAIN] if len(templates) > 1 and PLAIN not in templates else []
+    encoded = backbone.encode_prompts(names, [*templates, *further])  # (K, P, D)
+    prompts = encoded[:, : len(templates)]
     metadata = describe(backbone) | {"templates": list(templates), "exif": exif}
-    write_texts(destination, names, texts, metadata, norms=norms)
+    write_texts(
+        destination, names, average_texts(prompts), metadata,
+        means=encoded.mean(dim=1), prompts=prompts,
+    )  # fmt: skip
     write_receipt(destination)
 
 
@@ -138,6 +148,7 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "weights_sha256": backbone.weights_sha256,
         "precision": backbone.precision,
         "spatial": backbone.spatial,
+        "has_pooled_token": backbone.has_pooled_token,
         "image_size": backbone.image_size,
         "logit_scale": backbone.logit_scale,
         "logit_bias": backbone.logit_bias,

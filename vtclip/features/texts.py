@@ -31,25 +31,28 @@ def write_texts(
     texts: torch.Tensor,  # (K, D) float32 of unit length
     metadata: Mapping[str, Any],  # what made them, with the backbone's `logit_scale`
     *,
-    norms: torch.Tensor | None = None,  # (K,) lengths before they were normalised; default 1
+    means: torch.Tensor | None = None,  # (K, D) of raw texts, to train from; by default `texts`
+    prompts: torch.Tensor | None = None,  # (K, P, D), one by one; by default `texts`
 ) -> None:
     """Write one text feature per class."""
-    norms = torch.ones(len(texts)) if norms is None else norms.float().cpu()
-    for name, norm in zip(class_names, norms.tolist(), strict=True):
-        if not 0 < norm < math.inf:
-            raise FeatureError(
-                f"{path}: the text of class '{name}': expected a length above 0, found {norm}."
-            )
+    means = texts if means is None else means
+    prompts = texts[:, None] if prompts is None else prompts
     place = find_non_finite(texts)
     if place is not None:
         name, value = class_names[place[0]], texts[place].item()
         raise FeatureError(f"{path}: the text of class '{name}': {value} is no finite number.")
+    for name, norm in zip(class_names, means.norm(dim=1).tolist(), strict=True):
+        if not 0 < norm < math.inf:
+            raise FeatureError(
+                f"{path}: the text of class '{name}': expected a length above 0, found {norm}."
+            )
     table = pa.table(
         {
             "label": pa.array(range(len(class_names)), pa.int32()),
             "class_name": pa.array(class_names, pa.string()),
             "text": to_lists(texts.float().cpu()),
-            "norm": pa.array(norms.numpy()),
+            "mean": to_lists(means.float().cpu()),
+            "prompts": to_lists(prompts.flatten(1).float().cpu()),
         }
     )
     write_parquet(path, table, {METADATA_KEY: json.dumps(dict(metadata)).encode()})
@@ -72,8 +75,16 @@ def read_classes(
 ) -> tuple[Texts, dict[str, Any]]:
     """Read the classes as methods expect them, and what made them; errors as of `read_texts`."""
     features, metadata = read_texts(path)
-    norms = torch.from_numpy(read_parquet(path, "norm")["norm"].to_numpy(writable=True))
-    return Texts(features.to(device), metadata["logit_scale"], norms.to(device)), metadata
+    table = read_table(path, "mean", "prompts")
+    prompts = to_tensor(table["prompts"]).unflatten(1, (-1, features.shape[1]))
+    texts = Texts(
+        features.to(device),
+        metadata["logit_scale"],
+        means=to_tensor(table["mean"]).to(device),
+        prompts=prompts.to(device),
+        has_pooled_token=metadata.get("has_pooled_token", True),
+    )
+    return texts, metadata
 
 
 def read_class_names(path: str | Path) -> list[str]:

@@ -60,7 +60,11 @@ class Classifier:
         self.class_names = described.class_names
         self.backbone, self.encode = backbone, Encoder(backbone)
         self.method = kind(kind.settings_type.model_validate(described.settings))
-        self.texts = Texts(saved.texts.to(backbone.device), described.logit_scale)
+        self.texts = Texts(
+            saved.texts.to(backbone.device),
+            described.logit_scale,
+            has_pooled_token=backbone.has_pooled_token,
+        )
         head = {name: tensor.to(backbone.device) for name, tensor in saved.head.items()}
         try:
             self.head = eval_on(self.method.classifier(head, self.texts), backbone.device)

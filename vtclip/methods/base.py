@@ -86,6 +86,19 @@ class Method:
         stops = getattr(self.settings, "select", "last") == "val"
         return [*several, *(["when to stop"] if stops else [])]
 
+    def choices_at_edge(self, head: Head) -> dict[str, float]:
+        """What was chosen as the smallest or largest of its values: a wider list may do better.
+
+        0 as the smallest is no such edge, for there is nothing below.
+        """
+        edges = {}
+        for name, value in self.settings:
+            if self.tunes and isinstance(value, list) and len(value) > 1 and name in head:
+                chosen = min(value, key=lambda each: abs(each - head[name].item()))
+                if chosen in (min(value), max(value)) and chosen != 0:
+                    edges[name] = chosen
+        return edges
+
     def settings_without_choice(self, shots: int) -> Settings | None:
         """Settings to use where nothing may be chosen; None if the method has no such constants.
 
@@ -171,11 +184,18 @@ Select = Annotated[
 ]
 BatchSize = Annotated[int, Field(ge=1, description="images per step")]
 Warmup = Annotated[
-    float,
+    Annotated[float, Field(ge=0, lt=1)] | Literal["epoch"],
     Field(
-        ge=0,
-        lt=1,
-        description="share of the steps in which the learning rate rises, 0 to below 1",
+        description="share of the steps in which the learning rate rises, 0 to below 1, before it "
+        "falls with a cosine; or `epoch` for CoOp's schedule: one epoch at 1e-5, then a cosine "
+        "that falls from epoch to epoch"
+    ),
+]
+LastBatch = Annotated[
+    Literal["keep", "drop"],
+    Field(
+        description="an epoch's last batch, if it is smaller than `batch_size` and not the only "
+        "one: keep it, or drop it as CoOp's code does"
     ),
 ]
 EpochsByShots = Annotated[
@@ -219,6 +239,7 @@ class Recipe(Settings):
     )
     select: Select = "last"
     batch_size: BatchSize = 32
+    last_batch: LastBatch = "keep"
     warmup: Warmup = 0.05
     epochs: EpochsByShots = {1: 50, 2: 100, 8: 200}  # CoOp's
     epochs_of: EpochsOf = {"imagenet": 50}  # CoOp's
@@ -252,11 +273,26 @@ class Recipe(Settings):
 
     def steps(self, size: Size) -> int:
         """Steps of a training, if it does not end early."""
-        return self.epochs_at(size.shots) * math.ceil(size.images / self.batch_size)
+        return self.epochs_at(size.shots) * self.steps_per_epoch(size.images)
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Batches that an epoch makes of the images."""
+        full, rest = divmod(images, self.batch_size)
+        return full + (rest > 0 and (self.last_batch == "keep" or full == 0))
 
     def batch(self, size: Size) -> int:
         """Images of a step; an epoch's last may have fewer."""
         return min(self.batch_size, size.images)
+
+
+class DasslRecipe(Recipe):
+    """The recipe of CoOp, and of the methods whose code is built on the same library, Dassl."""
+
+    optimiser: OptimiserName = "sgd"
+    learning_rate: LearningRate = 0.002
+    weight_decay: WeightDecay = 0.0005
+    last_batch: LastBatch = "drop"
+    warmup: Warmup = "epoch"
 
 
 UPDATE = 30  # operations on each weight in a step: the norms, their way back, Adam's

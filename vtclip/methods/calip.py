@@ -30,11 +30,11 @@ class CALIPSettings(Settings):
 class CALIP(Method):
     """Zero-shot logits and those of attention in both directions, without training.
 
-    With S (N, D) an image's spatial features and T (K, D) the texts, both of unit length, and
-    A = sharpness * S @ T.T:
+    With S (N, D) an image's places, that is its spatial features without the pooled one, and
+    T (K, D) the texts, both of unit length, and A = sharpness * S @ T.T:
 
-        T' = softmax of A over the tokens, transposed @ S      texts that have seen the image
-        F' = mean + maximum over the tokens of (softmax of A over the classes) @ T
+        T' = softmax of A over the places, transposed @ S      texts that have seen the image
+        F' = mean + maximum over the places of (softmax of A over the classes) @ T
         logits = scale * (f @ T.T + text_weight * f @ T'.T + image_weight * F' @ T.T)
     """
 
@@ -52,7 +52,8 @@ class CALIP(Method):
 
         def logits(images: Images) -> Tensor:
             assert images.spatial is not None
-            pooled, spatial = unit(images.pooled), unit(images.spatial)  # (B, D), (B, N, D)
+            places = images.spatial[:, 1:] if texts.has_pooled_token else images.spatial
+            pooled, spatial = unit(images.pooled), unit(places)  # (B, D), (B, N, D)
             attention = settings.sharpness * spatial @ texts.features.T  # (B, N, K)
             seen_texts = attention.softmax(dim=1).mT @ spatial  # (B, K, D)
             seen = attention.softmax(dim=2) @ texts.features  # (B, N, D)

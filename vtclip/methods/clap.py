@@ -32,7 +32,7 @@ class CLAP(ZSLP):
         """The vectors, with the penalty that keeps them near the text means."""
         from vtclip.nn.learner import Learner
 
-        means, confidence = task.texts.means, class_confidence(task)
+        means, confidence = head["vectors"].clone(), class_confidence(task)
         weights = self.settings.penalty_weight * confidence / len(confidence)  # (K,)
 
         def penalise(head: Head) -> Tensor:

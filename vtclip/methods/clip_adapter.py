@@ -5,21 +5,18 @@ from pydantic import Field
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods.base import (
     Classifier,
+    DasslRecipe,
     Head,
     Images,
-    LearningRate,
     Method,
-    Recipe,
     Task,
     Tensor,
     Texts,
 )
 
 
-class CLIPAdapterSettings(Recipe):
-    """Settings of CLIP-Adapter. Ratio and reduction are the paper's; the recipe is ours."""
-
-    learning_rate: LearningRate = 0.001
+class CLIPAdapterSettings(DasslRecipe):
+    """Settings of CLIP-Adapter; the defaults are those of its authors' code."""
 
     ratio: float = Field(
         default=0.2,

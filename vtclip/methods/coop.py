@@ -4,19 +4,14 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Shape, Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import Classifier, Head, Method, Module, Recipe, Task, Tensor, Texts
+from vtclip.methods.base import Classifier, DasslRecipe, Head, Method, Module, Task, Tensor, Texts
 from vtclip.settings import misfit
 
 OTHER_TOKENS = 4  # beside the context: start, at least one of a class name, the point, end
 
 
-class CoOpSettings(Recipe):
-    """Settings of CoOp; the defaults are the paper's, but for the warm-up (docs/methods.md)."""
-
-    optimiser: base.OptimiserName = "sgd"
-    learning_rate: base.LearningRate = 0.002
-    weight_decay: base.WeightDecay = 0.0005
-    warmup: base.Warmup = 0.02  # one epoch of fifty
+class CoOpSettings(DasslRecipe):
+    """Settings of CoOp; the defaults are the paper's."""
 
     context: int = Field(
         default=16,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 CHECK = 100  # iterations between two measurements on the validation shots
-WARMUP, LOWEST = 50, 1e-5  # iterations in which the learning rate rises, and where from
+WARMUP, LOWEST = 50, 1e-5  # iterations in which the learning rate rises, and that of the first
 STEP = 20  # operations of AdamW on a weight, by the time that they take
 
 
@@ -42,8 +42,8 @@ class CrossModalSettings(Settings):
     iterations: int = Field(default=12_800, ge=1, le=LARGEST, description="steps of a training")
     select: Literal["last", "val"] = Field(
         default="val",
-        description="the iteration that is kept: the last, or of every hundredth the best on the "
-        "validation shots",
+        description="the iteration that is kept: the last, or the best on the validation shots of "
+        "the first and every hundredth after it",
     )
     text_share: float = Field(
         default=0.0,
@@ -57,9 +57,11 @@ class CrossModalSettings(Settings):
 class CrossModal(Method):
     """logits = scale * f @ weight.T, with weights that start as the class texts.
 
-    Each step takes half of its batch from the views of the shots and half from the class texts, all
-    of unit length and all with their class as label. Where there are fewer than half a batch, some
-    come twice. The learning rate rises for 50 iterations and falls with a cosine.
+    Each step takes half of its batch from the views of the shots and half from the texts of the
+    classes, one for each template, all of unit length and all with their class as label. Where
+    there are fewer than half a batch, some come twice. The learning rate rises for 50 iterations
+    and falls with a cosine. After the first iteration the weights are still the class texts, so
+    that zero-shot is among those to choose from.
     """
 
     title = "Cross-modal probe"
@@ -97,7 +99,7 @@ class CrossModal(Method):
         """A training for each combination; those of one batch size go side by side."""
         weights, batches = size.classes * size.shape.dim, set(self.settings.batch_size)
         variants, iterations = len(self._pairs()), self.settings.iterations
-        checks = iterations // CHECK if self.settings.select == "val" else 1
+        checks = math.ceil(iterations / CHECK) if self.settings.select == "val" else 1
         training = iterations * sum(4 * batch + STEP for batch in batches)
         rows = size.images * size.views * size.shape.dim
         plain = super().work(size)
@@ -122,11 +124,12 @@ class CrossModal(Method):
         from vtclip.nn.learner import AdamW
 
         assert task.train is not None
-        texts, iterations = task.texts.features, self.settings.iterations
+        iterations = self.settings.iterations
+        texts, text_labels = list_texts(task.texts)
         images = unit(task.train.pooled.flatten(0, 1))  # (N, D): all views
         image_labels = task.train.labels.repeat_interleave(task.train.pooled.shape[1])
         pairs, checks_often = self._pairs(), self.settings.select == "val"
-        weights = texts.repeat(len(pairs), 1, 1)  # (pairs, K, D): trained side by side
+        weights = task.texts.features.repeat(len(pairs), 1, 1)  # (pairs, K, D): side by side
         optimisers = [
             AdamW([weight], weight_decay=decay, epsilon=1e-8)
             for weight, (_, decay) in zip(weights, pairs, strict=True)
@@ -138,12 +141,12 @@ class CrossModal(Method):
         # would record and walk back a graph in each of the 12,800 iterations.
         for done, (image_row, text_row) in enumerate(zip(image_rows, text_rows, strict=True), 1):
             batch = torch.cat([images[image_row], texts[text_row]])  # (B, D)
-            labels = torch.cat([image_labels[image_row], text_row])
+            labels = torch.cat([image_labels[image_row], text_labels[text_row]])
             gradients = gradient(weights, batch, labels, task.texts.logit_scale)
             for optimiser, each, (top, _) in zip(optimisers, gradients, pairs, strict=True):
                 optimiser.parameters[0].grad = each
                 optimiser.step(learning_rate_at(done - 1, top, iterations))
-            if done == iterations or (checks_often and done % CHECK == 0):
+            if (done - 1) % CHECK == 0 if checks_often else done == iterations:
                 for weight, (top, decay) in zip(weights, pairs, strict=True):
                     yield {
                         "weight": weight.clone(),
@@ -152,6 +155,15 @@ class CrossModal(Method):
                         "batch_size": torch.tensor(batch_size),
                         "iteration": torch.tensor(done),
                     }
+
+
+def list_texts(texts: Texts) -> tuple[Tensor, Tensor]:
+    """The texts of all templates (K * P, D), of unit length, and their labels."""
+    import torch
+
+    prompts = texts.features[:, None] if texts.prompts is None else texts.prompts  # (K, P, D)
+    labels = torch.arange(len(prompts), device=prompts.device)
+    return unit(prompts.flatten(0, 1)), labels.repeat_interleave(prompts.shape[1])
 
 
 def gradient(weights: Tensor, batch: Tensor, labels: Tensor, scale: float) -> Tensor:
@@ -173,7 +185,10 @@ def draw_rows(number: int, iterations: int, size: int, generator: "torch.Generat
 
 
 def learning_rate_at(step: int, top: float, iterations: int) -> float:
-    """The learning rate of a step: a line up to `top`, then half a cosine down to 0."""
+    """The learning rate of a step: a line up to `top`, then half a cosine of all iterations.
+
+    The authors' cosine is not shortened by the warm-up, and so ends a little above 0.
+    """
     if step < WARMUP:
-        return LOWEST + (top - LOWEST) * step / WARMUP
-    return top / 2 * (1 + math.cos(math.pi * (step - WARMUP) / max(1, iterations - WARMUP)))
+        return top * step / WARMUP if step else min(LOWEST, top)
+    return top / 2 * (1 + math.cos(math.pi * (step - WARMUP) / iterations))

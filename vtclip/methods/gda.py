@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,18 +12,22 @@ from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, 
 from vtclip.settings import Settings
 
 ROWS = 4096  # in double precision at a time
+BALANCE = 0.5  # of the Gaussians' logits beside zero-shot's, where alpha is not chosen
 ROUNDING = 1e-12  # a variance of features of unit length that is rounding alone
 
 logger = logging.getLogger(__name__)
 
 
+Alphas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
+
+
 class GDASettings(Settings):
     """Settings of GDA. The values are the paper's."""
 
-    alpha: list[Annotated[float, Field(ge=0)]] = Field(
+    alpha: Alphas | Literal["balanced"] = Field(
         default=[1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0],
-        min_length=1,
-        description="weights of the Gaussians to choose from on the validation shots, 0 or more",
+        description="weights of the Gaussians to choose from on the validation shots, 0 or more; "
+        "or `balanced` for a weight from the training images alone",
         examples=[[0.1, 1.0, 10.0]],
     )
 
@@ -53,7 +57,10 @@ class GDA(Method):
         import torch
 
         weight, bias = fit_gaussians(task)
-        alphas = sorted(self.settings.alpha)
+        if self.settings.alpha == "balanced":
+            alphas = [balanced_alpha(weight, bias, task)]
+        else:
+            alphas = sorted(self.settings.alpha)
         alpha = choose(alphas, self._try(alphas, weight, bias, task), task.val)
         return {"weight": weight, "bias": bias, "alpha": torch.tensor(alpha, device=bias.device)}
 
@@ -77,8 +84,8 @@ class GDA(Method):
         return logits
 
     def settings_without_choice(self, shots: int) -> GDASettings:
-        """An alpha of 1."""
-        return self.settings.model_copy(update={"alpha": [1.0]})
+        """The weight from the training images alone."""
+        return self.settings.model_copy(update={"alpha": "balanced"})
 
     def work(self, size: Size) -> Work:
         """The rows' products, a few rows at a time, and one system of D equations."""
@@ -91,6 +98,20 @@ class GDA(Method):
             predict_flops=4 * classes * dim,
             head_bytes=weights * SINGLE,
         )
+
+
+def balanced_alpha(weight: Tensor, bias: Tensor, task: Task) -> float:
+    """The alpha at which the Gaussians' logits vary `BALANCE` times as much as zero-shot's.
+
+    How much logits vary is their standard deviation over the classes, averaged over the training
+    images. The discriminant's size depends on shots, views and D by a factor of a hundred and more:
+    no fixed alpha is above zero-shot at 1 shot and better than nothing at 16.
+    """
+    assert task.train is not None
+    pooled = task.train.pooled[:, 0]
+    discriminant = (unit(pooled) @ weight.T + bias).std(dim=1).mean().item()
+    zero_shot = task.texts.logits(pooled).std(dim=1).mean().item()
+    return BALANCE * zero_shot / discriminant if discriminant > 0 else 0.0
 
 
 def fit_gaussians(task: Task) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,21 @@
-"""SS-Text: the sum of texts and shots (Silva-Rodriguez et al., MICCAI 2025, arXiv 2506.17500)."""
+"""SS-Text: the sum of texts and shots (Silva-Rodriguez et al., 2025, arXiv 2506.17500)."""
 
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Classifier, Head, Method, Task, Texts, cosine_classifier, unit
+from vtclip.methods.base import (
+    Classifier,
+    Head,
+    Method,
+    Task,
+    Tensor,
+    Texts,
+    cosine_classifier,
+    unit,
+)
 from vtclip.settings import Settings
+
+LARGEST_NUMBER = 1000  # of shots by which a class's sum is weighted: lambda is 1e-3 or more
 
 
 class SSTextSettings(Settings):
@@ -18,10 +29,10 @@ class SSTextSettings(Settings):
 
 
 class SSText(Method):
-    """logits = scale * cos(pooled, text + scale * (n / M) * the sum of the class's shots).
+    """logits = scale * cos(pooled, vector), with vector_k = text_k + weight_k * sum of shots of k.
 
-    It minimises a linear loss on the shots, with |vector - text|^2 weighted by 1 / n; n of the M
-    shots are the class's. A class without a shot keeps its text.
+    The vectors minimise a linear loss on the M shots, with lambda |vector - text|^2 added to it:
+    weight_k = scale / (M lambda). Here lambda is 1 / M, and 1e-3 at least.
     """
 
     title = "SS-Text"
@@ -34,12 +45,16 @@ class SSText(Method):
         texts, labels = task.texts, task.train.labels
         shots = unit(task.train.pooled[:, 0])  # (M, D)
         sums = texts.features.new_zeros(texts.features.shape).index_add(0, labels, shots)
-        share = labels.bincount(minlength=len(sums)) / len(labels)  # (K,)
-        part = self.settings.images * texts.logit_scale * share[:, None]
-        return {"vectors": texts.features + part * sums}
+        inverse_lambda = self.inverse_lambda(labels.bincount(minlength=len(sums)))
+        part = self.settings.images * texts.logit_scale * inverse_lambda / len(labels)
+        return {"vectors": texts.features + part[:, None] * sums}
+
+    def inverse_lambda(self, shots: Tensor) -> Tensor:
+        """1 / lambda of each class, from its number of shots, (K,)."""
+        return shots.sum().clamp(max=LARGEST_NUMBER).expand(len(shots))
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
-        """Classification by the summed vectors."""
+        """Classification by the vectors."""
         return cosine_classifier(head["vectors"], texts)
 
     def work(self, size: Size) -> Work:

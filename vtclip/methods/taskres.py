@@ -6,9 +6,9 @@ from vtclip.cost import Size, Work
 from vtclip.methods import base
 from vtclip.methods.base import (
     Classifier,
+    DasslRecipe,
     Head,
     Method,
-    Recipe,
     Task,
     Texts,
     cosine_classifier,
@@ -16,7 +16,7 @@ from vtclip.methods.base import (
 )
 
 
-class TaskResSettings(Recipe):
+class TaskResSettings(DasslRecipe):
     """Settings of TaskRes; the defaults are the paper's.
 
     Its authors took alpha 1.0 for Flowers102 and a learning rate of 2e-4 for ImageNet, and do not
@@ -24,10 +24,7 @@ class TaskResSettings(Recipe):
     """
 
     optimiser: base.OptimiserName = "adam"
-    learning_rate: base.LearningRate = 0.002
-    weight_decay: base.WeightDecay = 0.0005
     batch_size: base.BatchSize = 256
-    warmup: base.Warmup = 0.01  # one epoch of a hundred
     epochs: base.EpochsByShots = {1: 100, 8: 200}
     epochs_of: base.EpochsOf = {}
 
@@ -49,12 +46,15 @@ class TaskRes(Method):
 
     def initial_head(self, task: Task) -> Head:
         """No residual: the zero-shot logits."""
-        return {"residual": task.texts.features.new_zeros(task.texts.features.shape)}
+        means = task.texts.means
+        assert means is not None
+        return {"residual": means.new_zeros(means.shape), "means": means}
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the texts with their residuals."""
-        return cosine_classifier(texts.means + self.settings.alpha * head["residual"], texts)
+        return cosine_classifier(head["means"] + self.settings.alpha * head["residual"], texts)
 
     def work(self, size: Size) -> Work:
         """The residuals' training."""
-        return cosine_head_work(super().work(size), size, self.settings)
+        work = cosine_head_work(super().work(size), size, self.settings)
+        return work._replace(head_bytes=2 * work.head_bytes)

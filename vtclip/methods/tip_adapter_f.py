@@ -1,8 +1,10 @@
 """Tip-Adapter-F: Tip-Adapter with trained keys (Zhang et al., ECCV 2022, arXiv 2207.09519)."""
 
+from pydantic import Field
+
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import Head, Module, Recipe, Task
+from vtclip.methods.base import Head, Module, Recipe, Task, unit
 from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
 
 
@@ -20,32 +22,52 @@ class TipAdapterFSettings(Recipe, TipAdapterSettings):
     epochs_of: base.EpochsOf = {}
     select: base.Select = "val"
 
+    initial_alpha: float = Field(
+        default=1.0, ge=0, description="weight of the cache while the keys are trained, 0 or more"
+    )
+    initial_beta: float = Field(
+        default=5.5, gt=0, description="sharpness of the cache while the keys are trained, above 0"
+    )
+
 
 class TipAdapterF(TipAdapter):
-    """Tip-Adapter whose keys are trained; alpha and beta are chosen before, and again after."""
+    """Tip-Adapter whose keys are trained at a fixed alpha and beta; both are chosen afterwards."""
 
     title = "Tip-Adapter-F"
     settings_type = TipAdapterFSettings
     settings: TipAdapterFSettings
     trained = ("keys",)
 
+    def initial_head(self, task: Task) -> Head:
+        """The cache, with the alpha and beta of training."""
+        assert task.train is not None
+        keys = unit(task.train.pooled.mean(dim=1))
+        alpha, beta = self.settings.initial_alpha, self.settings.initial_beta
+        return {
+            "keys": keys,
+            "labels": task.train.labels,
+            "alpha": keys.new_tensor(alpha),
+            "beta": keys.new_tensor(beta),
+        }
+
     def finish(self, learner: Module, task: Task) -> Head:
         """The trained keys, with alpha and beta chosen for them."""
         return self.choose_weights(learner.get_parameter("keys").detach(), task)
 
     def settings_without_choice(self, shots: int) -> TipAdapterFSettings:
-        """Tip-Adapter's, and the last epoch."""
-        constants = {"alpha": [1.0], "beta": [1.0], "select": "last"}
+        """The alpha and beta of training, and the last epoch."""
+        alpha, beta = self.settings.initial_alpha, self.settings.initial_beta
+        constants = {"alpha": [alpha], "beta": [beta], "select": "last"}
         return self.settings.model_copy(update=constants)
 
     def work(self, size: Size) -> Work:
-        """Tip-Adapter's, which chooses twice, and the training of the keys."""
+        """Tip-Adapter's, and the training of the keys."""
         untrained, keys = super().work(size), size.images
         steps, batch = self.settings.steps(size), self.settings.batch(size)
         lookup = 4 * keys * (size.shape.dim + size.classes)  # and its way back to the keys
         # The keys' gradient and AdamW's state; a batch's affinities and theirs.
         numbers = 4 * keys * size.shape.dim + 4 * batch * keys
         return untrained._replace(
-            flops=2 * untrained.flops + steps * batch * lookup,
+            flops=untrained.flops + steps * batch * lookup,
             part_bytes=untrained.part_bytes + numbers * SINGLE,
         )

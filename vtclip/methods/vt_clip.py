@@ -89,7 +89,11 @@ class VTClip(Method):
         return self.classifier(head, task.texts)
 
     def check(self, shape: Shape) -> None:
-        """The heads share the features' width evenly; a feed-forward part has a hidden unit."""
+        """The heads share the features' width evenly; a feed-forward part has a hidden unit.
+
+        A part of the classes is trained in one block alone: in a second one they would attend to
+        one another, while all attend to one another in prediction.
+        """
         heads, ratio, dim = self.settings.heads, self.settings.feed_forward, shape.dim
         if dim % heads:
             divisors = [number for number in range(1, dim + 1) if dim % number == 0]
@@ -100,6 +104,14 @@ class VTClip(Method):
                 found=heads,
                 expected=f"a divisor of {dim}, such as {', '.join(map(str, sorted(near)))}",
                 write=near[0],
+            )
+        if self.settings.train_classes is not None and self.settings.blocks > 1:
+            raise misfit(
+                "train_classes",
+                f"it needs one block, and there are {self.settings.blocks}",
+                found=self.settings.train_classes,
+                expected="null with several blocks, or `blocks: 1`",
+                write=None,
             )
         if ratio > 0 and round(ratio * dim) < 1:
             raise misfit(

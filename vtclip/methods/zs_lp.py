@@ -4,9 +4,9 @@ from vtclip.cost import Size, Work
 from vtclip.methods import base
 from vtclip.methods.base import (
     Classifier,
+    DasslRecipe,
     Head,
     Method,
-    Recipe,
     Task,
     Texts,
     cosine_classifier,
@@ -14,14 +14,12 @@ from vtclip.methods.base import (
 )
 
 
-class ZSLPSettings(Recipe):
+class ZSLPSettings(DasslRecipe):
     """Settings of ZS-LP; the defaults are the paper's, the same for all datasets and shots."""
 
-    optimiser: base.OptimiserName = "sgd"
     learning_rate: base.LearningRate = 0.1
     weight_decay: base.WeightDecay = 0.0
     batch_size: base.BatchSize = 256
-    warmup: base.Warmup = 1 / 300  # one epoch
     epochs: base.EpochsByShots = 300
     epochs_of: base.EpochsOf = {}
 
@@ -40,6 +38,7 @@ class ZSLP(Method):
 
     def initial_head(self, task: Task) -> Head:
         """The text means: the zero-shot logits."""
+        assert task.texts.means is not None
         return {"vectors": task.texts.means}
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:

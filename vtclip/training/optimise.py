@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import polars as pl
 import torch
@@ -34,7 +35,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     """Train by gradient with warm-up and cosine; the last epoch's weights stay, or the best's.
 
     A training that ends early, at the recipe's `stop_at_loss`, leaves the rest of the cosine out.
-    In each epoch each image comes once, in one of its views.
+    In each epoch each image comes once, in one of its views; with `last_batch: drop` some do not.
 
     What the classifier's `penalty()` gives, if it has one, is added to the loss. The result has one
     row an epoch: accuracies in 0 .. 1, of the training batches as they were met and of the
@@ -44,13 +45,15 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     generator = torch.Generator().manual_seed(task.seed)
     shots, number = int(task.train.labels.bincount().max()), len(task.train.labels)
     epochs = recipe.epochs_at(shots)
-    steps_an_epoch = math.ceil(number / recipe.batch_size)
-    steps = epochs * steps_an_epoch
+    steps_per_epoch = recipe.steps_per_epoch(number)
+    seen = min(number, steps_per_epoch * recipe.batch_size)  # images of an epoch
     peak = recipe.learning_rate or min(1e-3, 0.1 / task.texts.features.shape[1])
     optimiser = _make_optimiser(classifier, recipe)
 
     def rate(step: int) -> float:
-        return peak * warmup_cosine(step, steps, recipe.warmup)
+        if recipe.warmup == "epoch":
+            return cosine_by_epoch(step // steps_per_epoch, epochs, peak)
+        return peak * warmup_cosine(step, epochs * steps_per_epoch, recipe.warmup)
 
     forward = _compile(classifier, task.texts.features.device) if recipe.compile else classifier
     measured_every = recipe.measured_every(shots)
@@ -60,10 +63,11 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     for epoch in progress(range(1, epochs + 1), what="epochs"):
         started = time.perf_counter()
         classifier.train()
-        batches = _draw_batches(task.train, recipe.batch_size, generator)
-        before, after = (epoch - 1) * steps_an_epoch, epoch * steps_an_epoch
+        drawn = _draw_batches(task.train, recipe.batch_size, generator)
+        batches = islice(drawn, steps_per_epoch)
+        before, after = (epoch - 1) * steps_per_epoch, epoch * steps_per_epoch
         loss, hits = _train_epoch(forward, penalty, batches, recipe, optimiser, rate, before)
-        ends_early = recipe.stop_at_loss is not None and loss / number <= recipe.stop_at_loss
+        ends_early = recipe.stop_at_loss is not None and loss / seen <= recipe.stop_at_loss
         found, accuracy = None, None
         if task.val is not None and (epoch % measured_every == 0 or ends_early):
             found = _score(classifier, task.val)
@@ -71,7 +75,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
         if recipe.select == "val" and found is not None and (best is None or found > best[0]):
             best = found, copy.deepcopy(classifier.state_dict())
         seconds = time.perf_counter() - started
-        rows.append((epoch, loss / number, hits / number, accuracy, rate(after), seconds))
+        rows.append((epoch, loss / seen, hits / seen, accuracy, rate(after), seconds))
         if ends_early:
             break
     if best is not None:
@@ -160,6 +164,19 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
     if step < rise:
         return (step + 1) / (rise + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+WARMUP_RATE = 1e-5  # of CoOp's first epoch
+
+
+def cosine_by_epoch(epoch: int, epochs: int, peak: float) -> float:
+    """CoOp's learning rate in an epoch counted from 0: the cosine starts after the first epoch.
+
+    It is one of `epochs` all the same, so that it ends above 0.
+    """
+    if epoch == 0:
+        return min(WARMUP_RATE, peak)
+    return peak * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
 
 
 def measure_accuracy(classifier: Classifier, shots: Samples, batch_size: int = 256) -> float:

@@ -1,7 +1,7 @@
 """Predicting the test images with all the heads of a method on a dataset."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,13 +78,8 @@ def _apply_head(
     assert tested.manifest is not None
     columns = torch.tensor(match_classes(tested.manifest, trained.manifest), device=device)
     known, _ = read_classes(trained.texts, device)
-    assert known.norms is not None
-    assert tested.texts.norms is not None
-    texts = Texts(
-        known.features.index_copy(0, columns, tested.texts.features),
-        known.logit_scale,
-        known.norms.index_copy(0, columns, tested.texts.norms),
-    )
+    features = known.features.index_copy(0, columns, tested.texts.features)
+    texts = replace(known, features=features, means=None, prompts=None)
     classifier = eval_on(method.classifier(head, texts), device)
     return lambda images: classifier(images)[:, columns]
 

@@ -84,6 +84,9 @@ def train_head(
     val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
     fitted = time.perf_counter()
     _check_head(head, history)
+    at_edge = chosen.choices_at_edge(head)
+    for name, value in at_edge.items():
+        logger.warning("%s: %s was chosen, at the edge of its list of values.", name, value)
     record = {
         "method": method,
         "dataset": dataset,
@@ -92,6 +95,7 @@ def train_head(
         "shots": shots,
         "seed": seed,
         "val_accuracy": val_accuracy,
+        "choices_at_edge": at_edge,
         "precision": chosen.gpu_precision if has_bfloat16(device) else "float32",
         "features": _describe_features(texts if features is None else features),
         "fitting_seconds": round(fitted - fitting, 3),
