@@ -13,6 +13,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="*", default=[10, 20, 50, 100, 200])
     parser.add_argument("--stop-at-loss", type=float, nargs="*", default=[], metavar="LOSS")
     parser.add_argument("--train-classes", type=int)
+    parser.add_argument("--last-batch", nargs="+", choices=["keep", "drop"], default=["keep"])
     parser.add_argument("--test", action="store_true", help="measure on test images too")
     arguments = parser.parse_args()
     ways: dict[str, dict[str, Any]] = {
@@ -73,9 +75,12 @@ def main() -> None:
     for shots in arguments.shots:
         trials = [read_trial(arguments, shots, subset) for subset in arguments.subsets]
         report(shots, "zero-shot", [measure_zero_shot(trial) for trial in trials])
-        for name, way in ways.items():
-            settings = VTClipSettings(train_classes=arguments.train_classes, **way)
-            report(shots, name, [train(trial, settings) for trial in trials])
+        for (name, way), last in product(ways.items(), arguments.last_batch):
+            settings = VTClipSettings(
+                train_classes=arguments.train_classes, last_batch=last, **way
+            )
+            label = f"{name}, {last}" if len(arguments.last_batch) > 1 else name
+            report(shots, label, [train(trial, settings) for trial in trials])
 
 
 def read_trial(arguments: argparse.Namespace, shots: int, subset: int) -> Trial:
@@ -129,7 +134,7 @@ def train(trial: Trial, settings: VTClipSettings) -> Result:
     started = time.process_time()
     history = optimise(learner, trial.task, settings)
     seconds = time.process_time() - started
-    steps = history.height * math.ceil(len(trial.task.train.labels) / settings.batch_size)
+    steps = history.height * settings.steps_per_epoch(len(trial.task.train.labels))
     return Result(history.height, steps, history["loss"][-1], *measure(learner, trial), seconds)
 
 

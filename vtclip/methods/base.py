@@ -239,7 +239,7 @@ class Recipe(Settings):
     )
     select: Select = "last"
     batch_size: BatchSize = 32
-    last_batch: LastBatch = "keep"
+    last_batch: LastBatch = "drop"
     warmup: Warmup = 0.05
     epochs: EpochsByShots = {1: 50, 2: 100, 8: 200}  # CoOp's
     epochs_of: EpochsOf = {"imagenet": 50}  # CoOp's
@@ -291,7 +291,6 @@ class DasslRecipe(Recipe):
     optimiser: OptimiserName = "sgd"
     learning_rate: LearningRate = 0.002
     weight_decay: WeightDecay = 0.0005
-    last_batch: LastBatch = "drop"
     warmup: Warmup = "epoch"
 
 

@@ -12,7 +12,7 @@ from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, 
 from vtclip.settings import Settings
 
 ROWS = 4096  # in double precision at a time
-BALANCE = 0.5  # of the Gaussians' logits beside zero-shot's, where alpha is not chosen
+BALANCE = 0.25  # of the Gaussians' logits beside zero-shot's at one shot (docs/methods.md)
 ROUNDING = 1e-12  # a variance of features of unit length that is rounding alone
 
 logger = logging.getLogger(__name__)
@@ -101,17 +101,19 @@ class GDA(Method):
 
 
 def balanced_alpha(weight: Tensor, bias: Tensor, task: Task) -> float:
-    """The alpha at which the Gaussians' logits vary `BALANCE` times as much as zero-shot's.
+    """The alpha at which the Gaussians' logits vary a quarter as much as zero-shot's at one shot.
 
-    How much logits vary is their standard deviation over the classes, averaged over the training
-    images. The discriminant's size depends on shots, views and D by a factor of a hundred and more:
-    no fixed alpha is above zero-shot at 1 shot and better than nothing at 16.
+    At s shots it is the root of s times as much, as the means' error falls. How much logits vary is
+    their standard deviation over the classes, averaged over the training images.
     """
+    # A fixed alpha will not do: the discriminant's size changes with shots, views and D by a factor
+    # of a hundred, so that 1.0 is far below zero-shot at 1 shot, and 0.001 no gain at 16.
     assert task.train is not None
     pooled = task.train.pooled[:, 0]
+    shots = len(pooled) / len(task.texts.features)
     discriminant = (unit(pooled) @ weight.T + bias).std(dim=1).mean().item()
     zero_shot = task.texts.logits(pooled).std(dim=1).mean().item()
-    return BALANCE * zero_shot / discriminant if discriminant > 0 else 0.0
+    return BALANCE * shots**0.5 * zero_shot / discriminant if discriminant > 0 else 0.0
 
 
 def fit_gaussians(task: Task) -> tuple[Tensor, Tensor]:

@@ -11,19 +11,21 @@ from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
 class TipAdapterFSettings(Recipe, TipAdapterSettings):
     """Settings of Tip-Adapter-F; the recipe's defaults are the paper's.
 
-    The paper keeps the epoch that is best on the test images; here it is the validation shots.
+    The paper keeps the epoch that is best on the test images; here it is the validation shots. Its
+    alpha and beta of training differ by dataset; here it is one pair (docs/methods.md).
     """
 
     learning_rate: base.LearningRate = 0.001
     epsilon: base.Epsilon = 1e-4
     batch_size: base.BatchSize = 256
+    last_batch: base.LastBatch = "keep"
     warmup: base.Warmup = 0.0
     epochs: base.EpochsByShots = 20
     epochs_of: base.EpochsOf = {}
     select: base.Select = "val"
 
     initial_alpha: float = Field(
-        default=1.0, ge=0, description="weight of the cache while the keys are trained, 0 or more"
+        default=2.0, ge=0, description="weight of the cache while the keys are trained, 0 or more"
     )
     initial_beta: float = Field(
         default=5.5, gt=0, description="sharpness of the cache while the keys are trained, above 0"
