@@ -76,9 +76,7 @@ def main() -> None:
         trials = [read_trial(arguments, shots, subset) for subset in arguments.subsets]
         report(shots, "zero-shot", [measure_zero_shot(trial) for trial in trials])
         for (name, way), last in product(ways.items(), arguments.last_batch):
-            settings = VTClipSettings(
-                train_classes=arguments.train_classes, last_batch=last, **way
-            )
+            settings = VTClipSettings(train_classes=arguments.train_classes, last_batch=last, **way)
             label = f"{name}, {last}" if len(arguments.last_batch) > 1 else name
             report(shots, label, [train(trial, settings) for trial in trials])
 

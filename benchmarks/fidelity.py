@@ -61,9 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_tasks(
-    source: Path, arguments: argparse.Namespace
-) -> Iterator[tuple[int, Task, Samples]]:
+def read_tasks(source: Path, arguments: argparse.Namespace) -> Iterator[tuple[int, Task, Samples]]:
     """Shots, task and test images of a source, for each of the numbers of shots and seeds."""
     if source.is_file():
         task, test = read_file(source)
