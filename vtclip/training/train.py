@@ -160,7 +160,8 @@ def _check_validation(method: Method, task: Task) -> None:
     if chooses and task.val is None:
         raise TrainingError(
             "The method chooses on validation shots, and there are none: the classes have no image "
-            "left beside the shots. Give the dataset a validation split, or request fewer `shots`."
+            "left beside the shots. Give the dataset a validation split, request fewer `shots`, or "
+            "write `choose: none`."
         )
 
 
