@@ -110,3 +110,15 @@ def test_the_rows_of_a_long_task_never_lie_in_double_precision_at_once():
         for shots in (1, 64)
     )
     assert few.part_bytes == many.part_bytes
+
+
+def test_without_a_choice_the_gaussians_vary_a_quarter_as_much_as_zero_shot_per_root_of_shots(task):
+    method = GDA(GDASettings(alpha="balanced"))
+    assert GDA(GDASettings()).settings_without_choice(3).alpha == "balanced"
+    head = method.initial_head(replace(task, val=None))
+    pooled = task.train.pooled[:, 0].double()
+    unit = pooled / pooled.norm(dim=1, keepdim=True)
+    added = head["alpha"].item() * (unit @ head["weight"].double().T + head["bias"].double())
+    zero_shot = 100 * unit @ task.texts.features.double().T
+    spreads = [logits.std(dim=1).mean().item() for logits in (added, zero_shot)]
+    assert spreads[0] / spreads[1] == pytest.approx(0.25 * 3**0.5, rel=1e-4)
