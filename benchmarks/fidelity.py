@@ -29,7 +29,7 @@ from vtclip.training.optimise import measure_accuracy, optimise
 
 FEATURES_ONLY = [name for name, method in METHODS.items() if not method.reads_text_tower]
 CPU = torch.device("cpu")
-TEXT_LENGTH = 9.0  # of raw texts, in files of unit texts: about that of ViT-B/32's
+LENGTH = 9.0  # of raw features, in files of unit ones: about that of ViT-B/32's
 
 
 def main() -> None:
@@ -86,10 +86,10 @@ def read_file(path: Path) -> tuple[Task, Samples]:
     """A task, and its test images."""
     file = load_file(path)
     train, val, test = (
-        as_samples(file[name], file[f"{name}_labels"], views=name == "train")
+        as_samples(LENGTH * file[name], file[f"{name}_labels"], views=name == "train")
         for name in ("train", "val", "test")
     )
-    raw = TEXT_LENGTH * file["texts"]
+    raw = LENGTH * file["texts"]
     texts = Texts(file["texts"], 100.0, means=raw, prompts=raw[:, None])
     return Task(texts, train, val, seed=1), test
 
