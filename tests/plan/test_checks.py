@@ -204,6 +204,7 @@ def test_a_split_file_that_is_not_in_the_users_folder_is_refused(demo, here, own
         ("file", "..", ["archives.0.file:", "found:    file: ..", "its name below"]),
         ("file", ".", ["archives.0.file:", "found:    file: .", "its name below"]),
         ("file", "../x.zip", ["archives.0.file:", "found:    file: ../x.zip", "its name below"]),
+        ("file", "s{plit.json", ["archives.0.file:", "found:    file: s{plit.json", "braces"]),
         ("file", "..\\x.zip", ["archives.0.file: the path leads out of"]),
     ],
 )

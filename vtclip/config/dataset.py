@@ -97,8 +97,8 @@ class ArchiveFile(Settings):
     illustrated = frozenset({"file", "urls", "bytes", "sha256", "md5", "into"})
 
     file: Inside = Field(
-        pattern=r"^[^/]*[^/.][^/]*$",
-        description="its name below resources/archives/<dataset>/",
+        pattern=r"^[^/{}]*[^/.{}][^/{}]*$",  # braces are Snakemake's
+        description="its name below resources/archives/<dataset>/, without braces",
         examples=["caltech-101.zip"],
     )
     urls: list[str] = Field(
