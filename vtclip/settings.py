@@ -20,8 +20,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from yaml.composer import ComposerError
 
-from vtclip.names import did_you_mean
-from vtclip.wording import LETTERS, bound, clip, inline, list_some, shorten
+from vtclip.wording import LETTERS, bound, clip, did_you_mean, inline, list_some, shorten
 
 LARGEST = 2**31 - 1  # the largest whole number of a table's columns
 FEW = 5  # wrong keys that an error explains

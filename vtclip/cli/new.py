@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from vtclip import paths
 from vtclip.config.dataset import MEAN, Dataset
 from vtclip.files import write_text
-from vtclip.names import explain_alike, find_alike
 from vtclip.settings import ConfigError, check, read_yaml, refusal
-from vtclip.wording import count, to_yaml
+from vtclip.wording import count, explain_alike, find_alike, to_yaml
 
 if TYPE_CHECKING:
     from vtclip.data.inventory import Survey

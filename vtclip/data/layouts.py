@@ -13,8 +13,8 @@ import polars as pl
 from vtclip.config.dataset import Fractions
 from vtclip.data.folders import Row, list_images
 from vtclip.data.trees import SPLITS, UNSPLIT, ManifestError, read_tree
-from vtclip.names import did_you_mean, quote, show_difference
 from vtclip.parquet import read_metadata_key, read_parquet
+from vtclip.wording import did_you_mean, quote, show_difference
 
 IDENTITIES = b"identities"  # key of a manifest's metadata: what each class is, by label, as JSON
 SCHEMA = pl.Schema(

@@ -13,10 +13,9 @@ from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identiti
 from vtclip.data.layouts import read_coop_split as read_coop_split  # a public name of this module
 from vtclip.data.walk import walk
 from vtclip.files import check_folder, sha256_of, sha256_of_all, write_receipt
-from vtclip.names import did_you_mean, is_blank, plain, show_difference
 from vtclip.parquet import write_parquet
 from vtclip.runtime.job import progress, warn_on_terminal
-from vtclip.wording import list_some
+from vtclip.wording import did_you_mean, is_blank, list_some, plain, show_difference
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from vtclip.data.walk import Entry, list_entries, walk
-from vtclip.names import did_you_mean, is_blank
-from vtclip.wording import inline, list_some
+from vtclip.wording import did_you_mean, inline, is_blank, list_some
 
 SPLITS = ("train", "val", "test")
 NAMES = {

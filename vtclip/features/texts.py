@@ -18,9 +18,9 @@ from vtclip.features.store import (
     to_lists,
     to_tensor,
 )
-from vtclip.names import show_difference
 from vtclip.parquet import read_parquet, read_table, write_parquet
 from vtclip.task import Texts
+from vtclip.wording import show_difference
 
 DELETE = "Delete it and run again."
 

@@ -13,11 +13,10 @@ from vtclip.data.trees import SPLITS, UNSPLIT
 from vtclip.data.walk import walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
-from vtclip.names import explain_alike, find_alike
 from vtclip.paths import ALL, format_shots, name_shots
 from vtclip.plan.variants import Variant, constant_settings
 from vtclip.settings import refusal
-from vtclip.wording import count, inline, list_some
+from vtclip.wording import count, explain_alike, find_alike, inline, list_some
 
 Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
 

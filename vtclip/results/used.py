@@ -9,10 +9,9 @@ from vtclip.data.shots import VAL_SHOTS
 from vtclip.files import read_record
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
-from vtclip.names import explain_alike
 from vtclip.parquet import read_parquet
 from vtclip.paths import ALL, Run, Sample, history_of, name_shots
-from vtclip.wording import count
+from vtclip.wording import count, explain_alike
 
 SPLITS = {"train": "training", "val": "validation"}
 
