@@ -84,7 +84,8 @@ def test_the_footnote_names_what_each_method_has_chosen_and_on_how_many_images(d
     assert planned(demo, methods=settings).notes == [
         "Chosen on the validation shots, min(shots, 4) images per class: Zero-shot CLIP, TaskRes: "
         "nothing; Weighted: sum weight; Linear probe: inverse regularisation; VT-CLIP: when to "
-        "stop."
+        "stop.",
+        "Settings other than the default ones: VT-CLIP: select.",
     ]
 
 
@@ -92,6 +93,13 @@ def test_the_footnote_of_an_ablation_names_it_of_each_variant(demo):
     plan = planned(demo, ablation={"one_at_a_time": {"select": ["val"]}})
     (note,) = plan.ablation_notes
     assert note.endswith("as configured: nothing; select: val: when to stop.")
+
+
+def test_the_footnote_names_the_settings_that_are_not_the_published_ones(demo):
+    settings = {"coop": {"context": 4, "last_batch": "keep"}, "zs_lp": None}
+    assert planned(demo, methods=settings).notes[1:] == [
+        "Settings other than the default ones: CoOp: last_batch, context."
+    ]
 
 
 def test_a_single_value_that_the_configuration_names_stays():

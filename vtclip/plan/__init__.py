@@ -31,6 +31,7 @@ from vtclip.plan.checks import check_datasets, check_files, check_places, check_
 from vtclip.plan.contents import Contents
 from vtclip.plan.tested import check_tests, list_tested, why_not
 from vtclip.plan.variants import (
+    describe_changes,
     describe_choices,
     explain_choice,
     list_variants,
@@ -243,12 +244,13 @@ class Plan(Contents):
 
     @property
     def notes(self) -> list[str]:
-        """Footnotes of all tables: what was chosen on what."""
+        """Footnotes of all tables: what was chosen on what, and which settings were changed."""
         methods = [
             (METHODS[name].title, METHODS[name](each)) for name, each in self.settings.items()
         ]
         left_out = [METHODS[name].title for name in self.left_out]
-        return [describe_choices(methods, choose=self.experiment.choose, left_out=left_out)]
+        choices = describe_choices(methods, choose=self.experiment.choose, left_out=left_out)
+        return [choices, *describe_changes(methods)]
 
     @property
     def ablation_notes(self) -> list[str]:

@@ -216,6 +216,17 @@ def describe_choices(
     return f"Chosen on the validation shots, min(shots, 4) images per class: {'; '.join(parts)}."
 
 
+def describe_changes(methods: Iterable[tuple[str, Method]]) -> list[str]:
+    """A footnote, if there is something to say: each method's settings that are not its defaults."""
+    parts = []
+    for title, method in methods:
+        defaults = type(method.settings)()
+        names = [name for name, value in method.settings if value != getattr(defaults, name)]
+        if names:
+            parts.append(f"{title}: {', '.join(names)}")
+    return [f"Settings other than the default ones: {'; '.join(parts)}."] if parts else []
+
+
 def explain_choice(name: str, settings: Settings) -> str:
     """Name what a method chooses in a run, and on which images."""
     method = METHODS[name]
