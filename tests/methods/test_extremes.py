@@ -74,6 +74,17 @@ def test_a_method_works_at_the_edge_of_what_there_is(name, size):
 
 
 @pytest.mark.parametrize("name", LEARNING)
+def test_a_head_classifies_with_the_unit_texts_alone_as_an_exported_one_does(name, task):
+    method = short_method(name)
+    head = method.initial_head(task)
+    images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
+    alone = replace(task.texts, means=None, prompts=None)
+    with torch.no_grad():
+        logits = [method.classifier(head, texts)(images) for texts in (task.texts, alone)]
+    assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize("name", LEARNING)
 def test_a_method_changes_nothing_that_it_is_given(name, task):
     def given():
         return [task.texts.features, *(t for s in (task.train, task.val) for t in vars(s).values())]
