@@ -217,7 +217,7 @@ def describe_choices(
 
 
 def describe_changes(methods: Iterable[tuple[str, Method]]) -> list[str]:
-    """A footnote, if there is something to say: each method's settings that are not its defaults."""
+    """A footnote, if there is something to say: the settings that are not the defaults."""
     parts = []
     for title, method in methods:
         defaults = type(method.settings)()
