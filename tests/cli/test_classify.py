@@ -264,7 +264,7 @@ def test_who_insists_on_the_gpu_waits_and_reads_what_for(here, taken_gpu, caplog
     def stop(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vtclip.runtime.leases.time.sleep", stop)
+    monkeypatch.setattr("vtclip.runtime.gpus.time.sleep", stop)
     assert main(["classify", RUN, "0.png", "--device", "cuda"]) == 130
     assert "Every GPU is taken: waiting. The leases are in" in caplog.text
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from vtclip.config.dataset import Dataset
-from vtclip.data.download import Expected
-from vtclip.data.fetch import marker_of, write_marker
+from vtclip.data.fetch import Expected, marker_of, write_marker
 from vtclip.data.inventory import archive_path
 
 # A certificate for localhost that no library trusts, with its key.

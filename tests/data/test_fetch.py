@@ -7,14 +7,14 @@ import time
 import pytest
 
 from tests.data.conftest import CERTIFICATE, CONTENT, Handler
-from vtclip.data.download import Expected
 from vtclip.data.fetch import (
+    Expected,
     FetchError,
     fetch_archive,
     marker_of,
-    mirror_addresses,
     part_of,
 )
+from vtclip.data.inventory import mirror_addresses
 from vtclip.files import read_record
 from vtclip.runtime.environment import BUNDLES
 from vtclip.settings import ConfigError
@@ -307,7 +307,7 @@ def break_off_each_time(server, monkeypatch):
 
 
 def stay_silent(server, monkeypatch):
-    monkeypatch.setattr("vtclip.data.download.TIMEOUT", 0.05)
+    monkeypatch.setattr("vtclip.data.fetch.TIMEOUT", 0.05)
     server.behaviours["/silent"] = lambda handler, _: time.sleep(0.2)
     return server.address("/silent")
 
@@ -428,7 +428,7 @@ def test_a_wrong_file_put_in_place_is_named_and_left_as_it_is(fetch, server, arc
 def test_a_download_killed_in_the_middle_goes_on_from_there(fetch, server, archive):
     server.behaviours["/file"] = lambda handler, _: handler.serve(pause=0.15)
     code = (
-        "import sys; from vtclip.data.download import Expected; "
+        "import sys; from vtclip.data.fetch import Expected; "
         "from vtclip.data.fetch import fetch_archive; "
         f"fetch_archive([sys.argv[1]], {str(archive)!r}, {str(archive) + '.json'!r}, Expected())"
     )

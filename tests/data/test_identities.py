@@ -18,8 +18,7 @@ from safetensors.torch import save_file
 from scipy.io import savemat
 
 from vtclip.config.dataset import read_dataset
-from vtclip.data.download import Expected
-from vtclip.data.fetch import fetch_archive
+from vtclip.data.fetch import Expected, fetch_archive
 from vtclip.data.layouts import list_class_folders, list_synsets, read_identities, read_wanted
 from vtclip.data.manifest import prepare_manifest
 from vtclip.data.trees import ManifestError

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from tests.results.conftest import make_run
-from vtclip.results.published import read_published
+from vtclip.results.tables import read_published
 from vtclip.results.test_sets import ELEVEN, aggregate_tests, plot_tests
 
 TITLES = {"digits": "Digits", "noisy": "Noisy digits", "probe": "Linear probe", "vt": "VT-CLIP"}

@@ -282,7 +282,7 @@ def test_a_file_system_without_locks_is_an_error_with_a_fix(monkeypatch, tmp_pat
         raise OSError(errno.ENOLCK, "No locks available")
 
     see(monkeypatch, "0")
-    monkeypatch.setattr("vtclip.runtime.leases.fcntl.lockf", refuse)
+    monkeypatch.setattr("vtclip.runtime.gpus.fcntl.lockf", refuse)
     with (
         pytest.raises(NoDeviceError, match="No locks available.*export VTCLIP_LEASES=/dev/shm"),
         lease_device("auto", folder=tmp_path),
@@ -304,7 +304,7 @@ def test_a_link_or_pipe_in_place_of_a_lock_is_neither_followed_nor_waited_for(
     monkeypatch, tmp_path, make, place
 ):
     see(monkeypatch, "0")
-    monkeypatch.setattr("vtclip.runtime.leases.socket.gethostname", lambda: "a-node")
+    monkeypatch.setattr("vtclip.runtime.gpus.socket.gethostname", lambda: "a-node")
     path = tmp_path / place
     path.parent.mkdir(parents=True, exist_ok=True)
     make(path, tmp_path)
@@ -326,14 +326,14 @@ def test_a_folder_that_others_own_or_may_write_to_is_refused(monkeypatch, tmp_pa
     with pytest.raises(NoDeviceError, match="may write there"), lease_device("auto", folder=folder):
         pass
     folder.chmod(0o700)
-    monkeypatch.setattr("vtclip.runtime.leases.os.getuid", lambda: folder.stat().st_uid + 1)
+    monkeypatch.setattr("vtclip.runtime.gpus.os.getuid", lambda: folder.stat().st_uid + 1)
     with pytest.raises(NoDeviceError, match="another user"), lease_device("auto", folder=folder):
         pass
 
 
 def test_machines_that_share_a_folder_do_not_share_its_leases(monkeypatch, tmp_path):
     see(monkeypatch, "0")
-    monkeypatch.setattr("vtclip.runtime.leases.socket.gethostname", lambda: "a-node")
+    monkeypatch.setattr("vtclip.runtime.gpus.socket.gethostname", lambda: "a-node")
     with lease_device("auto", folder=tmp_path):
         other = start_holder(tmp_path, "0")
         assert taken(other) == ("0", "0")

@@ -1,22 +1,63 @@
-"""Archives from several addresses: verified, and put in place only when complete."""
+"""Downloads from several addresses: verified, and put in place only when complete."""
 
 import glob
 import hashlib
 import json
 import logging
+import os
+import shutil
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+import httpx
 from filelock import FileLock
+from tqdm import tqdm
 
-from vtclip.data.download import Expected, NetworkError, PermanentError, download, local_path
 from vtclip.files import sha256_of, write_record, write_text
+from vtclip.runtime.environment import explain, find_certificate_error, trusted_certificates
 
 logger = logging.getLogger(__name__)
 
+TRIES = 5  # per address
 PAUSE = 1.0  # seconds before the second try of an address, doubled before each further one
+LONGEST_PAUSE = 60.0  # seconds, also if a server's Retry-After requests more
+TIMEOUT = httpx.Timeout(30.0)  # seconds without a single byte
+DRIVE = "gdrive:"  # before a file's id on Google Drive
+# Statuses that may pass, and those of a proxy or a network that requires a login.
+TRANSIENT = {407, 408, 425, 429, 500, 502, 503, 504, 511}
+PERMANENT = (httpx.UnsupportedProtocol, httpx.InvalidURL)
+WEB_PAGE = (
+    "a web page came in place of the file. Open the address in a browser: perhaps the network "
+    "requires a login, or the file has moved"
+)
+
+
+class Expected(NamedTuple):
+    """Length in bytes and checksums of the right file, each None if not known."""
+
+    bytes: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+
+
+class PermanentError(Exception):
+    """The address does not have the file: another try would give the same answer."""
+
+
+class NetworkError(Exception):
+    """The network or this machine failed, which says nothing about the file."""
+
+
+class TransientError(NetworkError):
+    """The connection or the server failed, for now; `pause` is its Retry-After, in seconds."""
+
+    def __init__(self, reason: str, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause = pause
 
 
 class FetchError(RuntimeError):
@@ -98,7 +139,7 @@ def is_unavailable(archive: str | Path, addresses: Sequence[str], expected: Expe
     A local file that has come since makes it void, and so does another address or checksum.
     """
     marker = marker_of(archive)
-    if not marker.is_file() or any(local_path(address).is_file() for address in addresses):
+    if not marker.is_file() or any(_local_path(address).is_file() for address in addresses):
         return False
     return marker.read_text(encoding="utf-8").endswith(_sign(addresses, expected))
 
@@ -112,11 +153,6 @@ def _sign(addresses: Sequence[str], expected: Expected) -> str:
 def part_of(archive: str | Path, address: str) -> Path:
     """Path of the part of an archive from one address: another one may have other bytes."""
     return Path(f"{archive}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
-
-
-def mirror_addresses(mirror: str | None, dataset: str, file: str, urls: Sequence[str]) -> list[str]:
-    """List the addresses to try: the mirror's `<mirror>/<dataset>/<file>`, else `urls`."""
-    return list(urls) if mirror is None else [f"{mirror.rstrip('/')}/{dataset}/{file}"]
 
 
 def _try_addresses(
@@ -155,7 +191,7 @@ def _fetch_verified(address: str, part: Path, expected: Expected, pause: float) 
     A wrong file that came in pieces is fetched once more from zero: the server's file may have
     changed since the first piece.
     """
-    in_pieces = download(address, part, expected, pause=pause)
+    in_pieces = _download(address, part, expected, pause=pause)
     try:
         _verify(part, expected)
     except PermanentError as reason:
@@ -163,7 +199,7 @@ def _fetch_verified(address: str, part: Path, expected: Expected, pause: float) 
             raise
         logger.warning("%s: %s; it came in pieces: once more from its start", address, reason)
         part.unlink()
-        download(address, part, expected, pause=pause)
+        _download(address, part, expected, pause=pause)
         _verify(part, expected)
 
 
@@ -176,3 +212,127 @@ def _verify(path: Path, expected: Expected) -> None:
     with path.open("rb") as file:
         if checksum and (found := hashlib.file_digest(file, kind).hexdigest()) != checksum:
             raise PermanentError(f"expected {kind} {checksum}, found {found}")
+
+
+def _download(address: str, part: Path, expected: Expected, *, pause: float) -> bool:
+    """Fetch one address into `part`; return True if `part` is made of several pieces."""
+    in_pieces = False
+    if urlsplit(address).scheme in ("http", "https"):
+        with trusted_certificates():
+            in_pieces = _get_with_retries(address, part, expected, pause)
+    elif address.startswith(DRIVE):
+        with trusted_certificates():
+            _fetch_from_drive(address.removeprefix(DRIVE), part)
+    else:
+        if not _local_path(address).is_file():
+            raise PermanentError("there is no such file")
+        shutil.copyfile(_local_path(address), part)
+    with part.open("rb") as file:
+        start = file.read(200).lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        part.unlink()
+        raise NetworkError(WEB_PAGE)
+    if start.startswith(b"version https://git-lfs"):
+        raise PermanentError("a pointer of Git LFS came in place of the file")
+    return in_pieces
+
+
+def _get_with_retries(address: str, part: Path, expected: Expected, pause: float) -> bool:
+    for number in range(1, TRIES + 1):
+        try:
+            return _get(address, part, expected)
+        except PERMANENT as error:
+            raise PermanentError(str(error)) from None
+        except (TransientError, httpx.RequestError) as error:
+            if isinstance(error, httpx.TooManyRedirects) or find_certificate_error(error):
+                raise NetworkError(explain(error)) from None  # which another try cannot change
+            reason = f"{explain(error)} (try {number} of {TRIES})"
+            requested = error.pause if isinstance(error, TransientError) else 0.0
+        if number < TRIES:
+            wait = min(LONGEST_PAUSE, max(requested, pause * 2 ** (number - 1)))
+            logger.warning("%s: %s; again in %.1f s", address, reason, wait)
+            time.sleep(wait)
+    raise TransientError(reason)
+
+
+def _get(address: str, part: Path, expected: Expected) -> bool:
+    """GET the rest of `part` (some servers refuse HEAD); True if its earlier content is kept."""
+    have = part.stat().st_size if part.is_file() else 0
+    if have and expected.bytes is not None and have >= expected.bytes:
+        return True  # complete, or too long: the checksum decides
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with httpx.stream(
+        "GET", address, headers=headers, follow_redirects=True, timeout=TIMEOUT
+    ) as response:
+        resumed = response.status_code == 206
+        start = response.headers.get("Content-Range", "")
+        if response.status_code == 416 or (resumed and not start.startswith(f"bytes {have}-")):
+            part.unlink(missing_ok=True)
+            raise TransientError("the server does not go on from where the download stopped")
+        length = _check_response(response, expected)
+        if have and not resumed:
+            logger.info("%s: the server sends the file from its start", address)
+            have = 0
+        total = expected.bytes or (None if length is None else have + length)
+        size = _append(response, part, have, total)
+    if total is not None and size < total:
+        raise TransientError(f"the connection closed after {size:,} of {total:,} bytes")
+    return resumed
+
+
+def _check_response(response: httpx.Response, expected: Expected) -> int | None:
+    """Refuse what is not the file; return the number of bytes that are announced."""
+    status, headers = response.status_code, response.headers
+    if status in TRANSIENT:
+        pause = headers.get("Retry-After", "")
+        raise TransientError(f"status {status}", float(pause) if pause.isdigit() else 0.0)
+    if status not in (200, 206):
+        raise PermanentError(f"status {status}")
+    if headers.get("Content-Type", "").startswith("text/html"):
+        raise NetworkError(WEB_PAGE)
+    announced = headers.get("Content-Length", "")
+    length = int(announced) if announced.isdigit() else None
+    if status == 200 and expected.bytes and length not in (None, expected.bytes):
+        raise PermanentError(f"the server announces {length:,} bytes, expected {expected.bytes:,}")
+    return length
+
+
+def _append(response: httpx.Response, part: Path, have: int, total: int | None) -> int:
+    """Write behind the first `have` bytes; return the size, which may not be above `total`."""
+    with (
+        part.open("ab" if have else "wb") as file,
+        tqdm(
+            total=total, initial=have, unit="B", unit_scale=True, mininterval=5,
+            desc=response.url.host,
+        ) as bar,
+    ):  # fmt: skip
+        # Without a chunk size: a chunk that is not full would be lost with the connection.
+        for chunk in response.iter_raw():
+            file.write(chunk)
+            bar.update(len(chunk))
+            if total is not None and bar.n > total:
+                raise PermanentError(f"more than the expected {total:,} bytes came")
+        file.flush()
+        os.fsync(file.fileno())
+        return int(bar.n)
+
+
+def _fetch_from_drive(file_id: str, part: Path) -> None:
+    """Fetch by gdown, which answers Google Drive's question before a large file.
+
+    All errors are transient: gdown raises the same one for a missing file, one that was requested
+    too often, and a visitor that Google takes for a robot.
+    """
+    import gdown
+
+    try:
+        gdown.download(id=file_id, output=str(part), quiet=False)
+    except Exception as error:  # gdown raises what its requests raise
+        raise TransientError(f"Google Drive: {explain(error)}") from None
+    if not part.is_file():
+        raise TransientError("Google Drive gave nothing")
+
+
+def _local_path(address: str) -> Path:
+    """Path of a file that an address names; there is none at other addresses."""
+    return Path(address.removeprefix("file://"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
-from vtclip.data.fetch import Expected, is_unavailable, marker_of, mirror_addresses
+from vtclip.data.fetch import Expected, is_unavailable, marker_of
 from vtclip.data.trees import Tree, read_tree
 from vtclip.data.walk import walk
 from vtclip.files import sha256_of
@@ -56,6 +56,11 @@ def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:
     archives = read_dataset(name).archives
     urls = next(archive.urls for archive in archives if archive.file == file)
     return mirror_addresses(mirror, name, file, urls)
+
+
+def mirror_addresses(mirror: str | None, dataset: str, file: str, urls: Sequence[str]) -> list[str]:
+    """List the addresses to try: the mirror's `<mirror>/<dataset>/<file>`, else `urls`."""
+    return list(urls) if mirror is None else [f"{mirror.rstrip('/')}/{dataset}/{file}"]
 
 
 def list_contents(dataset: Dataset) -> str | None:

@@ -3,21 +3,18 @@
 import fnmatch
 import hashlib
 import json
+import lzma
+import stat
+import tarfile
 import unicodedata
-from collections.abc import Collection, Iterable
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
-from vtclip.data.archives import (
-    BROKEN,
-    ENCRYPTED,
-    REPACK,
-    Member,
-    is_archive,
-    list_members,
-    why_no_archive,
-)
 from vtclip.files import build_folder, read_record
 from vtclip.paths import why_outside
 from vtclip.wording import list_some
@@ -26,6 +23,27 @@ CHUNK = 1 << 20  # bytes
 GROWTH = 4  # times an archive's size; images hardly shrink, so more than that is a bomb
 SPARE = 64 << 20  # bytes that any archive may unpack to, for small ones full of text
 MEMBERS = 5_000_000  # of one archive with its nested ones; ImageNet has 1.3 million
+
+BROKEN = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError
+)  # fmt: skip
+ENCRYPTED = "encrypted file"  # kind of a member
+REPACK = "Unpack it with another program, and pack it again as a zip or a tar.gz"
+
+# First bytes of an archive, also of one that is cut off.
+ARCHIVES = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"PK\x03\x04")
+SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
+# First bytes, in small letters, of what is no archive that is read here.
+OTHERS = {
+    b"rar!": f"a RAR archive. {REPACK}",
+    b"7z\xbc\xaf": f"a 7z archive. {REPACK}",
+    b"(\xb5/\xfd": f"compressed by zstd. {REPACK}",
+    b"\x04\x22m\x18": f"compressed by lz4. {REPACK}",
+    b"\x1f\x9d": f"compressed by compress. {REPACK}",
+    b"<!doctype html": "a web page. Put the file itself there",
+    b"<html": "a web page. Put the file itself there",
+    b"version https://git-lfs": "a pointer of Git LFS. Put the file itself there: `git lfs pull`",
+}
 
 
 class UnpackError(ValueError):
@@ -38,6 +56,15 @@ class Archive(NamedTuple):
     path: Path  # a zip or tar file; any other file is copied
     into: str = ""  # folder in the dataset's folder; {stem}: a nested archive's name, no suffixes
     nested: str | None = None  # pattern of members that are archives themselves, unpacked in turn
+
+
+class Member(NamedTuple):
+    """One entry of an archive."""
+
+    name: str  # its path in the archive
+    size: int  # bytes, as the archive declares them
+    kind: str  # "file", or what else it is
+    open: Callable[[], IO[bytes]]
 
 
 def unpack_archives(
@@ -98,14 +125,14 @@ class _Unpacker:
         path = self.archive.path
         try:
             with path.open("rb") as file:
-                if is_archive(path):
+                if _is_archive(path):
                     self._unpack(file, self.archive.into)
                     if self.archive.nested and not self.nested:
                         raise UnpackError(
                             f"no member of it is called {self.archive.nested} (its `nested:`)\n"
                             f"  found: {list_some(self.written) or 'nothing'}"
                         )
-                elif reason := why_no_archive(path):
+                elif reason := _why_no_archive(path):
                     raise UnpackError(reason)
                 else:
                     self._write(path.name, file)
@@ -124,7 +151,7 @@ class _Unpacker:
             ) from error
 
     def _unpack(self, file: IO[bytes], into: str) -> None:
-        for member in list_members(file):
+        for member in _list_members(file):
             self.members += 1
             if self.members > MEMBERS:
                 raise UnpackError(f"it has more than {MEMBERS:,} members, which no dataset has")
@@ -234,3 +261,64 @@ def _check_path(path: str) -> None:
         path.encode("utf-8")
     except UnicodeEncodeError:
         raise UnpackError(f"{path.encode('utf-8', 'surrogateescape')!r} is not UTF-8") from None
+
+
+def _is_archive(path: Path) -> bool:
+    """Check for a zip or tar file, also of one that is cut off."""
+    with path.open("rb") as file:
+        if file.read(6).startswith(ARCHIVES):
+            return True
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+
+
+def _why_no_archive(path: Path) -> str | None:
+    """Explain what a file is that was meant as an archive; None for any other file."""
+    with path.open("rb") as file:
+        start = file.read(100)
+    found = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for sign, what in OTHERS.items():
+        if found.startswith(sign):
+            return f"it is {what}"
+    if path.name.lower().endswith(SUFFIXES):
+        return f"it is no archive: it begins with {start[:20]!r}" if start else "it is empty"
+    return None
+
+
+def _list_members(file: IO[bytes]) -> Iterator[Member]:
+    """Go through a zip, or a tar of any compression."""
+    is_zip = file.read(2) == b"PK"
+    file.seek(0)
+    return _zip_members(file) if is_zip else _tar_members(file)
+
+
+def _tar_members(file: IO[bytes]) -> Iterator[Member]:
+    with tarfile.open(fileobj=file, mode="r:*") as archive:
+        open_file = cast("Callable[..., IO[bytes]]", archive.extractfile)  # None for other kinds
+        for info in archive:
+            others = {
+                tarfile.SYMTYPE: f"symbolic link to '{info.linkname}'",
+                tarfile.LNKTYPE: f"hard link to '{info.linkname}'",
+                tarfile.DIRTYPE: "folder",
+            }
+            kind = "file" if info.isreg() else others.get(info.type, "device")
+            yield Member(info.name, info.size, kind, partial(open_file, info))
+        # A tar ends with two blocks of zeros. tarfile stops behind the first, and accepts a file
+        # without them: if nothing follows, the file was cut off.
+        assert archive.fileobj is not None
+        if not archive.fileobj.read(1):
+            raise tarfile.ReadError("unexpected end of data")
+
+
+def _zip_members(file: IO[bytes]) -> Iterator[Member]:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            mode = info.external_attr >> 16
+            if info.is_dir():
+                kind = "folder"
+            elif info.flag_bits & 1:
+                kind = ENCRYPTED
+            elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
+                kind = "file"
+            else:
+                kind = stat.filemode(mode)[0] + " entry, no file"
+            yield Member(info.filename, info.file_size, kind, partial(archive.open, info))

@@ -27,9 +27,14 @@ from vtclip.plan.asked import (
     list_unmet_shots,
     list_unused_fractions,
 )
-from vtclip.plan.checks import check_datasets, check_files, check_places, check_settings
-from vtclip.plan.contents import Contents
-from vtclip.plan.tested import check_tests, list_tested, why_not
+from vtclip.plan.checks import (
+    check_datasets,
+    check_files,
+    check_places,
+    check_settings,
+    check_tests,
+)
+from vtclip.plan.contents import Contents, list_tested, why_not
 from vtclip.plan.variants import (
     describe_changes,
     describe_choices,

@@ -26,14 +26,14 @@ from vtclip.config.backbone_config import (
 )
 from vtclip.config.dataset import MEAN, ClassSplit, Dataset, check_known, read_dataset
 from vtclip.config.experiment import Experiment
-from vtclip.data.fetch import mirror_addresses
+from vtclip.data.inventory import find_tree, mirror_addresses
 from vtclip.data.trees import ManifestError, check_folder, check_readable
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import DATASETS, PROJECT, find_own
 from vtclip.runtime.gpus import APPLE
 from vtclip.settings import ConfigError, Settings, read_yaml, refusal
-from vtclip.wording import shorten
+from vtclip.wording import count, shorten
 
 LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
 
@@ -185,6 +185,67 @@ def _check_dataset(name: str, dataset: Dataset) -> None:
                 levels=dataset.levels,
                 split_folders=dataset.split_folders,
             )
+
+
+def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str) -> None:
+    """Refuse heads and test sets that do not go together."""
+    for name in [] if isinstance(experiment.tests, str) else experiment.tests:
+        if name not in experiment.datasets:
+            expected = f"one of the experiment's datasets: {', '.join(experiment.datasets)}"
+            problem = f"no head is trained on {name}"
+            raise refusal(
+                f"{source}: tests.{name}", problem, found=f"tests: {name}", expected=expected
+            )
+    if experiment.tests and experiment.classes == "base":
+        problem = "heads of half the classes are tested on the two halves alone"
+        found, expected = "classes: base, and tests", "one of the two keys"
+        raise refusal(f"{source}: tests", problem, found=found, expected=expected)
+    for name in experiment.datasets:
+        counts = datasets[name].counts
+        if counts is not None and not counts.train:
+            raise refusal(
+                f"{source}: datasets",
+                f"{name} has no image to train on",
+                found=name,
+                expected="it as a test set of another dataset",
+                write=_describe_test(name, datasets[name].classes_of or "imagenet"),
+            )
+        classes = _count_classes(datasets[name]) if experiment.classes == "base" else None
+        if classes is not None and classes < 4:
+            problem = "each half of a dataset needs two classes"
+            found = f"{name}, with {count(classes, 'class', 'classes')}"
+            expected = "datasets of four classes or more"
+            raise refusal(f"{source}: classes: base", problem, found=found, expected=expected)
+    for name, dataset in datasets.items():
+        _check_family(name, dataset, datasets)
+
+
+def _describe_test(name: str, trained: str) -> str:
+    return f"datasets: [{trained}]\ntests: {{{trained}: [{name}]}}"
+
+
+def _check_family(name: str, dataset: Dataset, datasets: Mapping[str, Dataset]) -> None:
+    """Refuse other classes than those of the dataset that the file names, as far as is known."""
+    if dataset.classes_of is None:
+        return
+    source = f"{DATASETS}/{name}.yaml: classes_of"
+    check_known([dataset.classes_of], source=source)
+    family = datasets.get(dataset.classes_of)
+    found, known = _count_classes(dataset), None if family is None else _count_classes(family)
+    if found is None or known is None:
+        return
+    by_label = dataset.layout not in ("imagenet_test", "folders")  # the others go by names
+    if found > known or (by_label and found != known):
+        problem = f"{name} has other classes than {dataset.classes_of}"
+        expected = f"{known}" if by_label else f"{known} at most"
+        raise refusal(source, problem, found=count(found, "class", "classes"), expected=expected)
+
+
+def _count_classes(dataset: Dataset) -> int | None:
+    """Number of classes of a dataset; None where only its files show it."""
+    if (tree := find_tree(dataset)) is not None:
+        return len(tree.classes)
+    return None if dataset.counts is None else dataset.counts.classes
 
 
 def check_length(name: str, *, source: str, fix: str) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 from vtclip import paths
 from vtclip.backbones.known import read_content
 from vtclip.config.backbone_config import GLYPHS, BackboneConfig, is_hub_name
-from vtclip.config.dataset import ClassSplit, Counts, Dataset, dataset_name
+from vtclip.config.dataset import HALVES, ClassSplit, Counts, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
 from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths, Run, Sample
-from vtclip.plan.tested import list_tests
 from vtclip.plan.variants import Variant
 from vtclip.settings import Settings
 
@@ -226,3 +225,48 @@ def architecture_content(backbone: BackboneConfig) -> dict[str, Any] | None:
     """The content of that file, or of a model's on the hub: what is made with it depends on it."""
     custom = backbone.architecture is not None or is_hub_name(backbone.name)
     return read_content(backbone) if custom else None
+
+
+def list_tests(experiment: Experiment) -> dict[str, list[str]]:
+    """Training set of heads -> their test sets, its own first."""
+    if experiment.classes == "base":
+        halves = {
+            name: [str(ClassSplit(name, half)) for half in HALVES] for name in experiment.datasets
+        }
+        return {tested[0]: tested for tested in halves.values()}
+    others = experiment.tests
+    if isinstance(others, str):
+        others = dict.fromkeys(experiment.datasets, experiment.datasets)
+    return {
+        name: list(dict.fromkeys([name, *others.get(name, [])])) for name in experiment.datasets
+    }
+
+
+def list_tested(experiment: Experiment) -> list[str]:
+    """The datasets that heads are only tested on."""
+    tests = list_tests(experiment)
+    named = {dataset_name(name): None for tested in tests.values() for name in tested}
+    return [name for name in named if name not in experiment.datasets]
+
+
+def why_not(
+    dataset: str,  # that the heads are trained on, or a half of its classes
+    tested: str,  # the test set, or a half of its classes
+    method: str,
+    datasets: Mapping[str, Dataset],
+    missing: Mapping[str, str],
+) -> str:
+    """The reason that a method's heads on a dataset cannot be tested on a test set, or nothing."""
+    kind = METHODS[method]
+    needed = [tested, dataset] if kind.few_shot else [tested]
+    for name in map(dataset_name, needed):
+        if name in missing:
+            return f"{name} is left out"
+    if kind.names_new_classes or dataset == tested:
+        return ""
+    # Halves of one dataset have no class in common.
+    if dataset_name(dataset) != dataset_name(tested):
+        families = [datasets[name].classes_of or name for name in (dataset, tested)]
+        if families[0] == families[1]:
+            return ""
+    return f"{kind.title} knows only the classes that it was trained on"

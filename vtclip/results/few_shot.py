@@ -14,8 +14,7 @@ import polars as pl
 from vtclip.files import read_record
 from vtclip.paths import Run, Sample, distinct, format_shots, name_shots
 from vtclip.results import tables
-from vtclip.results.published import CHOSEN_ON, NOTHING_PUBLISHED
-from vtclip.results.tables import KEY, MEAN
+from vtclip.results.tables import CHOSEN_ON, KEY, MEAN, NOTHING_PUBLISHED
 from vtclip.results.used import describe_ties, describe_used
 from vtclip.wording import count
 

@@ -14,8 +14,7 @@ from vtclip.paths import Run, format_shots
 from vtclip.results import tables
 from vtclip.results.figures import STYLES, draw_panels, draw_rows, title_of
 from vtclip.results.metrics import calibration_error
-from vtclip.results.published import NOTHING_PUBLISHED
-from vtclip.results.tables import MEAN
+from vtclip.results.tables import MEAN, NOTHING_PUBLISHED
 
 HARMONIC = "harmonic mean"
 CELL = ["backbone", "dataset", "tested", "method", "shots"]

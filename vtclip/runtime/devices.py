@@ -1,6 +1,6 @@
 """The device that a job computes on, and its memory.
 
-A job has a lease on its GPU (`vtclip.runtime.leases`) as long as it computes. It must be taken
+A job has a lease on its GPU (`vtclip.runtime.gpus`) as long as it computes. It must be taken
 before the first call of CUDA: then CUDA sees that device alone.
 """
 
@@ -23,11 +23,13 @@ from vtclip.runtime.gpus import (
     CUDA,
     Device,
     NoDeviceError,
+    known_slots,
     list_devices,
+    lock_folder,
     selecting_variable,
     set_variable,
+    take_slot,
 )
-from vtclip.runtime.leases import known_slots, lock_folder, take_slot
 
 if TYPE_CHECKING:
     import torch

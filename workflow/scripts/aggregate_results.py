@@ -6,7 +6,7 @@ from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.few_shot import aggregate_results
-    from vtclip.results.published import read_published
+    from vtclip.results.tables import read_published
 
     aggregate_results(
         snakemake.params.runs,

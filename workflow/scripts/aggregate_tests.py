@@ -5,8 +5,7 @@ from pathlib import Path
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.results.published import read_published
-    from vtclip.results.tables import read_notes
+    from vtclip.results.tables import read_notes, read_published
     from vtclip.results.test_sets import aggregate_tests
 
     aggregate_tests(

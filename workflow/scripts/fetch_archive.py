@@ -5,8 +5,7 @@ from importlib import import_module
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.data.download import Expected
-    from vtclip.data.fetch import fetch_archive
+    from vtclip.data.fetch import Expected, fetch_archive
 
     # Imported by its name and not given by the rule: neither another address nor other code that
     # reads it is a reason to fetch again.
