@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.cli.conftest import NAMES, WEIGHTS, save_weights
+from tests.pretend import pretend_gpu
 from tests.project import ROOT
 from tests.runtime.test_devices import start_holder, taken
 from vtclip.__main__ import main
@@ -27,6 +29,7 @@ from vtclip.training.predict import TrainedHead, predict_test
 
 RUN = "mine/pets/vt_clip/1shot-seed1"
 FOLDER = "results/mine/heads/glyph-clip-mine/pets/vt_clip/1shot-seed1"
+CPU = torch.device("cpu")
 
 
 def classify(capsys, *arguments):
@@ -34,6 +37,20 @@ def classify(capsys, *arguments):
     status = main(["classify", *map(str, arguments), "--device", "cpu"])
     said = capsys.readouterr()
     return status, said.out, said.err
+
+
+def test_a_gpu_gives_the_same_probabilities_and_attention(here, monkeypatch, capsys):
+    said = []
+    for kind in ("cpu", "cuda"):
+        with pretend_gpu() if kind == "cuda" else nullcontext(CPU) as device:
+            monkeypatch.setattr(
+                "vtclip.runtime.devices.lease_device", lambda *_, **__: nullcontext(device)
+            )
+            main(["classify", RUN, "0.png", "1.png", "--json", "--attention", kind])
+        tops = [image["top"] for image in json.loads(capsys.readouterr().out)]
+        said.append({entry["class"]: entry["probability"] for top in tops for entry in top})
+        assert len(list((here / kind).glob("*.svg"))) == 2
+    assert said[1] == pytest.approx(said[0], abs=1e-5)
 
 
 @pytest.mark.parametrize(
