@@ -22,11 +22,6 @@ COPYING = (Tensor.__deepcopy__, Tensor.new_tensor)  # without an operation
 SENDING = (Tensor.to, Tensor.cpu, Tensor.cuda)
 PARSING = torch._C._nn._parse_to  # arguments of Tensor.to, for Module.to
 
-SAID = {  # by torch.cuda
-    "get_device_capability": (7, 5), "get_device_name": "pretend", "memory_reserved": 0,
-    "memory_allocated": 0, "max_memory_allocated": 0, "mem_get_info": (8 << 30, 8 << 30),
-}  # fmt: skip
-
 
 class Placement:
     """Which tensors are on the pretend GPU: those whose storages are marked."""
@@ -147,9 +142,15 @@ def _is_double(value: Any) -> bool:
 
 
 @contextmanager
-def pretend_gpu(kind: str = "cuda") -> Iterator[torch.device]:
-    """A pretend GPU of a kind, of before 2020 (without bfloat16), as long as the block runs."""
+def pretend_gpu(kind: str = "cuda", *, free: int = 8 << 30) -> Iterator[torch.device]:
+    """A pretend GPU of before 2020, without bfloat16, as long as the block runs.
+
+    `kind` is as PyTorch calls it, and `free` are the bytes of its memory.
+    """
+    said = {"get_device_capability": (7, 5), "get_device_name": "pretend"}
+    said |= dict.fromkeys(["memory_reserved", "memory_allocated", "max_memory_allocated"], 0)
+    said["mem_get_info"] = (free, free)
+    functions = {name: Mock(return_value=value) for name, value in said.items()}
     placement = Placement(kind)
-    said = {name: Mock(return_value=value) for name, value in SAID.items()}
-    with patch.multiple(torch.cuda, **said), Functions(placement), Operations(placement):
+    with patch.multiple(torch.cuda, **functions), Functions(placement), Operations(placement):
         yield torch.device(kind)

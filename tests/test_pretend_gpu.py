@@ -3,6 +3,7 @@
 Half precision is off, as on a GPU from before 2020: tests/nn has bfloat16.
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -151,27 +152,29 @@ def fit_and_predict(name, folder, made, device, *, trained=None):
     return load_file(run / "head.safetensors"), read_parquet(run / "predictions.parquet")
 
 
-def assert_equal_to_the_cpus(name, folder, made, kind="cuda", **options):
+def assert_equal_to_the_cpus(name, folder, made, gpu, **options):
     expected, predicted = fit_and_predict(name, folder, made, CPU, **options)
-    with pretend_gpu(kind) as gpu:
-        head, predictions = fit_and_predict(name, folder, made, gpu, **options)
+    with gpu as device:
+        head, predictions = fit_and_predict(name, folder, made, device, **options)
     assert head.keys() == expected.keys()
     for tensor in head:
         torch.testing.assert_close(head[tensor], expected[tensor], rtol=1e-4, atol=1e-5)
     assert_frame_equal(predictions, predicted, abs_tol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_fits_scores_and_predicts_as_on_the_cpu(name, folder, tmp_path):
-    assert_equal_to_the_cpus(name, folder, tmp_path)
+def test_a_method_fits_scores_and_predicts_as_on_the_cpu(name, kind, folder, tmp_path):
+    assert_equal_to_the_cpus(name, folder, tmp_path, pretend_gpu(kind))
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].fits_in_double])
-def test_a_method_in_double_precision_works_where_the_gpu_is_apples(name, folder, tmp_path):
-    assert_equal_to_the_cpus(name, folder, tmp_path, "mps")
+def test_vt_clip_reads_from_main_memory_what_a_small_gpu_has_no_room_for(folder, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    assert_equal_to_the_cpus("vt_clip", folder, tmp_path, pretend_gpu(free=10_000))
+    assert "Streaming" in caplog.text
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].names_new_classes])
 def test_a_method_names_the_classes_of_another_dataset_as_on_the_cpu(name, folder, tmp_path):
     other = Trained("other", folder / "cpu/texts.parquet", folder / "manifest.parquet")
-    assert_equal_to_the_cpus(name, folder, tmp_path, trained=other)
+    assert_equal_to_the_cpus(name, folder, tmp_path, pretend_gpu(), trained=other)
