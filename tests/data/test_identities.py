@@ -21,8 +21,8 @@ from vtclip.config.dataset import read_dataset
 from vtclip.data.fetch import Expected, fetch_archive
 from vtclip.data.layouts import list_class_folders, list_synsets, read_identities, read_wanted
 from vtclip.data.manifest import prepare_manifest
-from vtclip.data.trees import ManifestError
 from vtclip.data.unpack import Archive, unpack_archives
+from vtclip.data.walk import ManifestError
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import sha256_of

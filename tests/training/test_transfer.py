@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from vtclip.backbones.prompts import TextTower
 from vtclip.data.layouts import IDENTITIES
-from vtclip.data.trees import ManifestError
+from vtclip.data.walk import ManifestError
 from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import measure, write_record

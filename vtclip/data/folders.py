@@ -1,26 +1,94 @@
-"""The images of a user's image folder; unused files are listed."""
+"""The class folders of a user's image folder, alone or inside split folders, and their images.
+
+Nothing is guessed: a folder that could be read in two ways is refused. `check_folder` opens no
+file, so that planning can call it.
+"""
 
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
-from vtclip.data.trees import (
-    SPLITS,
-    UNSPLIT,
-    ManifestError,
-    check_folder,
-    has_pictures,
-    refuse_inner_splits,
-    refuse_nested,
-)
-from vtclip.data.walk import OF_SYSTEM, walk
+from vtclip.data.walk import OF_SYSTEM, ManifestError, has_pictures, list_below, list_folder, walk
 from vtclip.runtime.job import warn_on_terminal
-from vtclip.wording import list_some
+from vtclip.wording import did_you_mean, inline, is_blank, list_some
 
 logger = logging.getLogger(__name__)
 
+SPLITS = ("train", "val", "test")
+NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+UNSPLIT = ""  # the split of class folders that are in no split folder
+SHOWN = 5  # names in a message
+MOST_SPLITS = 10  # folders that a message suggests as splits
+DEEPEST = 5  # levels of folders in which classes are searched, for a message
+
 Row = tuple[str, int, str, str]  # image, label, class name, split
+
+
+class Tree(NamedTuple):
+    """The class folders of a user's image folder."""
+
+    classes: Sequence[str]  # the folders' names, sorted, so that their places are the labels
+    splits: Collection[str]  # those that have a folder; none without split folders
+    places: Mapping[str, tuple[int, str]]  # class folder, from the root -> label, split
+
+
+def read_tree(
+    root: str | Path,
+    *,
+    levels: int | None = None,  # folders down to the classes, below the split folders; default 1
+    split_folders: Mapping[str, str] = {},  # folder -> split, of folders with other names
+) -> Tree:
+    """Find the class folders by the names of the folders alone."""
+    splits = _find_splits(root, split_folders)
+    parents = list(splits) or [""]
+    found = {parent: list_below(root, parent, levels or 1) for parent in parents}
+    classes = sorted({PurePosixPath(path).name for paths in found.values() for path in paths})
+    if len(classes) < 2:
+        raise ManifestError(
+            f"{', '.join(str(Path(root, parent)) for parent in parents)}: expected two class "
+            f"folders or more, found {list_some(classes) or 'none'}.{_advise(root, parents)}"
+        )
+    labels = {name: label for label, name in enumerate(classes)}
+    places = {
+        path: (labels[PurePosixPath(path).name], splits.get(parent, UNSPLIT))
+        for parent, paths in found.items()
+        for path in paths
+    }
+    return Tree(classes, set(splits.values()), places)
+
+
+def check_folder(
+    root: str | Path,
+    class_names: Mapping[str, str],
+    *,
+    levels: int | None = None,
+    split_folders: Mapping[str, str] = {},
+) -> Tree:
+    """Raise the ManifestErrors that need only names; the arguments are those of `list_images`."""
+    tree = read_tree(root, levels=levels, split_folders=split_folders)
+    _check_names(root, tree, class_names)
+    inner = {
+        folder: [PurePosixPath(path).name for path in _list_nested(root, folder)]
+        for folder in tree.places
+    }
+    refuse_inner_splits(root, inner)
+    if levels is None:
+        refuse_nested(root, tree, inner)
+    for split in ("train", "test") if tree.splits else ():
+        there = {label for label, found in tree.places.values() if found == split}
+        lost = [name for label, name in enumerate(tree.classes) if label not in there]
+        if lost:
+            raise ManifestError(
+                f"{root}: classes without a folder to {split} with: {list_some(lost)}.\n"
+                "  expected: each class in train and in test, under exactly the same name."
+                + did_you_mean(lost[0], set(tree.classes) - {lost[0]})
+            )
+    return tree
 
 
 def list_images(
@@ -111,3 +179,142 @@ def _count_inside(folder: str, images: Iterable[str]) -> Counter[str]:
     """Count the images of a class folder by the folder in it that contains them; "" directly."""
     paths = (PurePosixPath(image).relative_to(folder) for image in images)
     return Counter(path.parts[0] if len(path.parts) > 1 else "" for path in paths)
+
+
+def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Find the split folders, as folder -> split in order; empty if there are class folders."""
+    folders = list_below(root, "")
+    for name in given:
+        if name not in folders:
+            raise ManifestError(
+                f"{root}: split_folders: there is no folder '{name}'; "
+                f"found: {list_some(folders, 20)}.{did_you_mean(name, folders)}"
+            )
+    found = given or {name: NAMES[name.lower()] for name in folders if name.lower() in NAMES}
+    if not found:
+        return {}
+    beside = [name for name in folders if name not in found and has_pictures(Path(root, name))]
+    if beside:
+        raise ManifestError(
+            f"{root}: split folders ({list_some([*found])}) are beside other folders of images "
+            f"({list_some(beside)}).\n"
+            "  expected: class folders alone, or train, val and test folders that contain them\n"
+            "  Move away what does not belong, or name all split folders under `split_folders`. If "
+            "a class has the name of a split, rename its folder and give the class's name in "
+            "`class_names`."
+        )
+    for split, count in {} if given else Counter(found.values()).items():
+        if count > 1:
+            twins = [name for name in found if found[name] == split]
+            raise ManifestError(
+                f"{root}: {count} folders for one split, {split}: {list_some(twins)}.\n"
+                "  expected: one; move the others away, or their images into it"
+            )
+    if not {"train", "test"} <= set(found.values()):
+        raise ManifestError(
+            f"{root}: expected a train and a test folder, found {list_some([*found])}.\n"
+            "  Without split folders, class folders are split by `fractions`."
+        )
+    return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[1])))
+
+
+def _check_names(root: str | Path, tree: Tree, class_names: Mapping[str, str]) -> None:
+    """Refuse a class name for a folder that is not there, and a blank one."""
+    for name in class_names:
+        if name not in tree.classes:
+            raise ManifestError(
+                f"{root}: class_names: there is no class folder '{name}'; "
+                f"found: {list_some(tree.classes, 20)}.{did_you_mean(name, tree.classes)}"
+            )
+    for name in tree.classes:
+        if is_blank(class_names.get(name, name)):
+            raise ManifestError(
+                f"{root}: the name of the class folder {name!a} is blank in a prompt.\n"
+                f"  Name the class: class_names: {inline({name: 'a word'})}"
+            )
+
+
+def refuse_inner_splits(root: str | Path, inner: Mapping[str, Sequence[str]]) -> None:
+    """Refuse class folders that contain split folders: train and test images would be one class."""
+    wrong = [
+        folder
+        for folder, names in inner.items()
+        if len({NAMES[name.lower()] for name in names if name.lower() in NAMES}) > 1
+    ]
+    if wrong:
+        raise ManifestError(
+            f"{root}: class folders that contain train, val or test folders: {list_some(wrong)}.\n"
+            "  expected: train and test folders that contain the class folders\n"
+            f"  If {wrong[0]} is the dataset itself, name that folder: {Path(root, wrong[0])}"
+        )
+
+
+def refuse_nested(root: str | Path, tree: Tree, inner: Mapping[str, Sequence[str]]) -> None:
+    """Refuse class folders whose images are in folders that may be classes, and show them."""
+    nested = {folder: names for folder, names in inner.items() if names}
+    if not nested:
+        return
+    found = [
+        f"{folder}/  {list_some(f'{name}/' for name in names)}" for folder, names in nested.items()
+    ]
+    more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    folder, names = next(iter(nested.items()))
+    readings = _list_readings(root, tree, f"{folder}/{names[0]}")
+    if len(nested) == 1 and len(names) > 1:
+        readings += ["# the dataset is one of these folders alone", f"folder: {Path(root, folder)}"]
+    raise ManifestError(
+        f"{root}: the class folders contain folders, which may be the classes: {list_some(nested)}."
+        + "\n    ".join(["\n  found:", *found[:SHOWN], *more])
+        + "\n  expected: images directly inside each class folder\n  If these are the folders that "
+        "you meant, write how to read them, in the dataset's file or as options of `vtclip new`:"
+        + "\n    ".join(["", *readings])
+    )
+
+
+def _list_readings(root: str | Path, tree: Tree, nested: str) -> list[str]:
+    """List the keys for each way to read a tree, in YAML; `nested` is inside a class folder."""
+    depth = 1
+    while folders := _list_nested(root, nested):
+        nested, depth = folders[0], depth + 1
+    below = [
+        {PurePosixPath(path).name for path in list_below(root, folder, depth)}
+        for folder in tree.places
+    ]
+    deeper = sorted(set().union(*below))
+    lines = [f"# the classes are {list_some(tree.classes)}", "levels: 1"]
+    if len(deeper) < 2 or not all(below):
+        return lines
+    lines += [f"# the classes are {list_some(deeper)}", f"levels: {1 + depth}"]
+    are_equal = all(names == set(deeper) for names in below)
+    if are_equal and not tree.splits and len(below) <= MOST_SPLITS:
+        *others, last = tree.classes
+        keys = dict.fromkeys(others, "train") | {last: "test"}
+        lines += [f"# the same, and these are splits: say which, {' or '.join(SPLITS)}"]
+        lines += [f"split_folders: {inline(keys)}"] + ([f"levels: {depth}"] if depth > 1 else [])
+    return lines
+
+
+def _list_nested(root: str | Path, folder: str) -> list[str]:
+    """List the folders in a folder that contains no files; none in one with files."""
+    if any(entry.kind == "file" for entry in list_folder(root, folder)):  # the first ends it
+        return []
+    return list_below(root, folder)
+
+
+def _advise(root: str | Path, parents: Sequence[str]) -> str:
+    """Say what to name in place of folders that contain fewer than two class folders."""
+    for levels in range(2, DEEPEST + 1):
+        below = [path for parent in parents for path in list_below(root, parent, levels)]
+        names = sorted({PurePosixPath(path).name for path in below})
+        if len(names) > 1 and parents == [""]:
+            inside = Path(root, below[0]).parent
+            return f" Did you mean {inside}, which contains {list_some(names)}?"
+        if len(names) > 1:
+            return f" If the classes are {list_some(names)}, write: levels: {levels}"
+    entries = [entry for parent in parents for entry in list_folder(root, parent)]
+    unused = [f"{e.path} ({e.note})" for e in entries if e.kind not in ("file", "folder")]
+    if unused:
+        return f" Not used: {list_some(unused)}."
+    if any(entry.kind == "file" for entry in entries):
+        return " It contains files: name the folder above, whose folders are the classes."
+    return ""

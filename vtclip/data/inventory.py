@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
 from vtclip.data.fetch import Expected, is_unavailable, marker_of
-from vtclip.data.trees import Tree, read_tree
+from vtclip.data.folders import Tree, read_tree
 from vtclip.data.walk import walk
 from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT

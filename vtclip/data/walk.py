@@ -15,6 +15,10 @@ SYSTEM = {
 OF_SYSTEM = "of a system or an editor"
 
 
+class ManifestError(ValueError):
+    """A split file or a folder of images that is not what the dataset's file promises."""
+
+
 class Entry(NamedTuple):
     """One file or folder."""
 
@@ -58,6 +62,39 @@ def list_entries(root: str | Path, folder: str = "") -> Iterator[Entry]:
     return (_describe(root, f"{folder}/{name}" if folder else name) for name in names)
 
 
+def list_below(root: str | Path, folder: str, levels: int = 1) -> list[str]:
+    """List the folders so many levels below a folder, as paths from the root."""
+    found = [folder]
+    for _ in range(levels):
+        entries = [entry for parent in found for entry in list_folder(root, parent)]
+        found = [entry.path for entry in entries if entry.kind == "folder"]
+    return found
+
+
+def list_folder(root: str | Path, folder: str = "") -> Iterator[Entry]:
+    """List the entries of a folder; refuse one that cannot be read."""
+    path = Path(root, folder)
+    try:
+        return list_entries(root, folder)
+    except FileNotFoundError:
+        raise ManifestError(
+            f"{path}: there is no such folder.\n"
+            "  expected: a folder, seen from the working directory"
+        ) from None
+    except OSError as error:
+        raise ManifestError(
+            f"{path}: this folder cannot be read: {error.strerror}.\n"
+            f"  expected: a folder that you may list and enter, as after: chmod -R u+rX '{path}'"
+        ) from None
+
+
+def has_pictures(folder: Path) -> bool:
+    """Check that a folder contains a file with the suffix of a picture, at any depth."""
+    from vtclip.data.images import has_suffix
+
+    return any(entry.kind == "file" and has_suffix(entry.path) for entry in walk(folder))
+
+
 def _describe(root: str | Path, path: str) -> Entry:
     name = path.rpartition("/")[2]
     printable = os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -71,9 +108,8 @@ def _describe(root: str | Path, path: str) -> Entry:
         status = Path(root, path).stat()
     except OSError as error:
         is_link = Path(root, path).is_symlink()
-        return Entry(
-            path, "passed over", "a link that leads nowhere" if is_link else _reason(error)
-        )
+        reason = "a link that leads nowhere" if is_link else _reason(error)
+        return Entry(path, "passed over", reason)
     if stat.S_ISDIR(status.st_mode):
         return Entry(path, "folder")
     if stat.S_ISREG(status.st_mode):

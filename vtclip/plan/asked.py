@@ -8,8 +8,8 @@ from typing import Any
 
 from vtclip.config.dataset import ClassSplit, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
+from vtclip.data.folders import SPLITS, UNSPLIT
 from vtclip.data.inventory import find_tree, images_folder
-from vtclip.data.trees import SPLITS, UNSPLIT
 from vtclip.data.walk import walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe

@@ -26,8 +26,9 @@ from vtclip.config.backbone_config import (
 )
 from vtclip.config.dataset import MEAN, ClassSplit, Dataset, check_known, read_dataset
 from vtclip.config.experiment import Experiment
+from vtclip.data.folders import check_folder
 from vtclip.data.inventory import find_tree, mirror_addresses
-from vtclip.data.trees import ManifestError, check_folder, check_readable
+from vtclip.data.walk import ManifestError, list_folder
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Recipe
 from vtclip.paths import DATASETS, PROJECT, find_own
@@ -171,7 +172,7 @@ def _check_dataset(name: str, dataset: Dataset) -> None:
     if dataset.folder is None:
         return
     with _named(f"{file}: folder"):
-        check_readable(dataset.folder)
+        list_folder(dataset.folder)
     split = dataset.split if dataset.layout == "coop" else None
     if split is not None and not Path(dataset.folder, split).is_file():
         problem, found = "there is no such file in the folder", f"split: {split}"
