@@ -1,4 +1,4 @@
-"""Class folders are accepted with their images, and trees that could be read in two ways refused."""
+"""Class folders are accepted, with their images; what could be read in two ways is refused."""
 
 import os
 import re
