@@ -1,15 +1,20 @@
-"""Views a second of the extract job against a bare loop of open_clip over ready pixels.
+"""Views a second of the extract job, as it is and as it was, and of a bare loop of open_clip.
 
-The job decodes, transforms, encodes both outputs and writes Parquet. The bare loop only calls
-open_clip's `encode_image` on pixels that lie ready in memory, with the same batch size. Both are
-measured in turns, and the best of each counts. Weights are random: speed does not depend on them.
-Each image comes in `--views` views, the test view first. Decoding and transforming is measured
-alone as well, beside the way before: the image decoded anew for each view, and torchvision's own
-steps. The pixels of both are the same bits.
+The job decodes, cuts views, encodes both outputs and writes Parquet. Before, processes that decode
+passed views on as floats that torchvision's steps had made, and the job wrote between two passes of
+the backbone; the files are equal to the bit. The bare loop only calls open_clip's `encode_image` on
+pixels that lie ready in memory, with the same batch size. All are measured in turns, and the best
+of each counts. Weights are random: speed does not depend on them. Each image comes in `--views`
+views, the test view first.
+
+Seconds are on the clock, and those of all cores together. With `--light` the backbone is one layer
+of a small ViT, so that decoding takes most of the time, as it does beside a GPU.
 """
 
 import argparse
+import json
 import logging
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +23,7 @@ from pathlib import Path
 import open_clip
 import polars as pl
 import torch
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import (
     CenterCrop,
     Compose,
@@ -29,11 +35,19 @@ from torchvision.transforms import (
 
 from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.data.images import has_suffix, open_picture
-from vtclip.features.extract import extract_shots
-from vtclip.features.views import Views, seed_of
+from vtclip.features.extract import describe, extract_shots
+from vtclip.features.store import FeatureSet, open_features_writer
+from vtclip.features.views import seed_of
 
 SCALE = (0.5, 1.0)  # shares of an image's area in a random view
 SEED = 1  # of the random views
+LIGHT = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 224, "patch_size": 56, "width": 64, "layers": 1, "head_width": 32},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 1},
+}
+
+Seconds = tuple[float, float]  # on the clock, and of all cores together
 
 
 def main() -> None:
@@ -41,28 +55,23 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(arguments.threads)
     paths = list_images(arguments.images, arguments.number)
-    backbone = load_backbone(arguments.backbone, pretrained=None, device=arguments.device)
-    reference = open_clip.create_model(
-        arguments.backbone, load_weights=False, device=arguments.device
-    ).eval()
-    look = Views(backbone.preprocess, backbone.image_size, scale=SCALE, flip=True, seed=SEED)
-    pixels = decode(look, paths, arguments.views)
-    assert torch.equal(pixels, decode_anew(backbone, paths, arguments.views))
-    batches = pixels.split(arguments.batch_size)
-    seconds: dict[str, list[float]] = {}
-    for _ in range(arguments.rounds):
+    seconds: dict[str, list[Seconds]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        backbone = load(arguments, folder)
+        write_rows(folder, paths)
+        rows = list_rows(paths, arguments.views)
         run: dict[str, Callable[[], object]] = {
-            "bare loop: open_clip's encode_image on ready pixels": lambda: bare(reference, batches),
-            "our encode_images on ready pixels, both outputs": lambda: ours(backbone, batches),
-            "the extract job, from files to Parquet": lambda: job(backbone, paths, arguments),
-            "decoding and transforming alone": lambda: decode(look, paths, arguments.views),
-            "the same before, decoding anew for each view": lambda: decode_anew(
-                backbone, paths, arguments.views
-            ),
+            "the extract job, from files to Parquet": lambda: job(backbone, folder, arguments),
+            "the same before": lambda: job_before(backbone, rows, folder, arguments),
         }
-        for name, function in run.items():
-            seconds.setdefault(name, []).append(measure(function))
-    report(arguments, len(paths), {name: min(times) for name, times in seconds.items()})
+        if not arguments.light:
+            run |= without_files(backbone, arguments)
+        for _ in range(arguments.rounds):
+            for what, function in run.items():
+                seconds.setdefault(what, []).append(measure(function))
+        check_equal(folder)
+    report(arguments, len(rows), {what: min(times) for what, times in seconds.items()})
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -71,6 +80,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--number", type=int, default=300, help="images")
     parser.add_argument("--views", type=int, default=1, help="of each image")
     parser.add_argument("--backbone", default="RN50")
+    parser.add_argument("--light", action="store_true", help="a backbone that takes no time")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=1, help="processes that decode")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -87,34 +97,101 @@ def list_images(folder: Path, number: int) -> list[Path]:
     return found[:: len(found) // number][:number]
 
 
-def decode(look: Views, paths: list[Path], views: int) -> torch.Tensor:
-    """The pixels of all views, by one process: each image decoded once."""
-    pixels = []
-    for path in paths:
-        picture = open_picture(path)
-        pixels += [look(picture, str(path), view) for view in range(views)]
-    return torch.stack(pixels)
+def load(arguments: argparse.Namespace, folder: Path) -> Backbone:
+    device = arguments.device
+    if not arguments.light:
+        return load_backbone(arguments.backbone, pretrained=None, device=device)
+    architecture = folder / "light.json"
+    architecture.write_text(json.dumps(LIGHT))
+    return load_backbone("light", pretrained=None, device=device, architecture=architecture)
 
 
-def decode_anew(backbone: Backbone, paths: list[Path], views: int) -> torch.Tensor:
-    """The same pixels, as each view was made before."""
-    crop = RandomResizedCrop(
-        backbone.image_size, scale=SCALE, interpolation=InterpolationMode.BICUBIC
+def write_rows(folder: Path, paths: list[Path]) -> None:
+    rows = {"image": [str(path) for path in paths], "label": 0, "class_name": "", "split": "train"}
+    pl.DataFrame(rows).write_parquet(folder / "shots.parquet")
+
+
+def list_rows(paths: list[Path], views: int) -> pl.DataFrame:
+    images = pl.DataFrame({"image": [str(path) for path in paths], "label": 0, "split": "train"})
+    return images.join(
+        pl.DataFrame({"view": range(views)}), how="cross", maintain_order="left_right"
     )
-    finish = [
-        step for step in backbone.preprocess.transforms if not isinstance(step, Resize | CenterCrop)
-    ]
-    random, pixels = Compose([crop, RandomHorizontalFlip(), *finish]), []
-    for path in paths:
-        for view in range(views):
-            picture = open_picture(path)
-            if view == 0:
-                pixels.append(backbone.preprocess(picture))
-                continue
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed_of(str(path), view, SEED))
-                pixels.append(random(picture))
-    return torch.stack(pixels)
+
+
+class FloatViews(Dataset[torch.Tensor]):
+    """Each view as floats of torchvision's own steps; an image is decoded once for all."""
+
+    def __init__(self, backbone: Backbone, rows: pl.DataFrame) -> None:
+        self.rows, self.test = rows.select("image", "view").rows(), backbone.preprocess
+        crop = RandomResizedCrop(
+            backbone.image_size, scale=SCALE, interpolation=InterpolationMode.BICUBIC
+        )
+        finish = [s for s in self.test.transforms if not isinstance(s, Resize | CenterCrop)]
+        self.random = Compose([crop, RandomHorizontalFlip(), *finish])
+        self.decoded = ("", None)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        image, view = self.rows[row]
+        if self.decoded[0] != image:
+            self.decoded = image, open_picture(image)
+        if view == 0:
+            return self.test(self.decoded[1])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed_of(image, view, SEED))
+            return self.random(self.decoded[1])
+
+
+def job_before(
+    backbone: Backbone, rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace
+) -> None:
+    """The job with floats from process to process, and writing in turn with encoding."""
+    size = arguments.batch_size
+    batches = DataLoader(
+        FloatViews(backbone, rows),
+        size,
+        num_workers=arguments.workers,
+        pin_memory=arguments.device == "cuda",
+        worker_init_fn=lambda _: torch.set_num_threads(1),
+    )
+    with open_features_writer(folder / "before.parquet", describe(backbone)) as writer:
+        for number, pixels in enumerate(batches):
+            encoded = backbone.encode_images(pixels.to(arguments.device, non_blocking=True))
+            writer.write(rows.slice(number * size, size), *encoded)
+
+
+def job(backbone: Backbone, folder: Path, arguments: argparse.Namespace) -> None:
+    extract_shots(
+        backbone, folder / "shots.parquet", "/", folder / "features.parquet",
+        number=arguments.views - 1, scale=SCALE, flip=True, seed=SEED,
+        batch_size=arguments.batch_size, workers=arguments.workers,
+    )  # fmt: skip
+
+
+def check_equal(folder: Path) -> None:
+    """Compare the features of both jobs bit for bit."""
+    now, before = (FeatureSet([folder / f"{name}.parquet"]) for name in ("features", "before"))
+    for ours, other in zip(now, before, strict=True):
+        assert torch.equal(ours.pooled, other.pooled)
+        assert torch.equal(ours.spatial, other.spatial)
+
+
+def without_files(
+    backbone: Backbone, arguments: argparse.Namespace
+) -> dict[str, Callable[[], object]]:
+    """The backbone alone, and open_clip's, on as many pixels that are ready in memory."""
+    reference = open_clip.create_model(
+        arguments.backbone, load_weights=False, device=arguments.device
+    ).eval()
+    size = backbone.image_size
+    pixels = torch.randn(arguments.number * arguments.views, 3, size, size)
+    batches = pixels.split(arguments.batch_size)
+    return {
+        "bare loop: open_clip's encode_image on ready pixels": lambda: bare(reference, batches),
+        "our encode_images on ready pixels, both outputs": lambda: ours(backbone, batches),
+    }
 
 
 @torch.inference_mode()
@@ -130,45 +207,38 @@ def ours(backbone: Backbone, batches: tuple[torch.Tensor, ...]) -> None:
         backbone.encode_images(batch.to(backbone.device))
 
 
-def job(backbone: Backbone, paths: list[Path], arguments: argparse.Namespace) -> None:
-    rows = {"image": [str(path) for path in paths], "label": 0, "class_name": "", "split": "train"}
-    with tempfile.TemporaryDirectory() as folder:
-        shots = Path(folder) / "shots.parquet"
-        pl.DataFrame(rows).write_parquet(shots)
-        extract_shots(
-            backbone, shots, "/", Path(folder) / "features.parquet",
-            number=arguments.views - 1, scale=SCALE, flip=True, seed=SEED,
-            batch_size=arguments.batch_size, workers=arguments.workers,
-        )  # fmt: skip
-
-
-def measure(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def measure(function: Callable[[], object]) -> Seconds:
+    started, before = time.perf_counter(), cpu_seconds()
     function()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, cpu_seconds() - before
 
 
-def report(arguments: argparse.Namespace, number: int, seconds: dict[str, float]) -> None:
-    for line in describe(arguments, number, seconds):
+def cpu_seconds() -> float:
+    """Seconds of this process on all cores, and of its processes that have ended."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(sum(resource.getrusage(each)[:2]) for each in who)
+
+
+def report(arguments: argparse.Namespace, views: int, seconds: dict[str, Seconds]) -> None:
+    for line in describe_rates(arguments, views, seconds):
         print(line)
 
 
-def describe(
-    arguments: argparse.Namespace, number: int, seconds: dict[str, float]
+def describe_rates(
+    arguments: argparse.Namespace, views: int, seconds: dict[str, Seconds]
 ) -> Iterator[str]:
-    views = number * arguments.views
     yield (
-        f"{arguments.backbone}, {number} images in {arguments.views} views, "
+        f"{'a light backbone' if arguments.light else arguments.backbone}, "
+        f"{arguments.number} images in {arguments.views} views, "
         f"batch {arguments.batch_size}, {arguments.device}, "
         f"{arguments.threads} threads, {arguments.workers} workers"
     )
-    yield "| | views/s | of the bare loop |"
+    yield "| | views/s | views/s a core |"
     yield "|---|---:|---:|"
-    floor = next(iter(seconds.values()))
-    for name, value in seconds.items():
-        yield f"| {name} | {views / value:.1f} | {floor / value:.2f} |"
+    for name, (clock, cores) in seconds.items():
+        yield f"| {name} | {views / clock:.1f} | {views / cores:.1f} |"
 
 
 if __name__ == "__main__":

@@ -13,23 +13,24 @@ from tests.feature_files import read_features
 from tests.project import ROOT
 from vtclip.features import loading
 from vtclip.features.extract import extract_test
-from vtclip.features.loading import Pictures, load_batches
+from vtclip.features.loading import ExtractionError, Pictures, load_batches
 from vtclip.features.views import Views
 from vtclip.parquet import write_parquet
 
 
 @pytest.fixture
 def pictures(backbone, manifest, images) -> Pictures:
-    """A random view of each of 18 images."""
-    rows = manifest.filter(split="train").with_columns(view=pl.lit(1))
+    """Three views of each of 18 images."""
+    rows = manifest.filter(split="train").join(pl.DataFrame({"view": range(3)}), how="cross")
     return Pictures(
         rows, Views(backbone.preprocess, 32, scale=(0.5, 1.0), flip=True, seed=1), images
     )
 
 
 def collect(pictures: Pictures, batch_size: int, workers: int) -> torch.Tensor:
-    batches = load_batches(pictures, batch_size, workers=workers, pin_memory=False)
-    return torch.cat([pixels for pixels, _ in batches])
+    batches = [*load_batches(pictures, batch_size, workers=workers)]
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    return torch.cat(batches)
 
 
 @pytest.mark.parametrize("free", [0, 1 << 40])
@@ -38,17 +39,22 @@ def test_pixels_are_the_same_bit_for_bit_in_any_batch_any_worker_and_any_memory(
     pictures, batch_size, workers, free, monkeypatch
 ):
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    expected = torch.stack([pictures[row] for row in range(len(pictures))])
+    expected = torch.cat([pictures[row] for row in range(len(pictures))])
     assert torch.equal(collect(pictures, batch_size, workers), expected)
 
 
 @pytest.mark.parametrize("free", [0, 1 << 40])
 def test_unreadable_pictures_are_named_with_and_without_shared_memory(pictures, free, monkeypatch):
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    (pictures.images / pictures.names[1]).unlink()
-    batches = [*load_batches(pictures, 9, workers=1, pin_memory=False)]
-    assert [pixels is None for pixels, _ in batches] == [True, False]
-    assert batches[0][1] == [f"{pictures.images / pictures.names[1]}: there is no such file"]
+    missing = pictures.images / pictures.views[1][0]
+    missing.unlink()
+    with pytest.raises(ExtractionError, match=f"(?s)1 image .*{missing}: there is no such file"):
+        collect(pictures, 9, workers=1)
+
+
+def test_views_go_from_process_to_process_as_bytes(pictures):
+    views, _ = loading._join([pictures[0], pictures[1]], shares=True)
+    assert (views.dtype, views.shape) == (torch.uint8, (6, 32, 32, 3))
 
 
 def test_a_picture_of_very_many_pixels_is_named_once_and_its_views_do_not_warn(
@@ -56,7 +62,7 @@ def test_a_picture_of_very_many_pixels_is_named_once_and_its_views_do_not_warn(
 ):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1100)  # of 2,000; half and more is cut
     pictures[0]
-    assert f"{pictures.images / pictures.names[0]}: 50 x 40 pixels" in caplog.text
+    assert f"{pictures.images / pictures.views[0][0]}: 50 x 40 pixels" in caplog.text
     assert not recwarn.list
 
 
@@ -64,14 +70,14 @@ def test_a_picture_of_very_many_pixels_is_named_once_and_its_views_do_not_warn(
     ("workers", "free", "road"),
     [
         (0, 0, True),  # nothing goes from one process to another
-        (1, 64 << 20, False),  # a container's: a batch of 64 at 224 pixels has 37 MB
-        (8, 2 << 30, False),
-        (8, 3 << 30, True),
+        (1, 64 << 20, False),  # a container's: a batch of 64 at 224 pixels has 9 MB
+        (8, 1 << 29, False),
+        (8, 1 << 30, True),
     ],
 )
 def test_shared_memory_is_used_where_it_holds_what_four_jobs_need(workers, free, road, monkeypatch):
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    assert loading._has_room(workers, 64 * 3 * 224 * 224 * 4) == road
+    assert loading._has_room(workers, 64 * 3 * 224 * 224) == road
 
 
 def test_a_machine_without_dev_shm_is_left_to_pytorch(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from vtclip.backbones.backbone import Backbone, average_texts
 from vtclip.config.dataset import Exif
-from vtclip.features.loading import ExtractionError, Pictures, explaining_workers, load_batches
+from vtclip.features.loading import Pictures, explaining_workers, load_batches
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
@@ -21,7 +22,6 @@ from vtclip.files import write_receipt
 from vtclip.parquet import read_parquet
 from vtclip.runtime.devices import is_out_of_memory
 from vtclip.runtime.job import progress
-from vtclip.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -166,29 +166,32 @@ def _extract(
     batch_size: int,
     workers: int,
 ) -> None:
-    """Decode, encode and write batch by batch; a few batches are in memory at any time."""
-    pinned = backbone.device.type == "cuda"  # Apple's GPU shares the CPU's memory
-    batches = load_batches(pictures, batch_size, workers=workers, pin_memory=pinned)
-    total = -(-len(pictures) // batch_size)
-    started, unreadable = time.perf_counter(), []
-    encode = Encoder(backbone)
+    """Decode, encode and write batch by batch; a few batches are in memory at any time.
+
+    Encoding a batch overlaps with decoding the next ones and with writing the one before.
+    """
+    batches = load_batches(pictures, batch_size, workers=workers)
+    views = pictures.rows.height
+    total = -(-views // batch_size)
+    started, encode = time.perf_counter(), Encoder(backbone)
     described = describe(backbone) | {"exif": pictures.exif} | metadata
-    with explaining_workers(), open_features_writer(destination, described) as writer:
-        for batch, (pixels, bad) in enumerate(progress(batches, what="batches", total=total)):
-            unreadable += bad
-            if pixels is None or unreadable:
-                continue  # nothing will be written, but the error names all bad images
+    with (
+        explaining_workers(),
+        open_features_writer(destination, described) as writer,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        written = None
+        for batch, decoded in enumerate(progress(batches, what="batches", total=total)):
             rows = pictures.rows.slice(batch * batch_size, batch_size)
-            writer.write(rows, *encode(pixels))
-        if unreadable:
-            raise ExtractionError(
-                f"{count(len(set(unreadable)), 'image')} cannot be read:\n  "
-                + "\n  ".join(dict.fromkeys(unreadable))
-                + "\nRepair them, or list them under `leave_out:` in the dataset's file."
-            )
+            encoded = encode(pictures.transform.normalize(decoded.to(backbone.device)))
+            if written is not None:
+                written.result()
+            written = thread.submit(writer.write, rows, *encoded)
+        if written is not None:
+            written.result()
     write_receipt(destination)
-    views, rate = len(pictures), len(pictures) / (time.perf_counter() - started)
-    logger.info("%d views of %d images, %.1f per second.", views, len(set(pictures.names)), rate)
+    rate = views / (time.perf_counter() - started)
+    logger.info("%d views of %d images, %.1f per second.", views, len(pictures), rate)
 
 
 class Encoder:

@@ -1,4 +1,7 @@
-"""Decoding of images into batches of pixels, in processes of their own."""
+"""Decoding of images into batches of pixels, in processes of their own.
+
+A process decodes an image once and passes its views on as 8-bit pixels.
+"""
 
 import logging
 import shutil
@@ -6,18 +9,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import polars as pl
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vtclip.config.dataset import Exif
 from vtclip.data.images import open_picture, without_size_warnings
 from vtclip.features.views import Views
+from vtclip.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +31,7 @@ SHARING = 4  # jobs that may need room there at the same time
 PREFETCHED = 2  # waiting batches per worker
 PATIENCE = 600.0  # seconds without a batch
 
-Decoded = torch.Tensor | str  # pixels (3, H, W), or why there are none
+Decoded = torch.Tensor | str  # the views (V, H, W, 3) uint8 of an image, or why there are none
 
 
 class ExtractionError(RuntimeError):
@@ -34,28 +39,24 @@ class ExtractionError(RuntimeError):
 
 
 class Pictures(Dataset[Decoded]):
-    """The pixels of each row's view, or why there are none.
-
-    The views of an image are consecutive rows: it is decoded once for all of them.
-    """
+    """The views of each image, or why there are none; views of an image are consecutive rows."""
 
     def __init__(
         self, rows: pl.DataFrame, transform: Views, images: Path, *, exif: Exif = "ignore"
     ) -> None:
         self.rows, self.transform, self.images, self.exif = rows, transform, images, exif
-        self.names, self.views = rows["image"].to_list(), rows["view"].to_list()
-        self.decoded: tuple[str, Image.Image] | None = None
+        each = groupby(rows.select("image", "view").iter_rows(), key=itemgetter(0))
+        self.views = [(name, [view for _, view in group]) for name, group in each]
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.views)
 
-    def __getitem__(self, row: int) -> Decoded:
-        name = self.names[row]
+    def __getitem__(self, number: int) -> Decoded:
+        name, views = self.views[number]
         try:
-            if self.decoded is None or self.decoded[0] != name:
-                self.decoded = name, open_picture(self.images / name, exif=self.exif)
+            picture = open_picture(self.images / name, exif=self.exif)
             with without_size_warnings():
-                return self.transform(self.decoded[1], name, self.views[row])
+                return torch.stack([self.transform(picture, name, view) for view in views])
         except (ValueError, MemoryError) as error:
             return f"{self.images / name}: {str(error) or 'there is too little memory for a view'}"
 
@@ -65,27 +66,52 @@ def load_batches(
     batch_size: int,
     *,
     workers: int,  # processes that decode images; with 0 this process does
-    pin_memory: bool,
+) -> Iterator[torch.Tensor]:
+    """Yield the views (B, H, W, 3) uint8 of all rows, in order.
+
+    Raises:
+        ExtractionError: images that cannot be read, all of them named.
+    """
+    waiting: list[torch.Tensor] = []
+    unreadable: list[str] = []
+    for views, bad in _load_images(pictures, batch_size, workers):
+        unreadable += bad
+        if views is None or unreadable:
+            continue  # nothing will be written, but the error names all bad images
+        *full, rest = torch.cat([*waiting, views]).split(batch_size)
+        yield from full
+        waiting = [rest]
+    if unreadable:
+        raise ExtractionError(
+            f"{count(len(set(unreadable)), 'image')} cannot be read:\n  "
+            + "\n  ".join(dict.fromkeys(unreadable))
+            + "\nRepair them, or list them under `leave_out:` in the dataset's file."
+        )
+    yield from waiting
+
+
+def _load_images(
+    pictures: Pictures, batch_size: int, workers: int
 ) -> Iterator[tuple[torch.Tensor | None, list[str]]]:
-    """Yield pixels (B, 3, H, W) in order, or None with reasons if images cannot be read."""
+    """Yield the views of a few whole images, about a batch, or None with reasons."""
     # Workers pass tensors on in shared memory. If that has too little room (Docker gives 64 MB), a
     # batch would be lost and the job would wait for ever: then arrays go through a pipe.
-    size = pictures.transform.image_size
-    shares = _has_room(workers, 4 * 3 * size**2 * min(batch_size, len(pictures)))
+    most = max((len(views) for _, views in pictures.views), default=1)
+    images = min(max(1, batch_size // most), max(1, len(pictures)))
+    shares = _has_room(workers, 3 * pictures.transform.image_size**2 * most * images)
     loader = DataLoader(
         pictures,
-        batch_size,
+        images,
         num_workers=workers,
         prefetch_factor=PREFETCHED if workers else None,
-        collate_fn=partial(_stack, shares=shares),
-        pin_memory=pin_memory and shares,
+        collate_fn=partial(_join, shares=shares),
         timeout=PATIENCE if workers else 0,
         worker_init_fn=_use_one_thread,
     )
     with _without_script():
         batches = iter(loader)
-    for pixels, bad in batches:
-        yield None if bad else torch.as_tensor(pixels), bad
+    for views, bad in batches:
+        yield None if bad else torch.as_tensor(views), bad
 
 
 @contextmanager
@@ -110,7 +136,7 @@ def explaining_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # at any time: it is a signal that reports a worker's end
-        if not str(error).startswith(("DataLoader", "Pin memory thread")):
+        if not str(error).startswith("DataLoader"):
             raise
         raise ExtractionError(
             f"The processes that decode images are stuck or gone: {error}\n  Memory may have been "
@@ -135,18 +161,18 @@ def _has_room(workers: int, batch: int) -> bool:
     return free >= needed
 
 
-def _stack(
+def _join(
     batch: list[Decoded], *, shares: bool
 ) -> tuple[torch.Tensor | np.ndarray | None, list[str]]:
-    """Pixels (B, 3, H, W), or None with the reasons of the images that cannot be read.
+    """The views of some images, or None with the reasons of those that cannot be read.
 
     An array is sent through a pipe, a tensor through shared memory.
     """
     bad = [decoded for decoded in batch if isinstance(decoded, str)]
     if bad:
         return None, bad
-    pixels = torch.stack(cast("list[torch.Tensor]", batch))
-    return (pixels if shares else pixels.numpy()), []
+    views = torch.cat(cast("list[torch.Tensor]", batch))
+    return (views if shares else views.numpy()), []
 
 
 def _use_one_thread(worker: int) -> None:

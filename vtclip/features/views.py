@@ -2,12 +2,14 @@
 
 import hashlib
 
+import numpy as np
 import torch
 from open_clip.transform import CenterCropOrPad, ResizeKeepRatio
 from PIL import Image
 from torchvision.transforms import (
     CenterCrop,
     Compose,
+    Normalize,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
@@ -20,7 +22,11 @@ PLACING = (CutEnds, Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
 
 class Views:
-    """Make view 0 (the test transform) and views 1, 2, ... (random crops) of an image."""
+    """Make view 0 (the test transform) and views 1, 2, ... (random crops) of an image.
+
+    A view is 8-bit pixels: a quarter of the floats' bytes to pass on. `normalize` then makes the
+    numbers that the test transform gives, bit for bit, on whatever device the pixels are.
+    """
 
     def __init__(
         self,
@@ -32,22 +38,35 @@ class Views:
         seed: int,  # decides the pixels, together with the image's name and the view's number
     ) -> None:
         self.image_size = image_size
-        self.test = preprocess
-        # Random views replace the steps that choose a part of the image, and keep the others.
-        resize = next(step for step in preprocess.transforms if hasattr(step, "interpolation"))
-        finish = [step for step in preprocess.transforms if not isinstance(step, PLACING)]
+        steps = preprocess.transforms
+        self.test = Compose([step for step in steps if isinstance(step, PLACING)])
+        resize = next(step for step in steps if hasattr(step, "interpolation"))
         crop = RandomResizedCrop(image_size, scale=scale, interpolation=resize.interpolation)
-        self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else []), *finish])
+        self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else [])])
+        last = next(step for step in steps if isinstance(step, Normalize))
+        self.channels = torch.tensor(last.mean), torch.tensor(last.std)
         self.seed = seed
 
     def __call__(self, picture: Image.Image, image: str, view: int) -> torch.Tensor:
-        """The pixels (3, H, W) float32 of one view; `image` is the name in the manifest."""
+        """The pixels (H, W, 3) uint8 of one view; `image` is the name in the manifest."""
         if view == 0:
-            return self.test(picture)
+            return _to_tensor(self.test(picture))
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
             # `torch.manual_seed` would also record the call for GPUs, with its whole stack.
             torch.default_generator.manual_seed(seed_of(image, view, self.seed))
-            return self.random(picture)
+            return _to_tensor(self.random(picture))
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Convert views (B, H, W, 3) uint8 to (B, 3, H, W) float32, with the channels last."""
+        rows = pixels.flatten(2)  # (B, H, W * 3): operations on long rows are fast
+        mean, std = (each.repeat(pixels.shape[2]).to(rows.device) for each in self.channels)
+        # A GPU would multiply by 1 / 255 in place of dividing by a number that is no tensor.
+        floats = rows / torch.tensor(255.0, device=rows.device)
+        return floats.sub_(mean).div_(std).unflatten(2, (-1, 3)).movedim(-1, 1)
+
+
+def _to_tensor(picture: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(picture))
 
 
 def seed_of(image: str, view: int, seed: int) -> int:
