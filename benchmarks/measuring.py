@@ -60,7 +60,7 @@ def count_launches(step: Step) -> int:
 class _Counting(TorchDispatchMode):
     """Counts what comes through PyTorch's dispatcher, backward passes included."""
 
-    IDLE = ("aten._unsafe_view", "aten.detach", "aten.empty", "aten.new_empty")
+    IDLE = ("aten._unsafe_view", "aten.detach", "aten.empty", "aten.new_empty", "profiler.")
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 
+from benchmarks.measuring import count_launches
 from vtclip.backbones import prompts
 from vtclip.backbones import text_towers as text_tower
 from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.backbones.prompts import TextTower
 from vtclip.backbones.text_towers import find_causal
+from vtclip.runtime import devices
 
 VISION = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
 SMALL = {"width": 64, "heads": 4, "layers": 2}
@@ -126,3 +128,40 @@ def test_a_tower_of_an_unknown_class_reads_whole_prompts(backbone, monkeypatch):
 
     monkeypatch.setattr(backbone.model, "__class__", Unknown)
     assert find_causal(backbone.model) is None
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The CPU in bfloat16 and with batches of a GPU's size."""
+    for module in (devices, prompts):
+        monkeypatch.setattr(module, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(text_tower, "BATCH", text_tower.GPU_BATCH)
+
+
+def launches(backbone, classes):
+    context = torch.randn(4, TextTower(backbone).width, requires_grad=True)
+    names = [f"ant {label}" for label in range(classes)]
+    encode = TextTower(backbone).prompt_encoder(names, len(context))
+    return count_launches(lambda: encode(context).sum().backward())
+
+
+def test_a_thousand_classes_take_no_more_launches_than_ten_on_a_gpu(backbone, gpu):
+    assert launches(backbone, 1000) == launches(backbone, 10)
+
+
+def test_a_layer_takes_at_most_a_hundred_launches_on_a_gpu(tmp_path, gpu):
+    two, four = (
+        launches(build(tmp_path, SMALL | {"layers": layers}, quick_gelu=True), 10)
+        for layers in (2, 4)
+    )
+    assert (four - two) / 2 <= 103
+
+
+def test_weights_that_are_cast_once_give_the_numbers_of_those_cast_at_each_use(
+    causal, gpu, monkeypatch
+):
+    backbone, context = causal
+    once = encode(backbone, context)
+    monkeypatch.setattr(prompts, "has_bfloat16", lambda _: False)
+    assert all(torch.equal(*pair) for pair in zip(once, encode(backbone, context), strict=True))
+    assert {weight.dtype for weight in backbone.model.parameters()} == {torch.float32}

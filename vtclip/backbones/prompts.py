@@ -15,7 +15,7 @@ from vtclip.backbones.text_towers import (
     find_words,
     read_words,
 )
-from vtclip.runtime.devices import half_precision
+from vtclip.runtime.devices import half_precision, has_bfloat16
 
 PLACEHOLDER = "X"  # one token for each learned word, as in CoOp
 
@@ -86,6 +86,8 @@ class TextTower:
         tower = find_causal(self._model)
         if tower is None:
             return self._whole_reader(tokens, first, words)
+        if has_bfloat16(self._device):
+            tower = tower.in_half_precision()
         with torch.no_grad():
             start = self._embedding(tokens[0, :first])
         read = tower.reader(tokens, shared=first + words)
