@@ -105,9 +105,9 @@ class CausalTower:
     needs of it. Tokens after the end token, whose output is the feature, are not read at all.
     """
 
-    def __init__(self, tower: nn.Module) -> None:
-        self._tower: Any = tower
-        self._blocks: Any = tower.transformer.resblocks
+    def __init__(self, tower: Any) -> None:
+        self._tower = tower
+        self._blocks = tower.transformer.resblocks
 
     def in_half_precision(self) -> CausalTower:
         """The tower with the weights of its products in bfloat16.
