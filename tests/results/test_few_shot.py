@@ -2,11 +2,9 @@ import polars as pl
 import pytest
 
 from tests.results.conftest import make_run, write_costs, write_predictions
-from vtclip.files import write_json
 from vtclip.paths import ALL
 from vtclip.results.few_shot import (
     aggregate_results,
-    find_inconsistencies,
     render_latex,
     render_markdown,
     render_text,
@@ -121,26 +119,6 @@ def test_each_of_two_backbones_has_its_own_rows_and_panels(two_backbones, tmp_pa
     drawn = (tmp_path / "two.svg").read_text()
     for panel in ("clip", "large"):
         assert drawn.count(f"<!-- {panel} -->") == 3
-
-
-def test_a_footnote_tells_where_runs_differ_in_device_precision_or_version(tmp_path):
-    same = {"device_kind": "cpu", "precision": "float32", "versions": {"torch": "2.9.0"}}
-    others = [
-        {"device_kind": "cuda"},
-        {"versions": {"torch": "2.9.1"}},
-        {"versions": {"torch": "2.10.1"}},
-    ]
-    records = []
-    for number, change in enumerate([{}, *others]):
-        write_json(tmp_path / f"{number}.json", same | change)
-        records.append(tmp_path / f"{number}.json")
-    assert find_inconsistencies(records[:1]) == []
-    assert find_inconsistencies([records[0], records[2]]) == []  # only the last number differs
-    assert find_inconsistencies(records[:2]) == [
-        "Not all runs have the same device: cpu (1 run), cuda (1 run)."
-    ]
-    (sentence,) = find_inconsistencies([records[0], records[3]])
-    assert sentence == "Not all runs have the same version of torch: 2.9 (1 run), 2.10 (1 run)."
 
 
 def test_one_seed_has_no_deviation_and_one_dataset_no_mean_over_datasets(tmp_path):

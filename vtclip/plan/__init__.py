@@ -18,15 +18,6 @@ from vtclip.config.experiment import read_experiment
 from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS
 from vtclip.paths import Example, ExperimentPaths, Run, distinct
-from vtclip.plan.asked import (
-    Numbers,
-    check_validation,
-    count_images,
-    list_alike,
-    list_unmet_settings,
-    list_unmet_shots,
-    list_unused_fractions,
-)
 from vtclip.plan.checks import (
     check_datasets,
     check_files,
@@ -35,6 +26,15 @@ from vtclip.plan.checks import (
     check_tests,
 )
 from vtclip.plan.contents import Contents, list_tested, why_not
+from vtclip.plan.notices import (
+    Numbers,
+    check_validation,
+    count_images,
+    list_alike,
+    list_unmet_settings,
+    list_unmet_shots,
+    list_unused_fractions,
+)
 from vtclip.plan.variants import (
     describe_changes,
     describe_choices,

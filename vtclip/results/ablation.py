@@ -13,7 +13,7 @@ from vtclip.parquet import read_parquet
 from vtclip.paths import Run, Sample, distinct, name_shots
 from vtclip.results import tables
 from vtclip.results.figures import draw_panels, draw_rows
-from vtclip.results.used import describe_used
+from vtclip.results.footnotes import describe_used
 
 CONFIGURED = "as configured"  # the label of the method itself
 VALIDATION, TEST = "validation", "test"

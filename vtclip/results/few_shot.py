@@ -1,7 +1,6 @@
 """The results table: mean and deviation of the accuracy over seeds."""
 
 import textwrap
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -11,16 +10,13 @@ from typing import Any
 
 import polars as pl
 
-from vtclip.files import read_record
 from vtclip.paths import Run, Sample, distinct, format_shots, name_shots
 from vtclip.results import tables
+from vtclip.results.footnotes import describe_ties, describe_used, find_inconsistencies
 from vtclip.results.tables import CHOSEN_ON, KEY, MEAN, NOTHING_PUBLISHED
-from vtclip.results.used import describe_ties, describe_used
-from vtclip.wording import count
 
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH = 100  # columns of a terminal
-PACKAGES = ("torch", "open_clip_torch", "scikit-learn")  # whose versions may move a number
 
 
 def aggregate_results(
@@ -87,30 +83,6 @@ def add_published(results: pl.DataFrame, published: pl.DataFrame) -> pl.DataFram
     known = known.rename({"chosen_on": "published_chosen_on"})
     joined = results.join(known, on=KEY, how="left", maintain_order="left")
     return joined.with_columns(difference=pl.col("mean") - pl.col("published"))
-
-
-def find_inconsistencies(records: Sequence[str | Path]) -> list[str]:
-    """A sentence for each kind of device, precision or version (major.minor) that differs."""
-    runs = [read_record(record) for record in records]
-    found = {
-        "device": [run["device_kind"] for run in runs if "device_kind" in run],
-        "precision": [run["precision"] for run in runs if "precision" in run],
-    }
-    for package in PACKAGES:
-        versions = (run.get("versions", {}).get(package) for run in runs)
-        short = [".".join(version.split(".")[:2]) for version in versions if version]
-        found[f"version of {package}"] = short
-    return [
-        f"Not all runs have the same {kind}: {count_values(values)}."
-        for kind, values in found.items()
-        if len(set(values)) > 1
-    ]
-
-
-def count_values(values: Sequence[Any]) -> str:
-    """Each value with the number of runs that have it, the most frequent first."""
-    counts = Counter(map(str, values)).most_common()
-    return ", ".join(f"{value} ({count(number, 'run')})" for value, number in counts)
 
 
 def render_markdown(

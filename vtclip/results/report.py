@@ -25,8 +25,8 @@ from vtclip.files import check_receipt, check_seal, read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots
 from vtclip.results.differences import CONFIDENCE
-from vtclip.results.few_shot import count_values
 from vtclip.results.figures import drawing, read_costs
+from vtclip.results.footnotes import count_values
 from vtclip.results.metrics import find_confusions, find_mistakes, measure_reliability
 from vtclip.results.tables import (
     MEAN,

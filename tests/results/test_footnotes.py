@@ -10,8 +10,8 @@ from vtclip.parquet import write_parquet
 from vtclip.paths import ALL, Sample, history_of, record_of
 from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
+from vtclip.results.footnotes import describe_ties, describe_used, find_inconsistencies
 from vtclip.results.tables import read_notes
-from vtclip.results.used import describe_ties, describe_used
 
 
 @pytest.fixture
@@ -107,3 +107,23 @@ def test_every_form_of_the_table_and_its_figure_say_what_was_used(tmp_path, samp
     assert read_notes(f"{table}.parquet") == notes
     plot_accuracy(f"{table}.parquet", tmp_path / "figure", {})
     assert "Images per class used" in (tmp_path / "figure.svg").read_text()
+
+
+def test_a_footnote_says_where_runs_differ_in_device_precision_or_version(tmp_path):
+    same = {"device_kind": "cpu", "precision": "float32", "versions": {"torch": "2.9.0"}}
+    others = [
+        {"device_kind": "cuda"},
+        {"versions": {"torch": "2.9.1"}},
+        {"versions": {"torch": "2.10.1"}},
+    ]
+    records = []
+    for number, change in enumerate([{}, *others]):
+        write_json(tmp_path / f"{number}.json", same | change)
+        records.append(tmp_path / f"{number}.json")
+    assert find_inconsistencies(records[:1]) == []
+    assert find_inconsistencies([records[0], records[2]]) == []  # only the last number differs
+    assert find_inconsistencies(records[:2]) == [
+        "Not all runs have the same device: cpu (1 run), cuda (1 run)."
+    ]
+    (sentence,) = find_inconsistencies([records[0], records[3]])
+    assert sentence == "Not all runs have the same version of torch: 2.9 (1 run), 2.10 (1 run)."

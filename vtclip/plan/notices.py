@@ -1,4 +1,4 @@
-"""Requests that the data cannot meet, in sentences to show before the first job."""
+"""Notices before the first job: requests that the data cannot meet, or only in part."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Who requests more than the data have is informed before the first job."""
+"""A request that the data cannot meet is named before the first job."""
 
 import json
 
@@ -21,7 +21,7 @@ def unmet(config, **changes) -> str:
     return "\n".join(planned(config, **changes).unmet)
 
 
-def test_an_experiment_that_gets_what_it_requests_says_nothing(demo, paper):
+def test_an_experiment_that_gets_what_it_requests_has_no_notice(demo, paper):
     assert planned(demo).unmet == []
     assert planned(paper, "config/config.yaml").unmet == []
 

@@ -1,8 +1,10 @@
-"""Footnotes about what was used, where that is not what was requested."""
+"""Footnotes: what was used where that is not what was requested, and what differs between runs."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from vtclip.config.dataset import ClassSplit
 from vtclip.data.shots import VAL_SHOTS
@@ -13,6 +15,7 @@ from vtclip.parquet import read_parquet
 from vtclip.paths import ALL, Run, Sample, history_of, name_shots
 from vtclip.wording import count, explain_alike
 
+PACKAGES = ("torch", "open_clip_torch", "scikit-learn")  # whose versions may move a number
 SPLITS = {"train": "training", "val": "validation"}
 
 
@@ -49,6 +52,30 @@ def describe_ties(runs: Sequence[Run], titles: Mapping[str, str]) -> Iterator[st
         groups = [names for names in equal["class_name"].to_list() if len(names) > 1]
         if groups:
             yield explain_alike(groups, titles.get(run.dataset, run.dataset), run.backbone)
+
+
+def find_inconsistencies(records: Sequence[str | Path]) -> list[str]:
+    """A sentence for each kind of device, precision or version (major.minor) that differs."""
+    runs = [read_record(record) for record in records]
+    found = {
+        "device": [run["device_kind"] for run in runs if "device_kind" in run],
+        "precision": [run["precision"] for run in runs if "precision" in run],
+    }
+    for package in PACKAGES:
+        versions = (run.get("versions", {}).get(package) for run in runs)
+        short = [".".join(version.split(".")[:2]) for version in versions if version]
+        found[f"version of {package}"] = short
+    return [
+        f"Not all runs have the same {kind}: {count_values(values)}."
+        for kind, values in found.items()
+        if len(set(values)) > 1
+    ]
+
+
+def count_values(values: Sequence[Any]) -> str:
+    """Each value with the number of runs that have it, the most frequent first."""
+    counts = Counter(map(str, values)).most_common()
+    return ", ".join(f"{value} ({count(number, 'run')})" for value, number in counts)
 
 
 def _count_images(sample: Sample) -> dict[str, _Span]:
