@@ -71,10 +71,7 @@ def time_run(task: Task, settings: VTClipSettings, steps: int | None) -> tuple[f
 def count_step() -> int:
     """Launches of a step on a GPU: those of two steps, less those of one."""
     device, counts = torch.device("cpu"), []
-    half = mock.patch(
-        "vtclip.nn.visual_guided.half_precision",
-        lambda device: torch.autocast(device.type, torch.bfloat16),
-    )
+    half = mock.patch("vtclip.runtime.devices.has_bfloat16", return_value=True)
     settings = VTClipSettings(epochs=1)
     method = VTClip(settings)
     for steps in (1, 2):

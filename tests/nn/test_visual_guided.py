@@ -1,9 +1,14 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmarks.measuring import count_launches
 from vtclip.methods.base import Images, Texts
 from vtclip.methods.zero_shot import ZeroShot
+from vtclip.nn.learner import AdamW
 from vtclip.nn.visual_guided import VisualGuidedHead, VisualGuidedText
 from vtclip.settings import Settings
 
@@ -280,3 +285,49 @@ def test_to_classify_all_texts_are_guided_whatever_training_guides():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="divisor of the width 32, found 5"):
         VisualGuidedText(32, heads=5)
+
+
+@pytest.fixture
+def new_gpu(monkeypatch):
+    """Layers compute in bfloat16."""
+    monkeypatch.setattr("vtclip.runtime.devices.has_bfloat16", lambda device: True)
+    # PyTorch switches autocast off where there is no GPU.
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+
+
+@torch.no_grad()
+def test_on_a_gpu_products_are_in_bfloat16_and_norms_and_logits_in_float32(new_gpu, monkeypatch):
+    found = {}
+
+    def note(name, layer):
+        def noted(*inputs, **options):
+            result = layer(*inputs, **options)
+            found.setdefault(name, set()).add(result.dtype)
+            return result
+
+        monkeypatch.setattr(F, name, noted)
+
+    products = ("linear", "gelu", "scaled_dot_product_attention")
+    for name in (*products, "layer_norm"):
+        note(name, getattr(F, name))
+    with FakeTensorMode(), torch.device("cuda"):
+        texts, spatial, pooled = torch.ones(5, 32), torch.ones(4, 7, 32), torch.ones(4, 32)
+        guide = VisualGuidedText(32, blocks=2, memory=math.inf)
+        logits = VisualGuidedHead(guide, Texts(texts, 100.0))(Images(pooled, spatial))
+    assert (logits.device.type, logits.dtype) == ("cuda", torch.float32)
+    assert found.pop("layer_norm") == {torch.float32}
+    assert found == {name: {torch.bfloat16} for name in products}
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_a_step_on_a_gpu_launches_few_operations_whatever_the_number_of_classes(new_gpu, classes):
+    texts, spatial, pooled = inputs(classes=classes)
+    head = VisualGuidedHead(VisualGuidedText(32, memory=math.inf), Texts(texts, 100.0))
+    optimiser = AdamW(head.parameters(), weight_decay=0.01, epsilon=1e-8)
+
+    def step():
+        F.cross_entropy(head(Images(pooled, spatial)), torch.arange(4)).backward()
+        optimiser.step(0.001)
+
+    assert count_launches(step) <= 125
