@@ -24,6 +24,7 @@ from vtclip.features.texts import read_texts, write_texts
 from vtclip.files import read_record, write_record
 from vtclip.inference.classifier import load_classifier
 from vtclip.inference.saved import SavedError
+from vtclip.methods.vt_clip import VTClip
 from vtclip.parquet import write_parquet
 from vtclip.training.predict import TrainedHead, predict_test
 
@@ -176,6 +177,15 @@ def test_a_head_whose_features_were_read_otherwise_than_its_dataset_is_now_is_re
     record["features"]["exif"] = "ignore"
     write_record(f"{FOLDER}/run.json", record)
     with pytest.raises(SavedError, match=r"(?s)found: +exif: upright.*expected: exif: ignore"):
+        load_classifier(RUN)
+
+
+def test_a_gpu_without_memory_for_a_head_is_not_taken_for_a_damaged_head(here, monkeypatch):
+    def fill(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(VTClip, "classifier", fill)
+    with pytest.raises(torch.OutOfMemoryError):
         load_classifier(RUN)
 
 

@@ -24,6 +24,7 @@ from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
 from vtclip.methods import METHODS
 from vtclip.nn.learner import eval_on
 from vtclip.nn.visual_guided import VisualGuidedHead
+from vtclip.runtime.devices import is_out_of_memory
 from vtclip.task import Images, Texts
 
 DECODERS = 4  # threads
@@ -69,6 +70,8 @@ class Classifier:
         try:
             self.head = eval_on(self.method.classifier(head, self.texts), backbone.device)
         except (RuntimeError, KeyError) as error:
+            if is_out_of_memory(error):
+                raise
             raise SavedError(
                 f"{saved.source}: its tensors are not those of a head of {described.method} with "
                 f"its settings: {error}"

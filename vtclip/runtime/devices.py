@@ -158,7 +158,7 @@ def free_memory(device: torch.device) -> int:
     return available_memory() // max(1, cores // torch.get_num_threads())
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Check that an error of PyTorch's says that a GPU's memory is full: it has several kinds."""
     import torch
 
