@@ -124,7 +124,7 @@ def test_a_sentence_about_them_is_bounded():
         ("big cat", "big\u00a0cat", "from letter 4 on: U+0020 in the first, U+00A0 in the second"),
     ],
 )
-def test_names_that_look_alike_are_shown_apart(one, other, expected):
+def test_similar_names_are_shown_apart(one, other, expected):
     shown = show_difference(one, other)
     assert expected in shown
     assert bool(shown) == bool(expected)

@@ -25,7 +25,6 @@ from vtclip.wording import LETTERS, bound, clip, did_you_mean, inline, list_some
 LARGEST = 2**31 - 1  # the largest whole number of a table's columns
 FEW = 5  # wrong keys that an error explains
 WIDEST = 2**63 - 1  # the largest of a machine word
-
 NO_DEFAULT = "default_factory_not_called"  # pydantic's name of it
 
 Location = tuple[Any, ...]  # keys and places in lists on the way to a value

@@ -1,4 +1,4 @@
-"""Values, names and numbers as messages write them, and names that look alike."""
+"""Values, names and numbers as messages write them, and similar names."""
 
 import difflib
 import unicodedata
@@ -129,7 +129,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def show_difference(one: str, other: str) -> str:
-    """Say in brackets where two names differ that may look alike; "" if they do not."""
+    """Say in brackets where two similar names differ; "" if the difference is visible."""
     is_visible = "".join((one + other).split()).isascii() and one.split() != other.split()
     if one == other or is_visible:
         return ""

@@ -23,7 +23,7 @@ NOT_PLANNED = {"check_spatial", "check_tower", "_check_lengths", "_list_values"}
 
 
 def list_corrections(message: str) -> list[dict[str, Any]]:
-    """What each paragraph says to write."""
+    """List what each paragraph says to write."""
     blocks: list[str] = []
     inside = False
     for line in message.splitlines():

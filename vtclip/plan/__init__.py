@@ -210,11 +210,11 @@ class Plan(Contents):
         pairs = ((run.backbone, run.dataset) for run in self.own_runs if run.method == "vt_clip")
         return [pair for pair in dict.fromkeys(pairs) if pair[1] in self.datasets]
 
-    # What is requested and cannot be had.
+    # Requests that cannot be met.
 
     @cached_property
     def images(self) -> dict[str, Numbers]:
-        """Training set of heads -> images of each class, of those that the plan knows."""
+        """Training set of heads -> images of each class, where their number is known."""
         counted = {
             name: count_images(name, self.datasets[dataset_name(name)]) for name in self.trained
         }
@@ -227,7 +227,7 @@ class Plan(Contents):
 
     @property
     def unmet(self) -> list[str]:
-        """Everything that is requested and cannot be had, to show before the first job."""
+        """All requests that cannot be met, to show before the first job."""
         methods = [METHODS[each.method](each.settings) for each in self.methods.values()]
         learn = [method for method in methods if method.few_shot]
         chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)

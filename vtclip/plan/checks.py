@@ -204,12 +204,13 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
     for name in experiment.datasets:
         counts = datasets[name].counts
         if counts is not None and not counts.train:
+            trained = datasets[name].classes_of or "imagenet"
             raise refusal(
                 f"{source}: datasets",
                 f"{name} has no image to train on",
                 found=name,
                 expected="it as a test set of another dataset",
-                write=_describe_test(name, datasets[name].classes_of or "imagenet"),
+                write=f"datasets: [{trained}]\ntests: {{{trained}: [{name}]}}",
             )
         classes = _count_classes(datasets[name]) if experiment.classes == "base" else None
         if classes is not None and classes < 4:
@@ -219,10 +220,6 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
             raise refusal(f"{source}: classes: base", problem, found=found, expected=expected)
     for name, dataset in datasets.items():
         _check_family(name, dataset, datasets)
-
-
-def _describe_test(name: str, trained: str) -> str:
-    return f"datasets: [{trained}]\ntests: {{{trained}: [{name}]}}"
 
 
 def _check_family(name: str, dataset: Dataset, datasets: Mapping[str, Dataset]) -> None:

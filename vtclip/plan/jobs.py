@@ -128,8 +128,7 @@ def extract_texts(plan: Plan, *, backbone: str, dataset: str) -> Job:
             "weights": plan.weights_of(backbone),
             "manifest": paths.MANIFEST.format(dataset=dataset),
         },
-        params=_backbone_params(plan, backbone)
-        | {"templates": templates, "exif": plan.datasets[dataset].exif},
+        params=_backbone_params(plan, backbone, dataset) | {"templates": templates},
         mem_mb=cost.backbone_memory(shape),
         runtime=cost.text_minutes(shape, plan.counts(dataset).classes * len(templates)),
     )
@@ -149,8 +148,7 @@ def extract_test(plan: Plan, *, backbone: str, dataset: str, part: str) -> Job:
     """Features of test images, or of one part of them."""
     found = re.fullmatch(r"test-(\d+)of(\d+)", part)
     shard = (int(found[1]), int(found[2])) if found else (1, 1)
-    number = min(SHARD, plan.counts(dataset).test)
-    job = _extract(plan, backbone, dataset, number)
+    job = _extract(plan, backbone, dataset, min(SHARD, plan.counts(dataset).test))
     return replace(
         job,
         inputs={**job.inputs, "manifest": paths.MANIFEST.format(dataset=dataset)},
@@ -163,8 +161,7 @@ def _extract(plan: Plan, backbone: str, dataset: str, number: int) -> Job:
     shape, threads = plan.shapes[backbone], cost.threads_to_decode(number)
     return Job(
         inputs={"weights": plan.weights_of(backbone)},
-        params=_backbone_params(plan, backbone)
-        | {"images": plan.images_of(dataset), "exif": plan.datasets[dataset].exif},
+        params=_backbone_params(plan, backbone, dataset) | {"images": plan.images_of(dataset)},
         threads=threads,
         gpus=plan.gpus,
         mem_mb=cost.extraction_memory(shape, threads - 1),
@@ -301,9 +298,9 @@ def _loading(backbone: BackboneConfig) -> dict[str, Any]:
     return given | {"architecture": architecture_file(backbone)}
 
 
-def _backbone_params(plan: Plan, backbone: str) -> dict[str, Any]:
-    found = plan.backbones[backbone]
-    return {"backbone": _loading(found), "architecture": architecture_content(found)}
+def _backbone_params(plan: Plan, backbone: str, dataset: str) -> dict[str, Any]:
+    found, exif = plan.backbones[backbone], plan.datasets[dataset].exif
+    return {"backbone": _loading(found), "architecture": architecture_content(found), "exif": exif}
 
 
 @cache

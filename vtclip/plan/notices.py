@@ -22,7 +22,7 @@ Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
 
 
 def count_images(name: str, dataset: Dataset) -> Numbers | None:
-    """Count the images of a dataset, or of a half of it, as far as the plan knows them.
+    """Count the images of a dataset, or of a half of it, as far as that needs no job.
 
     Where only totals are known, each class counts as the mean. None where nothing is known.
     """
@@ -66,12 +66,11 @@ def _read_rows(split_file: Path) -> dict[str, list[tuple[str, int, str]]]:
     """Read a split file in CoOp's form; nothing while there is none."""
     try:
         content = json.loads(split_file.read_text(encoding="utf-8"))
-        rows = {
+        return {
             split: [(i, int(n), str(name)) for i, n, name in content[split]] for split in SPLITS
         }
     except (OSError, ValueError, TypeError, KeyError):
         return {}  # the job that makes the manifest says what is wrong
-    return rows
 
 
 def _count_rows(split_file: Path) -> Numbers | None:
@@ -101,7 +100,7 @@ def list_alike(datasets: Mapping[str, Dataset]) -> Iterator[str]:
 
 
 def _read_class_names(name: str, dataset: Dataset) -> list[str]:
-    """Read the class names, by label, as far as the plan knows them."""
+    """Read the class names, by label, as far as that needs no job."""
     if (tree := find_tree(dataset)) is not None:
         return [dataset.class_names.get(folder, folder) for folder in tree.classes]
     if dataset.split is None:
@@ -156,7 +155,7 @@ def list_unmet_shots(
 ) -> Iterator[str]:
     """A sentence for each dataset whose classes have fewer images than are requested.
 
-    `chooses`: whether a method chooses on validation images.
+    `chooses`: a method chooses on validation images.
     """
     requested = [shots for shots in experiment.shots if shots != ALL]
     for name, numbers in images.items() if requested else ():
@@ -196,8 +195,9 @@ def list_unmet_settings(
     classes = {name: len(numbers["train"]) for name, numbers in images.items()}
     for name, variant in methods.items():
         for key, value in _list_given(variant):
-            found = {"batch_size": batches, "train_classes": classes}.get(key, {})
-            few = [f"{place} ({n})" for place, n in found.items() if _is_more(value, n)]
+            known = {"batch_size": batches, "train_classes": classes}.get(key, {})
+            found = known if isinstance(value, int) else {}
+            few = [f"{place} ({n})" for place, n in found.items() if value > n]
             if few:
                 yield (
                     f"{name}: `{key}: {value}` is more than there are: {list_some(few)}. All are "
@@ -213,10 +213,6 @@ def _list_given(variant: Variant) -> list[tuple[str, Any]]:
     """List the settings that the user gives a method, or that a variant of it changes."""
     given = variant.changes or variant.settings.model_fields_set
     return [(key, value) for key, value in variant.settings if key in given]
-
-
-def _is_more(value: object, number: int) -> bool:
-    return isinstance(value, int) and value > number
 
 
 def _list_constants(methods: Mapping[str, Variant], shots: int) -> Iterator[str]:

@@ -26,6 +26,7 @@ from vtclip.runtime.gpus import (
     known_slots,
     list_devices,
     lock_folder,
+    read_text,
     selecting_variable,
     set_variable,
     take_slot,
@@ -119,24 +120,17 @@ def available_memory(root: str | Path = "/") -> int:
 
 def _left_in_groups(root: Path) -> Iterator[int]:
     """Bytes left below each limit of this process's control group and of those above it."""
-    lines = _read(root / "proc/self/cgroup").splitlines()
+    lines = read_text(root / "proc/self/cgroup").splitlines()
     # Inside a container the group's path may be the host's and not exist here; the container's own
     # limit is then that of the mount itself.
     path = PurePosixPath(next((line[4:] for line in lines if line.startswith("0::/")), ""))
     for group in (path, *path.parents):
         folder = root / "sys/fs/cgroup" / group
-        limit, used = (_read(folder / f"memory.{name}").strip() for name in ("max", "current"))
+        limit, used = (read_text(folder / f"memory.{name}").strip() for name in ("max", "current"))
         if limit.isdigit() and used.isdigit():  # "max" for no limit; no text where no such group is
             # Cached files count as used, but are free to any process that allocates.
-            cached = re.search(r"^inactive_file (\d+)$", _read(folder / "memory.stat"), re.M)
+            cached = re.search(r"^inactive_file (\d+)$", read_text(folder / "memory.stat"), re.M)
             yield max(0, int(limit) - max(0, int(used) - int(cached[1] if cached else 0)))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def free_memory(device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""What downloads take from the environment: trusted certificates, and the cache's folder."""
+"""The environment of downloads: trusted certificates, and the cache's folder."""
 
 import errno
 import os

@@ -108,7 +108,7 @@ def parse_names(names: str) -> list[str]:
 
 
 def _find(name: str, installed: Sequence[Installed]) -> Installed:
-    """The device of a name; one of that name where the machine does not say it."""
+    """The device of a name; one of that name where it is not known here."""
     found: Sequence[Installed]
     if name.isdecimal():
         found = installed[int(name) : int(name) + 1]
@@ -123,8 +123,8 @@ def _list_nvidia() -> list[Installed]:
     numbers = sorted(int(file[1]) for file in files if file)
     uuids = {}
     for file in (ROOT / "proc/driver/nvidia/gpus").glob("*/information"):
-        said = dict(re.findall(r"^(GPU UUID|Device Minor):\s*(\S+)", file.read_text(), re.M))
-        uuids[said.get("Device Minor")] = said.get("GPU UUID", "")
+        found = dict(re.findall(r"^(GPU UUID|Device Minor):\s*(\S+)", file.read_text(), re.M))
+        uuids[found.get("Device Minor")] = found.get("GPU UUID", "")
     if numbers:
         return [Installed(str(number), uuids.get(str(number), "")) for number in numbers]
     # Windows' Subsystem for Linux has NVIDIA's library and no such files.
@@ -140,13 +140,14 @@ def _list_amd() -> list[Installed]:
     found: list[Installed] = []
     for file in sorted(nodes, key=lambda file: int(file.parent.name)):
         if file.read_text().strip() not in ("", "0"):
-            said = re.search(r"^unique_id (\d+)", _read(file.with_name("properties")), re.M)
-            uuid = f"GPU-{int(said[1]):016x}" if said else ""
+            number = re.search(r"^unique_id (\d+)", read_text(file.with_name("properties")), re.M)
+            uuid = f"GPU-{int(number[1]):016x}" if number else ""
             found.append(Installed(str(len(found)), uuid))
     return found
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file of the kernel; "" where there is none."""
     try:
         return path.read_text()
     except OSError:

@@ -193,14 +193,14 @@ def show_summaries(logger: logging.Logger) -> None:
     Nothing changes with `--verbose`, or with a logger plugin.
     """
     for handler in logger.handlers:
-        asked = [each for each in handler.filters if isinstance(each, DefaultFilter)]
+        filters = [each for each in handler.filters if isinstance(each, DefaultFilter)]
         formatter = handler.formatter
         if handler.name != HANDLER or not isinstance(formatter, DefaultFormatter):
             continue
-        if any(each.verbose for each in asked):
+        if any(each.verbose for each in filters):
             continue
         lines: DryRun | OneLinePerJob = OneLinePerJob(show_failed_logs=formatter.show_failed_logs)
-        if any(each.dryrun for each in asked):
+        if any(each.dryrun for each in filters):
             lines = DryRun()
         handler.addFilter(lines)
         handler.setFormatter(lines)
