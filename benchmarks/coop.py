@@ -119,7 +119,7 @@ def report(classes: int, arguments: argparse.Namespace, device: torch.device) ->
 
 
 def compare(made: dict[str, tuple[Callable[[], float], Tensor]]) -> str:
-    """How far the first step's loss and gradient are from those of whole prompts."""
+    """The distance of the first step's loss and gradient from those of whole prompts."""
     losses, gradients = {}, {}
     for name, (step, context) in made.items():
         losses[name] = step()
@@ -134,8 +134,8 @@ def compare(made: dict[str, tuple[Callable[[], float], Tensor]]) -> str:
 def measure_memory(name: str, classes: int, arguments: argparse.Namespace) -> float:
     """Bytes that a step adds, measured in a process of its own."""
     split = [] if arguments.names is None else ["--names", arguments.names]
-    told = ["--classes", classes, "--backbone", arguments.backbone, "--threads", arguments.threads]
-    return float(run_again("--memory-of", name, *told, *split))
+    given = ["--classes", classes, "--backbone", arguments.backbone, "--threads", arguments.threads]
+    return float(run_again("--memory-of", name, *given, *split))
 
 
 if __name__ == "__main__":

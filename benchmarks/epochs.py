@@ -1,4 +1,4 @@
-"""How long VT-CLIP trains: fixed numbers of epochs, and an end at a training loss.
+"""The length of VT-CLIP's training: fixed numbers of epochs, and an end at a training loss.
 
 It reads the features of a finished run, the folder of a dataset's training features, such as
 results/features/RN50-quickgelu-openai/caltech101/4crops-0.5-1.0-flip. Each row is the mean over
@@ -31,7 +31,7 @@ from vtclip.training.optimise import measure_accuracy, optimise
 
 
 class Trial(NamedTuple):
-    """What a training learns from, and the images that it is measured on."""
+    """The images that a training learns from, and those that it is measured on."""
 
     task: Task
     others: Samples
@@ -39,7 +39,7 @@ class Trial(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of a training; accuracies in percent."""
+    """The results of a training; accuracies in percent."""
 
     epochs: int
     steps: int
@@ -104,7 +104,7 @@ def read_trial(arguments: argparse.Namespace, shots: int, subset: int) -> Trial:
 
 
 def take(found: FeatureSet, kept: Tensor, which: pl.Expr) -> Samples:
-    """The images of some classes, numbered anew; the views of an image stand together."""
+    """The images of some classes, numbered from 0; the views of an image stand together."""
     labels = pl.Series(kept.numpy()).cast(pl.Int32)
     rows = found.rows.with_row_index("row").filter(which, pl.col("label").is_in(labels.implode()))
     features = found.take(rows["row"].to_list())
@@ -146,7 +146,7 @@ def measure(classifier: Classifier, trial: Trial) -> tuple[float, float, float]:
 
 
 def measure_zero_shot(trial: Trial) -> Result:
-    """Where every training starts."""
+    """The start of every training."""
     plain = ZeroShot(Settings()).classifier({}, trial.task.texts)
     return Result(0, 0, math.nan, *measure(plain, trial), 0.0)
 

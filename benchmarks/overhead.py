@@ -1,4 +1,4 @@
-"""What a job costs beside its work, and what planning costs.
+"""The cost of a job beside its work, and of planning.
 
 The first table runs real training jobs under Snakemake, one at a time on one core, on invented
 features of Caltech101's size and RN50's shape. Each job is a Python of its own, as on a cluster; on
@@ -105,8 +105,8 @@ def measure_job(folder: Path, method: str, shots: int) -> tuple[float, float, fl
     wall = time.perf_counter() - started
     log = (folder / f"logs/train_head/{NAME}/{run}.log").read_text()
     job = float(re.search(r"Took (\S+) s", log)[1])
-    told = json.loads((folder / head).with_name("run.json").read_text())
-    return job - told["seconds"], told["seconds"] - told["fitting_seconds"], wall - job
+    record = json.loads((folder / head).with_name("run.json").read_text())
+    return job - record["seconds"], record["seconds"] - record["fitting_seconds"], wall - job
 
 
 def write_inputs(folder: Path) -> None:

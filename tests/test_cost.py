@@ -1,4 +1,4 @@
-"""What jobs request, from the methods' own accounts of their work."""
+"""The requests of jobs, from the methods' own accounts of their work."""
 
 import subprocess
 import sys
@@ -96,7 +96,7 @@ def test_a_method_that_learns_from_nothing_reads_no_row():
     assert work("vt_clip", IMAGENET).rows == 5 * 16_000
 
 
-def test_coop_on_imagenet_gets_hours_and_holds_the_text_tower():
+def test_coop_on_imagenet_gets_hours_and_memory_for_the_text_tower():
     coop = work("coop", IMAGENET)
     assert coop.flops == 25_000 * 1000 * RN50.prompt_flops
     assert 60 < training_minutes(coop, on_gpu=True) < 12 * 60

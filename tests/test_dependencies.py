@@ -1,4 +1,4 @@
-"""What the package imports is named once, and the files that name versions agree."""
+"""All that the package imports is named once, and the files that name versions agree."""
 
 import ast
 import re

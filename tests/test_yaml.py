@@ -84,7 +84,7 @@ def test_any_value_is_shown_on_one_line(value, shown):
     assert inline(value) == shown
 
 
-def test_values_that_hold_themselves_or_are_very_deep_are_shown():
+def test_values_that_contain_themselves_or_are_very_deep_are_shown():
     loop: list = []
     loop.append(loop)
     assert inline(loop) == "&id001 [*id001]"

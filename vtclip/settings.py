@@ -154,7 +154,7 @@ class _Problem(NamedTuple):
     kind: str  # pydantic's name of it
     message: str
     found: Any
-    of_key: bool  # whether the key itself is wrong
+    of_key: bool  # the key itself is wrong
 
 
 def _find_problems(model: type[Settings], values: Mapping[str, Any]) -> list[_Problem]:

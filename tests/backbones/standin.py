@@ -17,7 +17,7 @@ WORDS = ("[PAD]", "[UNK]", "[START]", "[END]", "a", "cat", "of", "photo", "sea",
 
 
 class Folder:
-    """What is kept as one JSON file of a folder."""
+    """A folder's content that is kept as one JSON file."""
 
     file = ""
 

@@ -54,7 +54,7 @@ def folder(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 def own(folder):
-    """What the folder gives, its tokenizer read."""
+    """The backbone of the folder, its tokenizer read."""
     backbone = load_backbone(f"local-dir:{folder}", pretrained="own")
     assert backbone.tokenizer.context_length == 8
     return backbone

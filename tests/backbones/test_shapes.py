@@ -1,4 +1,4 @@
-"""What a backbone gives is read from open_clip's files, and says the same as open_clip."""
+"""The output of a backbone is read from open_clip's files, and says the same as open_clip."""
 
 import json
 from pathlib import Path

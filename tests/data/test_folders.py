@@ -183,7 +183,7 @@ def test_a_class_without_a_visible_name_is_refused(root, name):
         check_folder(root, {name: "a word", "cat": ""})
 
 
-def test_an_error_about_two_names_that_look_alike_shows_where_they_differ(root):
+def test_an_error_about_two_similar_names_shows_where_they_differ(root):
     fill(root, "{cat,cafe\u0301}/1.png")
     with pytest.raises(ManifestError, match=r"from letter 4 on: U\+00E9 in .*, U\+0065 U\+0301 in"):
         check_folder(root, {"caf\u00e9": "a place"})

@@ -110,7 +110,7 @@ def pack_some(name, folder):
 
 
 def pack_all():
-    """What the official archives look like; ImageNetV2's is a plain tar, whatever its name says."""
+    """Archives in the official form; ImageNetV2's is a plain tar, whatever its name says."""
     top = "imagenetv2-matched-frequency-format-val"
     v2 = pack((f"{top}/{label}/a.jpeg", PICTURES[label]) for label in range(1000))
     return {

@@ -242,7 +242,7 @@ def test_the_manifest_is_another_one_once_an_image_is_though_names_and_sizes_sta
     assert written_with(dataset) != before
 
 
-def test_the_manifest_is_another_one_once_the_receipt_tells_of_other_images(dataset):
+def test_the_manifest_is_another_one_once_the_receipt_is_of_other_images(dataset):
     receipt = dataset / "receipt.json"
     receipt.write_text('{"sha256": "a"}')
     before = written_with(dataset, receipt=receipt)

@@ -8,7 +8,7 @@ from vtclip.data.walk import list_entries, walk
 
 @pytest.fixture
 def photos(tmp_path):
-    """Where pictures are put, with one in a class folder."""
+    """A folder of pictures, with one in a class folder."""
     root = tmp_path / "photos"
     (root / "cat").mkdir(parents=True)
     (root / "cat" / "1.png").touch()

@@ -1,4 +1,4 @@
-"""What the tests of several methods compare alike."""
+"""Comparisons that the tests of several methods share."""
 
 from dataclasses import replace
 

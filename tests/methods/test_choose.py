@@ -1,4 +1,4 @@
-"""How methods choose on the validation shots."""
+"""Methods choose on the validation shots."""
 
 import math
 

@@ -69,7 +69,7 @@ def test_an_unknown_method_is_a_named_failure():
         METHODS["x"]
 
 
-def test_every_method_has_settings_that_hold_as_they_are():
+def test_every_method_has_settings_that_are_valid_as_they_are():
     for name, method in METHODS.items():
         assert method.settings_type(), name
 
@@ -79,7 +79,7 @@ def test_epochs_follow_the_number_of_shots_as_coops_do(shots, epochs):
     assert Recipe().epochs_at(shots) == epochs
 
 
-def test_one_number_of_epochs_holds_for_all_shots():
+def test_one_number_of_epochs_is_for_all_shots():
     assert Recipe(epochs=7).epochs_at(16) == 7
 
 

@@ -1,4 +1,4 @@
-"""What can be known to be wrong is refused before any job, by one error that says what to write."""
+"""All that can be known to be wrong is refused before any job, by one error with what to write."""
 
 import copy
 import datetime

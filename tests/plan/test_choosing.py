@@ -1,4 +1,4 @@
-"""What methods choose on the validation shots, and what they take where nothing may be chosen."""
+"""Choices on the validation shots, and the constants where nothing may be chosen."""
 
 import pytest
 

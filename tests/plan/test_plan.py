@@ -1,4 +1,4 @@
-"""What an experiment runs, in which order, and what it makes. No test here runs a job."""
+"""The jobs of an experiment, their order, and their outputs. No test here runs a job."""
 
 import re
 import subprocess

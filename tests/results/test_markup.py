@@ -1,4 +1,4 @@
-"""What a user called something stands in tables and figures as it is, whatever it would mean."""
+"""A user's name for something stands in tables and figures as it is, whatever it would mean."""
 
 import xml.etree.ElementTree as ElementTree
 

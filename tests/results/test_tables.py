@@ -80,7 +80,7 @@ def test_published_numbers_stand_beside_ours_with_the_difference():
     assert "76.0 / 75.5¹ (+0.5)" in render_markdown(table)
 
 
-def test_a_mark_beside_each_published_number_tells_what_was_chosen_on_what():
+def test_a_mark_beside_each_published_number_says_what_was_chosen_on_what():
     numbers = {"dtd": (70.0, "nothing"), "eurosat": (80.0, "test set"), "ucf101": (66.0, "nothing")}
     table = results((*numbers, "mean"), published=published(**numbers))
     shown = render_markdown(table)

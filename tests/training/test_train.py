@@ -70,7 +70,7 @@ def test_a_run_leaves_head_history_and_the_exact_settings(on_disk):
     )
 
 
-def test_the_record_tells_what_the_head_was_made_with(on_disk):
+def test_the_record_says_what_the_head_was_made_with(on_disk):
     run = train(on_disk, settings={"epochs": 1})
     assert (run["device_kind"], run["precision"]) == ("cpu", "float32")
     assert run["features"]["backbone"] == "small"

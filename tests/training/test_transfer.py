@@ -59,7 +59,7 @@ def known(tmp_path):
     return tmp_path
 
 
-def test_some_of_the_known_classes_are_told_apart_by_what_they_are(known):
+def test_some_of_the_known_classes_are_distinguished_by_what_they_are(known):
     write_dataset(known, "some", [4, 1, 5], ["e", "b", "f"])  # in an order of their own
     predictions = predict(known, "some")
     assert predictions["prediction"].to_list() == predictions["label"].to_list() == [0, 1, 2]
@@ -107,7 +107,7 @@ def test_classes_that_a_head_never_saw_are_named_by_their_texts(known):
 
 
 @pytest.mark.parametrize(("half", "labels"), [("@base", [0, 1, 2]), ("@new", [3, 4, 5])])
-def test_a_half_is_told_apart_among_itself_and_keeps_its_labels(known, half, labels):
+def test_the_classes_of_a_half_are_distinguished_and_keeps_its_labels(known, half, labels):
     head = {"weight": 10 * CODES[labels], "bias": torch.zeros(3)}
     predictions = predict(known, "known", half=half, head=head)
     assert predictions["label"].to_list() == predictions["prediction"].to_list() == labels

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.workflow
 
 
 def list_needed(requirements: list[str]) -> dict[str, Distribution]:
-    """What `pip install` brings for some requirements: name -> distribution."""
+    """The packages that `pip install` brings for some requirements: name -> distribution."""
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
     waiting = [(Requirement(text), "") for text in requirements]

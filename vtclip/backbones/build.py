@@ -73,7 +73,7 @@ class Blueprint:
 
     @property
     def needs_files(self) -> bool:
-        """Say if the tokenizer or the text tower is made from files of the hub."""
+        """Check that the tokenizer or the text tower is made from files of the hub."""
         return bool(self.text.get("hf_tokenizer_name") or self.text.get("hf_model_name"))
 
 
@@ -163,7 +163,7 @@ def hub_folder(blueprint: Blueprint, *, text: bool) -> Iterator[Path]:
 
 
 def read_tags(name: str) -> dict[str, bool]:
-    """Tags of a model's weights in open_clip -> whether they were trained with QuickGELU."""
+    """Tags of a model's weights in open_clip -> True if they were trained with QuickGELU."""
     return {
         tag: open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False)
         for tag in open_clip.list_pretrained_tags_by_model(name)

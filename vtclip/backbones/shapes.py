@@ -153,7 +153,7 @@ class Row(NamedTuple):
     name: str
     sha256: str  # of the configuration, which several names may share
     measured: Measured
-    tags: dict[str, bool]  # tag of weights -> whether they were trained with QuickGELU
+    tags: dict[str, bool]  # tag of weights -> True if they were trained with QuickGELU
 
 
 @cache
@@ -178,7 +178,7 @@ def _parse_row(row: dict[str, str]) -> Row:
 
 
 def list_tags(name: str, *, wanted: str = "") -> dict[str, bool]:
-    """Tags of a model's weights -> whether they were trained with QuickGELU.
+    """Tags of a model's weights -> True if they were trained with QuickGELU.
 
     A wanted tag that the table does not have may be of a newer open_clip: that is then imported.
     """
@@ -229,5 +229,5 @@ def check_packages(backbone: BackboneConfig) -> None:
 
 
 def has_package(name: str) -> bool:
-    """Say if a package is installed; it is not imported."""
+    """Check that a package is installed; it is not imported."""
     return find_spec(name) is not None

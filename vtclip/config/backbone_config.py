@@ -163,7 +163,7 @@ def name_model(name: str, architecture: str | Path | None = None) -> str:
 
 
 def is_hub_name(name: str) -> bool:
-    """Check if a name is the place of a model in the hub's form, and not a name of open_clip."""
+    """Check that a name is the place of a model in the hub's form, and not a name of open_clip."""
     return name.startswith((HUB, FOLDER))
 
 

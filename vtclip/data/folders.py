@@ -76,9 +76,9 @@ def check_folder(
         folder: [PurePosixPath(path).name for path in _list_nested(root, folder)]
         for folder in tree.places
     }
-    refuse_inner_splits(root, inner)
+    _refuse_inner_splits(root, inner)
     if levels is None:
-        refuse_nested(root, tree, inner)
+        _refuse_nested(root, tree, inner)
     for split in ("train", "test") if tree.splits else ():
         there = {label for label, found in tree.places.values() if found == split}
         lost = [name for label, name in enumerate(tree.classes) if label not in there]
@@ -109,9 +109,9 @@ def list_images(
     inner: dict[str, list[str]] = {folder: [] for folder in tree.places}
     for parent, _, name in (folder.rpartition("/") for folder in folders):
         inner.get(parent, []).append(name)
-    refuse_inner_splits(root, inner)
+    _refuse_inner_splits(root, inner)
     if levels is None:
-        refuse_nested(root, tree, {folder: inner[folder] for folder in _find_nested(images)})
+        _refuse_nested(root, tree, {folder: inner[folder] for folder in _find_nested(images)})
     rows = [
         (image, label, class_names.get(tree.classes[label], tree.classes[label]), split)
         for folder, (label, split) in tree.places.items()
@@ -234,7 +234,7 @@ def _check_names(root: str | Path, tree: Tree, class_names: Mapping[str, str]) -
             )
 
 
-def refuse_inner_splits(root: str | Path, inner: Mapping[str, Sequence[str]]) -> None:
+def _refuse_inner_splits(root: str | Path, inner: Mapping[str, Sequence[str]]) -> None:
     """Refuse class folders that contain split folders: train and test images would be one class."""
     wrong = [
         folder
@@ -249,7 +249,7 @@ def refuse_inner_splits(root: str | Path, inner: Mapping[str, Sequence[str]]) ->
         )
 
 
-def refuse_nested(root: str | Path, tree: Tree, inner: Mapping[str, Sequence[str]]) -> None:
+def _refuse_nested(root: str | Path, tree: Tree, inner: Mapping[str, Sequence[str]]) -> None:
     """Refuse class folders whose images are in folders that may be classes, and show them."""
     nested = {folder: names for folder, names in inner.items() if names}
     if not nested:

@@ -87,7 +87,7 @@ class Method:
         return [*several, *(["when to stop"] if stops else [])]
 
     def choices_at_edge(self, head: Head) -> dict[str, float]:
-        """What was chosen as the smallest or largest of its values: a wider list may do better.
+        """The choices that are the smallest or largest value of a list: a wider list may do better.
 
         0 as the smallest is no such edge, for there is nothing below.
         """

@@ -270,7 +270,7 @@ class _Input(NamedTuple):
     key: str  # the file and key that name it
     path: str
     fix: str = "move it to another place, and name that"
-    with_contents: bool = False  # whether everything below it counts, such as a folder of images
+    with_contents: bool = False  # everything below it counts, as of a folder of images
 
 
 def check_places(

@@ -218,7 +218,7 @@ def read_published(
             CHOSEN_ON), source.
         backbones: (features folder, open_clip's name, its tag of the weights) of each;
             `-quickgelu` at the end of a name makes no other backbone.
-        by_test_set: whether the file has a column `tested` too, for the table of test sets.
+        by_test_set: True for a file with a column `tested` too, for the table of test sets.
 
     Returns:
         backbone (the features folder), method, dataset, shots, published (percent), chosen_on,

@@ -68,7 +68,7 @@ def lease_device(
             one on this machine.
         folder: of the locks; left out, one for this user in the machine's temporary folder, or
             the one that VTCLIP_LEASES names.
-        waits: whether to wait for a lease.
+        waits: False for an error where no lease is free, in place of a wait.
 
     Yields:
         The device: "cuda" or "mps", or "cpu" where there is no GPU.
@@ -187,7 +187,7 @@ def half_precision(device: torch.device) -> torch.autocast:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Check if a device computes in bfloat16 natively: a GPU since 2020, NVIDIA's Ampere.
+    """Check that a device computes in bfloat16 natively: a GPU since 2020, NVIDIA's Ampere.
 
     `torch.cuda.is_bf16_supported` also counts emulation, which is slower than float32.
     """
@@ -199,7 +199,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def has_double(device: torch.device) -> bool:
-    """Check if a device computes in double precision, which Apple's GPU does not."""
+    """Check that a device computes in double precision, which Apple's GPU does not."""
     return device.type != APPLE
 
 

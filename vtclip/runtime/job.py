@@ -59,7 +59,7 @@ def gpu_job(
         threads: cores for PyTorch.
         device: the experiment's `device`; "cpu" for a job that could not use a GPU.
         slots: the experiment's `slots_per_gpu`.
-        compiles: whether the job uses torch.compile.
+        compiles: True for a job that uses torch.compile.
 
     Yields:
         The device.
@@ -157,7 +157,7 @@ def _show_warnings(terminal: TextIO) -> Iterator[None]:
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Say if an error comes from a lack of memory."""
+    """Check that an error comes from a lack of memory."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 

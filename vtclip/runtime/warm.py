@@ -28,7 +28,7 @@ ENVIRONMENT = {
 
 
 def is_supported() -> bool:
-    """Check if jobs can be forked here: on Linux 5.3 or newer, unless VTCLIP_WARM is 0."""
+    """Check that jobs can be forked here: on Linux 5.3 or newer, unless VTCLIP_WARM is 0."""
     if os.environ.get(OFF) == "0" or sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return False
     try:

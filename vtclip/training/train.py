@@ -54,8 +54,8 @@ def train_head(
         device: where to train; the CPU instead for a method in double precision where the device
             has none, as Apple's GPU.
         tower: the frozen text tower, for a method that reads it.
-        validation: whether the method is given the validation shots. Without, it must have nothing
-            to choose.
+        validation: True to give the method the validation shots. Without, it must have nothing to
+            choose.
         dataset: its name, for the record; of a half of one, the classes of that half alone count.
 
     Raises:

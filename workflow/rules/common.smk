@@ -98,7 +98,7 @@ def from_plan(job, field, name=None):
 
 
 def times_attempt(job, field):
-    """What the plan's job requests, times the number of the attempt."""
+    """The requests of the plan's job, times the number of the attempt."""
     return lambda wildcards, attempt: attempt * getattr(job(PLAN, **wildcards), field)
 
 

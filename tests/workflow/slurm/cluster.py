@@ -84,7 +84,7 @@ def refuse_beside_another() -> None:
 
 
 def left_behind(link: Path) -> bool:
-    """Whether a link leads to the configuration of a test cluster that was killed."""
+    """Check that a link leads to the configuration of a test cluster that was killed."""
     return link.is_symlink() and link.readlink().parent.name.startswith(PREFIX)
 
 
@@ -122,7 +122,7 @@ class Cluster:
             time.sleep(0.5)
 
     def node_state(self) -> str:
-        """What sinfo says of the node."""
+        """Sinfo's line about the node."""
         command = [find_program("sinfo"), "--noheader", "--format=%T"]
         done = subprocess.run(
             command, env=self.environment, text=True, capture_output=True, check=False
