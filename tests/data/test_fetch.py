@@ -449,12 +449,6 @@ def test_a_download_killed_in_the_middle_goes_on_from_there(fetch, server, archi
     assert server.requests[-1][2] == (f"bytes={have}-" if have else None)
 
 
-def test_a_mirror_replaces_all_addresses():
-    urls = ["https://a", "https://b"]
-    assert mirror_addresses(None, "dtd", "dtd.zip", urls) == urls
-    assert mirror_addresses("/data/", "dtd", "dtd.zip", urls) == ["/data/dtd/dtd.zip"]
-
-
 def test_a_mirror_folder_is_copied_from(fetch, archive, tmp_path):
     (tmp_path / "mirror" / "dtd").mkdir(parents=True)
     (tmp_path / "mirror" / "dtd" / "archive.zip").write_bytes(CONTENT)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.data.conftest import mark_unavailable
 from vtclip.config.dataset import Dataset
-from vtclip.data.inventory import explain_missing, list_contents
+from vtclip.data.inventory import explain_missing, list_contents, mirror_addresses
 
 CLOSED = {"file": "train.tar"}
 OPEN = {"file": "split.json", "urls": ["https://example.org/split.json"]}
@@ -128,3 +128,9 @@ def test_hidden_files_and_files_with_odd_names_do_not_stop_the_plan_or_change_it
     before = list_contents(mine)
     (at / "mine" / "cat" / ".DS_Store").touch()
     assert list_contents(mine) == before
+
+
+def test_a_mirror_replaces_all_addresses():
+    urls = ["https://a", "https://b"]
+    assert mirror_addresses(None, "dtd", "dtd.zip", urls) == urls
+    assert mirror_addresses("/data/", "dtd", "dtd.zip", urls) == ["/data/dtd/dtd.zip"]
