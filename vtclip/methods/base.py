@@ -309,7 +309,7 @@ def cosine_head_work(plain: Work, size: Size, recipe: Recipe) -> Work:
     steps, batch = recipe.steps(size), recipe.batch(size)
     return plain._replace(
         flops=steps * weights * (6 * batch + UPDATE),
-        # The vectors, their unit ones, both gradients and Adam's state; a batch's logits.
+        # The vectors, their unit ones, both gradients and, at most, Adam's state; a batch's logits.
         part_bytes=(8 * weights + 4 * batch * size.classes) * SINGLE,
         head_bytes=weights * SINGLE,
     )

@@ -75,7 +75,7 @@ class CLIPAdapter(Method):
         plain = super().work(size)
         return plain._replace(
             flops=3 * forward * images,
-            part_bytes=4 * weights * SINGLE,  # with the gradient and AdamW's state
+            part_bytes=4 * weights * SINGLE,  # with the gradient and, at most, AdamW's state
             predict_flops=forward,
             head_bytes=weights * SINGLE,
         )

@@ -60,8 +60,8 @@ class CrossModal(Method):
     Each step takes half of its batch from the views of the shots and half from the texts of the
     classes, one for each template, all of unit length and all with their class as label. Where
     there are fewer than half a batch, some come twice. The learning rate rises for 50 iterations
-    and falls with a cosine. After the first iteration the weights are still the class texts, so
-    that zero-shot is among those to choose from.
+    and falls with a cosine. After the first iteration the weights are still the class texts, to
+    1e-5, so that zero-shot is among those to choose from.
     """
 
     title = "Cross-modal probe"

@@ -103,7 +103,7 @@ class GDA(Method):
 def balanced_alpha(weight: Tensor, bias: Tensor, task: Task) -> float:
     """The alpha at which the Gaussians' logits vary a quarter as much as zero-shot's at one shot.
 
-    At s shots it is the root of s times as much, as the means' error falls. How much logits vary is
+    At s shots it is sqrt(s) / 4 as much, as the means' error falls. How much logits vary is
     their standard deviation over the classes, averaged over the training images.
     """
     # A fixed alpha will not do: the discriminant's size changes with shots, views and D by a factor

@@ -31,7 +31,7 @@ class SSTextSettings(Settings):
 class SSText(Method):
     """logits = scale * cos(pooled, vector), with vector_k = text_k + weight_k * sum of shots of k.
 
-    The vectors minimise a linear loss on the M shots, with lambda |vector - text|^2 added to it:
+    The vectors minimise a linear loss on the M shots plus lambda / 2 |vector - text|^2, so that
     weight_k = scale / (M lambda). Here lambda is 1 / M, and 1e-3 at least.
     """
 

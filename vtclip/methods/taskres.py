@@ -17,9 +17,9 @@ from vtclip.methods.base import (
 
 
 class TaskResSettings(DasslRecipe):
-    """Settings of TaskRes; the defaults are the paper's.
+    """Settings of TaskRes; the defaults are those of the authors' code for most datasets.
 
-    Its authors took alpha 1.0 for Flowers102 and a learning rate of 2e-4 for ImageNet, and do not
+    They took alpha 1.0 for Flowers102 and a learning rate of 2e-4 for ImageNet, and do not
     say what they chose them on. Here one pair holds for all datasets.
     """
 

@@ -9,10 +9,10 @@ from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
 
 
 class TipAdapterFSettings(Recipe, TipAdapterSettings):
-    """Settings of Tip-Adapter-F; the recipe's defaults are the paper's.
+    """Settings of Tip-Adapter-F; the recipe's defaults are the authors'.
 
-    The paper keeps the epoch that is best on the test images; here it is the validation shots. Its
-    alpha and beta of training differ by dataset; here it is one pair (docs/methods.md).
+    They keep the epoch that is best on the test images; here it is the validation shots. They train
+    at beta 1 and at an alpha that differs by dataset; here it is one pair (docs/methods.md).
     """
 
     learning_rate: base.LearningRate = 0.001
@@ -21,7 +21,7 @@ class TipAdapterFSettings(Recipe, TipAdapterSettings):
     last_batch: base.LastBatch = "keep"
     warmup: base.Warmup = 0.0
     epochs: base.EpochsByShots = 20
-    epochs_of: base.EpochsOf = {}
+    epochs_of: base.EpochsOf = {"eurosat": 100}
     select: base.Select = "val"
 
     initial_alpha: float = Field(

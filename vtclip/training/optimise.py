@@ -75,7 +75,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
         if recipe.select == "val" and found is not None and (best is None or found > best[0]):
             best = found, copy.deepcopy(classifier.state_dict())
         seconds = time.perf_counter() - started
-        rows.append((epoch, loss / seen, hits / seen, accuracy, rate(after), seconds))
+        rows.append((epoch, loss / seen, hits / seen, accuracy, rate(after - 1), seconds))
         if ends_early:
             break
     if best is not None:
@@ -85,7 +85,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
 
 def _compile(classifier: nn.Module, device: torch.device) -> Classifier:
     """Fuse the classifier's operations; on a GPU, capture them and replay them as one launch."""
-    # Each size of a batch is compiled: there are two, an epoch's last batch and all others.
+    # Each size of a batch is compiled: there are two at most, an epoch's last batch and all others.
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     compiled: Classifier = torch.compile(classifier, mode=mode, dynamic=False)
     return compiled
@@ -137,7 +137,7 @@ def _make_optimiser(classifier: nn.Module, recipe: Recipe) -> Optimiser:
 def _draw_batches(
     shots: Samples, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Images, Tensor]]:
-    """Every image once, in random order, each in a random one of its views."""
+    """Every image once, in random order, each in a random view; the last batch may be smaller."""
     number, views = shots.pooled.shape[:2]
     order = torch.randperm(number, generator=generator)
     view = torch.randint(views, (number,), generator=generator)[order]
@@ -172,7 +172,7 @@ WARMUP_RATE = 1e-5  # of CoOp's first epoch
 def cosine_by_epoch(epoch: int, epochs: int, peak: float) -> float:
     """CoOp's learning rate in an epoch counted from 0: the cosine starts after the first epoch.
 
-    It is one of `epochs` all the same, so that it ends above 0.
+    It is as long as all `epochs`, though it starts one later, and so ends above 0.
     """
     if epoch == 0:
         return min(WARMUP_RATE, peak)
