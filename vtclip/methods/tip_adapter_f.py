@@ -12,7 +12,7 @@ class TipAdapterFSettings(Recipe, TipAdapterSettings):
     """Settings of Tip-Adapter-F; the recipe's defaults are the authors'.
 
     They keep the epoch that is best on the test images; here it is the validation shots. They train
-    at beta 1 and at an alpha that differs by dataset; here it is one pair (docs/methods.md).
+    at beta 1 and at an alpha that differs by dataset; here it is ImageNet's.
     """
 
     learning_rate: base.LearningRate = 0.001
@@ -25,10 +25,10 @@ class TipAdapterFSettings(Recipe, TipAdapterSettings):
     select: base.Select = "val"
 
     initial_alpha: float = Field(
-        default=2.0, ge=0, description="weight of the cache while the keys are trained, 0 or more"
+        default=1.17, ge=0, description="weight of the cache while the keys are trained, 0 or more"
     )
     initial_beta: float = Field(
-        default=5.5, gt=0, description="sharpness of the cache while the keys are trained, above 0"
+        default=1.0, gt=0, description="sharpness of the cache while the keys are trained, above 0"
     )
 
 
