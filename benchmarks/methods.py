@@ -129,7 +129,7 @@ def make_task(method: Method, steps: int) -> Task:
         tower = TextTower(load_backbone(BACKBONE, pretrained=None, device=CPU))
         prompts = Prompts(open_clip.IMAGENET_CLASSNAMES[:CLASSES], tower)
     vectors = near(centres, CLASSES)
-    texts = Texts(F.normalize(vectors, dim=1), 100.0, vectors.norm(dim=1))
+    texts = Texts(F.normalize(vectors, dim=1), 100.0, means=vectors)
     views = VIEWS if method.reads_views else 1
     return Task(texts, sample(SHOTS, views), sample(4, 1), seed=1, prompts=prompts)
 
