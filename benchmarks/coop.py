@@ -9,12 +9,14 @@ the first row those of a split file of CoOp's, such as split_zhou_Caltech101.jso
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from measuring import added_memory, describe_device, run_again, time_in_turn
+from measuring import added_memory, count_launches, describe_device, run_again, time_in_turn
 from torch import Tensor
 
 from vtclip.backbones.backbone import load_backbone
@@ -44,7 +46,8 @@ def main() -> None:
         step, _ = make_step(TOWERS[arguments.memory_of], arguments.backbone, names, device)
         print(added_memory(step, device))
         return
-    print(f"{arguments.backbone}, {describe_device(device)}, B = {BATCH}\n")
+    print(f"{arguments.backbone}, {describe_device(device)}, B = {BATCH}")
+    print(f"A step on a GPU launches {count_step(arguments.backbone)} operations.\n")
     print("| K | step | seconds | speed, of the whole | memory, MB | of the whole's |")
     print("|---:|---|---:|---:|---:|---:|")
     for classes in arguments.classes:
@@ -95,6 +98,16 @@ def make_step(
         return loss.item()
 
     return step, context
+
+
+def count_step(backbone: str = "RN50-quickgelu") -> int:
+    """Launches of a step on a GPU, in bfloat16: as many for any number of classes up to 1,024."""
+    places = ("vtclip.backbones.prompts", "vtclip.runtime.devices")
+    with ExitStack() as stack:
+        for place in places:
+            stack.enter_context(mock.patch(f"{place}.has_bfloat16", return_value=True))
+        step, _ = make_step(TextTower, backbone, read_names(None, BATCH), torch.device("cpu"))
+        return count_launches(step)
 
 
 def report(classes: int, arguments: argparse.Namespace, device: torch.device) -> None:

@@ -1,12 +1,13 @@
 """Views a second of the extract job, as it is and as it was, and of a bare loop of open_clip.
 
 The job decodes, cuts views, encodes both outputs and writes Parquet. Before, processes that decode
-passed views on as floats that torchvision's steps had made, and the job wrote between two passes of
-the backbone; the files are equal to the bit. The bare loop only calls open_clip's `encode_image` on
-pixels that lie ready in memory, with the same batch size. All are measured in turns, and the best
-of each counts. Weights are random: speed does not depend on them. Each image comes in `--views`
-views, the test view first.
+passed views on as floats of torchvision's own steps, the job wrote between two passes of the
+backbone, and memory that was freed went back to the system. Still earlier an image was decoded for
+each view. All files are equal to the bit. The bare loop only calls open_clip's `encode_image` on
+pixels that lie ready in memory, with the same batch size.
 
+Each row is measured in a process of its own, in turns, and the best of each counts. Weights are
+random: speed does not depend on them. Each image comes in `--views` views, the test view first.
 Seconds are on the clock, and those of all cores together. With `--light` the backbone is one layer
 of a small ViT, so that decoding takes most of the time, as it does beside a GPU.
 """
@@ -14,7 +15,10 @@ of a small ViT, so that decoding takes most of the time, as it does beside a GPU
 import argparse
 import json
 import logging
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -47,31 +51,35 @@ LIGHT = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 1},
 }
 
+# What the Snakefile sets for jobs: memory that is freed is used again.
+KEPT = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648"}
+
 Seconds = tuple[float, float]  # on the clock, and of all cores together
 
 
 def main() -> None:
     arguments = parse_arguments()
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(arguments.threads)
-    paths = list_images(arguments.images, arguments.number)
-    seconds: dict[str, list[Seconds]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        backbone = load(arguments, folder)
-        write_rows(folder, paths)
-        rows = list_rows(paths, arguments.views)
-        run: dict[str, Callable[[], object]] = {
-            "the extract job, from files to Parquet": lambda: job(backbone, folder, arguments),
-            "the same before": lambda: job_before(backbone, rows, folder, arguments),
-        }
-        if not arguments.light:
-            run |= without_files(backbone, arguments)
+    if arguments.only:
+        print(*measure(ROWS[arguments.only], arguments))
+        return
+    rows = [name for name in ROWS if not (arguments.light and ROWS[name] in (bare, ours))]
+    seconds: dict[str, list[Seconds]] = {name: [] for name in rows}
+    with tempfile.TemporaryDirectory() as folder:
         for _ in range(arguments.rounds):
-            for what, function in run.items():
-                seconds.setdefault(what, []).append(measure(function))
-        check_equal(folder)
-    report(arguments, len(rows), {what: best(times) for what, times in seconds.items()})
+            for name in rows:
+                seconds[name].append(measure_alone(name, folder))
+        check_equal(Path(folder))
+    report(arguments, {name: best(times) for name, times in seconds.items()})
+
+
+def measure_alone(name: str, folder: str) -> Seconds:
+    """Seconds of a row in a process of its own."""
+    memory = KEPT if ROWS[name] is job else dict.fromkeys(KEPT, "")
+    environment = {k: v for k, v in (os.environ | memory).items() if v or k not in KEPT}
+    command = [sys.executable, *sys.argv, "--only", name, "--folder", folder]
+    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment)
+    clock, cores = map(float, done.stdout.split())
+    return clock, cores
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -86,6 +94,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -97,31 +107,26 @@ def list_images(folder: Path, number: int) -> list[Path]:
     return found[:: len(found) // number][:number]
 
 
-def load(arguments: argparse.Namespace, folder: Path) -> Backbone:
+def load(arguments: argparse.Namespace) -> Backbone:
     device = arguments.device
     if not arguments.light:
         return load_backbone(arguments.backbone, pretrained=None, device=device)
-    architecture = folder / "light.json"
+    architecture = arguments.folder / "light.json"
     architecture.write_text(json.dumps(LIGHT))
     return load_backbone("light", pretrained=None, device=device, architecture=architecture)
 
 
-def write_rows(folder: Path, paths: list[Path]) -> None:
-    rows = {"image": [str(path) for path in paths], "label": 0, "class_name": "", "split": "train"}
-    pl.DataFrame(rows).write_parquet(folder / "shots.parquet")
-
-
 def list_rows(paths: list[Path], views: int) -> pl.DataFrame:
     images = pl.DataFrame({"image": [str(path) for path in paths], "label": 0, "split": "train"})
-    return images.join(
-        pl.DataFrame({"view": range(views)}), how="cross", maintain_order="left_right"
-    )
+    each = pl.DataFrame({"view": range(views)})
+    return images.join(each, how="cross", maintain_order="left_right")
 
 
 class FloatViews(Dataset[torch.Tensor]):
-    """Each view as floats of torchvision's own steps; an image is decoded once for all."""
+    """Each view as floats of torchvision's own steps."""
 
-    def __init__(self, backbone: Backbone, rows: pl.DataFrame) -> None:
+    def __init__(self, backbone: Backbone, rows: pl.DataFrame, *, once: bool) -> None:
+        self.once = once  # an image is decoded once for all views
         self.rows, self.test = rows.select("image", "view").rows(), backbone.preprocess
         crop = RandomResizedCrop(
             backbone.image_size, scale=SCALE, interpolation=InterpolationMode.BICUBIC
@@ -135,7 +140,7 @@ class FloatViews(Dataset[torch.Tensor]):
 
     def __getitem__(self, row: int) -> torch.Tensor:
         image, view = self.rows[row]
-        if self.decoded[0] != image:
+        if not self.once or self.decoded[0] != image:
             self.decoded = image, open_picture(image)
         if view == 0:
             return self.test(self.decoded[1])
@@ -144,27 +149,34 @@ class FloatViews(Dataset[torch.Tensor]):
             return self.random(self.decoded[1])
 
 
-def job_before(
-    backbone: Backbone, rows: pl.DataFrame, folder: Path, arguments: argparse.Namespace
-) -> None:
+def job_before(backbone: Backbone, arguments: argparse.Namespace, *, once: bool = True) -> None:
     """The job with floats from process to process, and writing in turn with encoding."""
+    rows = list_rows(list_images(arguments.images, arguments.number), arguments.views)
     size = arguments.batch_size
     batches = DataLoader(
-        FloatViews(backbone, rows),
+        FloatViews(backbone, rows, once=once),
         size,
         num_workers=arguments.workers,
         pin_memory=arguments.device == "cuda",
         worker_init_fn=lambda _: torch.set_num_threads(1),
     )
-    with open_features_writer(folder / "before.parquet", describe(backbone)) as writer:
+    with open_features_writer(arguments.folder / "before.parquet", describe(backbone)) as writer:
         for number, pixels in enumerate(batches):
             encoded = backbone.encode_images(pixels.to(arguments.device, non_blocking=True))
             writer.write(rows.slice(number * size, size), *encoded)
 
 
-def job(backbone: Backbone, folder: Path, arguments: argparse.Namespace) -> None:
+def job_anew(backbone: Backbone, arguments: argparse.Namespace) -> None:
+    """The same, with an image decoded for each view."""
+    job_before(backbone, arguments, once=False)
+
+
+def job(backbone: Backbone, arguments: argparse.Namespace) -> None:
+    images = list_rows(list_images(arguments.images, arguments.number), 1).drop("view")
+    shots = arguments.folder / "shots.parquet"
+    images.with_columns(class_name=pl.lit("")).write_parquet(shots)
     extract_shots(
-        backbone, folder / "shots.parquet", "/", folder / "features.parquet",
+        backbone, shots, "/", arguments.folder / "features.parquet",
         number=arguments.views - 1, scale=SCALE, flip=True, seed=SEED,
         batch_size=arguments.batch_size, workers=arguments.workers,
     )  # fmt: skip
@@ -178,38 +190,46 @@ def check_equal(folder: Path) -> None:
         assert torch.equal(ours.spatial, other.spatial)
 
 
-def without_files(
-    backbone: Backbone, arguments: argparse.Namespace
-) -> dict[str, Callable[[], object]]:
-    """The backbone alone, and open_clip's, on as many pixels that are ready in memory."""
-    reference = open_clip.create_model(
-        arguments.backbone, load_weights=False, device=arguments.device
-    ).eval()
-    size = backbone.image_size
-    pixels = torch.randn(arguments.number * arguments.views, 3, size, size)
-    batches = pixels.split(arguments.batch_size)
-    return {
-        "bare loop: open_clip's encode_image on ready pixels": lambda: bare(reference, batches),
-        "our encode_images on ready pixels, both outputs": lambda: ours(backbone, batches),
-    }
-
-
 @torch.inference_mode()
-def bare(reference: torch.nn.Module, batches: tuple[torch.Tensor, ...]) -> None:
-    device = next(reference.parameters()).device
-    with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-        for batch in batches:
+def bare(backbone: Backbone, arguments: argparse.Namespace) -> None:
+    device = arguments.device
+    reference = open_clip.create_model(arguments.backbone, load_weights=False, device=device).eval()
+    with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+        for batch in ready_batches(backbone, arguments):
             reference.encode_image(batch.to(device))
 
 
-def ours(backbone: Backbone, batches: tuple[torch.Tensor, ...]) -> None:
-    for batch in batches:
+def ours(backbone: Backbone, arguments: argparse.Namespace) -> None:
+    for batch in ready_batches(backbone, arguments):
         backbone.encode_images(batch.to(backbone.device))
 
 
-def measure(function: Callable[[], object]) -> Seconds:
+def ready_batches(backbone: Backbone, arguments: argparse.Namespace) -> Iterator[torch.Tensor]:
+    """As many pixels as there are views, in memory."""
+    views, size = arguments.number * arguments.views, arguments.batch_size
+    batch = torch.randn(size, 3, backbone.image_size, backbone.image_size)
+    for start in range(0, views, size):
+        yield batch[: views - start]
+
+
+ROWS: dict[str, Callable[[Backbone, argparse.Namespace], None]] = {
+    "the extract job, from files to Parquet": job,
+    "the same before": job_before,
+    "the same, decoding for each view": job_anew,
+    "bare loop: open_clip's encode_image on ready pixels": bare,
+    "our encode_images on ready pixels, both outputs": ours,
+}
+
+
+def measure(
+    function: Callable[[Backbone, argparse.Namespace], None], arguments: argparse.Namespace
+) -> Seconds:
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    backbone = load(arguments)
     started, before = time.perf_counter(), cpu_seconds()
-    function()
+    function(backbone, arguments)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - started, cpu_seconds() - before
@@ -226,24 +246,17 @@ def cpu_seconds() -> float:
     return sum(sum(resource.getrusage(each)[:2]) for each in who)
 
 
-def report(arguments: argparse.Namespace, views: int, seconds: dict[str, Seconds]) -> None:
-    for line in describe_rates(arguments, views, seconds):
-        print(line)
-
-
-def describe_rates(
-    arguments: argparse.Namespace, views: int, seconds: dict[str, Seconds]
-) -> Iterator[str]:
-    yield (
+def report(arguments: argparse.Namespace, seconds: dict[str, Seconds]) -> None:
+    views = arguments.number * arguments.views
+    print(
         f"{'a light backbone' if arguments.light else arguments.backbone}, "
         f"{arguments.number} images in {arguments.views} views, "
         f"batch {arguments.batch_size}, {arguments.device}, "
         f"{arguments.threads} threads, {arguments.workers} workers"
     )
-    yield "| | views/s | views/s a core |"
-    yield "|---|---:|---:|"
+    print("| | views/s | views/s a core |\n|---|---:|---:|")
     for name, (clock, cores) in seconds.items():
-        yield f"| {name} | {views / clock:.1f} | {views / cores:.1f} |"
+        print(f"| {name} | {views / clock:.1f} | {views / cores:.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The paper's whole table on many GPUs, on paper: from the plan's work and measured overheads.
 
 What each job computes is the plan's account (`Method.work`, `vtclip.cost`). A job takes its
-overhead and its arithmetic at a share of a GPU's peak; N GPUs take the sum over N, or as long as
-the longest job if that is more. Jobs that share a GPU (`slots_per_gpu`) overlap their overheads:
-one computes while others start, read or end. Linear probes run on cores beside the GPUs, eight for
-each, at the speed that is measured here.
+overhead, its arithmetic at a share of a GPU's peak, and where the launches of its steps' operations
+take longer, the time that the GPU waits for them; extraction takes what the GPU encodes, or what
+the cores beside it decode. N GPUs take the sum over N, or as long as the longest job if that is
+more. Jobs that share a GPU (`slots_per_gpu`) overlap what is no arithmetic: one computes while
+others start, read, launch or end. Linear probes run on cores beside the GPUs, eight for each, at
+the speed that is measured here.
 """
 
 import argparse
@@ -13,14 +15,17 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import coop
+import grid
 import numpy as np
 from paper import read_plan
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from vtclip.cost import Work, training_threads
+from vtclip.cost import Work, threads_to_decode, training_threads
 from vtclip.methods import METHODS
+from vtclip.methods.base import Recipe
 from vtclip.paths import Run
 from vtclip.plan import Plan
 from vtclip.plan.contents import SHARD
@@ -40,12 +45,13 @@ class Job(NamedTuple):
     """Seconds of a job on a GPU."""
 
     arithmetic: float
+    launching: float  # beyond the arithmetic, which it overlaps with
     overhead: float
 
     @property
     def seconds(self) -> float:
         """The whole."""
-        return self.arithmetic + self.overhead
+        return sum(self)
 
 
 def main() -> None:
@@ -57,7 +63,8 @@ def main() -> None:
     )
     parser.add_argument("--tflops", type=float, default=790.0, help="the GPU's peak, 1e12 a second")
     parser.add_argument("--share", type=float, default=0.4, help="of the peak that is reached")
-    parser.add_argument("--images", type=float, default=1000.0, help="encoded a second by a GPU")
+    parser.add_argument("--images", type=float, default=3000.0, help="encoded a second by a GPU")
+    parser.add_argument("--decoded", type=float, default=400.0, help="views a second a core")
     parser.add_argument("--price", type=float, default=3.0, help="of a GPU for an hour")
     arguments = parser.parse_args()
     plan = read_plan()
@@ -72,20 +79,42 @@ def main() -> None:
 def time_jobs(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[Job]]:
     """What each job takes on a GPU, by what it does."""
     rate = arguments.tflops * 1e12 * arguments.share
-    seconds: dict[str, list[float]] = {kind: [] for kind in OVERHEADS}
+    launches = {"vt_clip": grid.count_step(), "coop": coop.count_step()}
+    seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in OVERHEADS}
     for run in plan.own_runs:
         if METHODS[run.method].on_gpu:
             kind = run.method if run.method in seconds else "other methods"
             ends_early = arguments.ends_early and kind == "vt_clip"
             share = share_of_steps(run) if ends_early else 1.0
-            seconds[kind].append(share * head_work(plan, run).flops / rate)
-    seconds["predictions"] = [flops / rate for flops in count_predicting(plan)]
-    seconds["features"] = [views / arguments.images for views in list_extractions(plan)]
+            arithmetic = head_work(plan, run).flops / rate
+            launching = count_steps(plan, run) * launches.get(kind, 0) * grid.LAUNCH
+            waiting = max(0.0, launching - arithmetic)
+            seconds[kind].append((share * arithmetic, share * waiting))
+    seconds["predictions"] = [(flops / rate, 0.0) for flops in count_predicting(plan)]
+    seconds["features"] = [
+        (time_extraction(views, arguments), 0.0) for views in list_extractions(plan)
+    ]
     saved = IMPORT if arguments.forked else 0.0
     return {
-        kind: [Job(arithmetic, OVERHEADS[kind] - saved) for arithmetic in their]
+        kind: [Job(*each, OVERHEADS[kind] - saved) for each in their]
         for kind, their in seconds.items()
     }
+
+
+def count_steps(plan: Plan, run: Run) -> int:
+    """Steps of a training by gradient, if it does not end early; 0 of other methods."""
+    settings, counts = plan.settings[run.method], plan.counts(run.dataset)
+    images = min(counts.train, counts.classes * run.shots)
+    if not isinstance(settings, Recipe):
+        return 0
+    settings = settings.for_dataset(run.dataset)
+    return settings.epochs_at(run.shots) * settings.steps_per_epoch(images)
+
+
+def time_extraction(views: int, arguments: argparse.Namespace) -> float:
+    """Seconds of encoding, or of decoding where the cores take longer."""
+    decoders = max(1, min(CORES, threads_to_decode(views)) - 1)
+    return views / min(arguments.images, decoders * arguments.decoded)
 
 
 def count_views(plan: Plan) -> int:
@@ -121,18 +150,18 @@ def list_extractions(plan: Plan) -> Iterator[int]:
 
 def report_parts(jobs: dict[str, list[Job]], probes: list[Work], core: float) -> None:
     """A row for each part of the table."""
-    print("| part | jobs | hours of arithmetic | of overhead | longest job, minutes |")
-    print("|---|---:|---:|---:|---:|")
+    print("| part | jobs | arithmetic, h | launching, h | overhead, h | longest job, minutes |")
+    print("|---|---:|---:|---:|---:|---:|")
     for kind, their in jobs.items():
-        arithmetic = sum(job.arithmetic for job in their) / 3600
-        overhead = sum(job.overhead for job in their) / 3600
+        parts = [sum(column) / 3600 for column in zip(*their, strict=True)]
         longest = max(job.seconds for job in their) / 60
-        print(f"| {kind} | {len(their):,} | {arithmetic:.2f} | {overhead:.2f} | {longest:.1f} |")
+        hours = " | ".join(f"{part:.2f}" for part in parts)
+        print(f"| {kind} | {len(their):,} | {hours} | {longest:.1f} |")
     hours = sum(probe.flops for probe in probes) / core / 3600
     longest = max(seconds_of(probe, core) for probe in probes) / 60
     unlucky = max(probe.longest for probe in probes) / core / 60
     print(
-        f"| linear_probe, on cores | {len(probes):,} | {hours:.1f} | | {longest:.1f} |\n\n"
+        f"| linear_probe, on cores | {len(probes):,} | {hours:.1f} | | | {longest:.1f} |\n\n"
         f"A core of this machine fits at {core / 1e9:.0f} GFLOP/s. Fits that follow one another "
         f"may take {unlucky:.1f} minutes, with bad luck.\n"
     )
@@ -151,8 +180,8 @@ def report_gpus(
 ) -> None:
     """A row for each number of GPUs, with what bounds it."""
     every = [job for their in jobs.values() for job in their]
-    overhead = sum(job.overhead for job in every) / arguments.slots
-    total = sum(job.arithmetic for job in every) + overhead
+    waiting = sum(job.launching + job.overhead for job in every) / arguments.slots
+    total = sum(job.arithmetic for job in every) + waiting
     cores = sum(probe.flops for probe in probes) / core
     longest = {kind: max(job.seconds for job in their) for kind, their in jobs.items()}
     longest["linear_probe"] = max(seconds_of(probe, core) for probe in probes)

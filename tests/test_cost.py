@@ -240,8 +240,14 @@ def test_the_caches_own_bytes_and_operations_count():
     assert prediction_minutes(cache, images=50_000, heads=15, on_gpu=True) == RESERVE
 
 
-def test_each_5000_views_get_a_thread_and_eight_are_the_most():
-    assert [threads_to_decode(views) for views in (0, 4999, 5000, 34_999, 10**6)] == [1, 1, 2, 7, 8]
+def test_each_2500_views_get_a_thread_and_sixteen_are_the_most():
+    assert [threads_to_decode(views) for views in (0, 2499, 2500, 17_499, 10**6)] == [
+        1,
+        1,
+        2,
+        7,
+        16,
+    ]
 
 
 def test_unpacking_gets_the_time_of_a_slow_disk():

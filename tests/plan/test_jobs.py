@@ -173,7 +173,7 @@ def test_every_other_job_of_the_paper_requests_what_a_node_has(paper, imagenet):
         jobs = [job(plan, "extract_test", RN50, dataset, part) for part in plan.parts_of(dataset)]
         jobs += [job(plan, "extract_shots", RN50, dataset, "", shots, 1) for shots in (1, 16)]
         for each in jobs:
-            assert 1 <= each.threads <= 8
+            assert 1 <= each.threads <= 16
             assert 4000 <= each.mem_mb <= 16_000
             assert 10 <= each.runtime <= 120
         assert 10 <= texts.runtime <= 60

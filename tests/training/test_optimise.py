@@ -1,3 +1,4 @@
+import importlib
 import math
 import shutil
 from dataclasses import replace
@@ -5,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.project import ROOT
 from vtclip.methods.base import Images, Recipe
 from vtclip.methods.clip_adapter import CLIPAdapter, CLIPAdapterSettings
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
@@ -176,3 +178,9 @@ def test_a_compiled_training_ends_where_the_plain_one_does(task):
         losses.append(optimise(classifier, task, method.settings)["loss"])
     assert not torch._dynamo.utils.counters["graph_break"]  # the host has no part in a step
     assert losses[1].to_list() == pytest.approx(losses[0].to_list(), abs=1e-3)
+
+
+def test_a_step_of_vt_clip_takes_at_most_127_launches_on_a_gpu(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    grid = importlib.import_module("grid")
+    assert grid.count_step() <= 127

@@ -14,6 +14,10 @@ os.environ.update(PYTHONPATH=workflow.basedir)
 # Threads that wait give their core to another job. Snakemake itself limits OpenMP's and BLAS's.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
+# Memory that is freed is used again: to hand it back and take it again costs a seventh of
+# encoding on a CPU (`benchmarks/extract.py`).
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2 << 30))
 
 from vtclip import paths
 from vtclip.paths import distinct, receipt_of, receipts_of
