@@ -86,7 +86,7 @@ def test_class_folders_are_accepted(root, kind):
 WITH_IMAGES = {"domains with a preview each", "domains with a note each"}  # or another file
 
 
-@pytest.mark.parametrize("kind", NOT_CLASSES.keys() - WITH_IMAGES)
+@pytest.mark.parametrize("kind", sorted(NOT_CLASSES.keys() - WITH_IMAGES))
 def test_the_plan_refuses_it_without_opening_a_file(root, kind):
     fill(root, *NOT_CLASSES[kind])
     with pytest.raises(ManifestError):
