@@ -167,8 +167,9 @@ def test_images_are_turned_for_a_head_that_was_trained_on_turned_ones_and_for_no
             prediction.probabilities
             for prediction in classifier.predict(["upright.png", "stored.png", "turned.png"])
         )
-        assert torch.equal(turned, upright if exif == "upright" else as_stored)
-        assert not torch.equal(upright, as_stored)
+        # Rows of one batch may differ in their last bits.
+        torch.testing.assert_close(turned, upright if exif == "upright" else as_stored)
+        assert not torch.allclose(upright, as_stored, atol=1e-3)
 
 
 def test_a_head_whose_features_were_read_otherwise_than_its_dataset_is_now_is_refused(here):

@@ -79,7 +79,7 @@ def test_alpha_and_beta_are_the_best_on_the_validation_shots_and_of_equals_the_l
 
 def test_training_lowers_the_loss_and_changes_the_keys_alone(task):
     recipe = TipAdapterFSettings(
-        epochs=100, learning_rate=0.01, alpha=[5.0], beta=[1.0], select="last"
+        epochs=100, learning_rate=0.01, initial_alpha=5.0, alpha=[5.0], beta=[1.0], select="last"
     )
     method = TipAdapterF(recipe)
     head = method.initial_head(task)
