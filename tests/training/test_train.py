@@ -77,8 +77,11 @@ def test_the_record_says_what_the_head_was_made_with(on_disk):
 
 
 def test_a_choice_at_the_edge_of_its_values_is_in_the_record(on_disk):
-    grid = {"alpha": [1.0, 2.0], "beta": [3.0]}  # a single value is no choice
-    assert list(train(on_disk, "tip_adapter", grid)["choices_at_edge"]) == ["alpha"]
+    grid = {"alpha": [1.0, 1.001, 1.002], "beta": [3.0, 3.001]}  # two values have no inside
+    chosen = train(on_disk, "tip_adapter", grid)["choices_at_edge"]
+    head = load_file(on_disk / "run" / "head.safetensors")
+    assert bool(chosen) == (abs(head["alpha"].item() - 1.001) > 1e-4)
+    assert "beta" not in chosen
     wide = {"inverse_regularisation": [1e-9, 1.0, 1e9]}
     edges = train(on_disk, "linear_probe", wide)["choices_at_edge"]
     head = load_file(on_disk / "run" / "head.safetensors")

@@ -89,11 +89,11 @@ class Method:
     def choices_at_edge(self, head: Head) -> dict[str, float]:
         """The choices that are the smallest or largest value of a list: a wider list may do better.
 
-        0 as the smallest is no such edge, for there is nothing below.
+        0 as the smallest is no such edge, for there is nothing below, nor is one of two values.
         """
         edges = {}
         for name, value in self.settings:
-            if self.tunes and isinstance(value, list) and len(value) > 1 and name in head:
+            if self.tunes and isinstance(value, list) and len(value) > 2 and name in head:
                 chosen = min(value, key=lambda each: abs(each - head[name].item()))
                 if chosen in (min(value), max(value)) and chosen != 0:
                     edges[name] = chosen
