@@ -8,7 +8,6 @@ Rows are means over the sources of equally many shots. CoOp needs a text tower a
 """
 
 import argparse
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,18 +67,12 @@ def read_tasks(source: Path, arguments: argparse.Namespace) -> Iterator[tuple[in
         assert task.train is not None
         yield int(task.train.labels.bincount().max()), task, test
         return
-    test = take(FeatureSet(sorted(source.parent.glob("test*.parquet"), key=shard_of)), "test")
+    test = take(FeatureSet(sorted(source.parent.glob("test*.parquet"))), "test")
     for shots in arguments.shots:
         for seed in arguments.seeds:
             features = FeatureSet([source / f"{shots}shot-seed{seed}.parquet"])
             texts, _ = read_classes(source.parent / "texts.parquet")
             yield shots, Task(texts, take(features, "train"), take(features, "val"), seed), test
-
-
-def shard_of(file: Path) -> int:
-    """The number of a shard, test-<i>of<n>.parquet."""
-    number = re.search(r"-(\d+)of", file.name)
-    return int(number[1]) if number else 0
 
 
 def read_file(path: Path) -> tuple[Task, Samples]:

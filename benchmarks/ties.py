@@ -19,13 +19,12 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from fidelity import measure
 from safetensors.torch import load_file
 from torch import Tensor
 
 from vtclip.methods import METHODS, method_module
-from vtclip.methods.base import Method
-from vtclip.task import Images, Samples, Task, Texts
-from vtclip.training.optimise import measure_accuracy, optimise
+from vtclip.task import Samples, Task, Texts
 
 SHOTS, DRAWS = (1, 4, 16), 3
 CLASSES, DIM, VIEWS, TEST, SPREAD = 40, 128, 3, 20, 2.0  # of the random features
@@ -48,7 +47,7 @@ def main() -> None:
         for method in ["zero_shot", *arguments.methods]:
             for rule in RULES:
                 with choosing_by(rule, method):
-                    accuracy = 100 * measure(method, task, test)
+                    accuracy = 100 * measure(method, {}, task, test)
                 found[method, shots, rule].append(accuracy)
     columns = sorted({shots for _, shots, _ in found})
     print(f"| method | {' | '.join(f'{shots}-shot' for shots in columns)} |")
@@ -116,18 +115,6 @@ def choosing_by(rule: str, method: str) -> Iterator[None]:
             if hasattr(sys.modules[module], "score"):
                 stack.enter_context(patch.object(sys.modules[module], "score", by_hits))
         yield
-
-
-def measure(name: str, task: Task, test: Samples) -> float:
-    """Share of the test images that a method's head, at its defaults, classifies rightly."""
-    method: Method = METHODS[name](METHODS[name].settings_type())
-    head = method.initial_head(task)
-    learner = method.learner(head, task)
-    if learner is not None:
-        optimise(learner, task, method.settings)
-        head = method.finish(learner.eval(), task)
-    classifier = method.classifier(head, task.texts)
-    return measure_accuracy(lambda images: classifier(Images(images.pooled, None)), test)
 
 
 if __name__ == "__main__":

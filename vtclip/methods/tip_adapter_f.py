@@ -4,7 +4,7 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import Head, Module, Recipe, Task, unit
+from vtclip.methods.base import Head, Module, Recipe, Task
 from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
 
 
@@ -41,16 +41,9 @@ class TipAdapterF(TipAdapter):
     trained = ("keys",)
 
     def initial_head(self, task: Task) -> Head:
-        """The cache, with the alpha and beta of training."""
-        assert task.train is not None
-        keys = unit(task.train.pooled.mean(dim=1))
-        alpha, beta = self.settings.initial_alpha, self.settings.initial_beta
-        return {
-            "keys": keys,
-            "labels": task.train.labels,
-            "alpha": keys.new_tensor(alpha),
-            "beta": keys.new_tensor(beta),
-        }
+        """Tip-Adapter's, with the alpha and beta of training."""
+        constants = self.settings_without_choice(shots=0)  # the same for all numbers of shots
+        return TipAdapter(constants).initial_head(task)
 
     def finish(self, learner: Module, task: Task) -> Head:
         """The trained keys, with alpha and beta chosen for them."""

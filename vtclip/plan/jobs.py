@@ -312,7 +312,7 @@ def _configured(plan: Plan, method: str, dataset: str) -> Method:
 
 @cache
 def _chosen(plan: Plan, method: str, dataset: str, shots: int) -> Method:
-    """The same, with constants where nothing may be chosen."""
+    """A configured method, with constants where nothing may be chosen."""
     configured = _configured(plan, method, dataset)
     if plan.experiment.choose == "validation":
         return configured
