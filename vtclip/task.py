@@ -52,6 +52,7 @@ class Texts:
     means: Tensor | None = None
     prompts: Tensor | None = None
     has_pooled_token: bool = True  # the first of an image's spatial features is the pooled one
+    made_of: Prompts | None = None  # the same classes' prompts, of a method that predicts with them
 
     def part(self, labels: range) -> Texts:
         """The texts of some classes."""

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.plan.conftest import ARCHITECTURE, GLYPHS, RN50, job, planned, training
+from vtclip import cost
 from vtclip.methods import METHODS
 
 
@@ -89,6 +90,22 @@ def test_only_a_method_that_reads_the_text_tower_is_given_the_weights(demo):
         "name": "glyph-clip", "spatial": "projected", "precision": "float32",
         "architecture": str(ARCHITECTURE),
     }  # fmt: skip
+
+
+def test_only_a_method_that_predicts_with_the_text_tower_is_given_it_for_its_own_test_set(
+    demo, monkeypatch
+):
+    def predict():
+        plan = planned(demo, methods={"coop": {"context": 4}})
+        return plan.shapes[GLYPHS], job(plan, "predict_test", GLYPHS, "digits", "coop", "digits")
+
+    _, without = predict()
+    monkeypatch.setattr(METHODS["coop"], "predicts_with_tower", True)
+    shape, given = predict()
+    assert "weights" not in without.inputs
+    assert given.inputs["weights"] == f"resources/backbones/{GLYPHS}.safetensors"
+    assert given.params["tower"]["name"] == "glyph-clip"
+    assert given.mem_mb == without.mem_mb + cost.backbone_memory(shape)
 
 
 def test_attention_is_drawn_with_a_head_of_the_most_shots(demo):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.backbones.checkpoints import read_metadata
+from vtclip.backbones.prompts import TextTower
 from vtclip.backbones.shapes import read_architecture
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import BATCH
@@ -25,7 +26,7 @@ from vtclip.methods import METHODS
 from vtclip.nn.learner import eval_on
 from vtclip.nn.visual_guided import VisualGuidedHead
 from vtclip.runtime.devices import is_out_of_memory
-from vtclip.task import Images, Texts
+from vtclip.task import Images, Prompts, Texts
 
 DECODERS = 4  # threads
 MIN_COSINE = 0.999  # of a text with itself, on another machine and in other arithmetic
@@ -65,6 +66,7 @@ class Classifier:
             saved.texts.to(backbone.device),
             described.logit_scale,
             has_pooled_token=backbone.has_pooled_token,
+            made_of=self._prompts() if kind.predicts_with_tower else None,
         )
         head = {name: tensor.to(backbone.device) for name, tensor in saved.head.items()}
         try:
@@ -76,6 +78,9 @@ class Classifier:
                 f"{saved.source}: its tensors are not those of a head of {described.method} with "
                 f"its settings: {error}"
             ) from None
+
+    def _prompts(self) -> Prompts:
+        return Prompts(self.class_names, TextTower(self.backbone))
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:

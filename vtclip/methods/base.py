@@ -46,6 +46,7 @@ class Method:
     reads_spatial: ClassVar[bool] = False  # the spatial features, most of a feature file
     needs_projected: ClassVar[bool] = False  # spatial features must lie in the joint space
     reads_text_tower: ClassVar[bool] = False  # the text tower, to train through it
+    predicts_with_tower: ClassVar[bool] = False  # the text tower, to classify too
     names_new_classes: ClassVar[bool] = False  # heads can name classes never seen, by their texts
     tunes: ClassVar[bool] = False  # chooses on validation shots, and cannot do without them
     on_gpu: ClassVar[bool] = True  # fits its heads on a GPU where there is one
@@ -111,7 +112,10 @@ class Method:
         return {}
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
-        """Build the function from images to logits (B, K)."""
+        """Build the function from images to logits (B, K).
+
+        `texts.made_of` are the classes' prompts, for a method that predicts with the text tower.
+        """
         raise NotImplementedError
 
     def for_classes(self, head: Head, prompts: Prompts | None) -> Head:

@@ -225,7 +225,7 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
     kind, runs = METHODS[name], plan.runs_of(method)
     configured = _configured(plan, method, dataset)
     other, most = tested != dataset, max(shots for shots, _ in runs)
-    reads_tower = other and kind.reads_text_tower
+    reads_tower = kind.predicts_with_tower or (other and kind.reads_text_tower)
     inputs: dict[str, str | list[str]] = {
         "texts": plan.texts_of(backbone, test_set),
         "features": [

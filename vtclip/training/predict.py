@@ -57,13 +57,10 @@ class _Tested:
 
     labels: range
     texts: Texts
-    names: list[str]
     manifest: str | Path | None  # of the test set; None where it is believed
 
 
-def _apply_head(
-    method: Method, head: Head, tested: _Tested, trained: Trained | None, tower: TextTower | None
-) -> Classifier:
+def _apply_head(method: Method, head: Head, tested: _Tested, trained: Trained | None) -> Classifier:
     """A head as a classifier of the classes that are tested, Images -> logits (B, K).
 
     A method that names new classes is given their texts. Of another one the columns of the classes
@@ -73,8 +70,8 @@ def _apply_head(
     if trained is None:
         return eval_on(method.classifier(head, tested.texts), device)
     if method.names_new_classes:
-        prompts = Prompts(tested.names, tower) if tower is not None else None
-        return eval_on(method.classifier(method.for_classes(head, prompts), tested.texts), device)
+        head = method.for_classes(head, tested.texts.made_of)
+        return eval_on(method.classifier(head, tested.texts), device)
     assert tested.manifest is not None
     columns = torch.tensor(match_classes(tested.manifest, trained.manifest), device=device)
     known, _ = read_classes(trained.texts, device)
@@ -126,7 +123,8 @@ def predict_test(
             they are believed.
         tested: the test set's name, if it is a half of one, whose images and classes alone count.
         trained: what the heads were trained on, if it is something else than the test set.
-        tower: the frozen text tower, for a method that reads it, if it is something else.
+        tower: the frozen text tower, for a method that predicts with it, or that reads it and was
+            trained on something else.
 
     Raises:
         FeatureError: features, texts or labels that are not those of the manifest, or that another
@@ -139,7 +137,11 @@ def predict_test(
     all_classes, metadata = read_classes(texts, device)
     names = read_class_names(texts)
     labels = ClassSplit.parse(tested).labels(len(names))
-    classes = _Tested(labels, all_classes.part(labels), names[labels.start : labels.stop], manifest)
+    tested_texts = all_classes.part(labels)
+    if tower is not None:
+        prompts = Prompts(names[labels.start : labels.stop], tower)
+        tested_texts = replace(tested_texts, made_of=prompts)
+    classes = _Tested(labels, tested_texts, manifest)
     images = FeatureSet(features, spatial=chosen.reads_spatial)
     check_origin(features[0], images.metadata, texts, metadata)
     check_labels(features[0], images.rows, texts, len(all_classes.features))
@@ -157,7 +159,7 @@ def predict_test(
     for run in heads:
         head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
         _check_record(run, expected, features[0], made)
-        classifiers[run] = _apply_head(chosen, head, classes, trained, tower)
+        classifiers[run] = _apply_head(chosen, head, classes, trained)
     tables = [
         _predict(run, classifier, batch, device, labels)
         for batch in _batches_of(images, labels)

@@ -76,8 +76,8 @@ def train_head(
         task = replace(task, val=None)
     if chosen.reads_text_tower:
         assert tower is not None
-        names = names[labels.start : labels.stop]
-        task = replace(task, prompts=Prompts(names, tower))
+        prompts = Prompts(names[labels.start : labels.stop], tower)
+        task = replace(task, texts=replace(task.texts, made_of=prompts), prompts=prompts)
     fitting = time.perf_counter()
     head, history = _fit(chosen, task, device)
     classifier = eval_on(chosen.classifier(head, task.texts), device)

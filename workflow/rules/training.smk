@@ -45,9 +45,10 @@ rule predict_test:
         heads=tracked_by_checksum(jobs.predict_test, "heads"),
         texts=tracked_by_checksum(jobs.predict_test, "texts"),
         manifest=tracked_by_checksum(jobs.predict_test, "manifest"),
-        # The three that follow for a test set with other classes than the heads' own.
+        # These two for a test set with other classes than the heads' own.
         trained_texts=tracked_by_checksum(jobs.predict_test, "trained_texts"),
         trained_manifest=tracked_by_checksum(jobs.predict_test, "trained_manifest"),
+        # Of methods that read the text tower, for such a test set, or to predict at all.
         weights=tracked_by_checksum(jobs.predict_test, "weights"),
         receipts=from_plan(jobs.predict_test, "receipts"),
     output:
