@@ -120,7 +120,7 @@ def write_inputs(folder: Path) -> None:
     model = open_clip.create_model("RN50-quickgelu", load_weights=False)
     save_file(model.state_dict(), weights)
     write_receipt(weights)  # before what would have been made with them
-    texts = folder / TEXTS.format(backbone=BACKBONE, dataset=DATASET)
+    texts = folder / TEXTS.format(backbone=BACKBONE, dataset=DATASET, texts="texts")
     features = torch.nn.functional.normalize(torch.randn(CLASSES, DIM), dim=-1)
     names = [f"class {label}" for label in range(CLASSES)]
     write_texts(texts, names, features, {"logit_scale": 100.0})

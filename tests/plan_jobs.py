@@ -66,7 +66,7 @@ def _jobs(plan: Plan) -> Iterator[tuple[str, jobs.Job, set[str]]]:
         yield plan.weights_of(folder), jobs.fetch_backbone(plan, weights=weights), set()
     for backbone, dataset in product(plan.backbones, plan.datasets):
         where = {"backbone": backbone, "dataset": dataset}
-        yield paths.TEXTS.format(**where), jobs.extract_texts(plan, **where), set()
+        yield plan.texts_of(backbone, dataset), jobs.extract_texts(plan, **where), set()
         for part in plan.parts_of(dataset):
             path = paths.TEST_FEATURES.format(**where, part=part)
             yield path, jobs.extract_test(plan, **where, part=part), set()

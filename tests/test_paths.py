@@ -11,7 +11,7 @@ GLYPH_CLIP = "config/backbones/glyph-clip.json"
 FILES = {
     "dataset": "digits", "file": "a.tar.gz", "weights": "RN50-openai",
     "backbone": "RN50-openai-raw", "views": "4crops-0.5-1.0-flip", "part": "test-2of5",
-    "shots": 16, "seed": 1, "method": "vt_clip", "tested": "letters",
+    "shots": 16, "seed": 1, "method": "vt_clip", "tested": "letters", "texts": "texts-cupl",
 }  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def test_shared_files_lie_where_the_design_says():
         "WEIGHTS": "resources/backbones/RN50-openai.safetensors",
         "MANIFEST": "results/manifests/digits.parquet",
         "SHOTS": "results/shots/digits/16shot-seed1.parquet",
-        "TEXTS": "results/features/RN50-openai-raw/digits/texts.parquet",
+        "TEXTS": "results/features/RN50-openai-raw/digits/texts-cupl.parquet",
         "TEST_FEATURES": "results/features/RN50-openai-raw/digits/test-2of5.parquet",
         "SHOT_FEATURES": (
             "results/features/RN50-openai-raw/digits/4crops-0.5-1.0-flip/16shot-seed1.parquet"

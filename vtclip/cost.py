@@ -14,6 +14,7 @@ PROCESS = 2000  # MB of a process with PyTorch, and what CUDA adds to it in main
 DECODER = 400  # MB of a process that decodes images
 VIEWS_A_DECODER = 2500  # that are worth starting one: five seconds or more
 DECODERS = 16  # at most; Snakemake gives a job no more than its machine has
+SENTENCES = 100  # about a class, of a file that is not there yet; published sets have up to 90
 IMAGES_A_SECOND = 25  # that are read, decoded and written, at the least
 CORE_FLOPS = 2e10  # that one core does in a second
 ENCODING_FLOPS = 5e10  # the same in an image tower, whose products are large
@@ -79,6 +80,11 @@ def features_bytes(shape: Shape, rows: int) -> int:
 def backbone_memory(shape: Shape) -> int:
     """MB of a job that loads the backbone: its weights, and once more while they are read."""
     return PROCESS + 2 * _mb((shape.image_weights + shape.text_weights) * SINGLE)
+
+
+def text_memory(shape: Shape, sentences: int) -> int:
+    """MB of a job that reads sentences: the backbone, and all their features a few times."""
+    return backbone_memory(shape) + 4 * _mb(sentences * shape.dim * SINGLE)
 
 
 def text_minutes(shape: Shape, prompts: int) -> int:

@@ -21,7 +21,7 @@ RUN = "{shots}shot-seed{seed}"
 MANIFEST = "results/manifests/{dataset}.parquet"
 SHOTS = f"results/shots/{{dataset}}/{RUN}.parquet"
 SHAPE = "resources/backbones/shapes/{sha256}.json"  # of a model that open_clip does not name
-TEXTS = "results/features/{backbone}/{dataset}/texts.parquet"
+TEXTS = "results/features/{backbone}/{dataset}/{texts}.parquet"
 TEST_FEATURES = "results/features/{backbone}/{dataset}/{part}.parquet"
 SHOT_FEATURES = f"results/features/{{backbone}}/{{dataset}}/{{views}}/{RUN}.parquet"
 
@@ -29,6 +29,7 @@ SHOT_FEATURES = f"results/features/{{backbone}}/{{dataset}}/{{views}}/{RUN}.parq
 SHARED = ("manifests", "shots", "features", "benchmarks")  # `benchmarks` of earlier versions
 
 DATASETS = "config/datasets"
+DESCRIPTIONS = "config/descriptions"
 HEAD = "head.safetensors"
 TRAINED_GLYPHS = "config/backbones/glyph-clip.safetensors"
 PUBLISHED = "config/published.csv"

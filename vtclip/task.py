@@ -48,7 +48,7 @@ class Texts:
     logit_scale: float  # CLIP's frozen factor on the cosine similarities
     # Only of the texts that a method is trained with: (K, D), the means of raw texts, as long as
     # CLIP makes them, for published learning rates are for vectors of this length; and (K, P, D),
-    # the raw texts of P templates.
+    # the raw texts of P templates, or of the first P sentences of each class.
     means: Tensor | None = None
     prompts: Tensor | None = None
     has_pooled_token: bool = True  # the first of an image's spatial features is the pooled one

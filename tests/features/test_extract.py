@@ -1,8 +1,11 @@
 import hashlib
+import json
 import os
 import signal
+from dataclasses import asdict
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -16,6 +19,8 @@ from torchvision.transforms import (
 )
 
 from tests.feature_files import read_features
+from vtclip.backbones.text_towers import PromptError
+from vtclip.data.descriptions import Sentences
 from vtclip.data.images import open_picture
 from vtclip.features import loading
 from vtclip.features.extract import (
@@ -353,3 +358,48 @@ def test_an_error_that_is_not_the_workers_stays_what_it_is(
     with pytest.raises(RuntimeError, match="^a fault of PyTorch's$") as error:
         extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=4, workers=1)
     assert error.type is RuntimeError
+
+
+SENTENCES = {
+    "class 0": ["a round shape", "it is round"],
+    "class_1": ["a tall one"],
+    "class 2": ["two of them", "a pair", "a pair"],
+}
+
+
+@pytest.mark.parametrize("with_templates", [False, True])
+def test_texts_of_descriptions_are_the_unit_mean_of_each_sentences_unit_text(
+    backbone, manifest_file, tmp_path, with_templates
+):
+    file, templates = tmp_path / "sentences.json", ["the {}", "{}!"]
+    file.write_text(json.dumps(SENTENCES))
+    source = asdict(Sentences(str(file), None, with_templates))
+    extract_texts(
+        backbone, manifest_file, templates, tmp_path / "texts-own.parquet", sentences=source
+    )
+    texts, metadata = read_classes(tmp_path / "texts-own.parquet")
+    for label, own in enumerate(SENTENCES.values()):
+        filled = [template.format(f"class {label}") for template in templates]
+        vectors = [
+            backbone.encode_texts([text])[0].double().numpy()
+            for text in [*(filled if with_templates else []), *own]
+        ]
+        mean = sum(vector / np.linalg.norm(vector) for vector in vectors) / len(vectors)
+        found = texts.features[label].double().numpy()
+        np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-6)
+        raw = texts.means[label].double().numpy()
+        np.testing.assert_allclose(raw, sum(vectors) / len(vectors), atol=1e-5)
+        first = texts.prompts[label].double().numpy()  # as many as the class with the fewest has
+        shortest = 3 if with_templates else 1
+        np.testing.assert_allclose(first, vectors[:shortest], atol=1e-5)
+    assert metadata["descriptions"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_sentence_that_the_text_tower_would_cut_is_refused(backbone, manifest_file, tmp_path):
+    file = tmp_path / "sentences.json"
+    file.write_text(json.dumps(SENTENCES | {"class_1": ["very " * 40 + "tall"]}))
+    source = asdict(Sentences(str(file), None, with_templates=False))
+    with pytest.raises(PromptError, match="class 'class 1': 'very very") as error:
+        extract_texts(backbone, manifest_file, ["{}"], tmp_path / "t.parquet", sentences=source)
+    assert "a sentence of descriptions in a file of your own" in str(error.value)
+    assert not (tmp_path / "t.parquet").exists()

@@ -74,6 +74,7 @@ CONFIGS: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
     ({"seeds": 1}, ()),
     ({"seeds": [1.5]}, ()),
     ({"seeds": {"a": 1}}, ()),
+    ({"texts": {"descriptions": "cupl"}, "datasets": ["eurosat"]}, ()),
     ({"views": 4}, ()),
     ({"views": {"number": True}}, ("views",)),
     ({"views": {"scale": 0.5}}, ("views",)),

@@ -159,10 +159,19 @@ class Backbone:
         Raises:
             PromptError: as of `encode_classes`.
         """
-        prompts = {name: _fill(templates, name) for name in class_names}
-        check_lengths(self.tokenizer, prompts, tower=self.name)
-        texts = self._encode([prompt for name in class_names for prompt in prompts[name]])
-        return texts.float().unflatten(0, (-1, len(templates)))
+        return torch.stack(self.encode_groups(class_names, fill_templates(templates, class_names)))
+
+    def encode_groups(
+        self, class_names: Sequence[str], prompts: Sequence[Sequence[str]]
+    ) -> list[torch.Tensor]:
+        """The text features (P, D) float32 of the P prompts of each class, not normalised.
+
+        Raises:
+            PromptError: as of `encode_classes`.
+        """
+        check_lengths(self.tokenizer, dict(zip(class_names, prompts, strict=True)), tower=self.name)
+        texts = self._encode([prompt for group in prompts for prompt in group])
+        return list(texts.float().split([len(group) for group in prompts]))
 
     @torch.inference_mode()
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
@@ -189,10 +198,10 @@ def average_texts(prompts: torch.Tensor) -> torch.Tensor:
     return F.normalize(F.normalize(prompts, dim=-1).mean(dim=1), dim=-1)
 
 
-def _fill(templates: Sequence[str], class_name: str) -> list[str]:
-    """The prompts of a class."""
-    readable = class_name.replace("_", " ")
-    return [template.format(readable) for template in templates]
+def fill_templates(templates: Sequence[str], class_names: Sequence[str]) -> list[list[str]]:
+    """The prompts of each class."""
+    readable = [name.replace("_", " ") for name in class_names]
+    return [[template.format(name) for template in templates] for name in readable]
 
 
 def load_backbone(

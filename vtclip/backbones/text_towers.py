@@ -57,7 +57,8 @@ def check_lengths(tokenizer: Any, prompts: Mapping[str, Sequence[str]], *, tower
     if faults:
         raise PromptError(
             f"{list_lines(faults)}\nShorten the class's name, for layout folders under "
-            "`class_names:`, or the longest of `templates:` in the dataset's file."
+            "`class_names:`, or the longest of `templates:` in the dataset's file; a sentence of "
+            "descriptions in a file of your own."
         )
 
 

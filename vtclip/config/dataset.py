@@ -94,7 +94,7 @@ class Counts(Settings):
 class ArchiveFile(Settings):
     """One file to download."""
 
-    illustrated = frozenset({"file", "urls", "bytes", "sha256", "md5", "into"})
+    illustrated = frozenset({"file", "urls", "bytes", "sha256", "md5", "git_blob", "into"})
 
     file: Inside = Field(
         pattern=r"^[^/{}]*[^/.{}][^/{}]*$",  # braces are Snakemake's
@@ -120,6 +120,12 @@ class ArchiveFile(Settings):
         pattern="^[0-9a-f]{32}$",
         description="its MD5 checksum, 32 hexadecimal digits",
         examples=["3138e1922a9193bfa496528edbbc45d0"],
+    )
+    git_blob: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{40}$",
+        description="its name in a Git repository, `git hash-object`, 40 hexadecimal digits",
+        examples=["b5796c20e12c7448a9d78147fc9869b421d908d7"],
     )
     into: Annotated[str, AfterValidator(_check_pattern)] = Field(
         default="",

@@ -1,5 +1,6 @@
 """The configuration of an experiment as typed, validated objects."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -59,6 +60,35 @@ class Views(Settings):
         return f"{self.number}crops-{self.scale[0]}-{self.scale[1]}{flip}"
 
 
+class Descriptions(Settings):
+    """Texts that are made of sentences about each class."""
+
+    illustrated = frozenset({"descriptions"})
+
+    descriptions: PathText = Field(
+        description="a set of config/descriptions/ (cafo, cupl, ape), or a JSON file, from each "
+        "class's name to a list of sentences; {dataset} in its path stands for the dataset's name",
+        examples=["cafo"],
+    )
+    templates: bool | None = Field(
+        default=None,
+        description="whether the dataset's templates are averaged with the sentences; left out, as "
+        "the set's authors do, and not with a file of your own",
+    )
+
+    @property
+    def is_file(self) -> bool:
+        """Check that it is a user's file, and not the name of a set."""
+        return "/" in self.descriptions or self.descriptions.endswith(".json")
+
+    @property
+    def file_name(self) -> str:
+        """The texts in words, a file's name: `texts-cupl`, `texts-cupl-with-templates`."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.descriptions.removesuffix(".json"))
+        ending = {None: "", True: "-with-templates", False: "-alone"}[self.templates]
+        return f"texts-{'file-' if self.is_file else ''}{name.strip('-.')}{ending}"
+
+
 class Ablation(Settings):
     """Settings to vary, and the runs of the experiment to vary them at."""
 
@@ -91,6 +121,8 @@ class Ablation(Settings):
 
 class Experiment(Settings):
     """One few-shot table to compute."""
+
+    illustrated = frozenset({"texts"})
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -132,6 +164,12 @@ class Experiment(Settings):
         default=Views(),
         description="the cached views of each training image",
         examples=[{"number": 4, "scale": [0.5, 1.0], "flip": True}],
+    )
+    texts: Literal["templates"] | Descriptions = Field(
+        default="templates",
+        description="what the classes' texts are made of: templates, those of the dataset's file, "
+        "or descriptions, sentences about each class",
+        examples=[{"descriptions": "cafo"}],
     )
     methods: dict[str, dict[str, Any] | None] = Field(
         min_length=1,
@@ -202,6 +240,11 @@ class Experiment(Settings):
                     "name, or its file of weights"
                 )
         return several
+
+    @property
+    def texts_name(self) -> str:
+        """The name of the files of the classes' texts."""
+        return "texts" if isinstance(self.texts, str) else self.texts.file_name
 
     @property
     def all_backbones(self) -> list[BackboneConfig]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
+from vtclip.data.descriptions import find_archive, list_sets
 from vtclip.data.fetch import Expected, is_unavailable, marker_of
 from vtclip.data.folders import Tree, read_tree
 from vtclip.data.walk import walk
@@ -53,7 +54,9 @@ def find_tree(dataset: Dataset) -> Tree | None:
 
 def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:
     """List the addresses of an archive, best first, as the dataset's file gives them now."""
-    archives = read_dataset(name).archives
+    dataset = read_dataset(name)
+    found = (find_archive(each, name, dataset.classes_of) for each in list_sets())
+    archives = [*dataset.archives, *filter(None, found)]
     urls = next(archive.urls for archive in archives if archive.file == file)
     return mirror_addresses(mirror, name, file, urls)
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import version
@@ -12,13 +12,14 @@ from typing import Any
 import polars as pl
 import torch
 
-from vtclip.backbones.backbone import Backbone, average_texts
+from vtclip.backbones.backbone import Backbone, average_texts, fill_templates
 from vtclip.config.dataset import Exif
+from vtclip.data.descriptions import Sentences
 from vtclip.features.loading import Pictures, explaining_workers, load_batches
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.features.views import Views
-from vtclip.files import write_receipt
+from vtclip.files import sha256_of, write_receipt
 from vtclip.parquet import read_parquet
 from vtclip.runtime.devices import is_out_of_memory
 from vtclip.runtime.job import progress
@@ -38,6 +39,7 @@ def extract_texts(
     destination: str | Path,
     *,
     exif: Exif = "ignore",
+    sentences: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the text features of the classes of a dataset.
 
@@ -47,18 +49,47 @@ def extract_texts(
         templates: prompts in which {} stands for the class name.
         destination: the Parquet file to write.
         exif: of the dataset, for the record: classifying reads it there.
+        sentences: the fields of `Sentences`, for texts of descriptions, in place of the templates'
+            or with them.
+
+    Raises:
+        ConfigError: as of `Sentences.read`.
+        PromptError: a prompt or sentence that is longer than the text tower reads.
     """
     classes = read_parquet(manifest, "label", "class_name").unique().sort("label")
     names = classes["class_name"].to_list()
-    further = [PLAIN] if len(templates) > 1 and PLAIN not in templates else []
-    encoded = backbone.encode_prompts(names, [*templates, *further])  # (K, P, D)
-    prompts = encoded[:, : len(templates)]
     metadata = describe(backbone) | {"templates": list(templates), "exif": exif}
-    write_texts(
-        destination, names, average_texts(prompts), metadata,
-        means=encoded.mean(dim=1), prompts=prompts,
-    )  # fmt: skip
+    if sentences is None:
+        further = [PLAIN] if len(templates) > 1 and PLAIN not in templates else []
+        encoded = backbone.encode_prompts(names, [*templates, *further])  # (K, P, D)
+        means, prompts = encoded.mean(dim=1), encoded[:, : len(templates)]
+        texts = average_texts(prompts)
+    else:
+        source = Sentences(**sentences)
+        texts, means, prompts = _encode_sentences(backbone, names, templates, source)
+        digest = sha256_of(source.file)
+        metadata["descriptions"] = {**sentences, "sha256": digest}
+        metadata["probe"] = backbone.encode_classes(names[:1], templates)[0].tolist()
+    write_texts(destination, names, texts, metadata, means=means, prompts=prompts)
     write_receipt(destination)
+
+
+def _encode_sentences(
+    backbone: Backbone, names: Sequence[str], templates: Sequence[str], source: Sentences
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Class texts (K, D), means of raw texts (K, D), and the first raw texts of each (K, P, D).
+
+    A template counts as much as a sentence. P is the smallest number of texts of a class.
+    """
+    filled = fill_templates(templates if source.with_templates else [], names)
+    groups = [[*own, *more] for own, more in zip(filled, source.read(names), strict=True)]
+    features = backbone.encode_groups(names, groups)  # K of (P, D)
+    shortest = min(map(len, features))
+    return (
+        torch.cat([average_texts(each[None]) for each in features]),
+        torch.stack([each.mean(dim=0) for each in features]),
+        torch.stack([each[:shortest] for each in features]),
+    )
 
 
 def extract_shots(

@@ -32,7 +32,9 @@ def write_texts(
     metadata: Mapping[str, Any],  # what made them, with the backbone's `logit_scale`
     *,
     means: torch.Tensor | None = None,  # (K, D) of raw texts, to train from; by default `texts`
-    prompts: torch.Tensor | None = None,  # (K, P, D), one by one; by default `texts`
+    # (K, P, D), the first P of each class, as many as the class with the fewest has; by default
+    # `texts`
+    prompts: torch.Tensor | None = None,
 ) -> None:
     """Write one text feature per class."""
     means = texts if means is None else means

@@ -215,7 +215,7 @@ def _check_backbone(saved: Saved, backbone: Backbone) -> None:
     """Refuse a backbone that encodes the first class's texts otherwise than the head's did."""
     described = saved.description
     found = backbone.encode_classes(described.class_names[:1], described.templates)[0].cpu()
-    expected = saved.texts[0]
+    expected = saved.texts[0] if described.probe is None else torch.tensor(described.probe)
     if found.shape != expected.shape or float(found @ expected) < MIN_COSINE:
         raise SavedError(
             f"{saved.source}: the head goes with another backbone than these weights.\n"

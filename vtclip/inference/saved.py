@@ -20,7 +20,7 @@ from vtclip import paths
 from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
 from vtclip.config.backbone_config import BackboneConfig, Precision, SpatialKind
 from vtclip.config.dataset import Exif
-from vtclip.config.experiment import read_experiment
+from vtclip.config.experiment import Experiment, read_experiment
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import (
     BLANK,
@@ -72,7 +72,11 @@ class Description(Settings):
     method: str = Field(description="a method's name", examples=["vt_clip"])
     settings: dict[str, Any] = Field(description="all of its settings")
     class_names: list[str] = Field(min_length=2, description="the classes, by label")
-    templates: list[str] = Field(min_length=1, description="the prompts of the texts")
+    templates: list[str] = Field(min_length=1, description="the dataset's prompts")
+    probe: list[float] | None = Field(
+        default=None,
+        description="the text of the first class in the templates, where its text is made of more",
+    )
     logit_scale: float = Field(description="the factor on cosine similarities", examples=[100.0])
     exif: Exif = Field(default="ignore", description="orientation of the images that it reads")
     backbone: SavedBackbone = Field(description="what encodes the images")
@@ -181,13 +185,16 @@ def _read_run(folder: Path) -> Saved:
         )
     experiment, _, backbone, dataset, _, _ = places[-6:]
     root = folder.absolute().parents[6]
-    texts_file = root / paths.TEXTS.format(backbone=backbone, dataset=dataset)
+    made_by = _read_experiment(root, experiment)
+    texts_file = root / paths.TEXTS.format(
+        backbone=backbone, dataset=dataset, texts=made_by.texts_name
+    )
     if not texts_file.is_file():
         raise SavedError(f"{texts_file}: the head's texts are not there. Run Snakemake again.")
     record = read_record(folder / "run.json")
     texts, made = read_texts(texts_file)
     _check_origin(folder, record.get("features", {}), texts_file, made)
-    used = _find_backbone(root, experiment, backbone)
+    used = _find_backbone(made_by, backbone)
     weights = _find_weights(used.weights, root)
     encoder = {
         "name": made["backbone"], "weights": used.weights, "pretrained": str(made["pretrained"]),
@@ -198,7 +205,8 @@ def _read_run(folder: Path) -> Saved:
     described = {
         "method": record["method"], "settings": record["settings"],
         "class_names": read_class_names(texts_file), "templates": made["templates"],
-        "logit_scale": made["logit_scale"], "exif": made.get("exif", "ignore"), "backbone": encoder,
+        "probe": made.get("probe"), "logit_scale": made["logit_scale"],
+        "exif": made.get("exif", "ignore"), "backbone": encoder,
         "run": {"experiment": experiment, "dataset": dataset, "shots": record["shots"],
                 "seed": record["seed"]},
     }  # fmt: skip
@@ -219,18 +227,23 @@ def _check_origin(
             )
 
 
-def _find_backbone(root: Path, experiment: str, folder: str) -> BackboneConfig:
-    """The backbone of an experiment by its folder of features."""
-    file = root / paths.ExperimentPaths(experiment).config
+def _read_experiment(root: Path, name: str) -> Experiment:
+    """The experiment that made a head."""
+    file = root / paths.ExperimentPaths(name).config
     if not file.is_file():
         raise SavedError(f"{file}: the experiment's configuration is not there.")
     check_receipt(file)
-    for backbone in read_experiment(read_yaml(file), source=str(file)).all_backbones:
+    return read_experiment(read_yaml(file), source=str(file))
+
+
+def _find_backbone(experiment: Experiment, folder: str) -> BackboneConfig:
+    """The backbone of an experiment by its folder of features."""
+    for backbone in experiment.all_backbones:
         for spatial in get_args(SpatialKind):
             used = backbone.model_copy(update={"spatial": spatial})
             if used.folder == folder:
                 return used
-    raise SavedError(f"{file}: none of its backbones is called {folder}.")
+    raise SavedError(f"results/{experiment.name}: none of its backbones is called {folder}.")
 
 
 def _find_weights(backbone: str, root: Path = Path()) -> Path | None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
-from vtclip.config.dataset import dataset_name
-from vtclip.config.experiment import read_experiment
+from vtclip.config.dataset import Dataset, dataset_name
+from vtclip.config.experiment import Descriptions, read_experiment
+from vtclip.data.descriptions import Sentences, find_sentences, read_set
 from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS
 from vtclip.paths import Example, ExperimentPaths, Run, distinct
@@ -28,6 +29,7 @@ from vtclip.plan.checks import (
 from vtclip.plan.contents import Contents, list_tested, why_not
 from vtclip.plan.notices import (
     Numbers,
+    check_sentences,
     check_validation,
     count_images,
     list_alike,
@@ -76,6 +78,7 @@ class Plan(Contents):
             key = "datasets" if name in experiment.datasets else "tests"
             if reason := explain_missing(name, dataset, experiment.mirror, source, key=key):
                 missing[name] = reason
+        kept = {name: dataset for name, dataset in datasets.items() if name not in missing}
         backbones = {
             backbone.folder: backbone
             for spatial in [None, *dict.fromkeys(variant.spatial for variant in variants)]
@@ -84,17 +87,20 @@ class Plan(Contents):
         plan = cls(
             experiment,
             ExperimentPaths(experiment.name),
-            {name: dataset for name, dataset in datasets.items() if name not in missing},
+            kept,
             missing,
             {name: given for name, given in settings.items() if name not in left_out},
             left_out,
             variants,
             backbones,
             {folder: read_shape(backbone) for folder, backbone in backbones.items()},
+            _find_sentences(experiment.texts, kept, source=source),
         )
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
         check_places(experiment, plan.datasets, plan.outputs(), files)
+        longest = min(shape.context_length for shape in plan.shapes.values())
+        check_sentences(plan.sentences, plan.datasets, longest)
         check_validation(
             experiment, plan.trained, plan.datasets, plan.methods.values(), source=source
         )
@@ -255,7 +261,18 @@ class Plan(Contents):
         ]
         left_out = [METHODS[name].title for name in self.left_out]
         choices = describe_choices(methods, choose=self.experiment.choose, left_out=left_out)
-        return [choices, *describe_changes(methods)]
+        return [choices, *describe_changes(methods), *self._texts_note()]
+
+    def _texts_note(self) -> Iterable[str]:
+        """A footnote, if the texts are not of templates alone."""
+        texts = self.experiment.texts
+        if not isinstance(texts, str):
+            title = texts.descriptions if texts.is_file else read_set(texts.descriptions).title
+            added = any(found.with_templates for found in self.sentences.values())
+            yield (
+                f"Texts: {title}{', and the templates' if added else ', without templates'}. "
+                "Published numbers are of templates where they do not say otherwise."
+            )
 
     @property
     def ablation_notes(self) -> list[str]:
@@ -298,3 +315,16 @@ class Plan(Contents):
         return {
             METHODS[name].title: explain_choice(name, each) for name, each in self.settings.items()
         }
+
+
+def _find_sentences(
+    texts: str | Descriptions, datasets: Mapping[str, Dataset], *, source: str
+) -> dict[str, Sentences]:
+    """Find the descriptions of each dataset; none where the texts are of templates alone."""
+    if isinstance(texts, str):
+        return {}
+    source = f"{source}: texts.descriptions"
+    return {
+        name: find_sentences(texts, name, dataset, source=source)
+        for name, dataset in datasets.items()
+    }

@@ -25,7 +25,7 @@ from vtclip.config.backbone_config import (
     list_parts,
 )
 from vtclip.config.dataset import MEAN, ClassSplit, Dataset, check_known, read_dataset
-from vtclip.config.experiment import Experiment
+from vtclip.config.experiment import Descriptions, Experiment
 from vtclip.data.folders import check_folder
 from vtclip.data.inventory import find_tree, mirror_addresses
 from vtclip.data.walk import ManifestError, list_folder
@@ -300,6 +300,10 @@ def _list_inputs(
     source, mirror = ", ".join(files), experiment.mirror
     for file in files:
         yield _Input(file, file, "copy the configuration to config/, and give that")
+    if isinstance(texts := experiment.texts, Descriptions) and texts.is_file:
+        for name in datasets:
+            path = texts.descriptions.replace("{dataset}", name)
+            yield _Input(f"{source}: texts.descriptions", path)
     for backbone in experiment.all_backbones:
         if backbone.weights_file is not None:
             yield _Input(f"{source}: backbone.pretrained", backbone.weights_file)

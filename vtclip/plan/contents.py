@@ -15,6 +15,7 @@ from vtclip.config.backbone_config import GLYPHS, BackboneConfig, is_hub_name
 from vtclip.config.dataset import HALVES, ClassSplit, Counts, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
+from vtclip.data.descriptions import Sentences
 from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths, Run, Sample
@@ -38,6 +39,7 @@ class Contents:
     variants: Sequence[Variant]  # the ablation's: the method as configured, then its variants
     backbones: Mapping[str, BackboneConfig]  # by features folder; only variants use the last ones
     shapes: Mapping[str, Shape]  # features folder -> the shape of its features
+    sentences: Mapping[str, Sentences]  # dataset -> its descriptions, if the texts are made of them
 
     @property
     def name(self) -> str:
@@ -102,6 +104,11 @@ class Contents:
         receipt = images_receipt(name, self.datasets[name])
         return None if receipt is None else str(receipt)
 
+    def descriptions_of(self, dataset: str) -> str | None:
+        """The file that says that a dataset's descriptions are there; None without descriptions."""
+        found = self.sentences.get(dataset)
+        return None if found is None else found.receipt or found.file
+
     def samples_of(self, runs: Iterable[Run]) -> list[Sample]:
         """The images of one seed for each dataset and number of shots of some heads."""
         found = {
@@ -129,7 +136,8 @@ class Contents:
 
     def texts_of(self, backbone: str, dataset: str) -> str:
         """The text features of a dataset, or of the one that a half belongs to."""
-        return paths.TEXTS.format(backbone=backbone, dataset=dataset_name(dataset))
+        texts = self.experiment.texts_name
+        return paths.TEXTS.format(backbone=backbone, dataset=dataset_name(dataset), texts=texts)
 
     def weights_of(self, backbone: str) -> str:
         """The weights of a backbone, where the workflow keeps them."""
@@ -160,12 +168,14 @@ class Contents:
 
     @property
     def archives(self) -> list[str]:
-        """The receipts of all archives."""
-        return [
+        """The receipts of all archives, and of all files of descriptions that are fetched."""
+        archives = [
             str(archive_receipt(name, archive.file))
             for name, dataset in self.datasets.items()
             for archive in dataset.archives
         ]
+        fetched = [found.receipt for found in self.sentences.values() if found.receipt]
+        return [*archives, *fetched]
 
     @property
     def fetched_weights(self) -> list[str]:

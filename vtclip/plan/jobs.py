@@ -5,7 +5,7 @@ Memory and minutes are those of a job's first attempt.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from vtclip import cost, paths
 from vtclip.config.backbone_config import BackboneConfig, list_parts
 from vtclip.config.dataset import ClassSplit, dataset_name
 from vtclip.cost import Size, Work
+from vtclip.data.descriptions import find_archive
 from vtclip.data.inventory import archive_path, archive_receipt, list_contents
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
@@ -55,12 +56,16 @@ class Job:
 @cache
 def fetch_archive(plan: Plan, *, dataset: str, file: str) -> Job:
     """An archive, downloaded and verified."""
-    archive = next(each for each in plan.datasets[dataset].archives if each.file == file)
+    archives = plan.datasets[dataset].archives
+    family, texts = plan.datasets[dataset].classes_of, plan.experiment.texts
+    if not isinstance(texts, str) and not texts.is_file:
+        found = find_archive(texts.descriptions, dataset, family)
+        archives = [*archives, *([found] if found else [])]
+    archive = next(each for each in archives if each.file == file)
+    expected = archive.model_dump(include={"bytes", "sha256", "md5"})
+    expected |= archive.model_dump(include={"git_blob"}, exclude_none=True)
     return Job(
-        params={
-            "destination": str(archive_path(dataset, file)),
-            "expected": archive.model_dump(include={"bytes", "sha256", "md5"}),
-        },
+        params={"destination": str(archive_path(dataset, file)), "expected": expected},
     )
 
 
@@ -123,14 +128,17 @@ def fetch_backbone(plan: Plan, *, weights: str) -> Job:
 def extract_texts(plan: Plan, *, backbone: str, dataset: str) -> Job:
     """Text features of a dataset's class names."""
     shape, templates = plan.shapes[backbone], plan.datasets[dataset].templates
+    described, classes = plan.sentences.get(dataset), plan.counts(dataset).classes
+    sentences = classes * cost.SENTENCES if described else 0
+    params = _backbone_params(plan, backbone, dataset) | {"templates": templates}
     return Job(
         inputs={
             "weights": plan.weights_of(backbone),
             "manifest": paths.MANIFEST.format(dataset=dataset),
         },
-        params=_backbone_params(plan, backbone, dataset) | {"templates": templates},
-        mem_mb=cost.backbone_memory(shape),
-        runtime=cost.text_minutes(shape, plan.counts(dataset).classes * len(templates)),
+        params=params | {"sentences": asdict(described) if described else None},
+        mem_mb=cost.text_memory(shape, sentences),
+        runtime=cost.text_minutes(shape, classes * len(templates) + sentences),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from vtclip.config.dataset import ClassSplit, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
+from vtclip.data.descriptions import Sentences
 from vtclip.data.folders import SPLITS, UNSPLIT
 from vtclip.data.inventory import find_tree, images_folder
 from vtclip.data.walk import walk
@@ -107,6 +108,28 @@ def _read_class_names(name: str, dataset: Dataset) -> list[str]:
         return []
     rows = _read_rows(images_folder(name, dataset) / dataset.split)
     return [*{label: text for split in rows.values() for _, label, text in split}.values()]
+
+
+def check_sentences(
+    sentences: Mapping[str, Sentences], datasets: Mapping[str, Dataset], longest: int
+) -> None:
+    """Refuse descriptions that do not fit, as far as their files and the classes are known.
+
+    `longest` is the number of tokens that every text tower reads. A tokenizer, which planning does
+    not import, gives a word one token or more: what has more words is certainly too long.
+    """
+    for name, found in sentences.items():
+        if not Path(found.file).is_file():
+            continue  # the job that reads it says what is wrong
+        texts = found.read(_read_class_names(name, datasets[name]) or None)
+        words = max((text for each in texts for text in each), key=lambda text: len(text.split()))
+        if len(words.split()) + 2 > longest:
+            raise refusal(
+                found.file, "a sentence is longer than the text tower reads",
+                found=f"{len(words.split())} words: {words}",
+                expected=f"at most {longest} tokens, start and end among them: shorten it in a "
+                "file of your own",
+            )  # fmt: skip
 
 
 def check_validation(

@@ -40,9 +40,11 @@ rule extract_texts:
         weights=tracked_by_checksum(jobs.extract_texts, "weights"),
         manifest=tracked_by_checksum(paths.MANIFEST),
         receipts=from_plan(jobs.extract_texts, "receipts"),
+        # Sentences about the classes: the receipt of a file that is fetched, or a user's file.
+        descriptions=lambda wildcards: PLAN.descriptions_of(wildcards.dataset) or [],
     output:
-        features=paths.TEXTS,
-        receipt=receipt_of(paths.TEXTS),
+        features=PLAN.texts_of("{backbone}", "{dataset}"),
+        receipt=receipt_of(PLAN.texts_of("{backbone}", "{dataset}")),
     log:
         "logs/extract_texts/{backbone}/{dataset}.log",
     conda:
@@ -54,6 +56,7 @@ rule extract_texts:
         backbone=from_plan(jobs.extract_texts, "params", "backbone"),
         architecture=from_plan(jobs.extract_texts, "params", "architecture"),
         templates=from_plan(jobs.extract_texts, "params", "templates"),
+        sentences=from_plan(jobs.extract_texts, "params", "sentences"),
         exif=from_plan(jobs.extract_texts, "params", "exif"),
         code=code_of("extract_texts"),
     message:

@@ -12,4 +12,5 @@ with job(snakemake.log[0], threads=snakemake.threads):
         snakemake.params.templates,
         snakemake.output.features,
         exif=snakemake.params.exif,
+        sentences=snakemake.params.sentences,
     )
