@@ -77,6 +77,9 @@ class TextTower(Protocol):
     def embed_words(self, words: str) -> Tensor:
         """The embeddings of some words, (n, width)."""
 
+    def encode_classes(self, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
+        """One text feature a class, (K, D) of unit length: the mean over templates with `{}`."""
+
     def prompt_encoder(self, class_names: Sequence[str], words: int) -> Callable[[Tensor], Tensor]:
         """A function from a context (words, width) to one text feature a class, (K, D)."""
 

@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 
 from tests.project import ROOT
 from vtclip.backbones.backbone import load_backbone
+from vtclip.backbones.prompts import TextTower
 from vtclip.config.experiment import save_config
 from vtclip.features.extract import describe
 from vtclip.features.texts import write_texts
 from vtclip.files import measure, sha256_of, write_receipt, write_record
 from vtclip.methods import METHODS
-from vtclip.task import Samples, Task, Texts
+from vtclip.task import Prompts, Samples, Task, Texts
 
 NAMES = ["<script>alert(1)</script>", "a & b", "cow"]
 TEMPLATES = ["a {}"]
@@ -37,10 +38,11 @@ def save_weights(path: Path, seed: int) -> None:
 def save_run(folder: Path, method: str, texts: Texts, origin: dict, *, shots: int) -> None:
     """A head of a method that has learned from one random image a class."""
     torch.manual_seed(1)
-    chosen = METHODS[method](METHODS[method].settings_type())
+    short = {"words": "a"} if METHODS[method].reads_text_tower else {}  # the first name is long
+    chosen = METHODS[method](METHODS[method].settings_type(**short))
     labels = torch.arange(3)
     seen = Samples(torch.randn(3, 1, 64), torch.randn(3, 1, 17, 64), labels)
-    head = chosen.initial_head(Task(texts, seen, seen, 1))
+    head = chosen.initial_head(Task(texts, seen, seen, 1, texts.made_of))
     if method == "vt_clip":  # as if it had been trained
         head = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in head.items()}
     folder.mkdir(parents=True)
@@ -55,7 +57,7 @@ def save_run(folder: Path, method: str, texts: Texts, origin: dict, *, shots: in
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Path:
-    """A folder with three runs of the experiment `mine`; not to be changed."""
+    """A folder with four runs of the experiment `mine`; not to be changed."""
     root = tmp_path_factory.mktemp("made")
     save_weights(root / WEIGHTS, seed=0)
     backbone = load_backbone(
@@ -75,9 +77,10 @@ def made(tmp_path_factory) -> Path:
     keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision")
     made_with = json.loads(json.dumps({key: origin[key] for key in keys}))
     heads = root / "results/mine/heads/glyph-clip-mine/pets"
-    for method, shots in (("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1)):
+    prompts = Prompts(NAMES, TextTower(backbone))
+    for method, shots in (("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1), ("cocoop", 1)):
         run = f"{shots}shot-seed{1 if shots else 0}"
-        read = Texts(features, backbone.logit_scale)
+        read = Texts(features, backbone.logit_scale, made_of=prompts)
         save_run(heads / method / run, method, read, made_with, shots=shots)
     for number in range(3):
         Image.new("RGB", (40, 30), (80 * number, 10, 90)).save(root / f"{number}.png")

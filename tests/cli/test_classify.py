@@ -18,6 +18,7 @@ from tests.pretend import pretend_gpu
 from tests.project import ROOT
 from tests.runtime.test_devices import start_holder, taken
 from vtclip.__main__ import main
+from vtclip.backbones.prompts import TextTower
 from vtclip.data.folders import SPLITS
 from vtclip.features.extract import extract_test
 from vtclip.features.texts import read_texts, write_texts
@@ -55,7 +56,7 @@ def test_a_gpu_gives_the_same_probabilities_and_attention(here, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    ("method", "shots"), [("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1)]
+    ("method", "shots"), [("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1), ("cocoop", 1)]
 )
 def test_probabilities_are_those_of_the_workflow(here, method, shots):
     named = f"{method}/{shots}shot-seed{shots}"
@@ -70,7 +71,7 @@ def test_probabilities_are_those_of_the_workflow(here, method, shots):
     predict_test(
         method, {}, "results/features/glyph-clip-mine/pets/texts.parquet",
         [TrainedHead(shots, 1, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
-        device=torch.device("cpu"),
+        device=torch.device("cpu"), tower=TextTower(classifier.backbone),
     )  # fmt: skip
     expected = pl.read_parquet("predictions.parquet")
     found = [prediction.top(1)[0] for prediction in classifier.predict(expected["image"])]

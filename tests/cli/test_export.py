@@ -10,7 +10,12 @@ from vtclip.inference.classifier import load_classifier
 from vtclip.inference.onnx_export import export_onnx, trace
 from vtclip.inference.saved import SavedError
 
-RUNS = ("zero_shot/0shot-seed0", "linear_probe/1shot-seed1", "vt_clip/1shot-seed1")
+RUNS = (
+    "zero_shot/0shot-seed0",
+    "linear_probe/1shot-seed1",
+    "vt_clip/1shot-seed1",
+)
+COCOOP = "mine/pets/cocoop/1shot-seed1"
 ONNX = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
@@ -51,6 +56,18 @@ def test_without_onnx_installed_one_line_says_what_to_install(here, capsys):
     assert capsys.readouterr().err == (
         "vtclip: --onnx needs onnx and onnxscript, not installed here: pip install 'vtclip[onnx]'\n"
     )
+
+
+def test_a_head_that_makes_prompts_for_each_image_is_exported_but_for_a_graph(here, monkeypatch):
+    alone, file = load_classifier(COCOOP), "exported.safetensors"
+    assert main(["export", COCOOP, file, "--with-backbone"]) == 0
+    images = pixels(alone, 3)
+    exported = load_classifier(file)
+    assert torch.equal(exported.logits(images), alone.logits(images))
+    assert len(alone.logits(images).argmax(dim=1)) == 3
+    monkeypatch.setattr("vtclip.inference.onnx_export.check_onnx", lambda: None)
+    with pytest.raises(SavedError, match="--onnx: CoCoOp makes prompts for each image"):
+        export_onnx(exported, "graph.onnx")
 
 
 @pytest.mark.parametrize("file", ["results", "/dev/full"])

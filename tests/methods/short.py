@@ -5,6 +5,7 @@ from vtclip.methods.base import Method, Recipe, Settings
 
 SHORT = {
     "coop": {"context": 2},
+    "prograd": {"context": 2},
     "cross_modal": {"batch_size": [4], "iterations": 8},
     "linear_probe": {"inverse_regularisation": [0.1, 1.0], "iterations": 20},
     "lp_plus_plus": {"epochs": 12},

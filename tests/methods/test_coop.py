@@ -3,34 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vtclip.backbones.prompts import PromptError, TextTower
+from tests.methods.prompts import NAMES, encode_by_hand
+from vtclip.backbones.prompts import PromptError
 from vtclip.cost import Shape
-from vtclip.methods.base import Images, Prompts, Texts
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.zero_shot import ZeroShot
 from vtclip.settings import ConfigError, Settings
 from vtclip.training.optimise import optimise
-
-NAMES = ["ant", "polar_bear", "cow", "dog"]
-
-
-@pytest.fixture
-def prompted(task, backbone):
-    """A task of the small CLIP's own width, with its text tower."""
-    generator = torch.Generator().manual_seed(0)
-    texts = Texts(backbone.encode_classes(NAMES, ["a photo of a {}."]), 100.0)
-
-    def widen(shots):
-        pooled = torch.randn(*shots.pooled.shape[:2], 64, generator=generator)
-        return replace(shots, pooled=pooled, spatial=None)
-
-    prompts = Prompts(NAMES, TextTower(backbone))
-    return replace(task, texts=texts, train=widen(task.train), val=widen(task.val), prompts=prompts)
-
-
-@pytest.fixture
-def images(prompted):
-    return Images(prompted.val.pooled[:, 0], None)
 
 
 def test_with_the_words_of_a_template_the_logits_are_that_templates_zero_shot(prompted, images):
@@ -66,18 +45,12 @@ def test_training_lowers_the_loss(prompted):
 
 
 def test_the_logits_equal_prompts_encoded_one_by_one(prompted, images, backbone):
-    """With open_clip's own modules, a class at a time."""
     method = CoOp(CoOpSettings(context=3))
     head = method.initial_head(prompted)
     logits = method.learner(head, prompted)(images)
-    model = backbone.model
-    for k, name in enumerate(["ant", "polar bear", "cow", "dog"]):
-        tokens = backbone.tokenizer([f"X X X {name}."])
-        embedded = model.token_embedding(tokens)[0]
-        embedded[1:4] = head["context"]
-        hidden = model.transformer((embedded + model.positional_embedding)[None], model.attn_mask)
-        text = model.ln_final(hidden)[0, tokens[0].argmax()] @ model.text_projection
-        for number, image in enumerate(images.pooled):
+    texts = encode_by_hand(backbone, head["context"], NAMES)
+    for number, image in enumerate(images.pooled.double()):
+        for k, text in enumerate(texts):
             cosine = torch.cosine_similarity(image, text, dim=0)
             assert logits[number, k].item() == pytest.approx(100 * cosine.item(), abs=1e-3)
 

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from tests.methods.short import short_method
+from vtclip.backbones.prompts import TextTower
 from vtclip.methods import METHODS
-from vtclip.task import Images, Samples, Task, Texts
+from vtclip.task import Images, Prompts, Samples, Task, Texts
 from vtclip.training.optimise import optimise
 
-# CoOp reads class names through a text tower: tests/methods/test_coop.py.
-LEARNING = [name for name in METHODS if METHODS[name].few_shot and name != "coop"]
+FEW_SHOT = [name for name in METHODS if METHODS[name].few_shot]
+# The others read class names through a text tower.
+LEARNING = [name for name in FEW_SHOT if not METHODS[name].reads_text_tower]
 
 
 def invented(classes, shots, views, *, dim=16):
@@ -28,6 +30,13 @@ def invented(classes, shots, views, *, dim=16):
     train = Samples(normal(number, views, dim), normal(number, views, 3, dim), labels)
     val = Samples(normal(number, 1, dim), normal(number, 1, 3, dim), labels)
     return Task(texts, train, val, seed=1)
+
+
+def with_tower(task, backbone):
+    """The task, with class names and a text tower."""
+    names = [f"class {label}" for label in range(len(task.texts.features))]
+    prompts = Prompts(names, TextTower(backbone))
+    return replace(task, texts=replace(task.texts, made_of=prompts), prompts=prompts)
 
 
 def without(task, label):
@@ -52,7 +61,7 @@ def classify(name, task):
         return method.classifier(head, task.texts)(images)
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", FEW_SHOT)
 @pytest.mark.parametrize(
     "size",  # classes, shots, views, class without a shot
     [
@@ -63,9 +72,9 @@ def classify(name, task):
         pytest.param((1000, 1, 1, None), id="a thousand classes", marks=pytest.mark.slow),
     ],
 )
-def test_a_method_works_at_the_edge_of_what_there_is(name, size):
+def test_a_method_works_at_the_edge_of_what_there_is(name, size, backbone):
     classes, shots, views, absent = size
-    task = invented(classes, shots, views)
+    task = with_tower(invented(classes, shots, views, dim=64), backbone)
     if absent is not None:
         task = without(task, absent)
     logits = classify(name, task)

@@ -131,7 +131,9 @@ def test_the_papers_recipes_are_the_defaults():
     assert Recipe().learning_rate is None
 
 
-@pytest.mark.parametrize("name", ["clap", "clip_adapter", "coop", "taskres", "zs_lp"])
+@pytest.mark.parametrize(
+    "name", ["clap", "clip_adapter", "cocoop", "coop", "kgcoop", "prograd", "taskres", "zs_lp"]
+)
 @pytest.mark.parametrize(
     ("images", "batches"), [(1, 1), (255, 1), (256, 1), (257, 1), (511, 1), (512, 2), (1000, 3)]
 )

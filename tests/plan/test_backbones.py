@@ -47,7 +47,7 @@ def own(here, weights):
 
 def all_methods() -> dict:
     """Each method, with settings that any backbone of open_clip takes."""
-    return {name: {"context": 12} if name == "coop" else None for name in METHODS}
+    return {name: {"context": 12} if name in ("coop", "prograd") else None for name in METHODS}
 
 
 @pytest.mark.parametrize("name", list_names())

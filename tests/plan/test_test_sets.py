@@ -13,9 +13,10 @@ from vtclip.paths import distinct
 from vtclip.settings import ConfigError
 
 SHIFT = {"digits": ["digits_printed", "digits_noise"]}
-NAMING = {"zero_shot", "calip", "clip_adapter", "coop", "vt_clip"}  # classes that they never saw
-METHODS = dict.fromkeys([*sorted(NAMING - {"coop"}), "linear_probe", "tip_adapter"])
-METHODS |= {"coop": {"context": 4}}
+LEARNING_WORDS = {"coop", "cocoop", "kgcoop", "prograd"}
+NAMING = LEARNING_WORDS | {"zero_shot", "calip", "clip_adapter", "vt_clip"}  # classes never seen
+METHODS = dict.fromkeys([*sorted(NAMING), "linear_probe", "tip_adapter"])
+METHODS |= {"coop": {"context": 4}, "prograd": {"context": 4}}
 
 
 def read_config(name):

@@ -32,6 +32,7 @@ class TextTower:
 
     def __init__(self, backbone: Backbone) -> None:
         self._model: Any = backbone.model
+        self.encode_classes = backbone.encode_classes
         self._tokenizer = backbone.tokenizer
         self._device = backbone.device
         self._embedding = _find_embedding(backbone)
@@ -66,7 +67,7 @@ class TextTower:
         first = find_words(self._tokenizer, tokens, context)
         if first is None:
             raise PromptError(
-                f"coop: the tokenizer does not give each of the {words} words before a class name "
+                f"The tokenizer does not give each of the {words} words before a class name "
                 "a token of its own, so that they cannot be learned with this backbone."
             )
         read = self._reader(tokens, first, words)
@@ -120,7 +121,7 @@ class TextTower:
         left = words - found.length + found.longest
         advice = f"write:\n    context: {left}" if left > 0 else "shorten the class's name"
         raise PromptError(
-            f"coop: context: {words} words and '{class_names[found.place]}' make {found.length} "
+            f"context: {words} words and '{class_names[found.place]}' make {found.length} "
             f"tokens; the text tower reads {found.longest}.\n  {advice}"
         )
 
@@ -135,8 +136,8 @@ def _find_embedding(backbone: Backbone) -> torch.nn.Embedding:
     if hasattr(library, "get_input_embeddings"):  # a tower of Hugging Face's
         return library.get_input_embeddings()
     raise PromptError(
-        f"coop: the word embeddings of {backbone.name} cannot be reached, so that no words can be "
-        "learned with it: take coop from `methods:`."
+        f"The word embeddings of {backbone.name} cannot be reached, so that no words can be "
+        "learned with it: leave out the methods that learn words."
     )
 
 

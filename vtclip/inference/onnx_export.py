@@ -65,6 +65,11 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
     check_onnx()
     if classifier.backbone.precision != "float32":
         raise SavedError("--onnx: the graph computes in float32, and this backbone in less.")
+    if classifier.method.predicts_with_tower:
+        raise SavedError(
+            f"--onnx: {classifier.method.title} makes prompts for each image, which the graph "
+            "cannot do for any number of images. Use --with-backbone."
+        )
     weights = classifier.backbone.model.get_submodule("visual").parameters()
     found = sum(4 * weight.numel() for weight in weights)
     if found > LARGEST:

@@ -222,6 +222,16 @@ StopAtLoss = Annotated[
     ),
 ]
 
+Value = TypeVar("Value")
+
+
+def at_shots(values: Value | dict[int, Value], shots: int) -> Value:
+    """The value at a number of shots: that of the largest number named that is not above it."""
+    if not isinstance(values, dict):
+        return values
+    return values[max((k for k in values if k <= shots), default=min(values))]
+
+
 MEASUREMENTS = 10  # of validation accuracy in a training, for the history
 
 
@@ -254,18 +264,25 @@ class Recipe(Settings):
         "each job, which only long trainings earn back",
     )
 
+    @classmethod
+    def list_by_dataset(cls) -> list[str]:
+        """Names of the settings that may be another one for a dataset, by `<name>_of`."""
+        return [name for name in cls.model_fields if f"{name}_of" in cls.model_fields]
+
     def for_dataset(self, dataset: str) -> Self:
-        """With the epochs of the dataset: a user's `epochs` outdo the default of `epochs_of`."""
-        given, epochs = self.model_fields_set, self.epochs
-        if "epochs_of" in given or "epochs" not in given:
-            epochs = self.epochs_of.get(dataset, epochs)
-        return self.model_copy(update={"epochs": epochs, "epochs_of": {}})
+        """With the values of the dataset: a user's `epochs` outdo the default of `epochs_of`."""
+        given = self.model_fields_set
+        update: dict[str, Any] = {}
+        for name in self.list_by_dataset():
+            value, values = getattr(self, name), getattr(self, f"{name}_of")
+            if f"{name}_of" in given or name not in given:
+                value = values.get(dataset, value)
+            update |= {name: value, f"{name}_of": {}}
+        return self.model_copy(update=update)
 
     def epochs_at(self, shots: int) -> int:
-        """Epochs at a number of shots: those of the largest number named that is not above it."""
-        if isinstance(self.epochs, int):
-            return self.epochs
-        return self.epochs[max((k for k in self.epochs if k <= shots), default=min(self.epochs))]
+        """Epochs at a number of shots."""
+        return at_shots(self.epochs, shots)
 
     def measured_every(self, shots: int) -> int:
         """Epochs between measurements of validation accuracy: ten in all; every one for "val"."""

@@ -1,5 +1,7 @@
 """CoOp: learned words before the class name (Zhou et al., IJCV 2022, arXiv 2109.01134)."""
 
+from collections.abc import Callable
+
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Shape, Size, Work
@@ -56,11 +58,10 @@ class CoOp(Method):
         """The context before every class name, through the frozen text tower."""
         from vtclip.nn.learner import Learner
 
-        assert task.prompts is not None
-        encode = task.prompts.tower.prompt_encoder(task.prompts.class_names, len(head["context"]))
+        encode = make_encoder(task.prompts, len(head["context"]))
 
         def classify(head: Head) -> Classifier:
-            return _nearest(encode(head["context"]), task.texts.logit_scale)
+            return nearest(encode(head["context"]), task.texts)
 
         return Learner(head, ("context",), classify)
 
@@ -71,30 +72,33 @@ class CoOp(Method):
 
     def for_classes(self, head: Head, prompts: base.Prompts | None) -> Head:
         """The texts that the context makes of these classes."""
-        assert prompts is not None
         context = head["context"]
-        encode = prompts.tower.prompt_encoder(prompts.class_names, len(context))
+        encode = make_encoder(prompts, len(context))
         return {"context": context, "texts": encode(context).detach()}
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the texts that the context made."""
-        return _nearest(head["texts"], texts.logit_scale)
+        return nearest(head["texts"], texts)
 
     def check(self, shape: Shape) -> None:
         """A prompt must not be longer than the text tower reads; a word is one token or more."""
-        context, words = self.settings.context, self.settings.words
         room = shape.context_length - OTHER_TOKENS
-        number = context if words is None else len(words.split())
-        if number <= room:
-            return
-        raise misfit(
-            "context" if words is None else "words",
-            f"{number} words before a class name make {number + OTHER_TOKENS} tokens or more, and "
-            f"the text tower reads {shape.context_length}",
-            found=context if words is None else words,
-            expected=f"{room} words at most",
-            write=room if words is None else " ".join(words.split()[:room]),
-        )
+        for key in self.list_lengths():
+            found = getattr(self.settings, key)
+            words = found.split() if isinstance(found, str) else range(found)
+            if len(words) > room:
+                raise misfit(
+                    key,
+                    f"{len(words)} words before a class name make {len(words) + OTHER_TOKENS} "
+                    f"tokens or more, and the text tower reads {shape.context_length}",
+                    found=found,
+                    expected=f"{room} words at most",
+                    write=" ".join(found.split()[:room]) if isinstance(found, str) else room,
+                )
+
+    def list_lengths(self) -> list[str]:
+        """Names of the settings that say how many words stand before a class name."""
+        return ["context" if self.settings.words is None else "words"]
 
     def work(self, size: Size) -> Work:
         """Every step takes all classes' prompts through the text tower and back."""
@@ -105,6 +109,13 @@ class CoOp(Method):
         )
 
 
-def _nearest(features: Tensor, logit_scale: float) -> Classifier:
-    texts = Texts(features, logit_scale)
-    return lambda images: texts.logits(images.pooled)
+def make_encoder(prompts: base.Prompts | None, words: int) -> Callable[[Tensor], Tensor]:
+    """A function from a context (words, width) to the classes' texts (K, D) of unit length."""
+    assert prompts is not None
+    return prompts.tower.prompt_encoder(prompts.class_names, words)
+
+
+def nearest(features: Tensor, texts: Texts) -> Classifier:
+    """Zero-shot classification by other texts (K, D) of unit length."""
+    classes = Texts(features, texts.logit_scale)
+    return lambda images: classes.logits(images.pooled)

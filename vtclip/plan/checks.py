@@ -80,8 +80,9 @@ def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, sou
     with _named(source):
         _check_kinds(backbone, [name])
     check_spatial(name, backbone.spatial, source=source)
-    if isinstance(settings, Recipe) and "epochs_of" in settings.model_fields_set:
-        check_known(settings.epochs_of, source=f"{source}.epochs_of")
+    for key in settings.list_by_dataset() if isinstance(settings, Recipe) else ():
+        if f"{key}_of" in settings.model_fields_set:
+            check_known(getattr(settings, f"{key}_of"), source=f"{source}.{key}_of")
     with _named(source):
         METHODS[name](settings).check(read_shape(backbone))
 

@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.methods.by_hand import softmax
+from tests.methods.prompts import NAMES, encode_by_hand
+from vtclip.cost import Shape, Size
+from vtclip.methods.base import Images
+from vtclip.methods.coop import CoOp, CoOpSettings
+from vtclip.methods.kgcoop import KgCoOp, KgCoOpSettings
+from vtclip.settings import ConfigError, check
+from vtclip.training.optimise import optimise
+
+
+def learner_of(prompted, **settings):
+    method = KgCoOp(KgCoOpSettings(**settings))
+    return method.learner(method.initial_head(prompted), prompted)
+
+
+def test_the_loss_is_that_of_loops_in_double_precision(prompted, backbone):
+    template = "a photo of a {}, a type of texture."
+    learner = learner_of(prompted, words="one two three", template=template)
+    pooled, labels = prompted.train.pooled[:, 0], prompted.train.labels
+    logits = learner(Images(pooled, None))
+    loss = torch.nn.functional.cross_entropy(logits, labels) + learner.penalty()
+    texts = encode_by_hand(backbone, learner.context.detach(), NAMES)
+    written = backbone.encode_classes(NAMES, [template]).double()
+    distance = sum(1 - float(text @ other) for text, other in zip(texts, written, strict=True)) / 4
+    units = pooled.double() / pooled.double().norm(dim=1, keepdim=True)
+    likelihood = 0.0
+    for image, label in zip(units, labels, strict=True):
+        row = softmax([100 * float(image @ text) for text in texts])
+        likelihood += torch.tensor(row[label]).log().item() / len(labels)
+    assert distance > 0.01
+    assert loss.item() == pytest.approx(8 * distance - likelihood, rel=1e-4)
+
+
+def test_the_first_step_is_zero_shot_without_a_penalty_where_words_and_prompt_agree(
+    prompted, images
+):
+    learner = learner_of(prompted)
+    logits = learner(images)
+    expected = prompted.texts.logits(images.pooled)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3)
+    assert learner.penalty().item() == pytest.approx(0, abs=1e-5)
+
+
+def test_without_the_pull_it_is_coop_bit_by_bit(prompted):
+    recipe = {"words": "a photo of a", "batch_size": 32, "epochs": 3}
+    coop = CoOp(CoOpSettings(**recipe))
+    plain = coop.learner(coop.initial_head(prompted), prompted)
+    without, pulled = (learner_of(prompted, pull=pull, **recipe) for pull in (0, 8))
+    for learner in (plain, without, pulled):
+        optimise(learner, prompted, CoOpSettings(**recipe))
+    assert torch.equal(without.context, plain.context)
+    assert not torch.equal(pulled.context, plain.context)
+
+
+def test_a_step_reads_the_prompts_once(prompted, monkeypatch):
+    read, tower = [], prompted.prompts.tower
+    make = tower.prompt_encoder
+
+    def counting(names, words):
+        encode = make(names, words)
+        return lambda context: read.append(1) or encode(context)
+
+    monkeypatch.setattr(tower, "prompt_encoder", counting)
+    optimise(learner_of(prompted), replace(prompted, val=None), KgCoOpSettings(epochs=5))
+    assert len(read) == 5
+
+
+def test_it_is_trained_as_published():
+    settings = KgCoOpSettings()
+    assert settings.words == "a photo of a"
+    assert [settings.epochs_at(shots) for shots in (1, 2, 4, 8, 16)] == [100] * 5
+    assert settings.for_dataset("imagenet").epochs_at(16) == 100
+    eurosat = Size(Shape(50, 512, 512), classes=5, shots=16, images=80, views=5)
+    assert settings.steps(eurosat) == 100  # of its base classes an epoch is one step
+    assert settings.steps(eurosat._replace(images=1600)) == 100 * (1600 // 128)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "template"),
+    [
+        ("dtd", "a photo of a {}, a type of texture."),
+        ("imagenet", "a photo of a {}."),
+        ("eurosat", None),  # the dataset's own are the published ones
+    ],
+)
+def test_each_dataset_has_its_published_prompt(dataset, template):
+    assert KgCoOpSettings().for_dataset(dataset).template == template
+    assert KgCoOpSettings(template="a {}").for_dataset(dataset).template == "a {}"
+
+
+@pytest.mark.parametrize("template", ["a photo", "{} {}", "{name}"])
+def test_a_prompt_without_a_place_for_the_class_name_is_refused(template):
+    with pytest.raises(ConfigError, match="template"):
+        check(KgCoOpSettings, {"template": template}, source="mine.yaml")
