@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from tests.plan.conftest import CONFIG, GLYPHS, RN50, job, planned
+from tests.project import ROOT
+from vtclip.methods import METHODS
 from vtclip.paths import distinct
-from vtclip.settings import ConfigError
+from vtclip.settings import ConfigError, read_yaml
 
 # How much there is, and in which order.
 
@@ -92,6 +94,14 @@ def test_tables_and_figures_show_titles(demo):
 def test_differences_are_taken_from_vt_clip_or_else_from_the_last_method(demo):
     assert planned(demo).reference == "vt_clip"
     assert planned(demo, methods={"linear_probe": None, "zero_shot": None}).reference == "zero_shot"
+
+
+def test_every_method_is_in_the_second_table_and_in_the_demos_table_of_all_methods():
+    def methods_of(*names):
+        found = [read_yaml(ROOT / "config" / f"{name}.yaml")["methods"] for name in names]
+        return sorted(method for methods in found for method in methods)
+
+    assert methods_of("vit-b16") == methods_of("demo", "all-methods") == sorted(METHODS)
 
 
 def test_published_numbers_are_found_by_name_and_weights(paper):

@@ -5,7 +5,7 @@ from tests.project import ROOT
 from vtclip.methods import METHODS
 from vtclip.paths import PUBLISHED, PUBLISHED_TESTS
 from vtclip.results.few_shot import add_published, render_latex, render_markdown, render_text
-from vtclip.results.tables import NOTHING_PUBLISHED, PublishedError, read_published
+from vtclip.results.tables import ELEVEN, NOTHING_PUBLISHED, PublishedError, read_published
 
 PAPER = (
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101",
@@ -102,6 +102,25 @@ def test_the_mean_has_a_published_number_where_every_dataset_has_one():
     assert one.filter(**mean)["published"].to_list() == [None]
 
 
+def test_a_mean_that_is_published_alone_stands_beside_that_of_the_eleven_datasets_only():
+    eleven = (*sorted(ELEVEN), "mean")
+    alone = published(mean=(77.0, "not stated"))
+    mean = {"dataset": "mean", "method": "vt_clip", "shots": 16}
+    beside = results(eleven, published=alone)
+    assert beside.filter(**mean)["published"].to_list() == [77.0]
+    assert "¹ images that its authors do not state" in render_markdown(beside)
+    assert results(eleven[1:], published=alone).filter(**mean)["published"].to_list() == [None]
+
+
+def test_a_mean_of_each_datasets_published_numbers_comes_before_one_that_is_published_alone():
+    eleven = (*sorted(ELEVEN), "mean")
+    numbers = published(**dict.fromkeys(eleven[:-1], (70.0, "nothing")), mean=(71.0, "test set"))
+    table = results(eleven, published=numbers)
+    assert table.height == results(eleven).height
+    (row,) = table.filter(dataset="mean", method="vt_clip", shots=16).iter_rows(named=True)
+    assert (row["published"], row["published_chosen_on"]) == (70.0, "nothing")
+
+
 def test_methods_are_shown_by_their_titles():
     titles = {"vt_clip": "VT-CLIP"}
     for render in (render_text, render_markdown, render_latex):
@@ -115,8 +134,10 @@ FILE = ROOT / PUBLISHED
 
 def test_the_projects_numbers_are_of_known_methods_and_each_has_a_source():
     table = read_published(FILE, [("clip", "RN50-quickgelu", "openai")])
-    assert table.height == 302 + 55 + 4 * 55
-    others = {"ape", "ape_t", "gda", "timo", "timo_s"}  # which the project need not have
+    assert table.height == 302 + 55 + 4 * 55 + 241
+    others = {  # which the project need not have
+        "ape", "ape_t", "ldc", "prolip", "proto_clip", "proto_clip_f", "timo", "timo_s", "tip_x",
+    }  # fmt: skip
     assert set(table["method"]) <= set(METHODS) | others
     assert table["source"].str.len_chars().min() > 0
     vt_clip = table.filter(method="vt_clip", dataset="imagenet", shots=16)
@@ -148,7 +169,7 @@ def test_what_was_chosen_on_is_one_of_the_known_words(tmp_path, word, found):
 
 
 def test_each_of_the_projects_numbers_says_what_was_chosen_on_what():
-    table = read_published(FILE, [("clip", "RN50", "openai")])
+    table = read_published(FILE, [("clip", "RN50", "openai")]).filter(pl.col("dataset") != "mean")
     chosen = {
         (row["method"], row["dataset"] == "imagenet"): row["chosen_on"]
         for row in table.iter_rows(named=True)
@@ -162,13 +183,32 @@ def test_each_of_the_projects_numbers_says_what_was_chosen_on_what():
 def test_gda_has_numbers_of_four_backbones_at_16_shots():
     for backbone in ("RN50", "RN101", "ViT-B-32", "ViT-B-16"):
         table = read_published(FILE, [("clip", backbone, "openai")])
-        assert table.filter(method="gda", shots=16).height == 11
+        found = table.filter(pl.col("dataset") != "mean", method="gda", shots=16)
+        assert found.height == 11
+
+
+def test_the_second_table_has_published_numbers_of_its_backbone():
+    table = read_published(FILE, [("clip", "ViT-B-16-quickgelu", "openai")])
+    means = table.filter(dataset="mean", shots=16)
+    found = dict(means.select("method", "published").iter_rows())
+    prompts = {name: found[name] for name in ("coop", "cocoop", "kgcoop", "prograd")}
+    assert prompts == {"coop": 79.01, "cocoop": 75.02, "kgcoop": 77.26, "prograd": 79.2}
+    assert table.filter(method="zero_shot", shots=0).height == 12  # with the mean
+    # Of a third party's runs it is not known what they chose on.
+    third = table.filter(pl.col("source").str.starts_with("third party"))
+    assert set(third["chosen_on"]) == {"not stated", "nothing"}
+    assert set(third.filter(chosen_on="nothing")["method"]) == {"clip_lora"}
 
 
 def test_the_projects_numbers_by_test_set_have_a_source_each():
     backbones = [(name, f"{name}-quickgelu", "openai") for name in ("RN50", "ViT-B-16", "ViT-B-32")]
     table = read_published(ROOT / PUBLISHED_TESTS, backbones, by_test_set=True)
-    assert table.height > 60
+    assert table.height == 93
+    harmonic = table.filter(dataset="mean", tested="harmonic mean", shots=16)
+    found = dict(harmonic.select("method", "published").iter_rows())
+    assert {name: found[name] for name in ("coop", "cocoop", "kgcoop", "prograd")} == {
+        "coop": 71.66, "cocoop": 75.83, "kgcoop": 77.0, "prograd": 76.17,
+    }  # fmt: skip
     assert table["published"].is_between(15, 100).all()
     assert table["source"].str.len_chars().min() > 5
 

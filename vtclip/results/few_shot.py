@@ -13,9 +13,8 @@ import polars as pl
 from vtclip.paths import Run, Sample, distinct, format_shots, name_shots
 from vtclip.results import tables
 from vtclip.results.footnotes import describe_ties, describe_used, find_inconsistencies
-from vtclip.results.tables import CHOSEN_ON, KEY, MEAN, NOTHING_PUBLISHED
+from vtclip.results.tables import ELEVEN, KEY, MEAN, NOTHING_PUBLISHED
 
-RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WIDTH = 100  # columns of a terminal
 
 
@@ -68,18 +67,21 @@ def add_published(results: pl.DataFrame, published: pl.DataFrame) -> pl.DataFram
     """Add the columns `published`, `published_chosen_on` and `difference`.
 
     The mean over datasets has a published number where every dataset has one; what those were
-    chosen on stands there in a list with semicolons.
+    chosen on stands there in a list with semicolons. A mean that is published alone is of the
+    eleven datasets, and stands beside that of the same eleven.
     """
     datasets = results.filter(pl.col("dataset") != MEAN)["dataset"].unique()
     columns = [*KEY, "published", "chosen_on"]
+    of_datasets = published.filter(pl.col("dataset").is_in(datasets.implode())).select(columns)
     means = (
-        published.filter(pl.col("dataset").is_in(datasets.implode()))
-        .group_by("backbone", "method", "shots")
+        of_datasets.group_by("backbone", "method", "shots")
         .agg(pl.len(), pl.mean("published"), pl.col("chosen_on").unique().sort().str.join("; "))
         .filter(pl.col("len") == len(datasets))
         .with_columns(dataset=pl.lit(MEAN))
+        .select(columns)
     )
-    known = pl.concat([published.select(columns), means.select(columns)])
+    alone = published.filter(dataset=MEAN).select(columns).join(means, on=KEY, how="anti")
+    known = pl.concat([of_datasets, means, *([alone] if set(datasets) == ELEVEN else [])])
     known = known.rename({"chosen_on": "published_chosen_on"})
     joined = results.join(known, on=KEY, how="left", maintain_order="left")
     return joined.with_columns(difference=pl.col("mean") - pl.col("published"))
@@ -99,20 +101,10 @@ def render_markdown(
     beside = results.drop_nulls("published")
     if beside.is_empty():
         return text
-    kinds = beside["published_chosen_on"].unique(maintain_order=True)
-    marks = {kind: str(number).translate(RAISED) for number, kind in enumerate(kinds, start=1)}
+    marks, explained = tables.mark_published(beside)
 
-    def cell(row: dict[str, Any]) -> str:
-        theirs = f"{row['published']:.1f}{marks[row['published_chosen_on']]}"
-        return f"{row['mean']:.1f} / {theirs} ({row['difference']:+.1f})"
-
-    rows = _lay_out(beside, cell, titles)
-    words = {kind: ", or ".join(CHOSEN_ON[word] for word in kind.split("; ")) for kind in kinds}
-    explained = "; ".join(f"{mark} {words[kind]}" for kind, mark in marks.items())
-    return (
-        f"{text}\nOurs / published (difference):\n\n{tables.align(rows)}\n\n"
-        f"What the published numbers' settings were chosen on: {explained}.\n"
-    )
+    rows = _lay_out(beside, partial(tables.compare_published, marks=marks), titles)
+    return f"{text}\nOurs / published (difference):\n\n{tables.align(rows)}\n\n{explained}\n"
 
 
 def render_latex(

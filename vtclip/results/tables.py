@@ -42,6 +42,12 @@ CHOSEN_ON = {
     "test set": "the test images",
     "not stated": "images that its authors do not state",
 }
+# The datasets of the published means over datasets.
+ELEVEN = {
+    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101",
+    "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101",
+}  # fmt: skip
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 OPENAI = "openai"  # the weights that all published numbers were made with
 NOTHING_PUBLISHED = pl.DataFrame(schema={
     "backbone": pl.String, "method": pl.String, "dataset": pl.String, "tested": pl.String,
@@ -202,6 +208,21 @@ def escape_markdown(text: str) -> str:
 def escape_latex(text: str) -> str:
     """Text as LaTeX sets it literally."""
     return one_line(text).translate(_LATEX)
+
+
+def mark_published(beside: pl.DataFrame) -> tuple[dict[str, str], str]:
+    """A mark for each of `published_chosen_on`, and the sentence that explains the marks."""
+    kinds = beside["published_chosen_on"].unique(maintain_order=True)
+    marks = {kind: str(number).translate(RAISED) for number, kind in enumerate(kinds, start=1)}
+    words = {kind: ", or ".join(CHOSEN_ON[word] for word in kind.split("; ")) for kind in kinds}
+    explained = "; ".join(f"{mark} {words[kind]}" for kind, mark in marks.items())
+    return marks, f"What the published numbers' settings were chosen on: {explained}."
+
+
+def compare_published(row: Mapping[str, Any], marks: Mapping[str, str]) -> str:
+    """Ours, theirs with its mark, and the difference."""
+    theirs = f"{row['published']:.1f}{marks[row['published_chosen_on']]}"
+    return f"{row['mean']:.1f} / {theirs} ({row['difference']:+.1f})"
 
 
 class PublishedError(ValueError):

@@ -14,7 +14,7 @@ from vtclip.paths import Run, format_shots
 from vtclip.results import tables
 from vtclip.results.figures import STYLES, draw_panels, draw_rows, title_of
 from vtclip.results.metrics import calibration_error
-from vtclip.results.tables import MEAN, NOTHING_PUBLISHED
+from vtclip.results.tables import ELEVEN, MEAN, NOTHING_PUBLISHED
 
 HARMONIC = "harmonic mean"
 CELL = ["backbone", "dataset", "tested", "method", "shots"]
@@ -23,11 +23,6 @@ SCHEMA = {
     "backbone": pl.String, "dataset": pl.String, "tested": pl.String, "method": pl.String,
     "shots": pl.Int32, "seed": pl.Int32, "accuracy": pl.Float64, "calibration_error": pl.Float64,
     "reason": pl.String,
-}  # fmt: skip
-# The datasets of the published means over datasets.
-ELEVEN = {
-    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "flowers102", "food101",
-    "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101",
 }  # fmt: skip
 NOTE = (
     "An image is classified among the classes of its test "
@@ -51,7 +46,7 @@ def aggregate_tests(
         destination: the path to write to, without a suffix.
         titles: dataset or method -> the name to show.
         notes: footnotes of the Markdown table.
-        published: backbone, dataset, tested, method, shots, published (percent).
+        published: the result of `read_published` by test set.
 
     Returns:
         backbone, dataset, tested, method, shots, mean, std, calibration_error,
@@ -69,7 +64,9 @@ def aggregate_tests(
     if halves:
         table = pl.concat([table, _harmonic_mean(table)])
     table = _add_published(_sort(table), published)
-    tables.write_table(table, destination, md=_render(table, titles, notes))
+    markdown = _render(table, titles, notes)
+    table = table.drop("published_chosen_on")
+    tables.write_table(table, destination, md=markdown)
     return table
 
 
@@ -138,10 +135,13 @@ def _list_names(column: pl.Series) -> list[str]:
 
 
 def _add_published(table: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Add `published` and `difference`; a published mean over datasets is of the eleven alone."""
+    """Add `published`, `published_chosen_on` and `difference`.
+
+    A published mean over datasets is of the eleven alone.
+    """
     if set(table["dataset"]) - {MEAN} != ELEVEN:
         published = published.filter(pl.col("dataset") != MEAN)
-    known = published.select(*CELL, "published")
+    known = published.select(*CELL, "published", pl.col("chosen_on").alias("published_chosen_on"))
     joined = table.join(known, on=CELL, how="left", maintain_order="left")
     joined = joined.with_columns(difference=pl.col("mean") - pl.col("published"))
     return joined.select(pl.exclude("reason"), "reason")
@@ -159,9 +159,9 @@ def _render(table: pl.DataFrame, titles: Mapping[str, str], notes: Sequence[str]
     ]
     beside = table.drop_nulls("difference")
     if not beside.is_empty():
-        compare = "{mean:.1f} / {published:.1f} ({difference:+.1f})".format_map
-        rows = _lay_out(beside, compare, titles)
-        parts += ["Ours / published (difference):\n", f"{rows}\n"]
+        marks, explained = tables.mark_published(beside)
+        rows = _lay_out(beside, partial(tables.compare_published, marks=marks), titles)
+        parts += ["Ours / published (difference):\n", f"{rows}\n", f"{explained}\n"]
     return "\n".join(parts)
 
 
