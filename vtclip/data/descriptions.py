@@ -81,7 +81,7 @@ class Sentences:
         ]
         if faults:
             raise ConfigError(
-                f"{self.file}: its keys are not the class names:\n{list_lines(faults)}\n"
+                f"{self.file}: its keys are not the class names:\n  {list_lines(faults)}\n"
                 "Give every class, by its name, at least one sentence, and no other key."
             )
         return [found[name] for name in names]
