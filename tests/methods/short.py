@@ -4,6 +4,8 @@ from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe, Settings
 
 SHORT = {
+    "ape": {"alpha": [1.0, 2.0], "beta": [1.0], "gamma": [0.0, 0.5]},
+    "ape_t": {"alpha": [1.0, 2.0], "beta": [1.0]},
     "coop": {"context": 2},
     "prograd": {"context": 2},
     "cross_modal": {"batch_size": [4], "iterations": 8},

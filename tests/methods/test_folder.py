@@ -53,6 +53,8 @@ def test_a_file_in_the_folder_is_a_method_and_the_names_are_sorted(add_method):
 
 def test_the_methods_are_there_with_their_titles():
     assert {name: method.title for name, method in METHODS.items()} == {
+        "ape": "APE",
+        "ape_t": "APE-T",
         "calip": "CALIP",
         "clap": "CLAP",
         "clip_adapter": "CLIP-Adapter",
@@ -68,6 +70,7 @@ def test_the_methods_are_there_with_their_titles():
         "ss_text": "SS-Text",
         "ss_text_plus": "SS-Text+",
         "taskres": "TaskRes",
+        "timo": "TIMO",
         "tip_adapter": "Tip-Adapter",
         "tip_adapter_f": "Tip-Adapter-F",
         "vt_clip": "VT-CLIP",

@@ -8,7 +8,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
+from vtclip.methods.base import (
+    Classifier,
+    Head,
+    Images,
+    Method,
+    Samples,
+    Task,
+    Tensor,
+    Texts,
+    choose,
+    unit,
+)
 from vtclip.settings import Settings
 
 ROWS = 4096  # in double precision at a time
@@ -56,7 +67,8 @@ class GDA(Method):
         """The Gaussians, with alpha chosen on the validation shots."""
         import torch
 
-        weight, bias = fit_gaussians(task)
+        assert task.train is not None
+        weight, bias = fit_gaussians(*stack_views(task.train), len(task.texts.features))
         if self.settings.alpha == "balanced":
             alphas = [balanced_alpha(weight, bias, task)]
         else:
@@ -116,18 +128,27 @@ def balanced_alpha(weight: Tensor, bias: Tensor, task: Task) -> float:
     return BALANCE * shots**0.5 * zero_shot / discriminant if discriminant > 0 else 0.0
 
 
-def fit_gaussians(task: Task) -> tuple[Tensor, Tensor]:
-    """weight (K, D) and bias (K,) of the discriminant; zero where the shots have no covariance."""
+def stack_views(shots: Samples) -> tuple[Tensor, Tensor]:
+    """All views of all shots as rows (N, D), and their labels (N,)."""
+    return shots.pooled.flatten(0, 1), shots.labels.repeat_interleave(shots.pooled.shape[1])
+
+
+def fit_gaussians(
+    rows: Tensor,  # (N, D), of any length
+    labels: Tensor,  # (N,)
+    classes: int,
+    lengths: Tensor | None = None,  # (N,), to scale the rows to; left out, 1
+) -> tuple[Tensor, Tensor]:
+    """weight (K, D) and bias (K,) of the discriminant; zero where the rows have no covariance."""
     import torch
 
-    assert task.train is not None
-    (images, views, dim), classes = task.train.pooled.shape, len(task.texts.features)
-    rows, labels = task.train.pooled.flatten(0, 1), task.train.labels.repeat_interleave(views)
+    dim = rows.shape[1]
 
     def parts() -> Iterator[tuple[Tensor, Tensor]]:
         """Some rows at a time, in double precision, and their labels."""
-        for part, their in zip(rows.split(ROWS), labels.split(ROWS), strict=True):
-            yield unit(part.double()), their
+        for part in torch.arange(len(rows), device=rows.device).split(ROWS):
+            scaled = unit(rows[part].double())
+            yield scaled if lengths is None else scaled * lengths[part, None], labels[part]
 
     means = rows.new_zeros(classes, dim, dtype=torch.float64)
     for part, their in parts():
@@ -140,9 +161,9 @@ def fit_gaussians(task: Task) -> tuple[Tensor, Tensor]:
     for part, their in parts():
         centred = part - means[their]
         scatter += centred.T @ centred
-    variance = scatter.trace() / max(1, images * views - 1)
+    variance = scatter.trace() / max(1, len(rows) - 1)
     if variance < ROUNDING:
-        logger.warning("No class has two different views: GDA is zero-shot here.")
+        logger.warning("No class has two different views: the Gaussians count for nothing.")
         return torch.zeros_like(means).float(), means.new_zeros(classes).float()
     scatter.diagonal().add_(variance)
     weight = dim * torch.cholesky_solve(means.T, torch.linalg.cholesky(scatter)).T
