@@ -32,6 +32,7 @@ SEAL = "seal"  # key of a record for the checksum of the others
 MARK = "vtclip-seal:"  # stands before the 64 digits of a seal inside another file
 BLANK = "0" * 64
 LISTS = {".csv", ".json", ".mat", ".tsv", ".txt"}  # suffixes of files that say what images show
+CALIBRATION = "calibration."  # before the names of such tensors in a head's file
 AGAIN = "Delete it and run again."
 
 
@@ -314,6 +315,22 @@ def write_tensors(
 
 def read_head(path: str | Path) -> Head:
     """Read the tensors of a head to the CPU, after a check against its record."""
+    tensors = _read_checked(path)
+    return {name: tensors[name] for name in tensors if not name.startswith(CALIBRATION)}
+
+
+def read_calibration(path: str | Path) -> Head:
+    """Read the tensors of a head's calibration; none of a head that has none."""
+    return tensors_below(_read_checked(path), CALIBRATION)
+
+
+def tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> Head:
+    """The tensors whose names start with a prefix, without it."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors[name] for name in names}
+
+
+def _read_checked(path: str | Path) -> Head:
     from safetensors.torch import load_file
 
     check_receipt(path)

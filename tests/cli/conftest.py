@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.project import ROOT
 from vtclip.backbones.backbone import load_backbone
@@ -15,9 +15,17 @@ from vtclip.backbones.prompts import TextTower
 from vtclip.config.experiment import save_config
 from vtclip.features.extract import describe
 from vtclip.features.texts import write_texts
-from vtclip.files import measure, sha256_of, write_receipt, write_record
+from vtclip.files import (
+    CALIBRATION,
+    measure,
+    read_record,
+    sha256_of,
+    write_receipt,
+    write_record,
+)
 from vtclip.methods import METHODS
 from vtclip.task import Prompts, Samples, Task, Texts
+from vtclip.training.calibration import Calibration
 
 NAMES = ["<script>alert(1)</script>", "a & b", "cow"]
 TEMPLATES = ["a {}"]
@@ -94,3 +102,19 @@ def here(made, tmp_path, monkeypatch) -> Path:
     shutil.copytree(made, folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+def add_calibration(run: Path, images: int = 40) -> None:
+    """Give a head a calibration on random logits and distances, as training leaves it."""
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(images) % 3
+    fitted = Calibration.from_parts(
+        torch.randn(images, 3, generator=generator),
+        labels,
+        torch.rand(images, generator=generator) + 0.5,
+        torch.nn.functional.normalize(torch.randn(3, 64, generator=generator)),
+    )
+    file = run / "head.safetensors"
+    tensors = {CALIBRATION + name: tensor for name, tensor in fitted.tensors().items()}
+    save_file(load_file(file) | tensors, file)
+    write_record(run / "run.json", read_record(run / "run.json") | measure(file))

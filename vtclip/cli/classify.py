@@ -3,6 +3,11 @@
 HEAD is a run's folder, a file of `vtclip export`, or the name of a run below results/:
 experiment/dataset/method/run. IMAGE is a file, a folder (all images in it), or a pattern.
 
+With --coverage, the set of an image contains its true class as often as requested; with --refuse,
+an image that is like no class is called unknown, and so is this share of the classes' own images.
+Both are fitted on the head's validation shots. --sort puts images into a folder per class,
+`unsure` (the set is not one class) and `unknown`; started again, it goes on where it was.
+
 An image that cannot be read is reported and skipped; the exit status is then 1.
 """
 
@@ -12,6 +17,7 @@ import argparse
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from glob import glob
@@ -24,11 +30,14 @@ if TYPE_CHECKING:
     import torch
 
     from vtclip.inference.classifier import Classifier, Prediction
+    from vtclip.inference.sorting import Sorter
 
 HELP = "classify images with a trained head"
 EXAMPLES = """examples:
   vtclip classify demo/digits/vt_clip/16shot-seed1 seven.png
   vtclip classify digits.safetensors photographs/ --csv > classes.csv
+  vtclip classify digits.safetensors photographs/ --jsonl --coverage 0.9 --refuse 0.05
+  vtclip classify digits.safetensors photographs/ --sort sorted/ --coverage 0.9 --refuse 0.05
   vtclip classify digits.safetensors 'photographs/*.jpg' --attention attention/
 """
 
@@ -42,7 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--jsonl", action="store_true", help="print JSON lines, one per image")
     form.add_argument("--csv", action="store_true", help="print CSV: one line per image and class")
+    add_rules(parser)
+    parser.add_argument(
+        "--sort", metavar="DIR", type=Path, help="link each image into a folder of DIR"
+    )
+    parser.add_argument("--copy", action="store_true", help="with --sort: copies, and not links")
     parser.add_argument(
         "--attention",
         metavar="DIR",
@@ -61,35 +76,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """Add the options of sets and refusals."""
+    parser.add_argument(
+        "--coverage", type=float, metavar="C", help="sets that contain the true class so often: 0.9"
+    )
+    parser.add_argument(
+        "--by-class",
+        action="store_true",
+        help="with --coverage: for each class that has enough validation images by itself",
+    )
+    parser.add_argument(
+        "--refuse", type=float, metavar="R", help="share of known images that may be refused: 0.05"
+    )
+
+
 def run(given: argparse.Namespace) -> int:
     """Classify; returns 1 if an image could not be classified."""
     from vtclip.inference.classifier import make_classifier
     from vtclip.inference.saved import read_saved
+    from vtclip.inference.sorting import sorting
     from vtclip.plan.checks import check_device
-    from vtclip.runtime.job import progress
 
     check_device(given.device)
+    if given.copy and given.sort is None:
+        raise ValueError("--copy: it needs --sort DIR.")
     images = list(find_images(given.images))
     saved = read_saved(given.head, given.backbone)
-    with _lease_device(given.device) as device:
-        classifier = make_classifier(saved, device)
+    bad: list[str] = []
+    with ExitStack() as stack:
+        classifier = make_classifier(saved, stack.enter_context(_lease_device(given.device)))
+        rules = classifier.rules(given.coverage, given.refuse, by_class=given.by_class)
         if given.attention:
             classifier.guided_head()
-        found = classifier.predict(images)
-        if len(images) > 1:
-            found = progress(found, what="images", total=len(images))
-        predictions = list(found)
-        if given.attention:
-            _draw_attention(classifier, predictions, Path(given.attention))
-    _print(predictions, given, sys.stdout)
-    bad = [prediction for prediction in predictions if prediction.reason]
-    for prediction in bad:
-        print(f"{prediction.image}: {prediction.reason}", file=sys.stderr)
+        sorter = None
+        if given.sort is not None:
+            folders = sorting(given.sort, classifier.class_names, copies=given.copy)
+            sorter = stack.enter_context(folders)
+            images = sorter.left(images)
+        found = _follow(classifier.predict(images, rules), len(images), given)
+        _print(_use(found, classifier, sorter, given, bad), given, sys.stdout)
+        if sorter is not None:
+            _summarise(sorter)
     if bad:
         print(
             f"{len(bad)} of {count(len(images), 'image')} could not be classified.", file=sys.stderr
         )
     return int(bool(bad))
+
+
+def _follow(
+    found: Iterator[Prediction], total: int, given: argparse.Namespace
+) -> Iterator[Prediction]:
+    """Show progress, unless the predictions themselves come on the same terminal."""
+    from vtclip.runtime.job import progress
+
+    is_quiet = given.sort is not None and not _form(given)
+    if total < 2 or (sys.stdout.isatty() and sys.stderr.isatty() and not is_quiet):
+        return found
+    return progress(found, what="images", total=total)
+
+
+def _use(
+    found: Iterator[Prediction],
+    classifier: Classifier,
+    sorter: Sorter | None,
+    given: argparse.Namespace,
+    bad: list[str],
+) -> Iterator[Prediction]:
+    """Pass predictions on; sort and draw, and report the images that have none."""
+    for number, prediction in enumerate(found, start=1):
+        if prediction.reason:
+            print(f"{prediction.image}: {prediction.reason}", file=sys.stderr)
+            bad.append(prediction.image)
+        else:
+            if sorter is not None:
+                sorter.place(prediction)
+            if given.attention:
+                _draw_attention(classifier, prediction, Path(given.attention), number)
+        yield prediction
+
+
+def _summarise(sorter: Sorter) -> None:
+    """Print how many images each folder has."""
+    counts = Counter(sorter.done.values())
+    print(f"{sorter.folder}: {count(sum(counts.values()), 'image')}", file=sys.stderr)
+    for name, number in counts.most_common():
+        print(f"  {number:6}  {name}", file=sys.stderr)
 
 
 @contextmanager
@@ -131,41 +204,78 @@ def find_images(given: Sequence[str]) -> Iterator[str]:
 
 
 def _draw_attention(
-    classifier: Classifier, predictions: Sequence[Prediction], folder: Path
+    classifier: Classifier, prediction: Prediction, folder: Path, number: int
 ) -> None:
     from vtclip.inference.attention import draw_attention
 
-    for number, prediction in enumerate(predictions, start=1):
-        if not prediction.reason:
-            # Images of two folders may have one name, and a dot would begin a suffix.
-            name = f"{number}-{Path(prediction.image).stem}".replace(".", "-")
-            draw_attention(classifier, prediction, folder / name)
+    # Images of two folders may have one name, and a dot would begin a suffix.
+    name = f"{number}-{Path(prediction.image).stem}".replace(".", "-")
+    draw_attention(classifier, prediction, folder / name)
 
 
-def _print(predictions: Sequence[Prediction], given: argparse.Namespace, out: TextIO) -> None:
-    if given.json:
-        content = [_describe(prediction, given.top) for prediction in predictions]
-        print(json.dumps(content, indent=2, ensure_ascii=False), file=out)
-        return
-    good = [prediction for prediction in predictions if not prediction.reason]
-    if given.csv:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["image", "rank", "class", "probability"])
-        for prediction in good:
-            for rank, (name, probability) in enumerate(prediction.top(given.top), start=1):
-                writer.writerow([prediction.image, rank, name, f"{probability:.8f}"])
-        return
-    for prediction in good:
-        print(prediction.image, file=out)
-        for name, probability in prediction.top(given.top):
-            print(f"  {probability:6.1%}  {name}", file=out)
+def _form(given: argparse.Namespace) -> str:
+    """The form that predictions are printed in; "" for none that is named."""
+    return next((form for form in ("json", "jsonl", "csv") if getattr(given, form)), "")
 
 
-def _describe(prediction: Prediction, number: int) -> dict[str, object]:
+def _print(predictions: Iterator[Prediction], given: argparse.Namespace, out: TextIO) -> None:
+    """Print each prediction as it comes."""
+    form = _form(given)
+    if form == "json":
+        lead = "[\n  "
+        for prediction in predictions:
+            content = json.dumps(describe(prediction, given.top), indent=2, ensure_ascii=False)
+            print(lead + content.replace("\n", "\n  "), end="", file=out)
+            lead = ",\n  "
+        print("[]" if lead == "[\n  " else "\n]", file=out)
+    elif form == "csv":
+        _print_csv(predictions, given, out)
+    else:
+        for prediction in predictions:
+            if form == "jsonl":
+                line = json.dumps(describe(prediction, given.top), ensure_ascii=False)
+                print(line, file=out, flush=True)
+            elif not prediction.reason and given.sort is None:
+                _print_text(prediction, given.top, out)
+
+
+def _print_csv(predictions: Iterator[Prediction], given: argparse.Namespace, out: TextIO) -> None:
+    writer = csv.writer(out, lineterminator="\n")
+    sets = ["in set"] * (given.coverage is not None)
+    refusals = ["unknown"] * (given.refuse is not None)
+    writer.writerow(["image", "rank", "class", "probability", *sets, *refusals])
+    for prediction in predictions:
+        top = () if prediction.reason else prediction.top(given.top)
+        for rank, (name, probability) in enumerate(top, start=1):
+            row = [prediction.image, rank, name, f"{probability:.8f}"]
+            if prediction.classes is not None:
+                row.append("yes" if name in prediction.classes else "no")
+            if prediction.is_unknown is not None:
+                row.append("yes" if prediction.is_unknown else "no")
+            writer.writerow(row)
+
+
+def _print_text(prediction: Prediction, number: int, out: TextIO) -> None:
+    print(prediction.image, file=out)
+    for name, probability in prediction.top(number):
+        print(f"  {probability:6.1%}  {name}", file=out)
+    if prediction.classes is not None:
+        print(f"  set: {', '.join(prediction.classes) or 'no class'}", file=out)
+    if prediction.is_unknown:
+        print("  unknown: it is like none of the classes", file=out)
+
+
+def describe(prediction: Prediction, number: int) -> dict[str, object]:
+    """A prediction as JSON has it."""
     if prediction.reason:
         return {"image": prediction.image, "error": prediction.reason}
     top = [{"class": name, "probability": p} for name, p in prediction.top(number)]
-    return {"image": prediction.image, "top": top}
+    found: dict[str, object] = {"image": prediction.image, "top": top}
+    if prediction.classes is not None:
+        found["set"] = list(prediction.classes)
+    if prediction.is_unknown is not None:
+        found["unknown"] = prediction.is_unknown
+    return found
 
 
 def _positive(text: str) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +28,7 @@ from vtclip.nn.learner import eval_on
 from vtclip.nn.visual_guided import VisualGuidedHead
 from vtclip.runtime.devices import is_out_of_memory
 from vtclip.task import Images, Prompts, Texts
+from vtclip.training.calibration import CalibrationError, Rules
 
 DECODERS = 4  # threads
 MIN_COSINE = 0.999  # of a text with itself, on another machine and in other arithmetic
@@ -40,6 +42,8 @@ class Prediction:
     class_names: Sequence[str]  # K names, by label
     probabilities: Tensor | None  # (K,) float32; None for an image that cannot be classified
     reason: str = ""  # why it cannot; "" for one that can
+    classes: Sequence[str] | None = None  # its set, best first; None where none is asked for
+    is_unknown: bool | None = None  # of none of the classes; None where that is not asked
 
     def top(self, number: int = 5) -> list[tuple[str, float]]:
         """The most probable classes with their probabilities, best first."""
@@ -61,6 +65,8 @@ class Classifier:
         self.description = described
         self.class_names = described.class_names
         self.backbone, self.encode = backbone, Encoder(backbone)
+        calibration = saved.calibration
+        self.calibration = None if calibration is None else calibration.to(backbone.device)
         self.method = kind(kind.settings_type.model_validate(described.settings))
         self.texts = Texts(
             saved.texts.to(backbone.device),
@@ -85,8 +91,30 @@ class Classifier:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits (B, K) float32 of pixels (B, 3, H, W) after `backbone.preprocess`."""
-        pooled, spatial = self.encode(pixels)
-        return self.head(Images(round_as_stored(pooled), round_as_stored(spatial)))
+        return self.evaluate(pixels)[0]
+
+    def rules(
+        self, coverage: float | None = None, refused: float | None = None, *, by_class: bool = False
+    ) -> Rules | None:
+        """Rules of sets with a coverage, and of refusals at a rate, for `predict`.
+
+        Raises:
+            CalibrationError: the head has no calibration, or one on too few images.
+        """
+        if coverage is None and refused is None:
+            return None
+        if self.calibration is None:
+            raise CalibrationError(
+                "this head has no calibration, so it has no sets and no refusals: it was trained "
+                "without validation shots, or by an earlier version. Give the dataset images "
+                "beside the shots, use a method that learns from images, and run Snakemake again."
+            )
+        return self.calibration.rules(coverage, refused, by_class=by_class)
+
+    def evaluate(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and pooled features (B, D)."""
+        pooled, spatial = map(round_as_stored, self.encode(pixels))
+        return self.head(Images(pooled, spatial)), pooled
 
     def guided_head(self) -> VisualGuidedHead:
         """The head, whose texts attend to the image; a SavedError for one of another method."""
@@ -105,13 +133,19 @@ class Classifier:
         return found
 
     def predict(
-        self, images: Sequence[str | Path], *, batch_size: int = BATCH
+        self, images: Iterable[str | Path], rules: Rules | None = None, *, batch_size: int = BATCH
     ) -> Iterator[Prediction]:
-        """Classify image files in batches, in their order; one that cannot be read has a reason."""
+        """Classify image files, in their order; one that cannot be read has a reason.
+
+        A batch is encoded while the next one is decoded; no more than these two are in memory.
+        """
+        left = iter(images)
+        waiting: tuple[Sequence[str | Path], list[Future[Tensor | str]]] = ((), [])
         with ThreadPoolExecutor(DECODERS) as decoders:
-            for start in range(0, len(images), batch_size):
-                batch = images[start : start + batch_size]
-                yield from self._predict(batch, list(decoders.map(self._decode, batch)))
+            for batch in chain(iter(lambda: tuple(islice(left, batch_size)), ()), [()]):
+                decoding = [decoders.submit(self._decode, image) for image in batch]
+                yield from self._predict(waiting[0], [one.result() for one in waiting[1]], rules)
+                waiting = batch, decoding
 
     def decode(self, image: str | Path) -> Tensor:
         """Pixels (3, H, W) of an image file, read as the images that the head was trained on."""
@@ -126,17 +160,44 @@ class Classifier:
         except (ValueError, MemoryError) as error:
             return str(error) or "there is too little memory for it"
 
+    @torch.inference_mode()
     def _predict(
-        self, images: Sequence[str | Path], decoded: Sequence[Tensor | str]
+        self, images: Sequence[str | Path], decoded: Sequence[Tensor | str], rules: Rules | None
+    ) -> list[Prediction]:
+        pairs = list(zip(map(str, images), decoded, strict=True))
+        good = {image: pixels for image, pixels in pairs if isinstance(pixels, Tensor)}
+        found = {}
+        if good:
+            evaluated = self.evaluate(torch.stack(list(good.values())))
+            found = dict(zip(good, self._describe(good, *evaluated, rules), strict=True))
+        return [
+            Prediction(image, self.class_names, None, pixels)
+            if isinstance(pixels, str)
+            else found[image]
+            for image, pixels in pairs
+        ]
+
+    def _describe(
+        self, images: Iterable[str], logits: Tensor, pooled: Tensor, rules: Rules | None
     ) -> Iterator[Prediction]:
-        good = [pixels for pixels in decoded if isinstance(pixels, Tensor)]
-        found = self.logits(torch.stack(good)).softmax(dim=1).cpu() if good else ()
-        rows: Iterator[Tensor] = iter(found)
-        for image, pixels in zip(images, decoded, strict=True):
-            row, reason = (None, pixels) if isinstance(pixels, str) else (next(rows), "")
-            if row is not None and not row.isfinite().all():
-                row, reason = None, "its features are larger than half precision allows"
-            yield Prediction(str(image), self.class_names, row, reason)
+        """The predictions of images, by their logits (B, K) and features (B, D)."""
+        temperature = 1.0 if self.calibration is None else self.calibration.temperature
+        probabilities = (logits / temperature).softmax(dim=1).cpu()
+        chosen, unknown = (None, None) if rules is None else rules.apply(logits, pooled)
+        for place, (image, row) in enumerate(zip(images, probabilities, strict=True)):
+            if not row.isfinite().all():
+                reason = "its features are larger than half precision allows"
+                yield Prediction(image, self.class_names, None, reason)
+                continue
+            classes = None
+            if chosen is not None:
+                best = row.argsort(descending=True).tolist()
+                classes = [self.class_names[label] for label in best if chosen[place, label]]
+            yield Prediction(
+                image, self.class_names, row,
+                classes=classes,
+                is_unknown=None if unknown is None else bool(unknown[place]),
+            )  # fmt: skip
 
 
 def round_as_stored(features: Tensor) -> Tensor:

@@ -24,17 +24,21 @@ from vtclip.config.experiment import Experiment, read_experiment
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import (
     BLANK,
+    CALIBRATION,
     MARK,
     check_receipt,
     check_seal,
     name_file_in_errors,
+    read_calibration,
     read_head,
     read_record,
+    tensors_below,
     write_tensors,
 )
 from vtclip.plan.contents import architecture_content
 from vtclip.settings import Settings, check, read_yaml
 from vtclip.task import Head
+from vtclip.training.calibration import Calibration
 
 KEY = "vtclip"  # of the description in an exported file's metadata
 HEAD, BACKBONE = "head.", "backbone."  # before the names of their tensors
@@ -96,6 +100,7 @@ class Saved:
     texts: Tensor  # (K, D) float32 of unit length, the classes' texts
     weights: Path | None  # the file of the backbone's weights; None where there is none
     has_backbone: bool = False  # `source` contains these weights too
+    calibration: Calibration | None = None  # None of a head trained without validation shots
 
 
 def read_saved(source: str | Path, backbone: str | Path | None = None) -> Saved:
@@ -121,6 +126,9 @@ def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = 
     """Write a head into one safetensors file, with its backbone's weights if requested."""
     tensors = {HEAD + name: tensor for name, tensor in saved.head.items()}
     tensors["texts"] = saved.texts
+    if saved.calibration is not None:
+        stored = saved.calibration.tensors()
+        tensors |= {CALIBRATION + name: tensor for name, tensor in stored.items()}
     if with_backbone:
         tensors |= {BACKBONE + name: value for name, value in read_weights(saved).items()}
     described = saved.description.model_copy(update={"seal": MARK + BLANK})
@@ -130,7 +138,7 @@ def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = 
 def read_weights(saved: Saved) -> dict[str, Tensor]:
     """The weights of a head's backbone, as open_clip names them."""
     if saved.has_backbone:
-        return _tensors_below(load_file(saved.source), BACKBONE)
+        return tensors_below(load_file(saved.source), BACKBONE)
     if saved.weights is None:
         name = saved.description.backbone.weights
         raise SavedError(
@@ -211,7 +219,11 @@ def _read_run(folder: Path) -> Saved:
                 "seed": record["seed"]},
     }  # fmt: skip
     description = check(Description, described, source=str(folder))
-    return Saved(folder, description, read_head(folder / paths.HEAD), texts, weights)
+    head = folder / paths.HEAD
+    return Saved(
+        folder, description, read_head(head), texts, weights,
+        calibration=Calibration.read(read_calibration(head)),
+    )  # fmt: skip
 
 
 def _check_origin(
@@ -285,7 +297,9 @@ def _read_file(path: Path) -> Saved:
             raise ValueError(f"{len(texts)} texts of {len(description.class_names)} classes")
     weights = _find_weights(description.backbone.weights)
     has_backbone = any(name.startswith(BACKBONE) for name in names)
-    return Saved(path, description, _tensors_below(tensors, HEAD), texts, weights, has_backbone)
+    calibration = Calibration.read(tensors_below(tensors, CALIBRATION))
+    head = tensors_below(tensors, HEAD)
+    return Saved(path, description, head, texts, weights, has_backbone, calibration)
 
 
 def _check_seal(path: Path, description: Description) -> None:
@@ -294,8 +308,3 @@ def _check_seal(path: Path, description: Description) -> None:
         logger.warning("%s: it has no checksum, so damage is not noticed: export it again.", path)
     else:
         check_seal(path, AGAIN)
-
-
-def _tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    names = [name for name in tensors if name.startswith(prefix)]
-    return {name.removeprefix(prefix): tensors[name] for name in names}

@@ -188,11 +188,15 @@ def _share(hits: int, images: int) -> float:
     return hits / images if images else math.nan
 
 
-@torch.inference_mode()
 def _score(classifier: Classifier, shots: Samples, batch_size: int = 256) -> tuple[int, float]:
     """Hits and mean log-likelihood of the images' test views."""
+    return score(classify_shots(classifier, shots, batch_size), shots.labels)
+
+
+@torch.inference_mode()
+def classify_shots(classifier: Classifier, shots: Samples, batch_size: int = 256) -> Tensor:
+    """Logits (M, K) of the images' test views."""
     if isinstance(classifier, nn.Module):
         classifier.eval()
     batches = torch.arange(len(shots.labels)).split(batch_size)
-    logits = [classifier(_take(shots, rows, 0)) for rows in batches]
-    return score(torch.cat(logits), shots.labels)
+    return torch.cat([classifier(_take(shots, rows, 0)) for rows in batches])

@@ -14,15 +14,16 @@ from torch import Tensor
 from vtclip.config.dataset import ClassSplit
 from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
 from vtclip.features.texts import check_labels, read_class_names, read_classes
-from vtclip.files import measure, write_record, write_tensors
+from vtclip.files import CALIBRATION, measure, write_record, write_tensors
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
 from vtclip.runtime.devices import free_memory, has_bfloat16, has_double, peak_memory
-from vtclip.task import Head, Prompts, Samples, Task, TextTower
-from vtclip.training.optimise import HISTORY, TrainingError, measure_accuracy, optimise
+from vtclip.task import Classifier, Head, Prompts, Samples, Task, TextTower
+from vtclip.training.calibration import Calibration, class_centres
+from vtclip.training.optimise import HISTORY, TrainingError, classify_shots, optimise
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ def train_head(
     dataset: str = "",
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
+
+    Where there are validation shots, the head's calibration on them is in head.safetensors too.
 
     Args:
         method: its name.
@@ -81,7 +84,7 @@ def train_head(
     fitting = time.perf_counter()
     head, history = _fit(chosen, task, device)
     classifier = eval_on(chosen.classifier(head, task.texts), device)
-    val_accuracy = None if task.val is None else measure_accuracy(classifier, task.val)
+    val_accuracy, calibration = _calibrate(classifier, task)
     fitted = time.perf_counter()
     _check_head(head, history)
     at_edge = chosen.choices_at_edge(head)
@@ -101,7 +104,7 @@ def train_head(
         "fitting_seconds": round(fitted - fitting, 3),
     }
     destination = Path(destination)
-    _write_head(destination, head, history)
+    _write_head(destination, head | calibration, history)
     described = _describe_run(device, time.perf_counter() - started)
     write_record(destination / "run.json", measure(destination / HEAD) | record | described)
 
@@ -115,6 +118,17 @@ def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.Dat
     assert isinstance(method.settings, Recipe)
     history = optimise(learner.to(device), task, method.settings)
     return method.finish(learner.eval(), task), history
+
+
+def _calibrate(classifier: Classifier, task: Task) -> tuple[float | None, Head]:
+    """Accuracy on the validation shots, and the tensors of the calibration on them."""
+    if task.train is None or task.val is None:
+        return None, {}
+    logits, labels = classify_shots(classifier, task.val).cpu(), task.val.labels.cpu()
+    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
+    centres = class_centres(task.train, len(task.texts.features)).cpu()
+    fitted = Calibration.fit(logits.float(), labels, task.val.pooled[:, 0].cpu(), centres)
+    return accuracy, {CALIBRATION + name: tensor for name, tensor in fitted.tensors().items()}
 
 
 def _check_head(head: Head, history: pl.DataFrame) -> None:
