@@ -4,6 +4,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from tests.cli.conftest import add_calibration
 from vtclip.__main__ import main
 from vtclip.files import check_seal
 from vtclip.inference.classifier import load_classifier
@@ -16,7 +17,10 @@ RUNS = (
     "vt_clip/1shot-seed1",
 )
 COCOOP = "mine/pets/cocoop/1shot-seed1"
-ONNX = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+needs_onnx = pytest.mark.skipif(
+    not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="onnx, onnxscript and onnxruntime are not all installed",
+)
 
 
 def pixels(classifier, number):
@@ -30,13 +34,14 @@ def test_the_graph_gives_the_classifiers_probabilities_for_any_number_of_images(
     graph = trace(classifier).module()
     for number in (1, 5):
         images = pixels(classifier, number)
-        found = graph(images).softmax(dim=1)
+        (logits,) = graph(images)
+        found = logits.softmax(dim=1)
         torch.testing.assert_close(
             found, classifier.logits(images).softmax(dim=1), atol=1e-4, rtol=0
         )
 
 
-@pytest.mark.skipif(not ONNX, reason="onnx, onnxscript and onnxruntime are not all installed")
+@needs_onnx
 @pytest.mark.parametrize("run", RUNS)
 def test_onnxruntime_gives_the_classifiers_probabilities(here, run):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -48,6 +53,33 @@ def test_onnxruntime_gives_the_classifiers_probabilities(here, run):
     (logits,) = session.run(["logits"], {"pixels": images.numpy()})
     found = torch.from_numpy(logits).softmax(dim=1)
     torch.testing.assert_close(found, classifier.logits(images).softmax(dim=1), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("asked", [(0.9, 0.05), (None, 0.05), (0.9, None)])
+@pytest.mark.parametrize("form", ["pytorch", pytest.param("onnx", marks=needs_onnx)])
+def test_the_graph_computes_the_classifiers_sets_and_refusals(here, form, asked):
+    run = "mine/pets/linear_probe/1shot-seed1"
+    add_calibration(here / "results/mine/heads/glyph-clip-mine/pets/linear_probe/1shot-seed1")
+    classifier = load_classifier(run)
+    rules, images = classifier.rules(*asked), pixels(classifier, 20)
+    with torch.inference_mode():
+        expected = [each for each in rules.apply(*classifier.evaluate(images)) if each is not None]
+    if form == "pytorch":
+        _, *found = trace(classifier, rules).module()(images)
+    else:
+        options = {"--coverage": asked[0], "--refuse": asked[1]}
+        given = [f"{name}={share}" for name, share in options.items() if share]
+        assert main(["export", run, "graph.onnx", "--onnx", *given]) == 0
+        session = pytest.importorskip("onnxruntime").InferenceSession("graph.onnx")
+        _, *found = map(torch.from_numpy, session.run(None, {"pixels": images.numpy()}))
+    assert len(found) == len(expected) == sum(share is not None for share in asked)
+    assert all(map(torch.equal, found, expected))
+
+
+def test_sets_are_no_option_of_a_file_that_has_the_whole_calibration(here, capsys):
+    run = "mine/pets/vt_clip/1shot-seed1"
+    assert main(["export", run, "a.safetensors", "--coverage", "0.9"]) == 2
+    assert "--coverage and --refuse are for --onnx" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(find_spec("onnx") is not None, reason="onnx is installed")

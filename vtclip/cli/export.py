@@ -1,7 +1,9 @@
 """Write a trained head into one file that works anywhere.
 
 The safetensors file contains the head, the class names, their texts and the settings: everything
-that `vtclip classify` needs except the backbone's weights. --with-backbone adds these.
+that `vtclip classify` needs except the backbone's weights. --with-backbone adds these. The head's
+calibration is in it, so sets and refusals can be requested later; an ONNX graph computes those that
+--coverage and --refuse request.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vtclip.cli.classify import add_rules
 from vtclip.files import sha256_of
 
 HELP = "write a trained head into one file"
 EXAMPLES = """examples:
   vtclip export demo/digits/vt_clip/16shot-seed1 digits.safetensors --with-backbone
   vtclip export demo/digits/vt_clip/16shot-seed1 digits.onnx --onnx
+  vtclip export demo/digits/vt_clip/16shot-seed1 digits.onnx --onnx --coverage 0.9 --refuse 0.05
 """
 
 
@@ -29,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write an ONNX graph from pixels to logits, including the backbone",
     )
+    add_rules(parser)
     parser.add_argument(
         "--backbone",
         metavar="FILE",
@@ -48,7 +53,14 @@ def run(given: argparse.Namespace) -> int:
         from vtclip.inference.onnx_export import check_onnx, export_onnx
 
         check_onnx()
-        export_onnx(load_classifier(given.head, backbone=given.backbone), given.file)
+        classifier = load_classifier(given.head, backbone=given.backbone)
+        rules = classifier.rules(given.coverage, given.refuse, by_class=given.by_class)
+        export_onnx(classifier, given.file, rules)
+    elif given.coverage is not None or given.refuse is not None:
+        raise ValueError(
+            "--coverage and --refuse are for --onnx: a safetensors file has the whole calibration, "
+            "and `vtclip classify` takes them."
+        )
     else:
         saved = read_saved(given.head, given.backbone)
         write_saved(saved, given.file, with_backbone=given.with_backbone)

@@ -1,4 +1,4 @@
-"""A classifier as one graph, from pixels to logits, in the ONNX format."""
+"""A classifier as one graph, from pixels to logits, sets and refusals, in the ONNX format."""
 
 import json
 import math
@@ -15,35 +15,44 @@ from vtclip.inference.classifier import Classifier, round_as_stored
 from vtclip.inference.saved import SavedError
 from vtclip.nn.visual_guided import VisualGuidedHead
 from vtclip.task import Images
+from vtclip.training.calibration import Rules
 
 PACKAGES = ("onnx", "onnxscript")  # with which PyTorch writes graphs
 LARGEST = 1536 * 2**20  # bytes of weights: those of more PyTorch writes into a second file
 
 
 class Graph(nn.Module):
-    """Pixels (B, 3, H, W), after the backbone's test transform, to logits (B, K) float32."""
+    """Pixels (B, 3, H, W), after the backbone's test transform, to logits (B, K) float32.
 
-    def __init__(self, classifier: Classifier) -> None:  # on the CPU
+    With rules, also to sets (B, K) bool and refusals (B,) bool.
+    """
+
+    def __init__(self, classifier: Classifier, rules: Rules | None = None) -> None:  # on the CPU
         super().__init__()
+        self.rules = rules
         self.visual: Any = classifier.backbone.model.visual
         self.spatial = classifier.backbone.spatial
         self.head = classifier.head
         if isinstance(self.head, VisualGuidedHead):
             self.head.guide.memory = math.inf  # a graph is the same for any number of images
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (B, K) float32."""
-        pooled, spatial = encode_images(self.visual, pixels, self.spatial)
-        return self.head(Images(round_as_stored(pooled), round_as_stored(spatial)))
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, K) float32, and what the rules give."""
+        pooled, spatial = map(round_as_stored, encode_images(self.visual, pixels, self.spatial))
+        logits = self.head(Images(pooled, spatial))
+        decided = () if self.rules is None else self.rules.apply(logits, pooled)
+        return logits, *(found for found in decided if found is not None)
 
 
-def trace(classifier: Classifier) -> torch.export.ExportedProgram:
+def trace(classifier: Classifier, rules: Rules | None = None) -> torch.export.ExportedProgram:
     """The classifier as a graph of PyTorch's, for any number of images."""
     size = classifier.backbone.image_size
     pixels = torch.zeros(2, 3, size, size)
     shapes = {"pixels": {0: torch.export.Dim("batch", min=1)}}
     with torch.no_grad():
-        return torch.export.export(Graph(classifier).eval(), (pixels,), dynamic_shapes=shapes)
+        return torch.export.export(
+            Graph(classifier, rules).eval(), (pixels,), dynamic_shapes=shapes
+        )
 
 
 def check_onnx() -> None:
@@ -55,12 +64,16 @@ def check_onnx() -> None:
         )
 
 
-def export_onnx(classifier: Classifier, destination: str | Path) -> None:
+def export_onnx(
+    classifier: Classifier, destination: str | Path, rules: Rules | None = None
+) -> None:
     """Write a classifier as an ONNX graph with the input `pixels` and the output `logits`.
 
+    With rules the graph also has the outputs `in_set` and `unknown`, of those that are asked for.
     The classifier is on the CPU, in float32. The model's metadata contain the class names, by
-    label, as JSON under `class_names`, under `exif` if images are to be turned upright, and under
-    `seal` what `vtclip.files.check_seal` reads.
+    label, as JSON under `class_names`, under `exif` if images are to be turned upright, under
+    `temperature` what logits are divided by before the softmax, and under `seal` what
+    `vtclip.files.check_seal` reads.
     """
     check_onnx()
     if classifier.backbone.precision != "float32":
@@ -77,8 +90,12 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
             f"--onnx: the image tower has {found / 1e9:.1f} GB of weights, and one file can have "
             f"{LARGEST / 1e9:.1f} GB. Use --with-backbone, or a smaller backbone."
         )
+    outputs = ["logits"]
+    if rules is not None:
+        outputs += ["in_set"] * (rules.thresholds is not None)
+        outputs += ["unknown"] * (rules.limit is not None)
     program = torch.onnx.export(
-        trace(classifier), input_names=["pixels"], output_names=["logits"], dynamo=True
+        trace(classifier, rules), input_names=["pixels"], output_names=outputs, dynamo=True
     )
     assert program is not None
     properties = {
@@ -86,6 +103,8 @@ def export_onnx(classifier: Classifier, destination: str | Path) -> None:
         "exif": classifier.description.exif,
         "seal": MARK + BLANK,
     }
+    if classifier.calibration is not None:
+        properties["temperature"] = str(classifier.calibration.temperature.item())
     program.model.metadata_props.update(properties)
     with atomic_write(destination) as temporary:
         program.save(temporary)
