@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Sequence
 
 from vtclip import __version__
-from vtclip.cli import classify, export, new, status
+from vtclip.cli import classify, export, new, picks, status
 from vtclip.runtime.job import lacks_memory
 from vtclip.wording import bound
 
-COMMANDS = (new, status, classify, export)
+COMMANDS = (new, status, picks, classify, export)
 
 DESCRIPTION = """\
 Start an experiment, see its progress, and use the heads that it has trained.

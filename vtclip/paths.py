@@ -40,15 +40,17 @@ TEMPLATE = "vtclip/results/templates/report.html"
 class ExperimentPaths:
     """Paths of one experiment, whose name is a folder of results/."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, draw: str = "") -> None:
         self.name = name
         place = "{backbone}/{dataset}/{method}"
         self.folder = f"results/{name}"  # all that belongs to this experiment alone
         self.config = f"{self.folder}/config.yaml"  # the exact configuration, merged
         self.report = f"{self.folder}/report.html"
-        self.head = f"{self.folder}/heads/{place}/{RUN}/{HEAD}"
+        self.head = f"{self.folder}/heads/{place}/{RUN}{draw}/{HEAD}"
         # The predictions of all heads of a method that were trained on one dataset.
         self.predictions = f"{self.folder}/predictions/{place}/{{tested}}.parquet"
+
+        self.picks = f"{self.folder}/picks/{{dataset}}/{RUN}{draw}.jsonl"  # of `vtclip picks`
 
     def table(self, name: str, *suffixes: str) -> list[str]:
         """A table in several forms: `table("results", "csv", "md")`."""
@@ -57,6 +59,11 @@ class ExperimentPaths:
     def figure(self, name: str) -> list[str]:
         """A figure as SVG and PNG."""
         return [f"{self.folder}/figures/{name}.{suffix}" for suffix in ("svg", "png")]
+
+
+def with_draw(pattern: str, draw: str) -> str:
+    """A pattern for runs whose images are drawn in another way, as the end of a run's name says."""
+    return pattern.replace(RUN, f"{RUN}{draw}")
 
 
 def receipt_of(path: str | Path) -> str:

@@ -1,5 +1,6 @@
 """The report: complete, self-contained, and what a user called something is text."""
 
+import hashlib
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from tests.results.conftest import make_run
+from vtclip.data.shots import format_picks
 from vtclip.features.texts import write_texts
 from vtclip.files import DamagedError, write_receipt, write_record
 from vtclip.parquet import write_parquet
@@ -25,6 +27,7 @@ ALERT, AND = "<script>alert(1)</script>", "a & b"
 NAMES = [ALERT, AND, "cow"]
 METHODS = ("zero_shot", "vt_clip")
 DATASET = "pets & <b>"
+SAMPLE = pl.DataFrame({"image": ["a.png"], "label": [0], "class_name": ["cow"], "split": ["train"]})
 
 
 class Page(HTMLParser):
@@ -114,6 +117,7 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") ->
         content = bytearray((folder / flipped).read_bytes())
         content[len(content) // 2] ^= 1
         (folder / flipped).write_bytes(content)
+    write_parquet(folder / "sample.parquet", SAMPLE)
     report(
         folder / "report.html",
         runs=runs,
@@ -129,6 +133,7 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") ->
         tables={name: folder / f"{name}.parquet" for name in ("results", "differences", "metrics")},
         config=folder / "config.yaml",
         figures=[folder / "accuracy.svg"],
+        picks={"pets/4shot-seed1.jsonl": folder / "sample.parquet"},
     )
     return (folder / "report.html").read_text(encoding="utf-8")
 
@@ -212,3 +217,8 @@ def test_eleven_datasets_of_large_photographs_stay_below_five_megabytes(tmp_path
 def test_the_same_inputs_give_the_same_page_but_for_its_date(tmp_path):
     (first, second) = (re.sub(r"20\d\d-.*UTC", "", write(tmp_path)) for _ in range(2))
     assert first == second
+
+
+def test_the_list_of_each_runs_images_is_named_with_its_checksum(content):
+    expected = hashlib.sha256(format_picks(SAMPLE).encode()).hexdigest()
+    assert f"<td>pets/4shot-seed1.jsonl</td><td>{expected}</td>" in content

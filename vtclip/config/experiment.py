@@ -1,5 +1,6 @@
 """The configuration of an experiment as typed, validated objects."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -160,6 +161,13 @@ class Experiment(Settings):
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Distinct] = Field(
         min_length=1, description=f"whole numbers, 0 to {LARGEST}, each once", examples=[[1, 2, 3]]
     )
+    picks: PathText | None = Field(
+        default=None,
+        min_length=1,
+        description="lists of the images to train and to validate with, in place of a draw: a "
+        "folder, or a file; {dataset}, {shots} and {seed} in its path stand for those of a run",
+        examples=["indices/{dataset}/shot_{shots}-seed_{seed}.json"],
+    )
     views: Views = Field(
         default=Views(),
         description="the cached views of each training image",
@@ -240,6 +248,14 @@ class Experiment(Settings):
                     "name, or its file of weights"
                 )
         return several
+
+    @property
+    def draw(self) -> str:
+        """The end of a run's name, in paths: empty for images that are drawn as CoOp draws them."""
+        if self.picks is None:
+            return ""
+        words = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.picks).stem).strip("-")[:40]
+        return f"-picks-{words}-{hashlib.sha256(self.picks.encode()).hexdigest()[:8]}"
 
     @property
     def texts_name(self) -> str:

@@ -1,16 +1,25 @@
-"""K-shot sampling: the images that CoOp picks, in the same order."""
+"""The images of runs: those that CoOp picks, in the same order, or those that a list picks."""
 
+import hashlib
+import json
 import logging
 import random
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import polars as pl
 
+from vtclip.data.pick_lists import TRAIN, VAL, Pick, PicksError, read_picks
+from vtclip.files import write_text
 from vtclip.parquet import read_metadata_key, read_parquet, write_parquet
+from vtclip.wording import count, list_some
 
 logger = logging.getLogger(__name__)
 
 VAL_SHOTS = 4  # CoOp never takes more than four validation images per class.
+SHOWN = 5  # images of each kind in an error
 IMAGES = b"images_sha256"  # key of the metadata: checksum of the images
 
 
@@ -76,3 +85,90 @@ def _sample_classes(rows: pl.DataFrame, number: int, generator: random.Random) -
         members = group["row"].to_list()
         picked += generator.sample(members, number) if len(members) >= number else members
     return rows[picked]
+
+
+def match_picks(
+    manifest: str | Path, picks: str | Path, destination: str | Path, *, shots: int
+) -> pl.DataFrame:
+    """Write the rows of a manifest that a list picks, as `write_shots` writes those that it draws.
+
+    Args:
+        manifest: the dataset's, in Parquet.
+        picks: the list of one run.
+        destination: the Parquet file to write.
+        shots: the most training images of a class.
+
+    Raises:
+        PicksError: images that the manifest does not have, or that are of its test split; other
+            labels or class names than the manifest's; an image twice, or more images than `shots`.
+    """
+    sample = find_rows(read_parquet(manifest), read_picks(picks), source=picks)
+    most = sample.filter(split=TRAIN)["class_name"].value_counts().sort("count")[-1]
+    if most["count"][0] > shots:
+        raise PicksError(
+            f"{picks}: expected {count(shots, 'training image')} of a class at most, found "
+            f"{most['count'][0]} of '{most['class_name'][0]}'."
+        )
+    images = read_metadata_key(manifest, IMAGES)
+    write_parquet(destination, sample, None if images is None else {IMAGES: images})
+    return sample
+
+
+def find_rows(manifest: pl.DataFrame, picks: Iterable[Pick], *, source: str | Path) -> pl.DataFrame:
+    """Find the manifest's rows of some picks, in the picks' order, those to train with first."""
+    rows = {PurePosixPath(row["image"]).parts: row for row in manifest.to_dicts()}
+    problems: dict[str, list[str]] = {}
+    found: dict[str, list[dict[str, Any]]] = {TRAIN: [], VAL: []}
+    seen: Counter[str] = Counter()
+    for pick in picks:
+        row = _find_row(rows, pick.image)
+        if row is not None:
+            seen[row["image"]] += 1
+            found[pick.split].append(row | {"split": pick.split})
+        if problem := _find_problem(pick, row, seen):
+            problems.setdefault(problem, []).append(pick.image)
+    if not found[TRAIN] and not problems:
+        raise PicksError(f"{source}: expected images to train with, found none.")
+    if problems:
+        lines = [
+            f"  {count(len(images), 'image')} {problem}: {list_some(images, SHOWN)}"
+            for problem, images in problems.items()
+        ]
+        raise PicksError("\n".join([f"{source}: the list does not match the dataset.", *lines]))
+    return pl.DataFrame(found[TRAIN] + found[VAL], schema=manifest.schema)
+
+
+def _find_row(rows: Mapping[tuple[str, ...], dict[str, Any]], image: str) -> dict[str, Any] | None:
+    """The row of an image: that with the longest path with which the list's path ends."""
+    parts = PurePosixPath(image.replace("\\", "/")).parts
+    return next((rows[end] for n in range(len(parts)) if (end := parts[n:]) in rows), None)
+
+
+def _find_problem(pick: Pick, row: Mapping[str, Any] | None, seen: Mapping[str, int]) -> str:
+    """What is wrong with a pick, in words that go on from `3 images`; empty for a good one."""
+    if row is None:
+        return "not in the dataset's split"
+    if row["split"] == "test":
+        return "of the dataset's test split"
+    if pick.label is not None and pick.label != row["label"]:
+        return "with another label than the dataset's"
+    if pick.label is None and pick.class_name not in (None, row["class_name"]):
+        return "with another class name than the dataset's"
+    return "listed twice" if seen[row["image"]] > 1 else ""
+
+
+def write_picks(sample: pl.DataFrame, destination: str | Path) -> str:
+    """Write a run's images as JSON lines; returns the file's SHA-256."""
+    write_text(destination, format_picks(sample))
+    return checksum_of(sample)
+
+
+def checksum_of(sample: pl.DataFrame) -> str:
+    """The SHA-256 of a run's images, as JSON lines."""
+    return hashlib.sha256(format_picks(sample).encode()).hexdigest()
+
+
+def format_picks(sample: pl.DataFrame) -> str:
+    """A run's images as JSON lines: image, label, class_name, split, in the order of training."""
+    lines = (json.dumps(row, ensure_ascii=False) for row in sample.to_dicts())
+    return "".join(f"{line}\n" for line in lines)

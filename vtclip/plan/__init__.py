@@ -29,6 +29,7 @@ from vtclip.plan.checks import (
 from vtclip.plan.contents import Contents, list_tested, why_not
 from vtclip.plan.notices import (
     Numbers,
+    check_picks,
     check_sentences,
     check_validation,
     count_images,
@@ -86,7 +87,7 @@ class Plan(Contents):
         }
         plan = cls(
             experiment,
-            ExperimentPaths(experiment.name),
+            ExperimentPaths(experiment.name, experiment.draw),
             kept,
             missing,
             {name: given for name, given in settings.items() if name not in left_out},
@@ -98,6 +99,7 @@ class Plan(Contents):
         )
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
+        check_picks(experiment, plan.trained, plan.methods.values(), source=source)
         check_places(experiment, plan.datasets, plan.outputs(), files)
         longest = min(shape.context_length for shape in plan.shapes.values())
         check_sentences(plan.sentences, plan.datasets, longest)
@@ -308,6 +310,13 @@ class Plan(Contents):
             if run.method == self.reference
         ]  # fmt: skip
         return list(dict.fromkeys(rows))
+
+    @property
+    def picks(self) -> dict[str, str]:
+        """Name of each run's list, as `vtclip picks` writes it -> the file of the run's images."""
+        runs = [(run.dataset, run.shots, run.seed) for run in self.own_runs if run.shots]
+        folder = f"{self.paths.folder}/picks/"
+        return {self.list_of(*run).removeprefix(folder): self.sample_of(*run) for run in runs}
 
     @property
     def choices(self) -> dict[str, str]:

@@ -301,6 +301,8 @@ def _list_inputs(
     source, mirror = ", ".join(files), experiment.mirror
     for file in files:
         yield _Input(file, file, "copy the configuration to config/, and give that")
+    if experiment.picks is not None:
+        yield _Input(f"{source}: picks", experiment.picks.partition("{")[0] or ".")
     if isinstance(texts := experiment.texts, Descriptions) and texts.is_file:
         for name in datasets:
             path = texts.descriptions.replace("{dataset}", name)

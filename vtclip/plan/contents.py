@@ -17,6 +17,7 @@ from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
 from vtclip.data.descriptions import Sentences
 from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
+from vtclip.data.pick_lists import find_list
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths, Run, Sample
 from vtclip.plan.variants import Variant
@@ -109,15 +110,41 @@ class Contents:
         found = self.sentences.get(dataset)
         return None if found is None else found.receipt or found.file
 
+    @property
+    def samples(self) -> str:
+        """The pattern of the files of runs' images."""
+        return paths.with_draw(paths.SHOTS, self.experiment.draw)
+
+    @property
+    def shot_features(self) -> str:
+        """The pattern of the files of these images' features."""
+        return paths.with_draw(paths.SHOT_FEATURES, self.experiment.draw)
+
+    def sample_of(self, dataset: str, shots: int, seed: int) -> str:
+        """The images of a run."""
+        number = paths.format_shots(shots)
+        return self.samples.format(dataset=dataset_name(dataset), shots=number, seed=seed)
+
+    def list_of(self, dataset: str, shots: int, seed: int) -> str:
+        """The list of a run's images that `vtclip picks` writes."""
+        number = paths.format_shots(shots)
+        return self.paths.picks.format(dataset=dataset_name(dataset), shots=number, seed=seed)
+
+    def picks_of(self, dataset: str, shots: int | str, seed: int | str) -> str:
+        """The list of a run's images, of an experiment with `picks`."""
+        found = find_list(
+            self.experiment.picks or "", dataset=dataset, shots=paths.parse_shots(shots),
+            seed=int(seed),
+        )  # fmt: skip
+        assert found is not None, "the plan has found it"
+        return str(found)
+
     def samples_of(self, runs: Iterable[Run]) -> list[Sample]:
         """The images of one seed for each dataset and number of shots of some heads."""
         found = {
             (run.dataset, run.shots): Sample(
                 run.dataset, run.shots,
-                paths.SHOTS.format(
-                    dataset=dataset_name(run.dataset), shots=paths.format_shots(run.shots),
-                    seed=run.seed,
-                ),
+                self.sample_of(run.dataset, run.shots, run.seed),
             )
             for run in runs
             if run.head and run.shots

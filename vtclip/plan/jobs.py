@@ -201,7 +201,7 @@ def train_head(
     if kind.reads_text_tower:
         inputs["weights"] = plan.weights_of(backbone)
     if kind.few_shot:
-        inputs["features"] = paths.SHOT_FEATURES.format(
+        inputs["features"] = plan.shot_features.format(
             backbone=backbone, dataset=dataset_name(dataset), shots=shots, seed=seed,
             views=plan.experiment.views.folder,
         )  # fmt: skip

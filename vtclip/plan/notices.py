@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from vtclip.config.experiment import Experiment
 from vtclip.data.descriptions import Sentences
 from vtclip.data.folders import SPLITS, UNSPLIT
 from vtclip.data.inventory import find_tree, images_folder
+from vtclip.data.pick_lists import FORMS, PicksError, find_list, read_picks
 from vtclip.data.walk import walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
 from vtclip.paths import ALL, format_shots, name_shots
 from vtclip.plan.variants import Variant, constant_settings
-from vtclip.settings import refusal
+from vtclip.settings import ConfigError, refusal
 from vtclip.wording import count, explain_alike, find_alike, inline, list_some
 
 Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
@@ -159,6 +161,46 @@ def check_validation(
                 "nothing",
                 write="choose: none",
             )
+
+
+def check_picks(
+    experiment: Experiment,
+    trained: Iterable[str],  # datasets, or halves of their classes
+    methods: Iterable[Variant],
+    *,
+    source: str,
+) -> None:
+    """Refuse lists of picks that are not there or cannot be used; the manifest is not read."""
+    if experiment.picks is None:
+        return
+    key, given = f"{source}: picks", f"picks: {experiment.picks}"
+    runs = list(product(map(dataset_name, trained), experiment.shots, experiment.seeds))
+    choosing = [each for each in methods if METHODS[each.method](each.settings).choices()]
+    chooses = choosing and experiment.choose != "none"
+    if Path(experiment.picks).is_file() and len(runs) > 1:
+        raise refusal(
+            key, f"one list cannot be that of {len(runs)} runs", found=given,
+            expected="a folder, or {dataset}, {shots} and {seed} in the path",
+        )  # fmt: skip
+    for dataset, shots, seed in runs:
+        found = find_list(experiment.picks, dataset=dataset, shots=shots, seed=seed)
+        if found is None:
+            names = f"{dataset}/shot_{format_shots(shots)}-seed_{seed}"
+            raise refusal(
+                key, f"there is no list of {dataset}, {name_shots(shots)}, seed {seed}",
+                found=given, expected=f"in a folder {names} with one of {', '.join(FORMS)}; or "
+                "{dataset}, {shots} and {seed} in the path of a file",
+            )  # fmt: skip
+        try:
+            picks = read_picks(found)
+        except PicksError as error:
+            raise ConfigError(f"{key}: {error}") from None
+        if chooses and all(pick.split == "train" for pick in picks):
+            raise refusal(
+                key, f"{choosing[0].method} chooses on validation images, and the list has none",
+                found=str(found), expected="validation images in the list, or methods that choose "
+                "nothing", write="choose: none",
+            )  # fmt: skip
 
 
 def _has_validation(dataset: Dataset) -> bool:

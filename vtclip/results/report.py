@@ -19,6 +19,7 @@ from PIL import Image
 from vtclip import __version__
 from vtclip.config.dataset import Exif
 from vtclip.data.images import PictureError, open_picture
+from vtclip.data.shots import checksum_of
 from vtclip.features.store import read_metadata
 from vtclip.features.texts import read_class_names
 from vtclip.files import check_receipt, check_seal, read_record, write_text
@@ -61,6 +62,7 @@ def report(
     tables: Mapping[str, str | Path],
     config: str | Path,
     figures: Sequence[str | Path],
+    picks: Mapping[str, str | Path] = {},
     template: str | Path = PROJECT / TEMPLATE,
 ) -> None:
     """Write the page.
@@ -77,6 +79,7 @@ def report(
         tables: "results", "differences" and "metrics", in Parquet.
         config: the experiment's configuration.
         figures: SVG files.
+        picks: name of each list of `vtclip picks` -> the file of the images that it lists.
         template: the page's template; whatever is filled in is escaped.
     """
     titles = {**titles, MEAN: "Mean over datasets"}
@@ -103,6 +106,7 @@ def report(
         ],
         examples=[_describe_example(example, len(examples)) for example in examples],
         choices=choices,
+        picks=[(name, checksum_of(read_parquet(file))) for name, file in picks.items()],
         missing=missing,
         settings=describe_settings(distinct(runs, "record")),
         config=Path(config).read_text(encoding="utf-8"),

@@ -5,6 +5,7 @@ localrules:
     fetch_archive,
     prepare_manifest,
     sample_shots,
+    match_picks,
 
 
 rule fetch:
@@ -105,3 +106,25 @@ rule sample_shots:
         "Sampling the images of {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed}"
     script:
         "../scripts/sample_shots.py"
+
+
+# In place of `sample_shots`, for an experiment with `picks`.
+rule match_picks:
+    input:
+        manifest=tracked_by_checksum(paths.MANIFEST),
+        receipt=receipt_of(paths.MANIFEST),
+        picks=lambda wildcards: PLAN.picks_of(**wildcards),
+    output:
+        paths.with_draw(paths.SHOTS, PLAN.experiment.draw or "-picks"),
+    log:
+        "logs/match_picks/{dataset}/{shots}shot-seed{seed}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        code=code_of("match_picks"),
+    message:
+        "Matching the picks of {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed}"
+    script:
+        "../scripts/match_picks.py"

@@ -367,6 +367,7 @@ rule report:
         ),
         # Of images that the workflow has unpacked or drawn; of a user's folder there is none.
         images=distinct(PLAN.examples, "receipt"),
+        samples=list(PLAN.picks.values()),
         template=paths.find_own(paths.TEMPLATE),
     output:
         report(
@@ -388,6 +389,7 @@ rule report:
         titles=PLAN.titles,
         reference=PLAN.reference,
         choices=PLAN.choices,
+        picks=PLAN.picks,
         missing=dict(PLAN.missing),
         code=code_of("report"),
     message:

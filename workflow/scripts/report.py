@@ -13,6 +13,7 @@ with job(snakemake.log[0]):
         titles=snakemake.params.titles,
         reference=snakemake.params.reference,
         choices=snakemake.params.choices,
+        picks=snakemake.params.picks,
         missing=snakemake.params.missing,
         tables={
             "results": snakemake.input.results,

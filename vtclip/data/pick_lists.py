@@ -1,0 +1,150 @@
+"""Picks: lists of the images that few-shot runs train on, as the field publishes them.
+
+A list is CoOp's pickled cache, cross-modal's JSON, JSON lines (those of 2SFS and of `vtclip picks`)
+or CSV.
+"""
+
+import csv
+import io
+import json
+import pickle  # noqa: TID251  what a file may name is limited in `_Unpickler`
+from collections.abc import Callable, Iterable
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vtclip import paths
+from vtclip.paths import format_shots
+
+FORMS = (".jsonl", ".json", ".pkl", ".pickle", ".csv")
+# The columns of a list by the names that projects give them.
+IMAGE = ("image", "impath", "_impath", "path", "image_path", "img_path", "filename", "file")
+LABEL = ("label", "_label", "class_id", "target")
+NAME = ("class_name", "classname", "_classname", "class")
+TRAIN, VAL = "train", "val"
+
+
+class PicksError(ValueError):
+    """A list of picks that cannot be read or used; the message names the file."""
+
+
+class Pick(NamedTuple):
+    """An image of a list."""
+
+    image: str
+    split: str  # train or val
+    label: int | None
+    class_name: str | None
+
+
+def read_picks(path: str | Path) -> list[Pick]:
+    """Read a list of picks in any of FORMS. Nothing in it is run.
+
+    Raises:
+        PicksError: another form, or a pickle that contains more than plain data and records.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise PicksError(f"{path}: expected a file that ends in {', '.join(FORMS)}.")
+    try:
+        return list(reader(path.read_bytes(), path))
+    except PicksError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError,
+            EOFError, IndexError, MemoryError, RecursionError) as error:  # fmt: skip
+        raise PicksError(f"{path}: no list of picks can be read from it: {error}") from error
+
+
+def _read_splits(content: Any, path: Path) -> Iterable[Pick]:
+    """A list for each split, or one list for training; cross-modal's have `data` in between."""
+    splits = content if isinstance(content, dict) else {TRAIN: content}
+    for split in (TRAIN, VAL):
+        records = splits.get(split, [])
+        records = records["data"] if isinstance(records, dict) else records
+        yield from (_read_record(record, path, split) for record in records)
+
+
+def _read_record(record: Any, path: Path, split: str = TRAIN) -> Pick:
+    """A pick from a path, a row [path, label, class name], a mapping or a record of a pickle."""
+    if isinstance(record, str):
+        record = {"image": record}
+    elif isinstance(record, (list, tuple)):
+        record = dict(zip(("image", "label", "class_name"), record, strict=False))
+    fields = record if isinstance(record, dict) else vars(record)
+    image, label, name = (
+        next((fields[key] for key in keys if fields.get(key) not in (None, "")), None)
+        for keys in (IMAGE, LABEL, NAME)
+    )
+    if not isinstance(image, str):
+        raise PicksError(f"{path}: expected an image's path, as one of {', '.join(IMAGE)}.")
+    split = str(fields.get("split") or split)
+    if split not in (TRAIN, VAL):
+        raise PicksError(f"{path}: {image}: expected the split {TRAIN} or {VAL}, found {split}.")
+    return Pick(image, split, None if label is None else int(label), name)
+
+
+def _read_pickle(content: bytes, path: Path) -> Iterable[Pick]:
+    return _read_splits(_Unpickler(io.BytesIO(content), path).load(), path)
+
+
+def _read_json(content: bytes, path: Path) -> Iterable[Pick]:
+    return _read_splits(json.loads(content), path)
+
+
+def _read_lines(content: bytes, path: Path) -> Iterable[Pick]:
+    lines = (line for line in content.decode().splitlines() if line.strip())
+    return (_read_record(json.loads(line), path) for line in lines)
+
+
+def _read_csv(content: bytes, path: Path) -> Iterable[Pick]:
+    table = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
+    return (_read_record(row, path) for row in table)
+
+
+_READERS: dict[str, Callable[[bytes, Path], Iterable[Pick]]] = {
+    ".jsonl": _read_lines, ".json": _read_json, ".csv": _read_csv,
+    ".pkl": _read_pickle, ".pickle": _read_pickle,
+}  # fmt: skip
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads plain data and Dassl's `Datum`, and refuses all else that a pickle may name or call."""
+
+    def __init__(self, file: io.BytesIO, path: Path) -> None:
+        super().__init__(file)
+        self.path = path
+        # A class for each file: a pickle may set attributes of what it names.
+        self.record = type("Datum", (), {})
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The record for `Datum`, of whatever module; how old protocols make one."""
+        if name == "Datum":
+            return self.record
+        if (module, name) in (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")):
+            return self._make
+        if (module, name) in (("__builtin__", "object"), ("builtins", "object")):
+            return object
+        raise PicksError(
+            f"{self.path}: expected a pickle of plain data and Datum records, found "
+            f"{module}.{name}. Nothing was run. Use the list in another form: "
+            f"{', '.join(FORMS[:2])} or .csv."
+        )
+
+    def _make(self, kind: Any, base: Any, state: Any) -> Any:
+        if kind is not self.record or base is not object or state is not None:
+            raise PicksError(f"{self.path}: expected Datum records, found another object.")
+        return self.record()
+
+
+def find_list(picks: str, *, dataset: str, shots: int, seed: int) -> Path | None:
+    """Find the list of a run: a file, or one of a folder's by its name; None if there is none."""
+    number = format_shots(shots)
+    filled = picks.replace("{dataset}", dataset).replace("{shots}", str(number))
+    path = Path(filled.replace("{seed}", str(seed)))
+    if not path.is_dir():
+        return path if path.is_file() else None
+    names = (f"shot_{number}-seed_{seed}", paths.RUN.format(shots=number, seed=seed))
+    tried = product((path / dataset, path), names, FORMS)
+    found = (folder / f"{name}{form}" for folder, name, form in tried)
+    return next((file for file in found if file.is_file()), None)
