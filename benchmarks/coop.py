@@ -1,9 +1,9 @@
-"""A training step of CoOp against the step that takes whole prompts through the text tower.
+"""A training step that learns words against the step that takes whole prompts through the tower.
 
-Both are CoOp's own learner on random weights, forward, backward and SGD, measured in turn in one
-process; memory is measured in a process each, as what a step adds. Whole prompts of more classes
-than `--whole` are reckoned from so many: each costs the same. Class names are ImageNet's, or for
-the first row those of a split file of CoOp's, such as split_zhou_Caltech101.json.
+Both are the method's own learner on random weights, forward, backward and SGD, measured in turn in
+one process; memory is measured in a process each, as what a step adds. Whole prompts of more
+classes than `--whole` are reckoned from so many: each costs the same. Class names are ImageNet's,
+or for the first row those of a split file of CoOp's, such as split_zhou_Caltech101.json.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from torch import Tensor
 
 from vtclip.backbones.backbone import load_backbone
 from vtclip.backbones.prompts import TextTower
-from vtclip.methods.coop import CoOp, CoOpSettings
-from vtclip.task import Images, Prompts, Task, Texts
+from vtclip.methods import METHODS
+from vtclip.task import Images, Prompts, Samples, Task, Texts
 
-BATCH = 32
+LEARNING_WORDS = ("coop", "kgcoop", "prograd", "cocoop")
 
 
 class WholePrompts(TextTower):
@@ -43,11 +43,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.memory_of:
         names = read_names(arguments.names, *arguments.classes)
-        step, _ = make_step(TOWERS[arguments.memory_of], arguments.backbone, names, device)
+        step, _ = make_step(arguments, TOWERS[arguments.memory_of], names, device)
         print(added_memory(step, device))
         return
-    print(f"{arguments.backbone}, {describe_device(device)}, B = {BATCH}")
-    print(f"A step on a GPU launches {count_step(arguments.backbone)} operations.\n")
+    print(f"{METHODS[arguments.method].title}, {arguments.backbone}, {describe_device(device)}")
+    print(f"A step on a GPU launches {count_step(arguments)} operations.\n")
     print("| K | step | seconds | speed, of the whole | memory, MB | of the whole's |")
     print("|---:|---|---:|---:|---:|---:|")
     for classes in arguments.classes:
@@ -57,6 +57,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--classes", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--method", choices=LEARNING_WORDS, default="coop")
     parser.add_argument("--names", type=Path, help="a split file of CoOp's, for its class names")
     parser.add_argument("--whole", type=int, default=100, help="most classes with whole prompts")
     parser.add_argument("--backbone", default="RN50-quickgelu")
@@ -76,23 +77,31 @@ def read_names(split: Path | None, classes: int) -> list[str]:
 
 
 def make_step(
-    tower: type[TextTower], backbone: str, names: Sequence[str], device: torch.device
+    arguments: argparse.Namespace,
+    tower: type[TextTower],
+    names: Sequence[str],
+    device: torch.device,
 ) -> tuple[Callable[[], float], Tensor]:
     """One training step, which gives its loss, and the context that it trains."""
     torch.manual_seed(0)
-    method = CoOp(CoOpSettings())
-    model = load_backbone(backbone, pretrained=None, device=device)
-    texts = Texts(model.encode_texts(["a photo"]).expand(len(names), -1), 100.0)
-    task = Task(texts, None, None, 0, Prompts(names, tower(model)))
+    method = METHODS[arguments.method](METHODS[arguments.method].settings_type())
+    model = load_backbone(arguments.backbone, pretrained=None, device=device)
+    texts = Texts(model.encode_classes(names, ["a photo of a {}."]), 100.0)
+    batch = method.settings.batch_size
+    pooled = torch.randn(batch, texts.features.shape[1], device=device)
+    labels = torch.randint(len(names), (batch,), device=device)
+    shots = Samples(pooled[:, None], None, labels)
+    task = Task(texts, shots, None, 0, Prompts(names, tower(model)))
     learner = method.learner(method.initial_head(task), task)
     context = learner.get_parameter("context")
-    optimiser = torch.optim.SGD([context], 0.002, momentum=0.9)
-    images = Images(torch.randn(BATCH, texts.features.shape[1], device=device), None)
-    labels = torch.randint(len(names), (BATCH,), device=device)
+    optimiser = torch.optim.SGD(learner.parameters(), 0.002, momentum=0.9)
 
     def step() -> float:
         optimiser.zero_grad()
-        loss = F.cross_entropy(learner(images), labels)
+        loss = F.cross_entropy(learner(Images(pooled, None)), labels)
+        penalty = learner.penalty()
+        if penalty is not None:
+            loss = loss + penalty
         loss.backward()
         optimiser.step()
         return loss.item()
@@ -100,22 +109,20 @@ def make_step(
     return step, context
 
 
-def count_step(backbone: str = "RN50-quickgelu") -> int:
+def count_step(arguments: argparse.Namespace) -> int:
     """Launches of a step on a GPU, in bfloat16: as many for any number of classes up to 1,024."""
     places = ("vtclip.backbones.prompts", "vtclip.runtime.devices")
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(mock.patch(f"{place}.has_bfloat16", return_value=True))
-        step, _ = make_step(TextTower, backbone, read_names(None, BATCH), torch.device("cpu"))
+        step, _ = make_step(arguments, TextTower, read_names(None, 32), torch.device("cpu"))
         return count_launches(step)
 
 
 def report(classes: int, arguments: argparse.Namespace, device: torch.device) -> None:
     taken = {"whole prompts": min(classes, arguments.whole), "ours": classes}
     names = {name: read_names(arguments.names, taken[name]) for name in TOWERS}
-    made = {
-        name: make_step(TOWERS[name], arguments.backbone, names[name], device) for name in TOWERS
-    }
+    made = {name: make_step(arguments, TOWERS[name], names[name], device) for name in TOWERS}
     steps = {name: step for name, (step, _) in made.items()}
     differences = compare(made)
     seconds = time_in_turn(steps, arguments.rounds, warm=True)
@@ -147,7 +154,8 @@ def compare(made: dict[str, tuple[Callable[[], float], Tensor]]) -> str:
 def measure_memory(name: str, classes: int, arguments: argparse.Namespace) -> float:
     """Bytes that a step adds, measured in a process of its own."""
     split = [] if arguments.names is None else ["--names", arguments.names]
-    given = ["--classes", classes, "--backbone", arguments.backbone, "--threads", arguments.threads]
+    given = ["--classes", classes, "--backbone", arguments.backbone, "--threads", arguments.threads,
+             "--method", arguments.method]  # fmt: skip
     return float(run_again("--memory-of", name, *given, *split))
 
 

@@ -24,6 +24,8 @@ def test_the_loss_is_that_of_loops_in_double_precision(prompted, backbone):
     pooled, labels = prompted.train.pooled[:, 0], prompted.train.labels
     logits = learner(Images(pooled, None))
     loss = torch.nn.functional.cross_entropy(logits, labels) + learner.penalty()
+    loss.backward()
+    assert learner.context.grad.abs().sum() > 0
     texts = encode_by_hand(backbone, learner.context.detach(), NAMES)
     written = backbone.encode_classes(NAMES, [template]).double()
     distance = sum(1 - float(text @ other) for text, other in zip(texts, written, strict=True)) / 4

@@ -17,7 +17,7 @@ from vtclip.methods.base import (
     Texts,
     unit,
 )
-from vtclip.methods.coop import CoOp, CoOpSettings, make_encoder
+from vtclip.methods.coop import CoOp, CoOpSettings, Words, make_encoder
 
 REDUCTION = 16  # of the net's hidden layer
 
@@ -25,9 +25,8 @@ REDUCTION = 16  # of the net's hidden layer
 class CoCoOpSettings(CoOpSettings):
     """Settings of CoCoOp; the defaults are the authors', the same for all numbers of shots."""
 
-    words: str | None = Field(
+    words: Words | None = Field(
         default="a photo of a",
-        pattern=r"\S",
         description="words that the context starts from; null for `context` random ones",
     )
     batch_size: base.BatchSize = 1

@@ -1,6 +1,7 @@
 """CoOp: learned words before the class name (Zhou et al., IJCV 2022, arXiv 2109.01134)."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 from pydantic import Field
 
@@ -9,6 +10,15 @@ from vtclip.methods import base
 from vtclip.methods.base import Classifier, DasslRecipe, Head, Method, Module, Task, Tensor, Texts
 from vtclip.settings import misfit
 
+Words = Annotated[str, Field(pattern=r"\S")]
+WordsOf = Annotated[
+    dict[str, Words],
+    Field(
+        description="dataset -> its words, in place of `words`; left out, the default applies only "
+        "where `words` is left out too",
+    ),
+]
+PROMPT_BYTES = 2e-3  # for each operation of a prompt, kept for the way back; on ViT-B/16's tower
 OTHER_TOKENS = 4  # beside the context: start, at least one of a class name, the point, end
 
 
@@ -20,12 +30,12 @@ class CoOpSettings(DasslRecipe):
         ge=1,
         description="number of learned words before the class name, 1 or more",
     )
-    words: str | None = Field(
+    words: Words | None = Field(
         default=None,
-        pattern=r"\S",
         description="words that the context starts from, in place of `context` random ones",
         examples=["a photo of a"],
     )
+    words_of: WordsOf = {}
 
 
 class CoOp(Method):
@@ -105,6 +115,7 @@ class CoOp(Method):
         plain = super().work(size)
         return plain._replace(
             flops=self.settings.steps(size) * size.classes * size.shape.prompt_flops,
+            part_bytes=size.classes * size.shape.prompt_flops * PROMPT_BYTES,
             head_bytes=size.classes * size.shape.dim * SINGLE,  # the texts
         )
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from vtclip.methods import base
 from vtclip.methods.base import Classifier, Head, Module, Task, Tensor
-from vtclip.methods.coop import CoOp, CoOpSettings, make_encoder, nearest
+from vtclip.methods.coop import CoOp, CoOpSettings, Words, make_encoder, nearest
 
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
 
@@ -14,9 +14,8 @@ Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
 class KgCoOpSettings(CoOpSettings):
     """Settings of KgCoOp; the defaults are the authors', the same for all numbers of shots."""
 
-    words: str | None = Field(
+    words: Words | None = Field(
         default="a photo of a",
-        pattern=r"\S",
         description="words that the context starts from; null for `context` random ones",
     )
     batch_size: base.BatchSize = 128

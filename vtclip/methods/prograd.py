@@ -7,9 +7,8 @@ from pydantic import Field
 from vtclip.cost import Size, Work
 from vtclip.methods import base
 from vtclip.methods.base import Classifier, Head, Images, Module, Task, Tensor, at_shots
-from vtclip.methods.coop import CoOp, CoOpSettings, make_encoder, nearest
+from vtclip.methods.coop import CoOp, CoOpSettings, Words, WordsOf, make_encoder, nearest
 
-Words = Annotated[str, Field(pattern=r"\S")]
 Share = Annotated[float, Field(ge=0)]
 Shares = Share | Annotated[dict[base.PositiveInt, Share], Field(min_length=1)]
 FEWER = {1: 1.0, 8: 0.8}  # the README's, for three datasets; what it was chosen on is not stated
@@ -18,25 +17,20 @@ FEWER = {1: 1.0, 8: 0.8}  # the README's, for three datasets; what it was chosen
 class ProGradSettings(CoOpSettings):
     """Settings of ProGrad; the defaults are the authors'."""
 
-    words: str | None = Field(
+    words: Words | None = Field(
         default="a photo of a",
-        pattern=r"\S",
         description="the last words of the context at the start, and zero-shot's before the class "
         "name; null for `context` random ones, and the dataset's texts as zero-shot's",
     )
-    words_of: dict[str, Words] = Field(
-        default={
-            "oxford_pets": "a type of pet, a photo of a",
-            "flowers102": "a type of flower, a photo of a",
-            "fgvc_aircraft": "a type of aircraft, a photo of a",
-            "dtd": "a texture of",
-            "eurosat": "a centered satellite photo of",
-            "food101": "a type of food, a photo of",
-            "ucf101": "a photo of a person doing",
-        },
-        description="dataset -> its words, in place of `words`; left out, the default applies only "
-        "where `words` is left out too",
-    )
+    words_of: WordsOf = {
+        "oxford_pets": "a type of pet, a photo of a",
+        "flowers102": "a type of flower, a photo of a",
+        "fgvc_aircraft": "a type of aircraft, a photo of a",
+        "dtd": "a texture of",
+        "eurosat": "a centered satellite photo of",
+        "food101": "a type of food, a photo of",
+        "ucf101": "a photo of a person doing",
+    }
     removed: Shares = Field(
         default=1.0,
         description="share that is taken away of what a gradient undoes of zero-shot, 0 or more, "
