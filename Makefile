@@ -70,7 +70,7 @@ format: .venv/installed-for-tests
 constraints:
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/python -m pip install --quiet --editable '.[test,slurm,transformers]'
+	.venv-newest/bin/python -m pip install --quiet --editable '.[onnx,release,slurm,test,transformers]'
 	head -n 1 constraints.txt > constraints.new
 	.venv-newest/bin/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools >> constraints.new
 	mv constraints.new constraints.txt

@@ -29,8 +29,8 @@ def bounds(requirements) -> dict[str, str]:
 
 
 RUN = bounds(PROJECT["dependencies"])
-TEST = bounds(PROJECT["optional-dependencies"]["test"])
-SLURM = bounds(PROJECT["optional-dependencies"]["slurm"])
+EXTRAS = {name: bounds(found) for name, found in PROJECT["optional-dependencies"].items()}
+TEST = EXTRAS["test"]
 
 
 def imported() -> set[str]:
@@ -71,6 +71,12 @@ def test_the_constraints_are_exact_versions_within_the_bounds_of_all_that_is_nam
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
     exact = bounds(lines)
     assert len(exact) == len(lines) > 100
-    for name, bound in {**RUN, **TEST, **SLURM}.items():
-        version = exact[name].removeprefix("==")
-        assert Requirement(f"{name}{bound}").specifier.contains(version), name
+    for extra, named in {"": RUN, **EXTRAS}.items():
+        for name, bound in named.items():
+            version = exact[name].removeprefix("==")
+            assert Requirement(f"{name}{bound}").specifier.contains(version), (extra, name)
+
+
+def test_the_constraints_are_made_of_every_extra():
+    written = re.search(r"--editable '\.\[(.*?)\]'", (ROOT / "Makefile").read_text()).group(1)
+    assert set(written.split(",")) == set(EXTRAS)

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from vtclip import paths
-from vtclip.paths import PROJECT, ExperimentPaths, find_own, receipt_of, receipts_of, record_of
+from vtclip.paths import (
+    PROJECT,
+    ExperimentPaths,
+    find_config,
+    find_own,
+    receipt_of,
+    receipts_of,
+    record_of,
+)
 
 GLYPH_CLIP = "config/backbones/glyph-clip.json"
 FILES = {
@@ -94,3 +102,19 @@ def test_a_path_that_is_nowhere_or_absolute_is_returned_as_it_is(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     for path in ("no/such.json", str(tmp_path / "no.json"), str(PROJECT / GLYPH_CLIP)):
         assert find_own(path) == path
+
+
+def test_a_configuration_is_found_by_path_or_name_here_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        find_config("demo") == find_config("config/demo.yaml") == str(PROJECT / "config/demo.yaml")
+    )
+    assert find_config("paper") == str(PROJECT / paths.CONFIG)
+    (tmp_path / "config").mkdir()
+    for name in ("demo", "config", "paper"):
+        (tmp_path / f"config/{name}.yaml").touch()
+        asked = "paper" if name == "config" else name
+        assert find_config(asked) == f"config/{name}.yaml"
+    (tmp_path / "demo").mkdir()  # a folder is no configuration
+    assert find_config("demo") == "config/demo.yaml"
+    assert find_config("nowhere") == "nowhere"

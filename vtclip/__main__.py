@@ -7,16 +7,16 @@ import traceback
 from collections.abc import Sequence
 
 from vtclip import __version__
-from vtclip.cli import classify, export, new, picks, status
+from vtclip.cli import classify, export, init, new, picks, run, status
 from vtclip.runtime.job import lacks_memory
 from vtclip.wording import bound
 
-COMMANDS = (new, status, picks, classify, export)
+COMMANDS = (run, init, new, status, picks, classify, export)
 
 DESCRIPTION = """\
-Start an experiment, see its progress, and use the heads that it has trained.
+Run an experiment, see its progress, and use the heads that it has trained.
 
-Snakemake runs the experiment itself:
+In a clone, Snakemake's own command runs an experiment too:
   snakemake --cores 8 --configfile config/demo.yaml
 """
 
@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, refuse=subparser.error)
     return parser
 
 
@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 where some of the images could not be classified, where a job of the
         experiment has failed, or where the output is no longer read; 2 after an error.
     """
-    given = make_parser().parse_args(arguments)
+    given, others = make_parser().parse_known_args(arguments)
+    if others:
+        given.refuse(f"unrecognized arguments: {' '.join(others)}; what comes first is above")
     try:
         code = given.run(given)
         print(end="", flush=True)

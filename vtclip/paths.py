@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PROJECT = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parent
+# The folder of Snakefile, workflow/ and config/: in a wheel inside the package, else beside it.
+INSTALLED = PACKAGE / "project"
+PROJECT = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent
 
 ARCHIVE = "resources/archives/{dataset}/{file}"
 ARCHIVE_RECEIPT = "resources/archives/{dataset}/{file}.json"
@@ -28,13 +31,15 @@ SHOT_FEATURES = f"results/features/{{backbone}}/{{dataset}}/{{views}}/{RUN}.parq
 # Folders of results/ that all experiments share: no experiment may be called so.
 SHARED = ("manifests", "shots", "features", "benchmarks")  # `benchmarks` of earlier versions
 
+CONFIG = "config/config.yaml"  # the paper's experiment
+METHODS = "methods"  # a user's, in the working directory
 DATASETS = "config/datasets"
 DESCRIPTIONS = "config/descriptions"
 HEAD = "head.safetensors"
 TRAINED_GLYPHS = "config/backbones/glyph-clip.safetensors"
 PUBLISHED = "config/published.csv"
 PUBLISHED_TESTS = "config/published-tests.csv"
-TEMPLATE = "vtclip/results/templates/report.html"
+TEMPLATE = "workflow/report/report.html"
 
 
 class ExperimentPaths:
@@ -126,6 +131,15 @@ def find_own(path: str) -> str:
     if Path(path).exists() or not (PROJECT / path).exists():
         return path
     return str(PROJECT / path)
+
+
+def find_config(name: str) -> str:
+    """Find a configuration by its path, or by its name in config/ here, else in the project.
+
+    What is in none of these places is returned as it is.
+    """
+    known = [name, f"config/{name}.yaml", *([CONFIG] if name == "paper" else [])]
+    return next((file for file in map(find_own, known) if Path(file).is_file()), name)
 
 
 def why_outside(path: str) -> str | None:

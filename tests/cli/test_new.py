@@ -33,11 +33,18 @@ def new(folder, *more):
     return main(["new", "mine", str(folder), "--like", DEMO, *more])
 
 
+def test_in_a_clone_the_next_command_is_snakemakes(photographs, capsys):
+    Path("Snakefile").touch()
+    assert new(photographs) == 0
+    said = capsys.readouterr().out
+    assert "Next: snakemake --cores all --configfile config/mine.yaml" in said
+
+
 def test_a_folder_becomes_a_dataset_and_an_experiment_that_can_be_planned(photographs, capsys):
     assert new(photographs, "--template", "a drawing of {}") == 0
     said = capsys.readouterr().out
     assert "2 classes, 20 images: 10 to train, 4 to validate, 6 to test." in said
-    assert "Next: snakemake --cores all --configfile config/mine.yaml" in said
+    assert "Next: vtclip run config/mine.yaml" in said
     plan = read_plan(["config/mine.yaml"])
     assert plan.datasets["mine"].templates == ["a drawing of {}"]
     assert plan.experiment.shots == [1, 2, 4]  # five of a class are to train on

@@ -1,11 +1,13 @@
 """A method is a file: its name, its class, and what is said where a file is no method."""
 
 import importlib
+import os
 import subprocess
 import sys
 
 import pytest
 
+from tests.project import ROOT
 from vtclip import methods
 from vtclip.methods import METHODS, check_methods, method_module
 from vtclip.methods.base import Method
@@ -143,3 +145,45 @@ def test_a_title_of_ones_own_is_not_handed_down():
         pass
 
     assert Other.title == "Test folder"
+
+
+RUN_HERE = """
+import sys
+from vtclip.methods import METHODS, check_methods, method_module
+from vtclip.runtime.code_hash import code_hash
+check_methods({"nearest": None}, source="mine.yaml")
+print(METHODS["nearest"].title, code_hash("script.py", method_module("nearest")))
+"""
+
+
+def run_here(folder):
+    """Load the method `nearest` in a new process in a folder; returns its title and code hash."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", RUN_HERE]
+    return subprocess.check_output(command, cwd=folder, text=True, env=environment)
+
+
+def test_a_method_in_the_working_directory_is_found_and_its_code_counts(tmp_path):
+    (tmp_path / "script.py").write_text("import vtclip.task\n")
+    mine = tmp_path / "methods"
+    mine.mkdir()
+    (mine / "_distances.py").write_text("SCALE = 1\n")
+    code = METHOD.format("") + "from vtclip.methods._distances import SCALE\n"
+    (mine / "nearest.py").write_text(code)
+    first = run_here(tmp_path)
+    assert first.startswith("Nearest ")
+    (mine / "nearest.py").write_text(f"# a comment\n{code}")
+    assert run_here(tmp_path) == first
+    (mine / "nearest.py").write_text(f"{code}LIMIT = 1\n")
+    second = run_here(tmp_path)
+    (mine / "_distances.py").write_text("SCALE = 2\n")
+    third = run_here(tmp_path)
+    assert len({first, second, third}) == 3, "an edit of the method, or of what it imports, counts"
+
+
+def test_a_method_with_the_name_of_one_of_the_package_is_refused(add_method):
+    file = add_method("vt_clip", METHOD.format(""))
+    with pytest.raises(ConfigError) as error:
+        check_methods({"vt_clip": None}, source="mine.yaml")
+    for part in [f"{file}: there is a method of this name", "expected: another name"]:
+        assert part in str(error.value)

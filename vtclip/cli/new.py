@@ -81,7 +81,7 @@ def run(given: argparse.Namespace) -> int:
     if survey.damaged:
         described["leave_out"] = list(survey.damaged)
     leave_out(survey.manifest, list(survey.damaged), given.folder)
-    experiment = make_experiment(given.dataset, read_yaml(paths.find_own(given.like)), survey)
+    experiment = make_experiment(given.dataset, read_yaml(paths.find_config(given.like)), survey)
     try:
         write_text(dataset_file, to_yaml(described))
         write_text(experiment_file, to_yaml(experiment))
@@ -90,11 +90,13 @@ def run(given: argparse.Namespace) -> int:
         for file in (dataset_file, experiment_file):
             Path(file).unlink(missing_ok=True)
         raise
+    in_clone = Path("Snakefile").is_file()
+    command = "snakemake --cores all --configfile" if in_clone else "vtclip run"
     print(
         f"\nWrote {dataset_file} and {experiment_file}: {count(len(plan.own_runs), 'run')}, shots "
         f"{', '.join(map(str, experiment['shots']))}.\n"
         "If the folders' names are not words, name the classes under `class_names:` in "
-        f"{dataset_file}.\nNext: snakemake --cores all --configfile {experiment_file}"
+        f"{dataset_file}.\nNext: {command} {experiment_file}"
     )
     return 0
 

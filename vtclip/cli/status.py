@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "configs",
         metavar="CONFIG",
         nargs="*",
-        default=["config/config.yaml"],
-        help="the configuration files, as for Snakemake (default: config/config.yaml)",
+        default=[paths.CONFIG],
+        help="the configuration files, or their names in config/ (default: %(default)s)",
     )
 
 
@@ -77,12 +77,13 @@ def read_plan(configs: Sequence[str]) -> Plan:
     from vtclip.settings import ConfigError, read_yaml
 
     merged: dict[str, Any] = {}
-    for config in configs:
-        content = read_yaml(paths.find_own(config))
+    files = [paths.find_config(config) for config in configs]
+    for config in files:
+        content = read_yaml(config)
         if not isinstance(content, dict):
             raise ConfigError(f"{config}: expected the keys of a configuration, found none.")
         update_config(merged, content)
-    return Plan.read(merged, source=configs)
+    return Plan.read(merged, source=files)
 
 
 def find_states(plan: Plan) -> dict[Run, State]:

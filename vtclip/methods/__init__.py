@@ -1,16 +1,23 @@
-"""The methods: one module each, and being in this folder is all that registers it."""
+"""The methods: one module each, and being in this folder is all that registers it.
+
+So is being in methods/ of the working directory, for a user's own.
+"""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import iter_modules
 from traceback import extract_tb
 from types import ModuleType
 from typing import Any, TypeGuard
 
+from vtclip import paths
 from vtclip.methods.base import Method
 from vtclip.settings import ConfigError, Settings, check, unknown
+
+__path__.append(str(Path(paths.METHODS).absolute()))
 
 
 class _Methods(Mapping[str, type[Method]]):
@@ -91,11 +98,22 @@ def check_methods(
     for name in methods:
         if name not in METHODS:
             raise unknown("method", name, METHODS, source=f"{source}: methods")
+        _check_one_file(name)
         check_spatial(name, spatial, source=source)
     return {
         name: check(METHODS[name].settings_type, values or {}, source=f"{source}: methods.{name}")
         for name, values in methods.items()
     }
+
+
+def _check_one_file(name: str) -> None:
+    """Refuse a user's method with the name of another: it would never run."""
+    files = [file for place in __path__ if (file := Path(place, f"{name}.py")).is_file()]
+    if len(files) > 1:
+        raise ConfigError(
+            f"{files[1]}: there is a method of this name already.\n  found:    {files[0]}\n"
+            "  expected: another name for your file, and under `methods:` in the configuration"
+        )
 
 
 def check_spatial(method: str, spatial: str, *, source: str) -> None:

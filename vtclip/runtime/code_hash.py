@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGE = Path(__file__).parents[1]
+from vtclip.paths import METHODS, PACKAGE
+
 LEFT_OUT = {"vtclip.cost"}  # requests to a scheduler change nothing that a job makes
 
 
@@ -73,10 +74,12 @@ def _list_imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _find(module: str) -> Path | None:
-    """File of a module of this package; None for any other name."""
-    if module.startswith("vtclip."):
-        stem = PACKAGE.joinpath(*module.split(".")[1:])
-        for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-            if path.is_file():
-                return path
-    return None
+    """File of a module of this package, or beside a user's method; None for any other name."""
+    package, *parts = module.split(".")
+    if package != "vtclip" or not parts:
+        return None
+    stems = [PACKAGE.joinpath(*parts)]
+    if parts[0] == "methods":
+        stems.append(Path(METHODS, *parts[1:]))
+    files = (file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py"))
+    return next((file for file in files if file.is_file()), None)

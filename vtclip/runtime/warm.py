@@ -64,7 +64,7 @@ def _start_at_first_job(python: str, listener: socket.socket) -> None:
     numbers = (listener.fileno(), alive)
     try:
         parent = subprocess.Popen(
-            [python, "-m", "vtclip.runtime.warm_parent", *map(str, numbers)],
+            [python, "-Pm", "vtclip.runtime.warm_parent", *map(str, numbers)],
             stdin=subprocess.DEVNULL, pass_fds=numbers, env=os.environ | ENVIRONMENT,
         )  # fmt: skip
     except OSError as error:

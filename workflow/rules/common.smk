@@ -8,9 +8,10 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-# The package beside this workflow is the one that runs, here and in every job's process.
-sys.path.insert(0, workflow.basedir)
-os.environ.update(PYTHONPATH=workflow.basedir)
+# In a clone the package beside this workflow is the one that runs, here and in every job's process.
+if Path(workflow.basedir, "vtclip").is_dir():
+    sys.path.insert(0, workflow.basedir)
+    os.environ.update(PYTHONPATH=workflow.basedir)
 # Threads that wait give their core to another job. Snakemake itself limits OpenMP's and BLAS's.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -20,7 +21,7 @@ os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2 << 30))
 
 from vtclip import paths
-from vtclip.paths import distinct, receipt_of, receipts_of
+from vtclip.paths import INSTALLED, distinct, receipt_of, receipts_of
 from vtclip.plan import Plan, jobs
 from vtclip.plan.contents import any_of
 from vtclip.runtime import warm
@@ -35,12 +36,17 @@ sys.executable = shlex.quote(PYTHON)
 if workflow.is_main_process and workflow.nodes is None and warm.is_supported():
     sys.executable = warm.make_launcher(PYTHON)
 
+if INSTALLED.is_dir() and workflow.deployment_settings.deployment_method:
+    raise WorkflowError(
+        "--sdm: the environments that Snakemake makes do not contain vtclip.\n"
+        "Leave --sdm out: jobs run in the environment of this command; or run snakemake in a clone."
+    )
+
 STARTED = time.time()
 CONFIG = dict(config)
-CONFIG_FILES = [
-    os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
-    for path in workflow.overwrite_configfiles or workflow.configfiles
-]
+CONFIG_FILES = [str(path) for path in workflow.overwrite_configfiles or workflow.configfiles]
+for folder in (f"{Path.cwd()}/", f"{workflow.basedir}/"):
+    CONFIG_FILES = [path.removeprefix(folder) for path in CONFIG_FILES]
 
 try:
     PLAN = Plan.read(CONFIG, source=CONFIG_FILES)

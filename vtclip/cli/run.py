@@ -1,0 +1,79 @@
+"""Run an experiment in the current folder: Snakemake, on the workflow of this package.
+
+CONFIG is a file, or the name of one in config/ here or in the package. What begins with the first
+option goes to Snakemake as it is. Without --cores, a job runs on every core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from itertools import takewhile
+from pathlib import Path
+
+from vtclip import paths
+from vtclip.runtime.environment import check_cache
+from vtclip.settings import unknown
+
+HELP = "run an experiment"
+EXAMPLES = """examples:
+  vtclip run demo
+  vtclip run demo all-methods --cores 2
+  vtclip run paper --cores 8 --resources gpu=2
+  vtclip run config/birds.yaml -n
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("config", metavar="CONFIG", help="the configuration; several are merged")
+    parser.add_argument(
+        "options",
+        metavar="OPTION",
+        nargs=argparse.REMAINDER,
+        help="options of Snakemake, and after them its targets: `snakemake --help`",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Let Snakemake take the place of this process."""
+    check_cache()
+    others = list(takewhile(lambda word: not word.startswith("-"), given.options))
+    configs = [find(name) for name in (given.config, *others)]
+    arguments = make_arguments(configs, given.options[len(others) :])
+    # -P: no module of the current folder is taken for one of a library.
+    os.execv(sys.executable, [sys.executable, "-Pm", "snakemake", *arguments])  # noqa: S606
+
+
+def find(name: str) -> str:
+    """Find a configuration; ConfigError names those that there are."""
+    file = paths.find_config(name)
+    if not Path(file).is_file():
+        folders = (Path("config"), paths.PROJECT / "config")
+        known = {found.stem for folder in folders for found in folder.glob("*.yaml")}
+        raise unknown("configuration", name, known | {"paper"}, source="CONFIG")
+    return file
+
+
+def make_arguments(configs: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Make Snakemake's arguments; it takes all words after `--configfile` for configurations."""
+    snakefile = str(paths.PROJECT / "Snakefile")
+    arguments = ["--snakefile", snakefile, *options, "--configfile", *configs]
+    return ["--cores", "all", *arguments] if _lacks_cores(arguments) else arguments
+
+
+def _lacks_cores(arguments: Sequence[str]) -> bool:
+    """Check that neither the options nor a profile limit the jobs that run at a time."""
+    from snakemake.cli import parse_args
+
+    unseen = io.StringIO()
+    try:
+        with redirect_stdout(unseen), redirect_stderr(unseen):
+            _, found = parse_args(list(arguments))
+    except (Exception, SystemExit):  # Snakemake itself explains it
+        return False
+    return found.cores is None and found.jobs is None
