@@ -7,6 +7,7 @@
 # make test-backbones   builds the smallest backbone of each kind: half an hour
 # make test-commands   types the commands of README and docs in a fresh clone: an hour
 # make test-faults   the long campaign of faults: takes hours
+# make wheel   dist/ with the wheel and the sdist
 # make constraints   writes the newest versions into constraints.txt; then `make test` tries them
 # All create .venv first. With another Python: make demo PYTHON=python3.12
 
@@ -16,7 +17,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo install test test-slow test-slurm test-backbones test-commands test-faults check format constraints clean
+.PHONY: demo install test test-slow test-slurm test-backbones test-commands test-faults check format wheel constraints clean
 
 demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
@@ -67,6 +68,10 @@ format: .venv/installed-for-tests
 	$(INSTALL) '.[test,slurm]'
 	@touch $@
 
+wheel: .venv/installed-for-tests
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
 constraints:
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
@@ -77,4 +82,4 @@ constraints:
 	rm -rf .venv-newest
 
 clean:
-	rm -rf .venv .venv-newest .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf dist .venv .venv-newest .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

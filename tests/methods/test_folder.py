@@ -182,8 +182,10 @@ def test_a_method_in_the_working_directory_is_found_and_its_code_counts(tmp_path
 
 
 def test_a_method_with_the_name_of_one_of_the_package_is_refused(add_method):
-    file = add_method("vt_clip", METHOD.format(""))
+    file = add_method("other", METHOD.format("")).with_name("vt_clip.py")
+    file.write_text(METHOD.format(""))
     with pytest.raises(ConfigError) as error:
         check_methods({"vt_clip": None}, source="mine.yaml")
+    file.unlink()
     for part in [f"{file}: there is a method of this name", "expected: another name"]:
         assert part in str(error.value)
