@@ -44,7 +44,9 @@ if INSTALLED.is_dir() and workflow.deployment_settings.deployment_method:
 
 STARTED = time.time()
 CONFIG = dict(config)
-CONFIG_FILES = [str(path) for path in workflow.overwrite_configfiles or workflow.configfiles]
+CONFIG_FILES = [
+    str(path) for path in workflow.overwrite_configfiles or workflow.configfiles
+]
 for folder in (f"{Path.cwd()}/", f"{workflow.basedir}/"):
     CONFIG_FILES = [path.removeprefix(folder) for path in CONFIG_FILES]
 
