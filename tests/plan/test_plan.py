@@ -158,14 +158,20 @@ def test_everything_that_is_made_is_a_target(demo):
     assert tables == {
         *(f"results.{suffix}" for suffix in ("parquet", "csv", "md", "tex", "txt")),
         *(f"differences.{suffix}" for suffix in ("parquet", "csv", "md")),
+        *(f"ranks.{suffix}" for suffix in ("parquet", "csv")),
         *(f"{name}.{suffix}" for name in ("metrics", "classes") for suffix in ("parquet", "csv")),
     }
     figures = {
         target.removeprefix("results/demo/figures/") for target in targets if "/figures/" in target
     }
-    names = ["accuracy", "cost", f"attention/{GLYPHS}/digits", f"attention/{GLYPHS}/letters"]
+    names = [
+        "accuracy",
+        "cost",
+        "ranks",
+        *(f"attention/{GLYPHS}/{name}" for name in demo["datasets"]),
+    ]
     assert figures == {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
-    assert len(targets) == len(set(targets)) == 2 + 92 + 8 + 12 + 8
+    assert len(targets) == len(set(targets)) == 2 + 92 + 8 + 14 + 10
 
 
 def test_attention_is_drawn_of_vt_clip_alone(demo):

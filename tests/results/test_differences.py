@@ -130,4 +130,38 @@ def test_the_page_shows_the_references_lead(table, tmp_path):
     assert "| vt_clip over | 1 shot " in page
     assert "| zero_shot    | +32.5 (+" in page
     assert "| Linear probe | +20.0 (+" in page
-    assert page.endswith("Nothing was chosen.\n")
+    assert page.split("\n\n")[1].endswith("Nothing was chosen.")
+
+
+def test_a_lead_is_claimed_by_the_rule_that_is_stated_and_no_other(tmp_path):
+    accuracies = {
+        name: {(1, seed): base + dataset / 100 + seed / 1000 for seed in (1, 2)}
+        for name, base in (("probe", 0.5), ("vt_clip", 0.6))
+        for dataset in (0,)
+    }
+    claims = {}
+    for datasets in (4, 5, 6):
+        runs = [
+            write_run(tmp_path, "RN50", f"d{dataset}", method, found)
+            for dataset in range(datasets)
+            for method, found in accuracies.items()
+        ]
+        aggregate_differences(runs, tmp_path / "differences", reference="vt_clip")
+        claims[datasets] = (tmp_path / "differences.md").read_text()
+    assert "- vt_clip over probe at 1 shot: p 0.00781" in claims[4]  # 8 runs
+    assert "No lead may be claimed." in claims[5]
+    assert "With 5 datasets the smallest p of 1 pairs can be 0.0625." in claims[5]
+    assert "- vt_clip over probe at 1 shot: p 0.0312" in claims[6]
+
+
+def test_the_p_of_all_pairs_of_methods_are_corrected_together(tmp_path):
+    runs = [
+        write_run(tmp_path, "RN50", f"d{dataset}", method, {(1, 1): base + dataset * slope})
+        for dataset in range(7)
+        for method, base, slope in (("a", 0.5, 0), ("b", 0.6, 0.01), ("c", 0.52, -0.01))
+    ]
+    table = aggregate_differences(runs, tmp_path / "differences", reference="c")
+    assert table["p"].to_list() == pytest.approx([2 / 2**7, *table["p"][1:2], 2 / 2**7])
+    assert table["p_holm"][0] == pytest.approx(3 * 2 / 2**7)
+    assert (table["p_holm"] >= table["p"]).all()
+    assert table["won"].to_list()[0] == 0.0

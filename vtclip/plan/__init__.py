@@ -197,6 +197,7 @@ class Plan(Contents):
         tables = (
             (self.own_runs, "results", ("parquet", "csv", "md", "tex", "txt")),
             (self.own_runs, "differences", ("parquet", "csv", "md")),
+            (self.own_runs, "ranks", ("parquet", "csv")),
             (self.own_runs, "metrics", ("parquet", "csv")),
             (self.own_runs, "classes", ("parquet", "csv")),
             (self.ablation_runs, "ablation", ("parquet", "csv", "md")),
@@ -206,7 +207,7 @@ class Plan(Contents):
         return [file for name, kinds in made for file in self.paths.table(name, *kinds)]
 
     def _figures(self) -> list[str]:
-        names = ["accuracy", "cost"] if self.own_runs else []
+        names = ["accuracy", "cost", "ranks"] if self.own_runs else []
         names += [f"attention/{backbone}/{dataset}" for backbone, dataset in self.drawn_attention]
         names += ["ablation"] if self.ablation_runs else []
         names += ["tests"] if self.test_runs else []

@@ -16,15 +16,32 @@ import numpy as np
 import polars as pl
 
 from vtclip.paths import Run, name_shots
-from vtclip.results.tables import align, backbone_column, pivot, read_runs, write_table
+from vtclip.results.ranks import (
+    ALPHA,
+    MIN_DATASETS,
+    correct_by_holm,
+    measure_effect,
+    rank_methods,
+    render_ranks,
+    take_units,
+    unit_of,
+)
+from vtclip.results.tables import (
+    align,
+    backbone_column,
+    escape_markdown,
+    pivot,
+    read_runs,
+    write_table,
+)
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
-MIN_DATASETS = 5  # to draw from them
 SCHEMA = {
     "backbone": pl.String, "method": pl.String, "other": pl.String, "shots": pl.Int32,
     "difference": pl.Float64, "low": pl.Float64, "high": pl.Float64, "resampled": pl.String,
-    "pairs": pl.Int32,
+    "pairs": pl.Int32, "p": pl.Float64, "p_holm": pl.Float64, "effect": pl.Float64,
+    "won": pl.Float64,
 }  # fmt: skip
 
 
@@ -51,7 +68,10 @@ def aggregate_differences(
     Returns:
         backbone, method, other, shots, difference (points of accuracy, the mean over pairs), low,
         high (a 95% bootstrap interval), resampled (what it draws: "datasets and seeds", "datasets"
-        or "seeds"; null, and no interval, where there are few datasets and one seed), pairs.
+        or "seeds"; null, and no interval, where there are few datasets and one seed), pairs; p (of
+        Wilcoxon's signed-rank test over units, see `vtclip.results.ranks`), p_holm (corrected over
+        all pairs of methods at that number of shots), effect (Cohen's d over units), won (share of
+        units). The average ranks are in a table beside it, `ranks`.
     """
     found = read_runs(runs)
     methods = found["method"].unique(maintain_order=True)
@@ -63,13 +83,52 @@ def aggregate_differences(
         for k in shots
         if (compared := _compare(group, method, other, k))
     ]
-    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    write_table(table, destination, md=_render(table, found, reference, titles, notes))
+    table = _correct(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
+    seen = [(method, k, _runs_at(found, method, k)) for k in shots for method in methods]
+    ranks = rank_methods(_align_seeds(seen))
+    write_table(ranks, Path(destination).with_name("ranks"))
+    text = _render(table, found, reference, titles, notes)
+    claims = _claim(table, reference, titles, found["dataset"].n_unique())
+    write_table(table, destination, md="\n".join([text, claims, render_ranks(ranks, titles)]))
     return table
 
 
+def _correct(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with Holm's correction over the pairs of methods at each number of shots."""
+    table = table.with_row_index("row")
+    tested = table.filter(pl.col("p").is_not_null())
+    corrected = [
+        group.select("row", p_holm=pl.Series(correct_by_holm(group["p"].to_list())))
+        for group in tested.partition_by("backbone", "shots")
+    ]
+    schema = {"row": pl.UInt32, "p_holm": pl.Float64}
+    found = pl.concat([pl.DataFrame(schema=schema), *corrected])
+    joined = table.drop("p_holm").join(found, on="row", how="left", maintain_order="left")
+    return joined.select(list(SCHEMA))
+
+
+def _align_seeds(seen: Sequence[tuple[str, int, pl.DataFrame]]) -> pl.DataFrame:
+    """The accuracies of methods at each number of shots; one without shots has every seed."""
+    tables = [
+        runs.with_columns(method=pl.lit(method), shots=pl.lit(k, pl.Int32))
+        for method, k, runs in seen
+    ]
+    seeded = [table for table in tables if "seed" in table.columns]
+    rows = ["backbone", "shots", "dataset"]
+    if not seeded:
+        return pl.concat(tables).with_columns(seed=pl.lit(0, pl.Int32))
+    seeds = pl.concat(seeded, how="diagonal").select(*rows, "seed").unique(maintain_order=True)
+    columns = [*rows, "seed", "method", "accuracy"]
+    return pl.concat(
+        [
+            (table if "seed" in table.columns else table.join(seeds, on=rows)).select(columns)
+            for table in tables
+        ]
+    )
+
+
 def _compare(runs: pl.DataFrame, method: str, other: str, shots: int) -> tuple[Any, ...] | None:
-    """difference, low, high, resampled, pairs; None where no runs meet."""
+    """difference, low, high, resampled, pairs, p, p_holm (None), effect, won; None for no pair."""
     left, right = (_runs_at(runs, name, shots) for name in (method, other))
     both_seeded = "seed" in left.columns and "seed" in right.columns
     pairs = left.join(right, on=["dataset", "seed"] if both_seeded else "dataset", suffix="_other")
@@ -77,15 +136,17 @@ def _compare(runs: pl.DataFrame, method: str, other: str, shots: int) -> tuple[A
         return None
     pairs = pairs.with_columns(difference=pl.col("accuracy") - pl.col("accuracy_other"))
     low, high, resampled = _interval(pairs)
-    return pairs["difference"].mean(), low, high, resampled, pairs.height
+    effect = measure_effect(take_units(pairs, "difference")["difference"].to_list())
+    mean = pairs["difference"].mean()
+    return mean, low, high, resampled, pairs.height, effect.p, None, effect.size, effect.won
 
 
 def _runs_at(runs: pl.DataFrame, method: str, shots: int) -> pl.DataFrame:
-    """dataset, seed, accuracy at a number of shots; without seed for a method without shots."""
+    """Accuracies of runs at a number of shots; without seed for a method without shots."""
     own = runs.filter(method=method)
     if own["shots"].to_list() == [0] * own.height:
-        return own.select("dataset", "accuracy")
-    return own.filter(shots=shots).select("dataset", "seed", "accuracy")
+        return own.select("backbone", "dataset", "accuracy")
+    return own.filter(shots=shots).select("backbone", "dataset", "seed", "accuracy")
 
 
 def _interval(pairs: pl.DataFrame) -> tuple[float | None, float | None, str | None]:
@@ -164,6 +225,34 @@ def _explain(table: pl.DataFrame, found: pl.DataFrame) -> str:
         f"{MIN_DATASETS} datasets or more they would be drawn too."
     )
     return f"{mean}; in brackets {interval}. {meaning}"
+
+
+def _claim(table: pl.DataFrame, reference: str, titles: Mapping[str, str], datasets: int) -> str:
+    """The leads of the reference, and over it, that the rule lets anyone claim."""
+    led = table.filter((pl.col("method") == reference) | (pl.col("other") == reference))
+    unit, several = unit_of(datasets), table["backbone"].n_unique() > 1
+    largest = table.group_by("backbone", "shots").agg(pl.len(), pl.max("pairs")).max()
+    pairs = largest["len"].item() or 0
+    units = datasets if unit == "dataset" else largest["pairs"].item() or 0
+    rule = (
+        f"Rule: a lead is claimed where Wilcoxon's signed-rank test over {unit}s, corrected by "
+        f"Holm over all {pairs} pairs of methods at a number of shots, has p below {ALPHA}."
+    )
+    least = min(1, 2 * 0.5**units * pairs)
+    if least >= ALPHA:
+        rule += f" With {units} {unit}s the smallest p of {pairs} pairs can be {least:.3g}."
+    found = []
+    for row in led.filter(pl.col("p_holm") < ALPHA).sort("shots", maintain_order=True).to_dicts():
+        names = [row["method"], row["other"]]
+        winner, loser = names if row["difference"] > 0 else names[::-1]
+        size = "" if row["effect"] is None else f", effect size {abs(row['effect']):.1f}"
+        where = f", {row['backbone']}" if several else ""
+        found.append(
+            f"- {titles.get(winner, winner)} over {titles.get(loser, loser)} at "
+            f"{name_shots(row['shots'])}{where}: p {row['p_holm']:.3g}{size}."
+        )
+    claims = "\n".join(map(escape_markdown, found)) if found else "No lead may be claimed."
+    return f"{rule} The effect size is Cohen's d over {unit}s.\n\n{claims}\n"
 
 
 def _cell(row: dict[str, Any]) -> str:

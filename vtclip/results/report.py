@@ -45,6 +45,8 @@ CAPTIONS = {
     "accuracy": "Accuracy against the number of images per class. A band is one standard deviation "
     "over seeds; a dashed line is a published number.",
     "cost": "Accuracy against the seconds of a run. Each point is a number of shots.",
+    "ranks": "Average ranks of the methods, 1 the best. Two methods whose bars do not overlap "
+    "differ by Nemenyi's test.",
     "ablation": "What each variant gains over the method as configured.",
 }
 

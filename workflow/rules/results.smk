@@ -11,6 +11,7 @@ localrules:
     plot_tests,
     plot_accuracy,
     plot_cost,
+    plot_ranks,
     plot_ablation,
     report,
 
@@ -115,6 +116,8 @@ rule aggregate_differences:
     output:
         parquet=f"{TABLES}/differences.parquet",
         csv=f"{TABLES}/differences.csv",
+        ranks=f"{TABLES}/ranks.parquet",
+        ranks_csv=f"{TABLES}/ranks.csv",
         markdown=report(
             f"{TABLES}/differences.md",
             caption="../report/differences.rst",
@@ -137,6 +140,32 @@ rule aggregate_differences:
         "Comparing the methods run by run"
     script:
         "../scripts/aggregate_differences.py"
+
+
+rule plot_ranks:
+    input:
+        f"{TABLES}/ranks.parquet",
+    output:
+        svg=report(
+            f"{FIGURES}/ranks.svg",
+            caption="../report/ranks.rst",
+            category="Results",
+            labels={"kind": "figure", "about": "ranks"},
+        ),
+        png=f"{FIGURES}/ranks.png",
+    log:
+        f"logs/plot_ranks/{PLAN.name}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        titles=PLAN.titles,
+        code=code_of("plot_ranks"),
+    message:
+        "Drawing the methods' ranks"
+    script:
+        "../scripts/plot_ranks.py"
 
 
 rule aggregate_metrics:
@@ -353,7 +382,8 @@ rule report:
         config=PATHS.config,
         figures=[
             PATHS.figure(name)[0]
-            for name in ["accuracy", "cost"] + ["ablation"] * bool(PLAN.ablation_runs)
+            for name in ["accuracy", "cost", "ranks"]
+            + ["ablation"] * bool(PLAN.ablation_runs)
         ],
         attention=distinct(PLAN.examples, "attention"),
         records=distinct(PLAN.own_runs, "record"),
