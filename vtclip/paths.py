@@ -27,6 +27,8 @@ SHAPE = "resources/backbones/shapes/{sha256}.json"  # of a model that open_clip 
 TEXTS = "results/features/{backbone}/{dataset}/{texts}.parquet"
 TEST_FEATURES = "results/features/{backbone}/{dataset}/{part}.parquet"
 SHOT_FEATURES = f"results/features/{{backbone}}/{{dataset}}/{{views}}/{RUN}.parquet"
+# The images of one fold in all views, of a dataset that is divided into folds.
+FOLD_FEATURES = "results/features/{backbone}/{dataset}/{views}/fold-{fold}of{folds}.parquet"
 
 # Folders of results/ that all experiments share: no experiment may be called so.
 SHARED = ("manifests", "shots", "features", "benchmarks")  # `benchmarks` of earlier versions

@@ -66,6 +66,25 @@ def test_predictions_are_those_of_each_head_alone(folder):
     assert accuracy_score(predictions["label"], predictions["prediction"]) <= 1
 
 
+def test_a_head_of_a_fold_predicts_the_test_views_of_that_fold_alone(folder):
+    for part in range(2):
+        rows = pl.DataFrame(
+            {"image": ["a", "a", "b"], "label": [0, 0, 1], "split": f"fold{part}", "view": [0, 1, 0]}
+        )
+        with open_features_writer(folder / f"test{part}.parquet", {}) as writer:
+            writer.write(rows.with_columns(pl.col("image") + str(part)), torch.ones(3, 4), torch.zeros(3, 2, 4))
+    predict_test(
+        "linear_probe", {}, folder / "texts.parquet",
+        [TrainedHead(1, 1, folder / f"head{n + 1}.safetensors", f"fold{n}") for n in range(2)],
+        [folder / "test0.parquet", folder / "test1.parquet"],
+        folder / "predictions.parquet", device=torch.device("cpu"),
+    )  # fmt: skip
+    predictions = pl.read_parquet(folder / "predictions.parquet")
+    assert predictions["image"].to_list() == ["a0", "b0", "a1", "b1"]
+    heads = predictions.group_by("image", maintain_order=True).agg(pl.col("confidence").first())
+    assert heads["confidence"][0] != heads["confidence"][2]
+
+
 def save_head(folder, classes=3, value=1.0):
     head = {"weight": torch.full((classes, 4), value), "bias": torch.zeros(classes)}
     save_file(head, folder / "head1.safetensors")

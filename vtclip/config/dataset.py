@@ -1,5 +1,6 @@
 """The files of config/datasets/ as typed, validated objects."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -22,20 +23,23 @@ FOLDER_KEYS = ("levels", "split_folders", "class_names", "fractions")  # of layo
 
 
 class ClassSplit(NamedTuple):
-    """A dataset, or half of its classes."""
+    """A dataset, half of its classes, or its images without those of one fold."""
 
     dataset: str
     half: str = ""  # "base" or "new"; "" for all classes
+    fold: str = ""  # "fold1", "fold2", ...: the images to predict; "" to learn from all
 
     def __str__(self) -> str:
-        """The name in paths and tables: `letters`, or `letters@base`."""
-        return f"{self.dataset}@{self.half}" if self.half else self.dataset
+        """The name in paths and tables: `letters`, `letters@base`, or `letters@fold1`."""
+        return "@".join(part for part in self if part)
 
     @classmethod
     def parse(cls, name: str) -> "ClassSplit":
         """Read a name in paths and tables."""
-        dataset, at, half = name.rpartition("@")
-        return cls(dataset, half) if at and half in HALVES else cls(name)
+        dataset, at, part = name.rpartition("@")
+        if at and re.fullmatch(r"fold\d+", part):
+            return cls(dataset, fold=part)
+        return cls(dataset, part) if at and part in HALVES else cls(name)
 
     def labels(self, classes: int) -> range:
         """Its labels in a dataset of K classes; the base half is the first and the larger one."""
@@ -45,7 +49,7 @@ class ClassSplit(NamedTuple):
 
 
 def dataset_name(name: str) -> str:
-    """Name of the dataset whose files are read, for a dataset or a half of its classes."""
+    """Name of the dataset whose files are read, for a dataset or a part of it."""
     return ClassSplit.parse(name).dataset
 
 
@@ -164,7 +168,8 @@ class Dataset(Settings):
     """One file of config/datasets/."""
 
     illustrated = frozenset({
-        "archives", "class_names", "classes_of", "counts", "folder", "images", "leave_out", "split",
+        "archives", "class_names", "classes_of", "counts", "folder", "folds", "images", "leave_out",
+        "split",
     })  # fmt: skip
 
     title: str = Field(
@@ -218,6 +223,14 @@ class Dataset(Settings):
         default=Fractions(),
         description="layout folders, without train, val and test folders: the shares",
         examples=[{"train": 0.5, "val": 0.2, "seed": 0}],
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=20,
+        description="no image is kept for a test alone: the images are divided into so many folds, "
+        "and each is predicted by heads that were trained on the other folds",
+        examples=[5],
     )
     class_names: dict[str, str] = Field(
         default={},
@@ -276,6 +289,8 @@ class Dataset(Settings):
         for key in () if self.layout == "folders" else FOLDER_KEYS:
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"layout {self.layout} does not use '{key}': layout folders does")
+        if self.folds and "fractions" in self.model_fields_set:
+            raise ValueError("folds use all images: write 'folds' or 'fractions', not both")
         return self
 
 

@@ -193,7 +193,9 @@ def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]
 def _read_folders(dataset: Mapping[str, Any], root: Path) -> list[Row]:
     """Read a user's image folder: class folders, below split folders or without them."""
     rows = list_images(root, dataset["class_names"], **_how_to_read(dataset))
-    return _split_by_fractions(rows, dataset["fractions"]) if rows[0][3] == UNSPLIT else rows
+    if rows[0][3] != UNSPLIT or dataset.get("folds"):
+        return rows
+    return _split_by_fractions(rows, dataset["fractions"])
 
 
 def _how_to_read(dataset: Mapping[str, Any]) -> dict[str, Any]:

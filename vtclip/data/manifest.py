@@ -3,12 +3,17 @@
 import json
 import logging
 import posixpath
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from sklearn.model_selection import StratifiedGroupKFold
 
+from vtclip.data.duplicates import find_near_duplicates, group_near_duplicates, hash_images
+from vtclip.data.folders import UNSPLIT
 from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identities, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # a public name of this module
 from vtclip.data.walk import walk
@@ -44,13 +49,13 @@ def prepare_manifest(
 
     Raises:
         ManifestError: a split file that is missing or of another form, other counts, an image that
-            is listed twice, missing images, a blank class name, or a class without a training or a
-            test image.
+            is listed twice, missing images, a blank class name, a class without a training or a
+            test image, or too few images for the folds.
         DamagedError: a receipt, or a split file that the workflow has unpacked, that has changed.
     """
     images_sha256 = None if receipt is None else check_folder(images, receipt)
     manifest = read_layout(dataset, images)
-    if dataset["counts"] is not None:
+    if dataset["counts"] is not None:  # of the splits that folds take together
         found = {split: manifest.filter(split=split).height for split in SPLITS}
         found["classes"] = manifest["label"].n_unique()
         if found != dict(dataset["counts"]):
@@ -65,6 +70,8 @@ def prepare_manifest(
         raise ManifestError(
             f"{images}: {len(missing)} of {manifest.height} images of the split are missing:{shown}"
         )
+    if folds := dataset.get("folds"):
+        manifest = deal_folds(manifest, folds, _group(manifest, images, dataset), source=images)
     metadata = {"left_out": json.dumps(left_out)}
     if (identities := list_identities(dataset, Path(images), manifest)) is not None:
         metadata[IDENTITIES.decode()] = json.dumps(identities)
@@ -101,10 +108,12 @@ def leave_out(manifest: pl.DataFrame, names: Sequence[str], images: str | Path) 
 def _check_classes(manifest: pl.DataFrame, is_left: pl.Expr, images: str | Path) -> None:
     """Refuse blank names, and classes without an image of a split that the dataset has."""
     counts = count_images(manifest, ~is_left)
+    is_whole = (manifest["split"] == UNSPLIT).any()
     for name in counts["class_name"]:
         if is_blank(name):
             raise ManifestError(f"{images}: a class has the name {name!a}, blank in a prompt.")
-    for split, used in (("train", "training"), ("test", "test"), ("val", "validation")):
+    uses = () if is_whole else (("train", "training"), ("test", "test"), ("val", "validation"))
+    for split, used in uses:
         lost = counts.filter(pl.col(split) == 0)
         if lost.is_empty() or (split != "test" and manifest.filter(split=split).is_empty()):
             continue  # a dataset may only test, or have no validation images
@@ -121,6 +130,55 @@ def _check_classes(manifest: pl.DataFrame, is_left: pl.Expr, images: str | Path)
             f"{problem}\n  expected: images of each class to train and to test with\n"
             f"  {mend}, or remove the whole class from the dataset."
         )
+
+
+def _group(manifest: pl.DataFrame, images: str | Path, dataset: Mapping[str, Any]) -> np.ndarray:
+    """Number the groups of near-duplicates (M,), by perceptual hash."""
+    hashes = hash_images(manifest["image"].to_list(), images, exif=dataset.get("exif", "ignore"))
+    return group_near_duplicates(find_near_duplicates(manifest, hashes=hashes), manifest.height)
+
+
+def deal_folds(
+    manifest: pl.DataFrame, folds: int, groups: np.ndarray, *, source: str | Path
+) -> pl.DataFrame:
+    """Divide the images into folds: each class evenly, and each group as a whole into one fold.
+
+    Args:
+        manifest: image, label, class_name, split.
+        folds: their number.
+        groups: (M,), the group of each image.
+        source: the images' folder, for messages.
+
+    Returns:
+        The same images, by fold; `split` is `fold1`, `fold2`, ...
+
+    Raises:
+        ManifestError: a class of which fewer than two images are left without one of the folds: one
+            to train on and one to validate on.
+    """
+    labels = manifest["label"].to_numpy()
+    sizes = np.bincount(labels)
+    if folds > max(sizes):
+        raise ManifestError(
+            f"{source}: folds: expected at most {max(sizes)}, the images of the largest class, "
+            f"found {folds}."
+        )
+    fold = np.zeros(len(labels), int)
+    with warnings.catch_warnings(action="ignore"):  # a class may have fewer images than folds
+        dealt = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+        for number, (_, rows) in enumerate(dealt.split(labels, labels, groups), start=1):
+            fold[rows] = number
+    largest = np.max([np.bincount(labels[fold == n], minlength=len(sizes)) for n in set(fold)], 0)
+    label = int((sizes - largest).argmin())
+    if sizes[label] - largest[label] < 2:
+        name = manifest.filter(label=label)["class_name"][0]
+        raise ManifestError(
+            f"{source}: class '{name}' has too few images for folds: {sizes[label]}, of which "
+            f"{largest[label]} are in one fold, where near-duplicates stay together.\n"
+            "  expected: three different images of each class. Put more there, or remove the class."
+        )
+    divided = manifest.with_columns(split=pl.format("fold{}", pl.Series(fold)))
+    return divided[np.argsort(fold, kind="stable")]
 
 
 def count_images(manifest: pl.DataFrame, counted: pl.Expr | bool = True) -> pl.DataFrame:

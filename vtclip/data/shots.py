@@ -24,7 +24,7 @@ IMAGES = b"images_sha256"  # key of the metadata: checksum of the images
 
 
 def write_shots(
-    manifest: str | Path, destination: str | Path, *, shots: int, seed: int
+    manifest: str | Path, destination: str | Path, *, shots: int, seed: int, without: str = ""
 ) -> pl.DataFrame:
     """Sample from a manifest as `sample_shots` does, and write the sample to a Parquet file.
 
@@ -32,7 +32,7 @@ def write_shots(
     file changes too.
     """
     images = read_metadata_key(manifest, IMAGES)
-    sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed)
+    sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed, without=without)
     counts = (
         sample.group_by("label", "split")
         .len()
@@ -44,7 +44,9 @@ def write_shots(
     return sample
 
 
-def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFrame:
+def sample_shots(
+    manifest: pl.DataFrame, *, shots: int, seed: int, without: str = ""
+) -> pl.DataFrame:
     """Pick `shots` training images and min(shots, 4) validation images per class.
 
     CoOp's procedure and use of the random generator: group the train rows by label in file order,
@@ -54,10 +56,14 @@ def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFra
     Without val rows (ImageNet), validation images come from the train rows that were not picked.
     CoOp takes test images there, which would select on the test set.
 
+    Of a manifest in folds, both come from all folds but `without`, and at most a quarter of a class,
+    but one image, is to validate on.
+
     Args:
         manifest: image, label, class_name, split.
         shots: labelled training images per class, 1 or more; `vtclip.paths.ALL` for all of them.
         seed: seed of the generator.
+        without: the fold to leave out, such as `fold1`; "" for none.
 
     Returns:
         The manifest's columns; train rows, then val rows, in sampled order.
@@ -68,6 +74,8 @@ def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFra
     if shots < 1:
         raise ValueError(f"shots: expected 1 or more, found {shots}.")
     generator = random.Random(seed)
+    if is_in_folds(manifest):
+        return _sample_folds(manifest.filter(pl.col("split") != without), shots, generator)
     train = _sample_classes(manifest.filter(split="train"), shots, generator)
     pool = manifest.filter(split="val")
     if pool.is_empty():
@@ -76,6 +84,27 @@ def sample_shots(manifest: pl.DataFrame, *, shots: int, seed: int) -> pl.DataFra
         )
         pool = rest.with_columns(split=pl.lit("val"))
     return pl.concat([train, _sample_classes(pool, min(shots, VAL_SHOTS), generator)])
+
+
+def is_in_folds(manifest: pl.DataFrame) -> bool:
+    """True for a manifest whose splits are folds."""
+    return manifest["split"].str.starts_with("fold").any()
+
+
+def count_validation(images: int, shots: int = VAL_SHOTS) -> int:
+    """Number of a class's images in folds that are validated on."""
+    return min(shots, VAL_SHOTS, max(1, images // 4))
+
+
+def _sample_folds(rows: pl.DataFrame, shots: int, generator: random.Random) -> pl.DataFrame:
+    parts = []
+    for group in rows.partition_by("label", maintain_order=True):
+        val = count_validation(group.height, shots)
+        train = min(shots, group.height - val)
+        picked = group[generator.sample(range(group.height), train + val)]
+        split = pl.Series(["train"] * train + ["val"] * val)
+        parts.append(picked.with_columns(split=split))
+    return pl.concat(parts).sort("split", maintain_order=True)
 
 
 def _sample_classes(rows: pl.DataFrame, number: int, generator: random.Random) -> pl.DataFrame:

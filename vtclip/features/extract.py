@@ -136,6 +136,49 @@ def extract_shots(
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
+def extract_fold(
+    backbone: Backbone,
+    manifest: str | Path,
+    images: str | Path,
+    destination: str | Path,
+    *,
+    fold: int,
+    number: int,
+    scale: tuple[float, float],
+    flip: bool,
+    batch_size: int,
+    workers: int,
+    exif: Exif = "ignore",
+) -> None:
+    """Write the features of the images of one fold, in all views.
+
+    They serve all heads that learn from them, and, in the test view, those that predict them.
+
+    Args:
+        backbone: the frozen CLIP.
+        manifest: the dataset's manifest, in folds.
+        images: the folder that the image paths start from.
+        destination: the Parquet file to write.
+        fold: its number, counted from 1.
+        number: random views, besides the test view.
+        scale: smallest and largest share of the image's area in a random view.
+        flip: mirror half of the random views.
+        batch_size: views per forward pass.
+        workers: processes that decode images.
+        exif: "upright" to turn images as their EXIF orientation says.
+
+    Raises:
+        ExtractionError: images that cannot be read, all of them named.
+    """
+    views = pl.DataFrame({"view": range(number + 1)})
+    rows = read_parquet(manifest).filter(split=f"fold{fold}")
+    rows = rows.join(views, how="cross", maintain_order="left_right")
+    transform = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=0)
+    metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": 0}
+    pictures = Pictures(rows, transform, Path(images), exif=exif)
+    _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
+
+
 def extract_test(
     backbone: Backbone,
     manifest: str | Path,

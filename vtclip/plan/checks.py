@@ -203,6 +203,17 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
         found, expected = "classes: base, and tests", "one of the two keys"
         raise refusal(f"{source}: tests", problem, found=found, expected=expected)
     for name in experiment.datasets:
+        if datasets[name].folds and experiment.classes == "base":
+            raise refusal(
+                f"{source}: classes: base", f"{name} is divided into folds, and not into halves of "
+                "its classes", found=f"folds: {datasets[name].folds}",
+                expected="datasets with a test split",
+            )  # fmt: skip
+        if datasets[name].folds and experiment.picks is not None:
+            raise refusal(
+                f"{source}: picks", f"the images of {name} are drawn out of its folds",
+                found=f"picks, and folds: {datasets[name].folds}", expected="one of the two keys",
+            )  # fmt: skip
         counts = datasets[name].counts
         if counts is not None and not counts.train:
             trained = datasets[name].classes_of or "imagenet"

@@ -84,6 +84,11 @@ class Contents:
             shots, seeds = ablation.shots or shots, ablation.seeds or seeds
         return list(product(shots, seeds))
 
+    def _folds(self) -> list[ClassSplit]:
+        return [
+            ClassSplit(name, fold=fold) for name in self.datasets for fold in self.folds_of(name)
+        ]
+
     def counts(self, dataset: str) -> Counts:
         """The numbers of a dataset's images and classes; a guess where its file has none."""
         return self.datasets[dataset_name(dataset)].counts or UNKNOWN_COUNTS
@@ -93,6 +98,32 @@ class Contents:
         shards = -(-self.counts(dataset).test // SHARD)  # one for a guess
         numbers = range(1, shards + 1)
         return [f"test-{shard}of{shards}" for shard in numbers] if shards > 1 else ["test"]
+
+    def folds_of(self, dataset: str) -> list[str]:
+        """The folds of a dataset, by name; none where it has a test split."""
+        folds = self.datasets[dataset_name(dataset)].folds or 0
+        return [f"fold{number}" for number in range(1, folds + 1)]
+
+    def fold_features(self, backbone: str, dataset: str) -> list[str]:
+        """Features of the folds that heads of a dataset learn from: of all, but one left out."""
+        split, folds = ClassSplit.parse(dataset), self.folds_of(dataset)
+        return [
+            paths.FOLD_FEATURES.format(
+                backbone=backbone, dataset=split.dataset, views=self.experiment.views.folder,
+                fold=number, folds=len(folds),
+            )
+            for number, fold in enumerate(folds, start=1)
+            if fold != split.fold
+        ]  # fmt: skip
+
+    def test_features(self, backbone: str, dataset: str) -> list[str]:
+        """Features of all images of a dataset that are predicted."""
+        if self.folds_of(dataset):
+            return self.fold_features(backbone, dataset_name(dataset))
+        return [
+            paths.TEST_FEATURES.format(backbone=backbone, dataset=dataset_name(dataset), part=part)
+            for part in self.parts_of(dataset)
+        ]
 
     def images_of(self, dataset: str) -> str:
         """The folder that the image paths of a dataset, or of a half of one, start from."""
@@ -238,7 +269,7 @@ class Contents:
         runs = [run for method in self.methods for run in self.runs_of(method)]
         known: dict[str, Iterable[Any]] = {
             "backbone": self.backbones,
-            "dataset": [*self.datasets, *self.halves],
+            "dataset": [*self.datasets, *self.halves, *self._folds()],
             "tested": [*self.datasets, *self.halves],
             "method": self.methods,
             "views": [self.experiment.views.folder],

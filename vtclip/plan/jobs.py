@@ -41,8 +41,8 @@ class Job:
 
     @property
     def receipts(self) -> list[str]:
-        """The receipts of all inputs, which are large files."""
-        return paths.receipts_of(self.inputs)
+        """The receipts of all inputs, which are large files, but `shots`."""
+        return paths.receipts_of({k: files for k, files in self.inputs.items() if k != "shots"})
 
     @property
     def turn(self) -> int:
@@ -90,7 +90,8 @@ def unpack_archives(plan: Plan, *, dataset: str) -> Job:
 def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
     """A dataset's manifest; its params are all that decides images, labels and splits."""
     described = plan.datasets[dataset]
-    keys = {"layout", "images", "split", "fractions", "class_names", "leave_out", "counts"}
+    keys = {"layout", "images", "split", "fractions", "class_names", "leave_out", "counts",
+            "folds", "exif"}  # fmt: skip
     return Job(
         params={
             "images": plan.images_of(dataset),
@@ -98,6 +99,12 @@ def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
             "dataset": described.model_dump(mode="json", include=keys),
         },
     )
+
+
+@cache
+def sample_shots(plan: Plan, *, dataset: str, shots: str, seed: str) -> Job:
+    """The images that a run learns from, out of a dataset or of all its folds but one."""
+    return Job(inputs={"manifest": paths.MANIFEST.format(dataset=dataset_name(dataset))})
 
 
 # Backbones and features.
@@ -152,6 +159,17 @@ def extract_shots(
 
 
 @cache
+def extract_fold(
+    plan: Plan, *, backbone: str, dataset: str, views: str, fold: str, folds: str
+) -> Job:
+    """Features of the images of one fold, which are encoded once for all heads."""
+    number = count_shot_views(plan, dataset, paths.ALL) // int(folds)
+    job = _extract(plan, backbone, dataset, number)
+    manifest = paths.MANIFEST.format(dataset=dataset)
+    return replace(job, inputs={**job.inputs, "manifest": manifest})
+
+
+@cache
 def extract_test(plan: Plan, *, backbone: str, dataset: str, part: str) -> Job:
     """Features of test images, or of one part of them."""
     found = re.fullmatch(r"test-(\d+)of(\d+)", part)
@@ -197,10 +215,13 @@ def train_head(
     work = chosen.work(size)
     gpus = plan.gpus if kind.on_gpu else 0
     threads = cost.training_threads(work, on_gpu=gpus > 0)
-    inputs = {"texts": plan.texts_of(backbone, dataset)}
+    inputs: dict[str, str | list[str]] = {"texts": plan.texts_of(backbone, dataset)}
     if kind.reads_text_tower:
         inputs["weights"] = plan.weights_of(backbone)
-    if kind.few_shot:
+    if kind.few_shot and plan.folds_of(dataset):
+        inputs["features"] = plan.fold_features(backbone, dataset)
+        inputs["shots"] = plan.samples.format(dataset=dataset, shots=shots, seed=seed)
+    elif kind.few_shot:
         inputs["features"] = plan.shot_features.format(
             backbone=backbone, dataset=dataset_name(dataset), shots=shots, seed=seed,
             views=plan.experiment.views.folder,
@@ -232,15 +253,17 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
     name, test_set = plan.methods[method].method, dataset_name(tested)
     kind, runs = METHODS[name], plan.runs_of(method)
     configured = _configured(plan, method, dataset)
+    folds = plan.folds_of(dataset) if kind.few_shot and tested == dataset else []
+    heads = [(*run, fold) for run in runs for fold in folds] or runs
     other, most = tested != dataset, max(shots for shots, _ in runs)
     reads_tower = kind.predicts_with_tower or (other and kind.reads_text_tower)
     inputs: dict[str, str | list[str]] = {
         "texts": plan.texts_of(backbone, test_set),
-        "features": [
-            paths.TEST_FEATURES.format(backbone=backbone, dataset=test_set, part=part)
-            for part in plan.parts_of(test_set)
+        "features": plan.test_features(backbone, test_set),
+        "heads": [
+            plan.head_of(backbone, str(ClassSplit(dataset, "", *fold)), method, shots, seed)
+            for shots, seed, *fold in heads
         ],
-        "heads": [plan.head_of(backbone, dataset, method, *run) for run in runs],
         "manifest": paths.MANIFEST.format(dataset=test_set),
     }
     if other:
@@ -256,13 +279,13 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
         params={
             "method": name,
             "settings": configured.settings.model_dump(mode="json"),
-            "runs": runs,
+            "runs": heads,  # (shots, seed), and the fold that the head has not seen
             "trained": dataset if other else None,
             "tower": _loading(plan.backbones[backbone]) if reads_tower else None,
         },
         code=_method_code("predict_test", name),
         gpus=plan.gpus,
-        mem_mb=tower_mb + cost.prediction_memory(size, work, len(runs)),
+        mem_mb=tower_mb + cost.prediction_memory(size, work, len(heads)),
         runtime=cost.prediction_minutes(
             work, images=plan.counts(tested).test, heads=len(runs), on_gpu=plan.gpus > 0
         ),

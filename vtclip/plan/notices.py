@@ -40,8 +40,19 @@ def count_images(name: str, dataset: Dataset) -> Numbers | None:
         found = {split: [totals[split] / classes] * classes for split in SPLITS}
     if found is None:
         return None
+    if dataset.folds:
+        found = _count_in_folds(found, dataset.folds)
     labels = ClassSplit.parse(name).labels(len(found["train"]))
     return {split: numbers[labels.start : labels.stop] for split, numbers in found.items()}
+
+
+def _count_in_folds(found: Numbers, folds: int) -> Numbers:
+    """Images of each class that a fold's heads learn from, the fewest; and all to predict."""
+    whole = [sum(numbers) for numbers in zip(*found.values(), strict=True)]
+    rest = [number - -(-number // folds) for number in whole]
+    val = [min(4, max(1, number // 4)) for number in rest]
+    train = [number - kept for number, kept in zip(rest, val, strict=True)]
+    return {"train": train, "val": val, "test": whole}
 
 
 def _count_files(dataset: Dataset) -> Numbers:
@@ -204,6 +215,8 @@ def check_picks(
 
 
 def _has_validation(dataset: Dataset) -> bool:
+    if dataset.folds:
+        return True
     if (tree := find_tree(dataset)) is not None:
         return not tree.splits or "val" in tree.splits
     return dataset.counts is None or dataset.counts.val > 0

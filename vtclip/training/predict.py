@@ -40,6 +40,7 @@ class TrainedHead(NamedTuple):
     shots: int
     seed: int
     head: str | Path
+    fold: str = ""  # the fold that it has not seen, and alone predicts; "" for all images
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,20 @@ def _apply_head(method: Method, head: Head, tested: _Tested, trained: Trained | 
 
 
 def _batches_of(images: FeatureSet, labels: range) -> Iterator[FeatureBatch]:
-    """The batches of a test set, without the images of other classes."""
+    """The batches of a test set in the test view, without the images of other classes."""
     for batch in images:
-        kept = batch.rows["label"].is_between(labels.start, labels.stop - 1)
-        if kept.all():
-            yield batch
-        elif kept.any():
-            rows = torch.from_numpy(kept.to_numpy(writable=True))
-            spatial = None if batch.spatial is None else batch.spatial[rows]
-            yield FeatureBatch(batch.rows.filter(kept), batch.pooled[rows], spatial, batch.metadata)
+        label = batch.rows["label"]
+        kept = label.is_between(labels.start, labels.stop - 1) & (batch.rows["view"] == 0)
+        if kept.any():
+            yield _keep(batch, kept)
+
+
+def _keep(batch: FeatureBatch, kept: pl.Series) -> FeatureBatch:
+    if kept.all():
+        return batch
+    rows = torch.from_numpy(kept.to_numpy(writable=True))
+    spatial = None if batch.spatial is None else batch.spatial[rows]
+    return FeatureBatch(batch.rows.filter(kept), batch.pooled[rows], spatial, batch.metadata)
 
 
 def predict_test(
@@ -108,6 +114,8 @@ def predict_test(
     tower: TextTower | None = None,
 ) -> None:
     """Classify the test images with every head; the features are read once for all of them.
+
+    A head of a dataset without one of its folds classifies the images of that fold.
 
     Args:
         method: its name.
@@ -158,12 +166,14 @@ def predict_test(
     classifiers = {}
     for run in heads:
         head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
-        _check_record(run, expected, features[0], made)
+        part = {"dataset": f"{expected['dataset']}@{run.fold}"} if run.fold else {}
+        _check_record(run, expected | part, features[0], made)
         classifiers[run] = _apply_head(chosen, head, classes, trained)
     tables = [
         _predict(run, classifier, batch, device, labels)
         for batch in _batches_of(images, labels)
         for run, classifier in classifiers.items()
+        if not run.fold or run.fold in batch.rows["split"]
     ]
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
     write_parquet(destination, predictions)
@@ -198,6 +208,8 @@ def _predict(
     device: torch.device,
     labels: range,
 ) -> pl.DataFrame:
+    if run.fold:
+        batch = _keep(batch, batch.rows["split"] == run.fold)
     spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
     logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)
     if logits.shape[1] != len(labels):

@@ -3,6 +3,7 @@
 import importlib.metadata
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,19 @@ import torch
 from torch import Tensor
 
 from vtclip.config.dataset import ClassSplit
-from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
+from vtclip.features.store import (
+    FeatureError,
+    FeatureSet,
+    check_origin,
+    find_non_finite,
+    read_metadata,
+)
 from vtclip.features.texts import check_labels, read_class_names, read_classes
 from vtclip.files import CALIBRATION, measure, write_record, write_tensors
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.nn.learner import eval_on
-from vtclip.parquet import write_parquet
+from vtclip.parquet import read_parquet, write_parquet
 from vtclip.paths import HEAD
 from vtclip.runtime.devices import free_memory, has_bfloat16, has_double, peak_memory
 from vtclip.task import Classifier, Head, Prompts, Samples, Task, TextTower
@@ -32,7 +39,7 @@ def train_head(
     method: str,
     settings: dict[str, Any],
     texts: str | Path,
-    features: str | Path | None,
+    features: str | Path | Sequence[str | Path] | None,
     destination: str | Path,
     *,
     shots: int,
@@ -41,6 +48,7 @@ def train_head(
     tower: TextTower | None = None,
     validation: bool = True,
     dataset: str = "",
+    sample: str | Path | None = None,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -50,7 +58,8 @@ def train_head(
         method: its name.
         settings: the method's settings, as plain values.
         texts: the dataset's text features.
-        features: the features of this run's images; None for a method that needs none.
+        features: the features of this run's images, or those of several folds; None for a method
+            that needs none.
         destination: the folder to write to.
         shots: labelled images per class, for the record; 0 for a method that needs none.
         seed: of the initial weights and of the batches.
@@ -60,8 +69,11 @@ def train_head(
         validation: True to give the method the validation shots. Without, it must have nothing to
             choose.
         dataset: its name, for the record; of a half of one, the classes of that half alone count.
+        sample: the Parquet file of the sampled images, where the features are those of folds.
 
     Raises:
+        FeatureError: features, texts or labels that do not go together, or sampled images that the
+            features do not have.
         TrainingError: the method chooses on validation shots and there are none, or the loss is
             no longer a number.
     """
@@ -72,7 +84,8 @@ def train_head(
         device = torch.device("cpu")
     names = read_class_names(texts)
     labels = ClassSplit.parse(dataset).labels(len(names))
-    task = _read_task(chosen, texts, features, seed, device, labels)
+    files = [features] if isinstance(features, str | Path) else list(features or ())
+    task = _read_task(chosen, texts, files, sample, seed, device, labels)
     if validation:
         _check_validation(chosen, task)
     else:
@@ -100,7 +113,7 @@ def train_head(
         "val_accuracy": val_accuracy,
         "choices_at_edge": at_edge,
         "precision": chosen.gpu_precision if has_bfloat16(device) else "float32",
-        "features": _describe_features(texts if features is None else features),
+        "features": _describe_features(files[0] if files else texts),
         "fitting_seconds": round(fitted - fitting, 3),
     }
     destination = Path(destination)
@@ -151,7 +164,8 @@ def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
 def _read_task(
     method: Method,
     texts: str | Path,
-    features: str | Path | None,
+    features: Sequence[str | Path],
+    sample: str | Path | None,
     seed: int,
     device: torch.device,
     labels: range,
@@ -159,14 +173,28 @@ def _read_task(
     """Read what the method may see, and no more."""
     all_classes, metadata = read_classes(texts, device)
     classes = all_classes.part(labels)
-    if features is None:
+    if not features:
         return Task(classes, None, None, seed)
-    found = FeatureSet([features], spatial=method.reads_spatial)
-    check_origin(features, found.metadata, texts, metadata)
-    check_labels(features, found.rows, texts, len(all_classes.features))
-    train = _select(found, "train", device, labels, views=method.reads_views)
-    val = _select(found, "val", device, labels, views=False)
+    found = FeatureSet(features, spatial=method.reads_spatial)
+    check_origin(features[0], found.metadata, texts, metadata)
+    check_labels(features[0], found.rows, texts, len(all_classes.features))
+    rows = found.rows.with_row_index("row")
+    if sample is not None:
+        rows = _find_sample(rows, sample)
+    train = _select(found, rows, "train", device, labels, views=method.reads_views)
+    val = _select(found, rows, "val", device, labels, views=False)
     return Task(classes, train, val, seed)
+
+
+def _find_sample(rows: pl.DataFrame, sample: str | Path) -> pl.DataFrame:
+    """The rows of the sampled images, in sampled order, each in its split."""
+    wanted = read_parquet(sample, "image", "split")
+    missing = wanted.join(rows, on="image", how="anti")
+    if not missing.is_empty():
+        raise FeatureError(
+            f"{sample}: there are no features of {missing['image'][0]}. Delete it and run again."
+        )
+    return wanted.join(rows.drop("split"), on="image", maintain_order="left_right")
 
 
 def _check_validation(method: Method, task: Task) -> None:
@@ -180,16 +208,22 @@ def _check_validation(method: Method, task: Task) -> None:
 
 
 def _select(
-    found: FeatureSet, split: str, device: torch.device, labels: range, *, views: bool
+    found: FeatureSet,
+    rows: pl.DataFrame,  # of `found`, with their numbers
+    split: str,
+    device: torch.device,
+    labels: range,
+    *,
+    views: bool,
 ) -> Samples | None:
     """The images of a split with these labels, counted from 0, in sampled order; None if none."""
     wanted = pl.col("label").is_between(labels.start, labels.stop - 1)
-    numbered = found.rows.with_row_index("row").filter(wanted, split=split)
+    numbered = rows.filter(wanted, split=split)
     images = numbered.filter(view=0).height
     if not images:
         return None
-    rows = numbered if views else numbered.filter(view=0)
-    features = found.take(rows["row"].to_list())
+    taken = numbered if views else numbered.filter(view=0)
+    features = found.take(taken["row"].to_list())
     shape = (images, -1)  # the views of an image stand together
     spatial = features.spatial
     return Samples(

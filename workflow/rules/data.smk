@@ -88,8 +88,8 @@ rule prepare_manifest:
 
 rule sample_shots:
     input:
-        manifest=tracked_by_checksum(paths.MANIFEST),
-        receipt=receipt_of(paths.MANIFEST),
+        manifest=tracked_by_checksum(jobs.sample_shots, "manifest"),
+        receipt=from_plan(jobs.sample_shots, "receipts"),
     output:
         paths.SHOTS,
     log:

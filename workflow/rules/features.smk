@@ -97,6 +97,41 @@ rule extract_shots:
         "../scripts/extract_shots.py"
 
 
+# The images of one fold, which are encoded once for all heads.
+rule extract_fold:
+    input:
+        weights=tracked_by_checksum(jobs.extract_fold, "weights"),
+        manifest=tracked_by_checksum(paths.MANIFEST),
+        receipts=from_plan(jobs.extract_fold, "receipts"),
+    output:
+        features=paths.FOLD_FEATURES,
+        receipt=receipt_of(paths.FOLD_FEATURES),
+    log:
+        "logs/extract_fold/{backbone}/{dataset}/{views}/fold-{fold}of{folds}.log",
+    wildcard_constraints:
+        views=any_of([PLAN.experiment.views.folder]),
+        fold=r"\d+",
+        folds=r"\d+",
+    conda:
+        "../../environment.yml"
+    threads: from_plan(jobs.extract_fold, "threads")
+    resources:
+        gpu=PLAN.gpus,
+        mem_mb=times_attempt(jobs.extract_fold, "mem_mb"),
+        runtime=times_attempt(jobs.extract_fold, "runtime"),
+    params:
+        backbone=from_plan(jobs.extract_fold, "params", "backbone"),
+        architecture=from_plan(jobs.extract_fold, "params", "architecture"),
+        images=from_plan(jobs.extract_fold, "params", "images"),
+        exif=from_plan(jobs.extract_fold, "params", "exif"),
+        views=PLAN.experiment.views.model_dump(),
+        code=code_of("extract_fold"),
+    message:
+        "Extracting the features of {wildcards.dataset}: fold {wildcards.fold} of {wildcards.folds} ({wildcards.backbone})"
+    script:
+        "../scripts/extract_fold.py"
+
+
 rule extract_test:
     input:
         weights=tracked_by_checksum(jobs.extract_test, "weights"),

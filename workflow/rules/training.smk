@@ -6,6 +6,9 @@ rule train_head:
         texts=tracked_by_checksum(jobs.train_head, "texts"),
         # Nothing for methods that learn from no image.
         features=tracked_by_checksum(jobs.train_head, "features"),
+        # Of a dataset in folds, the images of these features to learn from. The features of the
+        # fold that a head will predict are not among them.
+        shots=from_plan(jobs.train_head, "inputs", "shots"),
         # Of methods that read the text tower.
         weights=tracked_by_checksum(jobs.train_head, "weights"),
         receipts=from_plan(jobs.train_head, "receipts"),
@@ -38,7 +41,8 @@ rule train_head:
         "../scripts/train_head.py"
 
 
-# The one rule that sees test features: nothing can be chosen on them.
+# The one rule that sees test features: nothing can be chosen on them. Of a dataset in folds it
+# sees all features, and each fold's heads, which predict that fold alone.
 rule predict_test:
     input:
         features=tracked_by_checksum(jobs.predict_test, "features"),

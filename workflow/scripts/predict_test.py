@@ -27,8 +27,8 @@ with gpu_job(
         params.settings,
         snakemake.input.texts,
         [
-            TrainedHead(shots, seed, head)
-            for (shots, seed), head in zip(params.runs, snakemake.input.heads, strict=True)
+            TrainedHead(shots, seed, head, *fold)
+            for (shots, seed, *fold), head in zip(params.runs, snakemake.input.heads, strict=True)
         ],
         snakemake.input.features,
         snakemake.output.predictions,

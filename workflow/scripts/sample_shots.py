@@ -3,6 +3,7 @@
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
+    from vtclip.config.dataset import ClassSplit
     from vtclip.data.shots import write_shots
     from vtclip.paths import parse_shots
 
@@ -11,4 +12,5 @@ with job(snakemake.log[0]):
         snakemake.output[0],
         shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
+        without=ClassSplit.parse(snakemake.wildcards.dataset).fold,
     )

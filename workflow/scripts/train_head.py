@@ -26,7 +26,7 @@ with gpu_job(
         params.method,
         params.settings,
         snakemake.input.texts,
-        snakemake.input.features or None,
+        snakemake.input.features or None,  # a file, or those of several folds
         Path(snakemake.output.head).parent,
         shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
@@ -34,4 +34,5 @@ with gpu_job(
         tower=tower,
         validation=params.validation,
         dataset=snakemake.wildcards.dataset,
+        sample=snakemake.input.shots or None,
     )

@@ -1,0 +1,76 @@
+"""A dataset in folds: each image is predicted by heads that have not seen it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.plan.conftest import GLYPHS, job, planned
+from vtclip.config.dataset import ClassSplit
+from vtclip.paths import ALL
+from vtclip.settings import ConfigError
+
+FOLDS = 3
+
+
+@pytest.fixture
+def config(here, demo):
+    """An experiment on six images of each of two classes, in three folds."""
+    for name in ("heron", "stork"):
+        (here / "photographs" / name).mkdir(parents=True)
+        for number in range(6):
+            (here / "photographs" / name / f"{number}.jpg").write_bytes(b"")
+    write_dataset(folds=FOLDS)
+    return demo | {"datasets": ["birds"], "shots": [1, "all"], "seeds": [1, 2]}
+
+
+def write_dataset(**changes):
+    described = {"title": "birds", "layout": "folders", "folder": "photographs"} | changes
+    Path("config/datasets").mkdir(parents=True, exist_ok=True)
+    Path("config/datasets/birds.yaml").write_text(yaml.safe_dump(described))
+
+
+def test_a_head_is_not_given_the_file_of_the_fold_that_it_predicts(config):
+    plan = planned(config)
+    tested = job(plan, "predict_test", GLYPHS, "birds", "vt_clip", "birds")
+    files = tested.inputs["features"]
+    assert len(set(files)) == FOLDS
+    runs = tested.params["runs"]
+    assert len(runs) == len(set(runs)) == 2 * 2 * FOLDS
+    for (shots, seed, fold), head in zip(runs, tested.inputs["heads"], strict=True):
+        dataset = str(ClassSplit("birds", fold=fold))
+        assert f"/{dataset}/" in head
+        trained = job(
+            plan, "train_head", GLYPHS, dataset, "vt_clip", "all" if shots == ALL else shots, seed
+        )
+        (unseen,) = set(files) - set(trained.inputs["features"])
+        assert f"fold-{fold[4:]}of3" in unseen
+        assert trained.inputs["shots"].startswith(f"results/shots/{dataset}/")
+
+
+def test_the_head_to_use_learns_from_all_folds_and_predicts_none_of_them(config):
+    plan = planned(config)
+    tested = job(plan, "predict_test", GLYPHS, "birds", "vt_clip", "birds")
+    heads = {run.head for run in plan.own_runs if run.method == "vt_clip"}
+    assert heads
+    assert not heads & set(tested.inputs["heads"])
+    trained = job(plan, "train_head", GLYPHS, "birds", "vt_clip", "all", 1)
+    assert trained.inputs["features"] == tested.inputs["features"]
+
+
+def test_a_method_that_learns_from_no_image_has_one_head_for_all_folds(config):
+    tested = job(planned(config), "predict_test", GLYPHS, "birds", "zero_shot", "birds")
+    assert tested.params["runs"] == [(0, 0)]
+    assert len(tested.inputs["features"]) == FOLDS
+
+
+def test_the_images_that_folds_leave_to_learn_from_are_counted(config):
+    assert planned(config).images["birds"] == {"train": [3, 3], "val": [1, 1], "test": [6, 6]}
+
+
+def test_folds_go_neither_with_fractions_nor_with_halves_of_the_classes(config):
+    with pytest.raises(ConfigError, match="not into halves"):
+        planned(config, classes="base")
+    write_dataset(folds=3, fractions={"train": 0.4})
+    with pytest.raises(ConfigError, match="'folds' or 'fractions', not both"):
+        planned(config)
