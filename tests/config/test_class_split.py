@@ -42,10 +42,12 @@ def test_base_is_the_first_and_the_larger_half_of_the_labels(classes, base):
 
 def test_a_half_is_named_after_its_dataset():
     assert str(ClassSplit("letters", "new")) == "letters@new"
-    assert ClassSplit.parse("letters@new") == ("letters", "new")
+    assert ClassSplit.parse("letters@new") == ("letters", "new", "")
+    assert ClassSplit.parse("letters@fold12") == ("letters", "", "fold12")
+    assert str(ClassSplit("letters", fold="fold12")) == "letters@fold12"
     assert dataset_name("letters@new") == dataset_name("letters") == "letters"
     for name in ("me@home", "new", "base"):
-        assert ClassSplit.parse(name) == (name, "")
+        assert ClassSplit.parse(name) == (name, "", "")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

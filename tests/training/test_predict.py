@@ -69,10 +69,15 @@ def test_predictions_are_those_of_each_head_alone(folder):
 def test_a_head_of_a_fold_predicts_the_test_views_of_that_fold_alone(folder):
     for part in range(2):
         rows = pl.DataFrame(
-            {"image": ["a", "a", "b"], "label": [0, 0, 1], "split": f"fold{part}", "view": [0, 1, 0]}
+            {
+                "image": [f"a{part}", f"a{part}", f"b{part}"],
+                "label": [0, 0, 1],
+                "split": f"fold{part}",
+                "view": [0, 1, 0],
+            }
         )
         with open_features_writer(folder / f"test{part}.parquet", {}) as writer:
-            writer.write(rows.with_columns(pl.col("image") + str(part)), torch.ones(3, 4), torch.zeros(3, 2, 4))
+            writer.write(rows, torch.ones(3, 4), torch.zeros(3, 2, 4))
     predict_test(
         "linear_probe", {}, folder / "texts.parquet",
         [TrainedHead(1, 1, folder / f"head{n + 1}.safetensors", f"fold{n}") for n in range(2)],

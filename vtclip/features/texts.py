@@ -117,7 +117,7 @@ def check_test_images(
 
     Of a dataset in folds these are all images.
     """
-    wanted, rows = ["image", "label"], rows.filter(view=0)
+    wanted = ["image", "label"]
     is_tested = pl.col("split").str.contains("^(test|fold)")
     expected = read_parquet(manifest, *wanted, "split").filter(is_tested).select(wanted)
     file = ", ".join(str(path) for path in paths)

@@ -155,7 +155,7 @@ def predict_test(
     check_labels(features[0], images.rows, texts, len(all_classes.features))
     if manifest is not None:
         check_texts(texts, names, manifest)
-        check_test_images(features, images.rows, manifest)
+        check_test_images(features, images.rows.filter(view=0), manifest)
     expected = {"method": method, "dataset": tested, "classes": len(labels)}
     made = dict(images.metadata)
     if trained is not None:
