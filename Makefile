@@ -8,6 +8,7 @@
 # make test-commands   types the commands of README and docs in a fresh clone: an hour
 # make test-faults   the long campaign of faults: takes hours
 # make wheel   dist/ with the wheel and the sdist
+# make release   the wheel in a new environment and an empty folder, and what to do then
 # make constraints   writes the newest versions into constraints.txt; then `make test` tries them
 # All create .venv first. With another Python: make demo PYTHON=python3.12
 
@@ -17,7 +18,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-.PHONY: demo install test test-slow test-slurm test-backbones test-commands test-faults check format wheel constraints clean
+.PHONY: demo install test test-slow test-slurm test-backbones test-commands test-faults check format wheel release constraints clean
 
 demo: .venv/installed
 	@$(BIN)/python -m vtclip.demo
@@ -72,6 +73,26 @@ wheel: .venv/installed-for-tests
 	rm -rf dist
 	$(BIN)/python -m hatchling build
 
+.venv/installed-for-release: .venv/installed
+	$(INSTALL) '.[release]'
+	@touch $@
+
+release: wheel .venv/installed-for-release
+	@test -z "$$(git status --porcelain)" || { echo "There are changes that are not committed."; exit 1; }
+	$(BIN)/twine check --strict dist/*
+	rm -rf .venv-release
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cd "$$(mktemp --directory)" && $(CURDIR)/.venv-release/bin/vtclip run demo
+	rm -rf .venv-release
+	@printf '%s\n' "The wheel works. By hand:" \
+	  "1. Compare the table with the one in README.md." \
+	  "2. If CHANGELOG.md says 'not yet released', write the date there, and as date-released in" \
+	  "   CITATION.cff; commit, and run this command again." \
+	  "3. git tag v$$($(BIN)/python -c 'import vtclip; print(vtclip.__version__)') && git push --tags" \
+	  "4. $(BIN)/twine upload dist/*" \
+	  "5. The next version: vtclip/__init__.py, CITATION.cff, and a heading in CHANGELOG.md."
+
 constraints:
 	rm -rf .venv-newest
 	$(PYTHON) -m venv .venv-newest
@@ -82,4 +103,4 @@ constraints:
 	rm -rf .venv-newest
 
 clean:
-	rm -rf dist .venv .venv-newest .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf dist .venv .venv-newest .venv-release .snakemake .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,3 +1,3 @@
 """VT-CLIP and its baselines, from archives to the few-shot table."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from tests.results.conftest import make_run
+from vtclip import __version__
 from vtclip.data.shots import format_picks
 from vtclip.features.texts import write_texts
 from vtclip.files import DamagedError, write_receipt, write_record
@@ -21,7 +22,7 @@ from vtclip.results.differences import aggregate_differences
 from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
 from vtclip.results.metrics import aggregate_metrics
-from vtclip.results.report import embed_picture, report
+from vtclip.results.report import describe_provenance, embed_picture, report
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"
 NAMES = [ALERT, AND, "cow"]
@@ -78,7 +79,7 @@ def record(folder, method):
         {
             "method": method, "shots": 1, "seed": 1, "seconds": 2.5, "device": "cpu",
             "device_kind": "cpu", "precision": "float32", "peak_memory_bytes": 5e8,
-            "peak_gpu_memory_bytes": 0, "versions": {"torch": "2.6.0"},
+            "peak_gpu_memory_bytes": 0, "versions": {"vtclip": "0.0.9", "torch": "2.6.0"},
             "settings": {"weight_decay": 0.25, "note": AND},
             "features": {"backbone": "RN50", "weights_sha256": "c0ffee", "device_kind": "cpu"}
         },
@@ -222,3 +223,9 @@ def test_the_same_inputs_give_the_same_page_but_for_its_date(tmp_path):
 def test_the_list_of_each_runs_images_is_named_with_its_checksum(content):
     expected = hashlib.sha256(format_picks(SAMPLE).encode()).hexdigest()
     assert f"<td>pets/4shot-seed1.jsonl</td><td>{expected}</td>" in content
+
+
+def test_the_page_shows_the_versions_of_vtclip_that_wrote_it_and_the_heads(tmp_path):
+    origin = dict(describe_provenance([record(tmp_path, "vt_clip"), record(tmp_path, "coop")]))
+    assert origin["vtclip"] == __version__
+    assert origin["vtclip of the heads"] == "0.0.9"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import vtclip
 from tests.feature_files import read_features
 from tests.methods.short import short_settings
 from vtclip import methods
@@ -62,6 +63,7 @@ def test_a_run_leaves_head_history_and_the_exact_settings(on_disk):
     run = train(on_disk, settings={"epochs": 2})
     assert run["settings"]["epochs"] == 2
     assert run["settings"]["heads"] == 8
+    assert run["versions"]["vtclip"] == vtclip.__version__
     assert run["versions"]["torch"] == torch.__version__.split("+")[0]
     assert run["seconds"] > 0
     assert pl.read_parquet(on_disk / "run" / "history.parquet").height == 2

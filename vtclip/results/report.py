@@ -238,7 +238,8 @@ def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
         "precision of the heads": [run["precision"] for run in runs],
     }
     for package in runs[0]["versions"] if runs else ():
-        kinds[package] = [run["versions"].get(package) for run in runs]
+        kind = "vtclip of the heads" if package == "vtclip" else package
+        kinds[kind] = [run["versions"].get(package) for run in runs]
     return [
         ("vtclip", __version__),
         ("commit", _find_commit() or "not known"),

@@ -12,6 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from vtclip import __version__
 from vtclip.config.dataset import ClassSplit
 from vtclip.features.store import (
     FeatureError,
@@ -259,7 +260,8 @@ def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "peak_memory_bytes": peak_memory(),
         "peak_gpu_memory_bytes": gpu,
-        "versions": {
+        "versions": {"vtclip": __version__}
+        | {
             name: importlib.metadata.version(name)
             for name in ("torch", "open_clip_torch", "scikit-learn", "polars")
         },
