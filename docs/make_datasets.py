@@ -152,6 +152,16 @@ of `prepare_manifest` lists them all. The terminal also warns of images with the
 several splits or classes, because these are tested on what they were trained with. The manifest's
 metadata record their number.
 
+A table of labels is read with `layout: table`, as `vtclip new` writes it ([From a table of
+labels](your-own-images.md#from-a-table-of-labels)):
+
+```yaml
+layout: table
+table: labels.csv
+folder: photographs
+columns: {path: file_name, label: species, split: split}    # found by content if not named
+```
+
 ### With a split file
 
 If the split of your images is given, write it as CoOp's files are, save it in the folder, and use

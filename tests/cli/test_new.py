@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tests.project import ROOT
 from vtclip.__main__ import main
 from vtclip.cli.status import read_plan
 from vtclip.files import write_text
+from vtclip.plan.jobs import prepare_manifest
+from vtclip.settings import ConfigError
 
 DEMO = str(ROOT / "config/demo.yaml")
 
@@ -65,6 +68,65 @@ def test_damaged_images_are_left_out_and_equal_ones_and_odd_files_named(
     assert "1 skipped: a & b/notes.txt" in caplog.text
     described = yaml.safe_load(Path("config/datasets/mine.yaml").read_text())
     assert described["leave_out"] == ["a & b/cut.png"]
+
+
+@pytest.fixture
+def labels(photographs):
+    """A table of the images of two classes."""
+    table = photographs.parent / "labels.csv"
+    for path in [*photographs.rglob("*.png")]:  # names that are images of one class alone
+        path.rename(path.with_name(f"{path.parent.name}-{path.name}"))
+    lines = [f"{path.stem},{path.parent.name}" for path in photographs.rglob("*.png")]
+    table.write_text("\n".join(["id,kind", *lines]))
+    return table
+
+
+def test_a_table_becomes_a_dataset_whose_file_names_its_columns(photographs, labels, capsys):
+    assert new(labels, "--images", str(photographs)) == 0
+    said = capsys.readouterr().out
+    assert "Columns: id (path), kind (label)." in said
+    assert "2 classes, 20 images: 10 to train, 4 to validate, 6 to test." in said
+    described = yaml.safe_load(Path("config/datasets/mine.yaml").read_text())
+    assert described["columns"] == {"path": "id", "label": "kind"}
+    plan = read_plan(["config/mine.yaml"])
+    given = prepare_manifest(plan, dataset="mine").params["dataset"]
+    assert given["table"] == str(labels)
+    assert given["columns"] == described["columns"]
+
+
+def test_a_folder_with_a_table_as_in_imagefolder_is_read_by_its_table(photographs, capsys):
+    paths = [path.relative_to(photographs) for path in photographs.rglob("*.png")]
+    lines = [json.dumps({"file_name": str(path), "label": path.parts[0]}) for path in paths]
+    (photographs / "metadata.jsonl").write_text("\n".join(lines))
+    assert new(photographs) == 0
+    assert "Columns: file_name (path), label (label)." in capsys.readouterr().out
+
+
+def test_a_table_that_is_broken_later_is_refused_by_the_plan(photographs, labels):
+    assert new(labels, "--images", str(photographs)) == 0
+    labels.write_text(f"{labels.read_text()}\nlost,<script>")
+    with pytest.raises(ConfigError, match="mine.yaml: table: .*1 of 21 images are missing"):
+        read_plan(["config/mine.yaml"])
+    labels.unlink()
+    with pytest.raises(ConfigError, match="mine.yaml: table: .*this table cannot be read"):
+        read_plan(["config/mine.yaml"])
+
+
+def test_options_of_tables_are_refused_for_a_folder(photographs, capsys):
+    for more in (["--images", str(photographs)], ["--label-column", "kind"]):
+        assert new(photographs, *more) == 2
+        assert "vtclip: " in capsys.readouterr().err
+    assert not Path("config").exists()
+
+
+def test_levels_and_split_folders_reach_the_job_that_reads_the_folder(photographs):
+    deep = photographs.parent / "deep"
+    shutil.copytree(photographs, deep / "trn" / "birds")
+    shutil.copytree(photographs, deep / "tst" / "birds")
+    assert new(deep, "--levels", "2", "--split-folders", "trn=train", "tst=test") == 0
+    given = prepare_manifest(read_plan(["config/mine.yaml"]), dataset="mine").params["dataset"]
+    assert given["levels"] == 2
+    assert given["split_folders"] == {"trn": "train", "tst": "test"}
 
 
 @pytest.mark.parametrize("name", ["mean", "../mine", "{x}", "features", "caltech101", ""])

@@ -80,3 +80,14 @@ def test_a_key_that_the_layout_does_not_use_is_refused(keys):
     assert Dataset.model_validate(described | {"layout": "folders"} | keys)
     with pytest.raises(ValueError, match=f"layout coop does not use '{next(iter(keys))}'"):
         Dataset.model_validate(described | keys)
+
+
+def test_keys_of_tables_are_refused_for_folders_and_those_of_folders_for_tables():
+    folders = {"title": "T", "folder": "x", "layout": "folders"}
+    table = folders | {"layout": "table", "table": "x.csv"}
+    assert Dataset.model_validate(table | {"fractions": {"train": 0.6}}).exif == "upright"
+    for described in (folders | {"columns": {"label": "a"}}, table | {"levels": 2}):
+        with pytest.raises(ValueError, match="does not use"):
+            Dataset.model_validate(described)
+    with pytest.raises(ValueError, match="layout table needs the key 'table'"):
+        Dataset.model_validate(folders | {"layout": "table"})

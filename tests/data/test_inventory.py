@@ -134,3 +134,12 @@ def test_a_mirror_replaces_all_addresses():
     urls = ["https://a", "https://b"]
     assert mirror_addresses(None, "dtd", "dtd.zip", urls) == urls
     assert mirror_addresses("/data/", "dtd", "dtd.zip", urls) == ["/data/dtd/dtd.zip"]
+
+
+def test_a_table_that_changes_is_other_content(at):
+    (at / "birds").mkdir()
+    (at / "labels.csv").write_text("path,label\n")
+    mine = Dataset(title="Mine", layout="table", table="labels.csv", folder="birds")
+    before = list_contents(mine)
+    (at / "labels.csv").write_text("path,label\nx.jpg,crane\n")
+    assert list_contents(mine) != before

@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_split_is_refused_by_name(tmp_path, layout):
         (root / "dog").mkdir()
         (root / "dog" / "1.png").touch()
         (root / "cat" / "1.png").touch()
-    with pytest.raises(ManifestError, match="photos|class folder 'cat'"):
+    with pytest.raises(ManifestError, match="photos|class 'cat'"):
         read_layout(folders(), root)
 
 

@@ -27,7 +27,7 @@ RUN = dict.fromkeys(
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """A clone with the photographs that a page assumes."""
+    """A clone with the photographs, and the table of them, that a page assumes."""
     given = os.environ.get("VTCLIP_COMMANDS_IN")
     folder = Path(given) if given else tmp_path_factory.mktemp("commands") / "vtclip"
     if not given:
@@ -37,8 +37,12 @@ def clone(tmp_path_factory) -> Path:
         for number in range(10):
             image = Image.new("RGB", (48, 48), (25 * number, 255 * place, 100))
             image.save(folder / "photographs" / name / f"{number}.jpg")
-    for path in ("config/birds.yaml", "config/datasets/birds.yaml"):
-        (folder / path).unlink(missing_ok=True)
+    images = [f"{name}/{number}.jpg" for name in ("heron", "stork") for number in range(10)]
+    lines = [f"{image},{image.partition('/')[0]}" for image in images]
+    (folder / "labels.csv").write_text("\n".join(["path,species", *lines]))
+    for name in ("birds", "listed"):
+        (folder / f"config/{name}.yaml").unlink(missing_ok=True)
+        (folder / f"config/datasets/{name}.yaml").unlink(missing_ok=True)
     return folder
 
 

@@ -1,6 +1,8 @@
-"""Inspect a folder of class folders, and write the files for an experiment on it.
+"""Inspect a folder of class folders or a table of labels, and write the files for an experiment.
 
-FOLDER contains a folder of images for each class, or train, val and test folders with these inside.
+FOLDER contains a folder of images for each class, or train, val and test folders with these inside,
+or a table called metadata.csv or metadata.jsonl. TABLE is CSV or JSON lines, with a row for each
+image: its path and its label, and perhaps its split.
 The files are config/datasets/DATASET.yaml and the experiment config/DATASET.yaml.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +27,33 @@ HELP = "start an experiment on your own images"
 EXAMPLES = """examples:
   vtclip new birds ~/photographs/birds
   vtclip new birds ~/photographs/birds --template 'a photo of a {}, a type of bird.'
+  vtclip new birds labels.csv --images photographs/ --label-column species
 """
 
 SHOWN = 5  # images or groups that are named
+COLUMNS = ("path", "label", "split")  # of a table
+METADATA = ("metadata.csv", "metadata.jsonl")  # tables in folders as Hugging Face's imagefolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("dataset", metavar="DATASET", help="a name for the dataset")
-    parser.add_argument("folder", metavar="FOLDER", help="the folder of class folders")
+    parser.add_argument(
+        "source",
+        metavar="FOLDER|TABLE",
+        help="the folder of class folders, or the table of labels",
+    )
+    parser.add_argument(
+        "--images",
+        metavar="FOLDER",
+        help="the folder with the images of a table (default: the table's own)",
+    )
+    for column in COLUMNS:
+        parser.add_argument(
+            f"--{column}-column",
+            metavar="NAME",
+            help=f"the table's column of {column}s (default: found by content)",
+        )
     parser.add_argument(
         "--levels",
         type=int,
@@ -67,20 +88,16 @@ def run(given: argparse.Namespace) -> int:
     from vtclip.data.manifest import leave_out
 
     dataset_file, experiment_file = _check_name(given.dataset)
-    described: dict[str, Any] = {
-        "title": given.dataset, "layout": "folders", "folder": given.folder,
-        "templates": [given.template],
-    }  # fmt: skip
-    if given.levels is not None:
-        described["levels"] = given.levels
-    if given.split_folders:
-        described["split_folders"] = dict(_read_pair(pair) for pair in given.split_folders)
-    checked = check(Dataset, described, source=dataset_file)
-    survey = survey_folder(checked.model_dump(mode="json"), given.folder)
+    described = describe_source(given)
+    checked = check(Dataset, described, source=dataset_file).model_dump(mode="json")
+    if "table" in described:
+        described["columns"] = _find_columns(checked)
+        checked["columns"] = described["columns"]
+    survey = survey_folder(checked, described["folder"])
     print("\n".join(describe_survey(survey)))
     if survey.damaged:
         described["leave_out"] = list(survey.damaged)
-    leave_out(survey.manifest, list(survey.damaged), given.folder)
+    leave_out(survey.manifest, list(survey.damaged), described["folder"])
     experiment = make_experiment(given.dataset, read_yaml(paths.find_config(given.like)), survey)
     try:
         write_text(dataset_file, to_yaml(described))
@@ -95,10 +112,43 @@ def run(given: argparse.Namespace) -> int:
     print(
         f"\nWrote {dataset_file} and {experiment_file}: {count(len(plan.own_runs), 'run')}, shots "
         f"{', '.join(map(str, experiment['shots']))}.\n"
-        "If the folders' names are not words, name the classes under `class_names:` in "
+        "If the classes' names are not words, name them under `class_names:` in "
         f"{dataset_file}.\nNext: {command} {experiment_file}"
     )
     return 0
+
+
+def describe_source(given: argparse.Namespace) -> dict[str, Any]:
+    """The dataset's file for a folder or a table, as plain values."""
+    source = Path(given.source)
+    tables = [path for name in METADATA if (path := source / name).is_file()]
+    table = source if source.is_file() else tables[0] if tables else None
+    columns = {c: name for c in COLUMNS if (name := getattr(given, f"{c}_column"))}
+    described: dict[str, Any] = {"title": given.dataset}
+    if table is None:
+        described |= {"layout": "folders", "folder": given.source}
+    else:
+        folder = given.images or str(table.parent)
+        described |= {"layout": "table", "table": str(table), "folder": folder}
+    if given.levels is not None:
+        described["levels"] = given.levels
+    if given.split_folders:
+        described["split_folders"] = dict(_read_pair(pair) for pair in given.split_folders)
+    if columns:
+        described["columns"] = columns
+    if given.images and table is None:
+        expected = "a table, CSV or JSON lines, for its images are in that folder"
+        raise refusal("TABLE", "there is no such file", found=given.source, expected=expected)
+    return described | {"templates": [given.template]}
+
+
+def _find_columns(dataset: Mapping[str, Any]) -> dict[str, str]:
+    """The columns of a table, by content where they are not named."""
+    from vtclip.data.label_table import read_table
+
+    found = dict(read_table(dataset, dataset["folder"]).columns)
+    print("Columns: " + ", ".join(f"{name} ({kind})" for kind, name in found.items()) + ".")
+    return found
 
 
 def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str, Any]:
@@ -112,7 +162,7 @@ def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str
         smallest = counts.sort("train")["class_name"][0]
         raise ConfigError(
             f"class '{smallest}' has too few images: at most {most} to train on, and the smallest "
-            f"number of shots is {min(like.get('shots', [1]))}. Put more images into its folder."
+            f"number of shots is {min(like.get('shots', [1]))}. Add images of it."
         )
     kept = {key: value for key, value in like.items() if key not in ("name", "ablation")}
     return kept | {"datasets": [name], "shots": shots}

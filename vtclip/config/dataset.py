@@ -19,7 +19,14 @@ from vtclip.settings import (
 )
 
 HALVES = ("base", "new")
-FOLDER_KEYS = ("levels", "split_folders", "class_names", "fractions")  # of layout folders alone
+OWN_LAYOUTS = ("folders", "table")  # layouts of a user's own images
+# Keys that some layouts need, and keys that only some use.
+NEEDED = {"coop": ("split", "counts"), "folders": ("folder",), "table": ("table", "folder")}
+USED = (
+    (("levels", "split_folders"), ("folders",)),
+    (("table", "columns"), ("table",)),
+    (("class_names", "fractions"), OWN_LAYOUTS),
+)
 
 
 class ClassSplit(NamedTuple):
@@ -175,10 +182,11 @@ class Dataset(Settings):
     title: str = Field(
         min_length=1, description="the name in tables and figures", examples=["Caltech101"]
     )
-    layout: Literal["coop", "fgvc", "imagenet", "imagenet_test", "folders"] = Field(
+    layout: Literal["coop", "fgvc", "imagenet", "imagenet_test", "folders", "table"] = Field(
         default="coop",
         description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
-        "fgvc, imagenet or imagenet_test (folders called as ImageNet's synsets or labels)",
+        "table (a table of labels and a folder of your own), fgvc, imagenet or imagenet_test "
+        "(folders called as ImageNet's synsets or labels)",
     )
     archives: list[ArchiveFile] = Field(
         default=[],
@@ -203,7 +211,8 @@ class Dataset(Settings):
     folder: PathText | None = Field(
         default=None,
         description="a folder of your own. Layout folders: it contains class folders, or train, "
-        "val and test folders with class folders inside. Layout coop: it contains the split file",
+        "val and test folders with class folders inside. Layout table: it contains the images. "
+        "Layout coop: it contains the split file",
         examples=["/data/my-photographs"],
     )
     levels: int | None = Field(
@@ -221,7 +230,7 @@ class Dataset(Settings):
     )
     fractions: Fractions = Field(
         default=Fractions(),
-        description="layout folders, without train, val and test folders: the shares",
+        description="layouts folders and table, without a split of their own: the shares",
         examples=[{"train": 0.5, "val": 0.2, "seed": 0}],
     )
     folds: int | None = Field(
@@ -234,8 +243,19 @@ class Dataset(Settings):
     )
     class_names: dict[str, str] = Field(
         default={},
-        description="layout folders: class folder -> its name in a prompt",
+        description="layouts folders and table: class folder or label -> its name in a prompt",
         examples=[{"n02123045": "tabby cat"}],
+    )
+    table: PathText | None = Field(
+        default=None,
+        description="layout table: a file with a row for each image, CSV or JSON lines",
+        examples=["/data/labels.csv"],
+    )
+    columns: dict[Literal["path", "label", "split"], str] = Field(
+        default={},
+        description="layout table: its columns of paths (or file names, with or without suffix), "
+        "of labels, and of splits, which are found by content if they are not named",
+        examples=[{"path": "file_name", "label": "species"}],
     )
     classes_of: str | None = Field(
         default=None,
@@ -244,10 +264,10 @@ class Dataset(Settings):
         examples=["imagenet"],
     )
     exif: Exif = Field(
-        default_factory=lambda keys: "upright" if keys.get("layout") == "folders" else "ignore",
+        default_factory=lambda keys: "upright" if keys.get("layout") in OWN_LAYOUTS else "ignore",
         description="the orientation that a camera has noted in an image: upright (turn it, the "
-        "default of layout folders) or ignore (as CLIP's transform does, the default of the "
-        "others)",
+        "default of layouts folders and table) or ignore (as CLIP's transform does, the default "
+        "of the others)",
         examples=["ignore"],
     )
     leave_out: list[str] = Field(
@@ -262,7 +282,8 @@ class Dataset(Settings):
     )
     counts: Counts | None = Field(
         default=None,
-        description="the numbers that the split must have; may be left out for layout folders",
+        description="the numbers that the split must have; may be left out for layouts folders "
+        "and table",
         examples=[{"train": 4128, "val": 1649, "test": 2465, "classes": 100}],
     )
     licence: str = Field(default="", description="the images' licence", examples=["CC BY 4.0"])
@@ -282,13 +303,16 @@ class Dataset(Settings):
 
     @model_validator(mode="after")
     def _check_layout(self) -> "Dataset":
-        needs = {"coop": ("split", "counts"), "folders": ("folder",)}.get(self.layout, ("counts",))
+        needs = NEEDED.get(self.layout, ("counts",))
         for key in needs:
             if getattr(self, key) is None:
                 raise ValueError(f"layout {self.layout} needs the key '{key}'")
-        for key in () if self.layout == "folders" else FOLDER_KEYS:
-            if getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"layout {self.layout} does not use '{key}': layout folders does")
+        for keys, layouts in USED:
+            for key in () if self.layout in layouts else keys:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(
+                        f"layout {self.layout} does not use '{key}': layout {layouts[0]} does"
+                    )
         if self.folds and "fractions" in self.model_fields_set:
             raise ValueError("folds use all images: write 'folds' or 'fractions', not both")
         return self

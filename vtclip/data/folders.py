@@ -30,11 +30,12 @@ Row = tuple[str, int, str, str]  # image, label, class name, split
 
 
 class Tree(NamedTuple):
-    """The class folders of a user's image folder."""
+    """The class folders of a user's image folder, or the labels of a table."""
 
     classes: Sequence[str]  # the folders' names, sorted, so that their places are the labels
     splits: Collection[str]  # those that have a folder; none without split folders
-    places: Mapping[str, tuple[int, str]]  # class folder, from the root -> label, split
+    # Class folder, from the root, or image of a table -> label, split.
+    places: Mapping[str, tuple[int, str]]
 
 
 def read_tree(

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtclip.config.dataset import ArchiveFile, Dataset, read_dataset
+from vtclip.config.dataset import OWN_LAYOUTS, ArchiveFile, Dataset, read_dataset
 from vtclip.data.descriptions import find_archive, list_sets
 from vtclip.data.fetch import Expected, is_unavailable, marker_of
 from vtclip.data.folders import Tree, read_tree
@@ -46,10 +46,20 @@ def images_receipt(name: str, dataset: Dataset) -> Path | None:
 
 
 def find_tree(dataset: Dataset) -> Tree | None:
-    """Find the class folders of a user's image folder; None for other layouts."""
-    if dataset.layout != "folders" or dataset.folder is None:
+    """Find the classes of a user's image folder, and their places; None for other layouts.
+
+    Of a table, the places are the images themselves.
+    """
+    if dataset.folder is None or dataset.layout not in OWN_LAYOUTS:
         return None
-    return read_tree(dataset.folder, levels=dataset.levels, split_folders=dataset.split_folders)
+    if dataset.layout == "folders":
+        return read_tree(dataset.folder, levels=dataset.levels, split_folders=dataset.split_folders)
+    from vtclip.data.label_table import read_table  # imports Polars, which most plans do without
+
+    table = read_table(dataset.model_dump(mode="json"), dataset.folder)
+    labels = {label: number for number, label in enumerate(table.labels)}
+    places = {image: (labels[label], split) for image, label, split in table.rows}
+    return Tree(table.labels, {split for *_, split in table.rows if split}, places)
 
 
 def list_addresses(name: str, file: str, *, mirror: str | None) -> list[str]:
@@ -67,13 +77,13 @@ def mirror_addresses(mirror: str | None, dataset: str, file: str, urls: Sequence
 
 
 def list_contents(dataset: Dataset) -> str | None:
-    """Hash the names, sizes and times in a user's image folder; None for other layouts.
+    """Hash a user's table, and names, sizes and times in the image folder; None for other layouts.
 
     The word before the hash lets a dry run say that images have changed.
     """
     if dataset.folder is None:
         return None
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"" if dataset.table is None else Path(dataset.table).read_bytes())
     for entry in walk(dataset.folder):
         if entry.kind != "hidden":
             digest.update("\0".join(entry).encode() + b"\n")

@@ -12,6 +12,7 @@ import polars as pl
 
 from vtclip.config.dataset import Fractions
 from vtclip.data.folders import SPLITS, UNSPLIT, Row, list_images, read_tree
+from vtclip.data.label_table import read_table
 from vtclip.data.walk import ManifestError
 from vtclip.parquet import read_metadata_key, read_parquet
 from vtclip.wording import did_you_mean, quote, show_difference
@@ -87,6 +88,8 @@ def list_identities(
             return [synset for synset, _ in list_class_folders(root / dataset["images"])]
         case "folders":
             return list(read_tree(root, **_how_to_read(dataset)).classes)
+        case "table":
+            return read_table(dataset, root).labels
     return None
 
 
@@ -193,14 +196,29 @@ def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]
 def _read_folders(dataset: Mapping[str, Any], root: Path) -> list[Row]:
     """Read a user's image folder: class folders, below split folders or without them."""
     rows = list_images(root, dataset["class_names"], **_how_to_read(dataset))
-    if rows[0][3] != UNSPLIT or dataset.get("folds"):
-        return rows
-    return _split_by_fractions(rows, dataset["fractions"])
+    return _split(rows, dataset)
+
+
+def _read_table(dataset: Mapping[str, Any], root: Path) -> list[Row]:
+    """Read a user's table of labels."""
+    table = read_table(dataset, root)
+    numbers = {label: number for number, label in enumerate(table.labels)}
+    names = dataset["class_names"]
+    rows = [(image, numbers[n], names.get(n, n), split) for image, n, split in table.rows]
+    rows.sort(key=lambda row: ((*SPLITS, UNSPLIT).index(row[3]), row[1], row[0].split("/")))
+    return _split(rows, dataset)
 
 
 def _how_to_read(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a dataset's file that say how to read a user's folders."""
     return {key: dataset[key] for key in ("levels", "split_folders") if key in dataset}
+
+
+def _split(rows: list[Row], dataset: Mapping[str, Any]) -> list[Row]:
+    """Split the images by fractions where they have no split and are not divided into folds."""
+    if rows[0][3] != UNSPLIT or dataset.get("folds"):
+        return rows
+    return _split_by_fractions(rows, dataset["fractions"])
 
 
 def _split_by_fractions(rows: Iterable[Row], fractions: Mapping[str, Any]) -> list[Row]:
@@ -211,7 +229,7 @@ def _split_by_fractions(rows: Iterable[Row], fractions: Mapping[str, Any]) -> li
         images = [image for image, *_ in group]
         size = len(images)
         if size < 3:
-            raise ManifestError(f"class folder '{name}': expected 3 images or more, found {size}.")
+            raise ManifestError(f"class '{name}': expected 3 images or more, found {size}.")
         sizes = zip(SPLITS, shares.divide(size), strict=True)
         splits = [split for split, number in sizes for _ in range(number)]
         random.Random(shares.seed).shuffle(splits)
@@ -282,4 +300,5 @@ LAYOUTS: dict[str, Callable[[Mapping[str, Any], Path], Iterable[Row]]] = {
     "imagenet": _read_imagenet,
     "imagenet_test": _read_imagenet_test,
     "folders": _read_folders,
+    "table": _read_table,
 }

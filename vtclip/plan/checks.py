@@ -24,7 +24,7 @@ from vtclip.config.backbone_config import (
     is_hub_name,
     list_parts,
 )
-from vtclip.config.dataset import MEAN, ClassSplit, Dataset, check_known, read_dataset
+from vtclip.config.dataset import MEAN, OWN_LAYOUTS, ClassSplit, Dataset, check_known, read_dataset
 from vtclip.config.experiment import Descriptions, Experiment
 from vtclip.data.folders import check_folder
 from vtclip.data.inventory import find_tree, mirror_addresses
@@ -179,6 +179,9 @@ def _check_dataset(name: str, dataset: Dataset) -> None:
         problem, found = "there is no such file in the folder", f"split: {split}"
         expected = f"a split file in CoOp's form, in {dataset.folder}"
         raise refusal(f"{file}: split", problem, found=found, expected=expected)
+    if dataset.layout == "table":
+        with _named(f"{file}: table"):
+            find_tree(dataset)
     if dataset.layout == "folders":
         with _named(f"{file}: folder"):
             check_folder(
@@ -244,7 +247,7 @@ def _check_family(name: str, dataset: Dataset, datasets: Mapping[str, Dataset]) 
     found, known = _count_classes(dataset), None if family is None else _count_classes(family)
     if found is None or known is None:
         return
-    by_label = dataset.layout not in ("imagenet_test", "folders")  # the others go by names
+    by_label = dataset.layout not in ("imagenet_test", *OWN_LAYOUTS)  # the others go by names
     if found > known or (by_label and found != known):
         problem = f"{name} has other classes than {dataset.classes_of}"
         expected = f"{known}" if by_label else f"{known} at most"
@@ -329,6 +332,8 @@ def _list_inputs(
         file = f"{DATASETS}/{name}.yaml"
         if dataset.folder is not None:
             yield _Input(f"{file}: folder", dataset.folder, with_contents=True)
+        if dataset.table is not None:
+            yield _Input(f"{file}: table", dataset.table)
         key = f"{source}: mirror" if mirror else f"{file}: archives"
         for archive in dataset.archives:
             for address in mirror_addresses(mirror, name, archive.file, archive.urls):

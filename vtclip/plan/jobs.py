@@ -92,6 +92,7 @@ def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
     described = plan.datasets[dataset]
     keys = {"layout", "images", "split", "fractions", "class_names", "leave_out", "counts",
             "folds", "exif"}  # fmt: skip
+    keys |= {"levels", "split_folders", "table", "columns"} & described.model_fields_set
     return Job(
         params={
             "images": plan.images_of(dataset),

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vtclip.config.dataset import ClassSplit, Dataset, dataset_name
+from vtclip.config.dataset import OWN_LAYOUTS, ClassSplit, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
 from vtclip.data.descriptions import Sentences
 from vtclip.data.folders import SPLITS, UNSPLIT
@@ -30,7 +30,7 @@ def count_images(name: str, dataset: Dataset) -> Numbers | None:
     Where only totals are known, each class counts as the mean. None where nothing is known.
     """
     found = None
-    if dataset.layout == "folders":
+    if dataset.layout in OWN_LAYOUTS:
         found = _count_files(dataset)
     elif dataset.split is not None:
         found = _count_rows(images_folder(dataset_name(name), dataset) / dataset.split)
@@ -56,16 +56,19 @@ def _count_in_folds(found: Numbers, folds: int) -> Numbers:
 
 
 def _count_files(dataset: Dataset) -> Numbers:
-    """Count the files in class folders; none is opened, and some may be no images."""
+    """Count the files in class folders, or a table's; none is opened, some may be no images."""
     tree = find_tree(dataset)
     assert tree is not None
     assert dataset.folder is not None
     left_out, depth = set(dataset.leave_out), next(iter(tree.places)).count("/") + 1
-    files = Counter(
-        "/".join(entry.path.split("/")[:depth])
-        for entry in walk(dataset.folder)
-        if entry.kind == "file" and entry.path not in left_out
-    )
+    if dataset.layout == "table":
+        files = Counter(tree.places.keys() - left_out)
+    else:
+        files = Counter(
+            "/".join(entry.path.split("/")[:depth])
+            for entry in walk(dataset.folder)
+            if entry.kind == "file" and entry.path not in left_out
+        )
     found = {split: [0] * len(tree.classes) for split in (*SPLITS, UNSPLIT)}
     for folder, (label, split) in tree.places.items():
         found[split][label] += files[folder]
