@@ -194,6 +194,7 @@ class Example(NamedTuple):
     predictions: str
     texts: str
     attention: str | None  # the figure of attention, where there is one
+    others: str | None = None  # features of another dataset's shots; None where there is none
 
 
 def distinct(rows: Iterable[Run | Example], column: str) -> list[Any]:

@@ -14,15 +14,22 @@ from PIL import Image
 from tests.results.conftest import make_run
 from vtclip import __version__
 from vtclip.data.shots import format_picks
+from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
-from vtclip.files import DamagedError, write_receipt, write_record
+from vtclip.files import CALIBRATION, DamagedError, write_receipt, write_record, write_tensors
 from vtclip.parquet import write_parquet
 from vtclip.paths import Example
 from vtclip.results.differences import aggregate_differences
 from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
 from vtclip.results.metrics import aggregate_metrics
-from vtclip.results.report import describe_provenance, embed_picture, report
+from vtclip.results.report import (
+    describe_calibration,
+    describe_provenance,
+    embed_picture,
+    report,
+)
+from vtclip.training.calibration import Calibration
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"
 NAMES = [ALERT, AND, "cow"]
@@ -186,7 +193,7 @@ def test_a_configuration_or_a_figure_that_was_changed_after_the_run_is_not_shown
 
 def test_tables_can_be_sorted_and_whatever_belongs_to_one_dataset_can_be_hidden(content):
     tables = re.findall(r'<table class="sortable">.*?</thead>', content, re.DOTALL)
-    assert len(tables) == 4
+    assert len(tables) == 5
     assert all("<th" in head and "<button" in head for head in tables)
     assert 'data-value="66.66' in content
     assert content.count('data-dataset="pets &amp; &lt;b&gt;"') >= 5
@@ -229,3 +236,40 @@ def test_the_page_shows_the_versions_of_vtclip_that_wrote_it_and_the_heads(tmp_p
     origin = dict(describe_provenance([record(tmp_path, "vt_clip"), record(tmp_path, "coop")]))
     assert origin["vtclip"] == __version__
     assert origin["vtclip of the heads"] == "0.0.9"
+
+
+def save_calibrated(folder: Path) -> str:
+    """A head whose centre is the first axis, with a calibration on 40 images near it."""
+    generator = torch.Generator().manual_seed(0)
+    near = torch.tensor([1.0, 0, 0]) + 0.01 * torch.randn(40, 3, generator=generator)
+    calibration = Calibration.fit(near, torch.arange(40) % 3, near, torch.eye(3))
+    tensors = {CALIBRATION + name: each for name, each in calibration.tensors().items()}
+    write_tensors(folder / "head.safetensors", tensors)
+    return str(folder / "head.safetensors")
+
+
+def test_sets_and_refusals_are_shown_as_they_were_on_test_images(tmp_path):
+    write(tmp_path)
+    others = tmp_path / "others" / "views" / "1shot-seed1.parquet"
+    others.parent.mkdir(parents=True)
+    rows = pl.DataFrame({"image": ["a", "b"], "label": [0, 1], "split": "train", "view": 0})
+    with open_features_writer(others, {}) as writer:
+        pooled = torch.tensor([[1.0, 0, 0], [-1, -1, -1]])  # as the classes' images, and not so
+        writer.write(rows, pooled, torch.zeros(2, 1, 3))
+    tests = [
+        {"shots": 1, "seed": seed, "covered": covered, "set_size": 1.5, "refused": None}
+        for seed, covered in ((1, 0.8), (2, 0.9))
+    ]
+    write_record(tmp_path / "vt_clip.json", {"calibration": tests})
+    predicted = str(tmp_path / "vt_clip.parquet")
+    run = make_run("pets", "vt_clip", predicted, backbone="RN50", shots=1, seed=1)
+    run = run._replace(head=save_calibrated(tmp_path))
+    example = Example("RN50", "pets", "", None, predicted, "", None, str(others))
+    found = describe_calibration(example, [run])
+    assert (found["covered"], found["set_size"]) == pytest.approx((0.85, 1.5))
+    assert found["refused"] is None
+    assert (found["others"], found["others_refused"]) == ("others", 0.5)
+
+
+def test_without_calibrations_the_page_has_dashes(content):
+    assert Page(content).texts.count("–") == 4

@@ -1,12 +1,17 @@
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score
 
+from tests.feature_files import read_features
 from vtclip.features.store import FeatureError, open_features_writer
-from vtclip.features.texts import write_texts
-from vtclip.files import DamagedError, measure, write_record
+from vtclip.features.texts import read_classes, write_texts
+from vtclip.files import CALIBRATION, DamagedError, measure, read_record, write_record
+from vtclip.methods import METHODS
+from vtclip.methods.linear_probe import LinearProbeSettings
+from vtclip.task import Images
+from vtclip.training.calibration import COVERAGE, DECIDED, Calibration
 from vtclip.training.predict import PredictionError, TrainedHead, predict_test
 
 
@@ -51,10 +56,6 @@ def test_every_head_predicts_every_test_image_once(folder):
 
 
 def test_predictions_are_those_of_each_head_alone(folder):
-    from safetensors.torch import load_file
-
-    from tests.feature_files import read_features
-
     predictions = predict(folder).filter(seed=2)
     head = load_file(folder / "head2.safetensors")
     pooled = torch.cat([read_features(folder / f"test{part}.parquet").pooled for part in (0, 1)])
@@ -195,3 +196,31 @@ def test_a_label_without_a_text_is_refused(folder):
     write_texts(folder / "texts.parquet", list("ab"), torch.eye(2, 4), {"logit_scale": 10.0})
     with pytest.raises(FeatureError, match="02: label 2: .* has classes 0 to 1"):
         predict(folder)
+
+
+def test_the_receipt_has_the_test_of_each_heads_calibration(folder):
+    assert "calibration" in read_predicted(folder)
+    calibration = Calibration.from_parts(
+        torch.randn(12, 3), torch.arange(12) % 3, torch.rand(12), torch.eye(3, 4)
+    )
+    named = {CALIBRATION + name: each for name, each in calibration.tensors().items()}
+    head = folder / "head1.safetensors"
+    save_file(load_file(head) | named, head)
+    without, found = read_predicted(folder)["calibration"][::-1]
+    assert without == {"shots": 1, "seed": 2} | dict.fromkeys(DECIDED)
+    assert found["refused"] is None  # it takes 19 images
+    texts, _ = read_classes(folder / "texts.parquet")
+    weights = load_file(head)
+    classifier = METHODS["linear_probe"](LinearProbeSettings()).classifier(weights, texts)
+    pooled = torch.cat([read_features(folder / f"test{part}.parquet").pooled for part in (0, 1)])
+    chosen = calibration.in_set(
+        classifier(Images(pooled.float(), None)), calibration.thresholds(COVERAGE)
+    )
+    labels = torch.arange(6) % 3
+    assert found["covered"] == pytest.approx(chosen[range(6), labels].float().mean().item())
+    assert found["set_size"] == pytest.approx(chosen.sum(1).float().mean().item())
+
+
+def read_predicted(folder):
+    assert "set_size" not in predict(folder).columns
+    return read_record(folder / "predictions.json")

@@ -306,6 +306,7 @@ class Plan(Contents):
                 run.backbone, run.dataset, self.images_of(run.dataset),
                 self.images_receipt(run.dataset), run.predictions, run.texts,
                 attention.get((run.backbone, run.dataset)),
+                self.others_of(run.backbone, run.dataset) if run.shots else None,
             )
             for run in self.own_runs
             if run.method == self.reference

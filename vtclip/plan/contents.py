@@ -197,6 +197,17 @@ class Contents:
         texts = self.experiment.texts_name
         return paths.TEXTS.format(backbone=backbone, dataset=dataset_name(dataset), texts=texts)
 
+    def others_of(self, backbone: str, dataset: str) -> str | None:
+        """Features of the next dataset's shots: images of no class of this one."""
+        names = list(dict.fromkeys(map(dataset_name, self.trained)))
+        other = names[(names.index(dataset_name(dataset)) + 1) % len(names)]
+        if other == dataset_name(dataset):
+            return None
+        return paths.SHOT_FEATURES.format(
+            backbone=backbone, dataset=other, views=self.experiment.views.folder,
+            shots=paths.format_shots(max(self.experiment.shots)), seed=self.experiment.seeds[0],
+        )  # fmt: skip
+
     def weights_of(self, backbone: str) -> str:
         """The weights of a backbone, where the workflow keeps them."""
         return paths.WEIGHTS.format(weights=self.backbones[backbone].weights)

@@ -20,11 +20,11 @@ from vtclip import __version__
 from vtclip.config.dataset import Exif
 from vtclip.data.images import PictureError, open_picture
 from vtclip.data.shots import checksum_of
-from vtclip.features.store import read_metadata
+from vtclip.features.store import FeatureSet, read_metadata
 from vtclip.features.texts import read_class_names
-from vtclip.files import check_receipt, check_seal, read_record, write_text
+from vtclip.files import check_receipt, check_seal, read_calibration, read_record, write_text
 from vtclip.parquet import read_parquet
-from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots
+from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots, receipt_of
 from vtclip.results.differences import CONFIDENCE
 from vtclip.results.figures import drawing, read_costs
 from vtclip.results.footnotes import count_values
@@ -37,6 +37,7 @@ from vtclip.results.tables import (
     pivot,
     read_notes,
 )
+from vtclip.training.calibration import COVERAGE, DECIDED, REFUSED, Calibration
 
 PAIRS, EXAMPLES, MISTAKES = 5, 3, 8  # shown of each dataset
 PICTURE_BYTES = 1_500_000  # of all pictures of attention, and as many of all examples
@@ -107,6 +108,11 @@ def report(
             for figure in figures
         ],
         examples=[_describe_example(example, len(examples)) for example in examples],
+        calibrations=[
+            describe_calibration(example, [run for run in runs if run.method == reference])
+            for example in examples
+        ],
+        tested_at=(COVERAGE, REFUSED),
         choices=choices,
         picks=[(name, checksum_of(read_parquet(file))) for name, file in picks.items()],
         missing=missing,
@@ -164,6 +170,42 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
             for image, label, found, confidence in find_mistakes(run, number=MISTAKES).iter_rows()
         ],
     }
+
+
+def describe_calibration(example: Example, runs: Sequence[Run]) -> dict[str, Any]:
+    """The test of the calibrations at the most shots: means over the runs, None where unknown."""
+    receipt = Path(receipt_of(example.predictions))
+    tests = read_record(receipt).get("calibration", []) if receipt.is_file() else []
+    place = example.backbone, example.dataset
+    runs = [run for run in runs if (run.backbone, run.dataset) == place]
+    most = max((run.shots for run in runs), default=0)
+    found: dict[str, Any] = {"dataset": example.dataset, "backbone": example.backbone}
+    for name in DECIDED:
+        values = [test[name] for test in tests if test["shots"] == most]
+        found[name] = _mean(values)
+    found |= {"others": "", "others_refused": None}
+    if example.others is not None:
+        heads = [run.head for run in runs if run.shots == most]
+        found["others"] = Path(example.others).parts[-3]
+        found["others_refused"] = _mean(_refuse_others(heads, example.others))
+    return found
+
+
+def _refuse_others(heads: Sequence[str], features: str) -> list[float | None]:
+    """Share of another dataset's images that each head's calibration refuses."""
+    images = FeatureSet([features], spatial=False)
+    rows = images.rows.with_row_index("row").filter(view=0)["row"].to_list()
+    pooled = images.take(rows).pooled.float()
+    shares: list[float | None] = []
+    for calibration in map(Calibration.read, map(read_calibration, heads)):
+        refused = None if calibration is None else calibration.testable().refuse(pooled)
+        shares.append(None if refused is None else refused.float().mean().item())
+    return shares
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _draw_reliability(run: pl.DataFrame) -> str:

@@ -19,6 +19,8 @@ from torch import Tensor
 from vtclip.task import Samples, unit
 
 LARGEST = 100.0  # logits are divided by this, or its inverse, at most
+COVERAGE, REFUSED = 0.9, 0.05  # that every experiment tests
+DECIDED = ("covered", "set_size", "refused")  # of an image: its class is in the set; classes in it
 ROUNDING = 1e-9  # 0.55 * 100 is a little more than 55
 
 logger = logging.getLogger(__name__)
@@ -119,6 +121,14 @@ class Calibration:
             None if refused is None else self.limit(refused),
         )
 
+    def testable(self) -> Rules:
+        """The rules that every experiment tests, of those that there are enough images for."""
+        images = len(self.scores)
+        return self.rules(
+            COVERAGE if images >= images_needed(COVERAGE) else None,
+            REFUSED if images >= images_needed(1 - REFUSED) else None,
+        )
+
 
 class Rules(NamedTuple):
     """What belongs to an image's set, and which images are of no class."""
@@ -129,9 +139,14 @@ class Rules(NamedTuple):
 
     def apply(self, logits: Tensor, pooled: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Logits (B, K), features (B, D) -> sets (B, K) bool and refusals (B,) bool."""
-        known, limit = self.calibration, self.limit
-        chosen = None if self.thresholds is None else known.in_set(logits, self.thresholds)
-        return chosen, None if limit is None else known.is_unknown(pooled, limit)
+        limits = self.thresholds
+        chosen = None if limits is None else self.calibration.in_set(logits, limits)
+        return chosen, self.refuse(pooled)
+
+    def refuse(self, pooled: Tensor) -> Tensor | None:
+        """Features (B, D) -> refusals (B,) bool; None where none are asked for."""
+        limit = self.limit
+        return None if limit is None else self.calibration.is_unknown(pooled, limit)
 
 
 def images_needed(coverage: float) -> int:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from vtclip.config.dataset import ClassSplit
 from vtclip.data.layouts import match_classes
@@ -19,13 +20,14 @@ from vtclip.features.texts import (
     read_classes,
     read_texts,
 )
-from vtclip.files import read_head, read_record, write_receipt
+from vtclip.files import measure, read_calibration, read_head, read_record, write_record
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import write_parquet
-from vtclip.paths import record_of
+from vtclip.paths import receipt_of, record_of
 from vtclip.task import Classifier, Head, Images, Prompts, Texts, TextTower
+from vtclip.training.calibration import DECIDED, Calibration, Rules
 
 TOP = 5  # how many of the best classes are kept
 
@@ -125,7 +127,7 @@ def predict_test(
         features: the files of the test features.
         destination: the Parquet file to write: shots, seed, image, label, prediction, confidence
             (softmax, 0 .. 1) and top (the best classes, best first). Classes are labels of the test
-            set.
+            set. Its receipt has the test of each head's calibration, on the heads' own test set.
         device: where to compute.
         manifest: of the test set, to check that its features and texts are all there; left out,
             they are believed.
@@ -163,21 +165,44 @@ def predict_test(
         check_origin(texts, made, trained.texts, read_texts(trained.texts)[1])
         known = ClassSplit.parse(trained.name).labels(len(read_class_names(trained.texts)))
         expected |= {"dataset": trained.name, "classes": len(known)}
-    classifiers = {}
+    classifiers, rules = {}, {}
     for run in heads:
         head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
         part = {"dataset": f"{expected['dataset']}@{run.fold}"} if run.fold else {}
         _check_record(run, expected | part, features[0], made)
         classifiers[run] = _apply_head(chosen, head, classes, trained)
+        if trained is None:
+            rules[run] = _read_rules(run, device)
     tables = [
-        _predict(run, classifier, batch, device, labels)
+        _predict(run, classifier, batch, device, labels, rules.get(run))
         for batch in _batches_of(images, labels)
         for run, classifier in classifiers.items()
         if not run.fold or run.fold in batch.rows["split"]
     ]
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
-    write_parquet(destination, predictions)
-    write_receipt(destination)
+    write_parquet(destination, predictions.drop(DECIDED))
+    tested_calibration = {"calibration": _test_calibration(predictions)} if rules else {}
+    write_record(receipt_of(destination), measure(destination) | tested_calibration)
+
+
+def _read_rules(run: TrainedHead, device: torch.device) -> Rules | None:
+    """The rules that a head's calibration is tested with: those that it has enough images for."""
+    calibration = Calibration.read(read_calibration(run.head))
+    if calibration is None:
+        return None
+    return calibration.to(device).testable()
+
+
+def _test_calibration(predictions: pl.DataFrame) -> list[dict[str, Any]]:
+    """For each run, the shares of images covered and refused, and the mean size of a set.
+
+    None is what a calibration is not enough for.
+    """
+    return (
+        predictions.group_by("shots", "seed", maintain_order=True)
+        .agg(pl.col(DECIDED).cast(pl.Float64).mean())
+        .to_dicts()
+    )
 
 
 def _check_record(
@@ -207,11 +232,13 @@ def _predict(
     batch: FeatureBatch,
     device: torch.device,
     labels: range,
+    rules: Rules | None,
 ) -> pl.DataFrame:
     if run.fold:
         batch = _keep(batch, batch.rows["split"] == run.fold)
+    pooled = batch.pooled.to(device, torch.float32)
     spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
-    logits = classifier(Images(batch.pooled.to(device, torch.float32), spatial))  # (B, K)
+    logits = classifier(Images(pooled, spatial))  # (B, K)
     if logits.shape[1] != len(labels):
         raise PredictionError(
             f"{run.head}: expected a head of {len(labels)} classes, found one of "
@@ -234,4 +261,20 @@ def _predict(
             "confidence": pl.Series(logits.softmax(dim=1).amax(dim=1).cpu().numpy()),
             "top": pl.Series(best.tolist(), dtype=pl.List(pl.Int32)),
         }
-    )
+    ).with_columns(_decide(rules, logits, pooled, batch.rows["label"] - labels.start))
+
+
+def _decide(
+    rules: Rules | None, logits: Tensor, pooled: Tensor, labels: pl.Series
+) -> list[pl.Series]:
+    """The columns DECIDED; null where there is no rule."""
+    sets, refused = (None, None) if rules is None else rules.apply(logits, pooled)
+    covered = size = None
+    if sets is not None:
+        own = torch.from_numpy(labels.to_numpy(writable=True)).to(sets.device, torch.int64)
+        covered = sets.gather(1, own[:, None])[:, 0]
+        size = sets.sum(dim=1)
+    return [
+        pl.Series(name, [None] * len(labels) if found is None else found.tolist(), pl.Int32)
+        for name, found in zip(DECIDED, (covered, size, refused), strict=True)
+    ]

@@ -389,10 +389,15 @@ rule report:
         records=distinct(PLAN.own_runs, "record"),
         predictions=tracked_by_checksum(distinct(PLAN.examples, "predictions")),
         texts=tracked_by_checksum(distinct(PLAN.examples, "texts")),
+        heads=tracked_by_checksum(
+            [run.head for run in PLAN.own_runs if run.method == PLAN.reference]
+        ),
+        # Images of no class of a dataset: the shots of another one.
+        others=tracked_by_checksum(distinct(PLAN.examples, "others")),
         receipts=receipts_of(
             {
-                "predictions": distinct(PLAN.examples, "predictions"),
-                "texts": distinct(PLAN.examples, "texts"),
+                name: distinct(PLAN.examples, name)
+                for name in ("predictions", "texts", "others")
             }
         ),
         # Of images that the workflow has unpacked or drawn; of a user's folder there is none.
