@@ -8,7 +8,7 @@ import pytest
 from safetensors import SafetensorError
 
 from vtclip.__main__ import main
-from vtclip.cli import export, status
+from vtclip.cli import classify, export, status
 
 EXPORT = ["export", "mine/pets/vt_clip/1shot-seed1", "pets.safetensors"]
 FAILURES = {
@@ -54,3 +54,10 @@ def test_without_an_output_a_command_ends_well(monkeypatch):
     monkeypatch.setattr(status, "run", lambda _: print("much") or 0)
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["status"]) == 0
+
+
+def test_no_argument_of_a_command_is_set_before_it_is_given(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(classify, "run", lambda given: seen.update(vars(given)) or 0)
+    assert main(["classify", "head", "image.png"]) == 0
+    assert seen["refuse"] is seen["coverage"] is None

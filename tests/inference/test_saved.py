@@ -131,3 +131,13 @@ def test_an_image_whose_features_do_not_fit_half_precision_has_that_reason(here)
     for call in (prediction.top, lambda: classifier.classify("0.png")):
         with pytest.raises(PictureError, match=r"0\.png: its features are larger"):
             call()
+
+
+def test_best_names_the_head_that_the_report_says_to_take(here):  # noqa: F811
+    chosen = {"head": str(RUN / "head.safetensors")}
+    write_record(Path("results/mine/best.json"), {"pets": chosen})
+    sources = {read_saved(name).source for name in ("mine/best", "mine/pets/best", NAME)}
+    assert sources == {RUN}
+    write_record(Path("results/mine/best.json"), {"pets": chosen, "cars": chosen})
+    with pytest.raises(SavedError, match="expected one of mine/pets/best, mine/cars/best"):
+        read_saved("mine/best")

@@ -153,8 +153,18 @@ def _find_run(name: str) -> Path:
     """The folder of a run by its name: experiment/dataset/method/run.
 
     Where an experiment has several backbones the name needs the backbone's, as
-    experiment/backbone/dataset/method/run.
+    experiment/backbone/dataset/method/run. `experiment/best`, or `experiment/dataset/best`, is the
+    head that the report says to take.
     """
+    experiment, *dataset = name.strip("/").removesuffix("/best").split("/")
+    best = Path(paths.ExperimentPaths(experiment).best)
+    if name.strip("/").endswith("/best") and best.is_file():
+        chosen = read_record(best)
+        wanted = dataset or list(chosen)
+        if len(wanted) == 1 and wanted[0] in chosen:
+            return Path(chosen[wanted[0]]["head"]).parent
+        names = ", ".join(f"{experiment}/{each}/best" for each in chosen)
+        raise SavedError(f"{name}: expected one of {names}.")
     runs, short_names = {}, {}
     for head in sorted(Path("results").glob(f"*/heads/*/*/*/*/{paths.HEAD}")):
         _, experiment, _, backbone, *rest, _ = head.parts

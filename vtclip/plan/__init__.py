@@ -162,6 +162,11 @@ class Plan(Contents):
         return [run for run in runs if run.tested == run.dataset]
 
     @cached_property
+    def fold_runs(self) -> list[Run]:
+        """The rows of the table of estimates: those of datasets in folds."""
+        return [run for run in self.own_runs if self.folds_of(run.dataset)]
+
+    @cached_property
     def test_runs(self) -> list[Run]:
         """The rows of the table of test sets; none where heads are tested on their own alone."""
         if all(len(tested) == 1 for tested in self.tests.values()):
@@ -188,6 +193,7 @@ class Plan(Contents):
         # Heads and predictions too: without them a deleted one would not be made again.
         runs = [*self.own_runs, *self.test_runs]
         page = [self.paths.report] if self.own_runs else []
+        page += [self.paths.best] if self.fold_runs else []
         return [
             *page, *self.heads, *distinct(runs, "predictions"), *self._tables(), *self._figures(),
             self.paths.config,
@@ -200,6 +206,7 @@ class Plan(Contents):
             (self.own_runs, "ranks", ("parquet", "csv")),
             (self.own_runs, "metrics", ("parquet", "csv")),
             (self.own_runs, "classes", ("parquet", "csv")),
+            (self.fold_runs, "estimates", ("parquet", "csv", "md")),
             (self.ablation_runs, "ablation", ("parquet", "csv", "md")),
             (self.test_runs, "tests", ("parquet", "csv", "md")),
         )

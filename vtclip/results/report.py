@@ -26,6 +26,7 @@ from vtclip.files import check_receipt, check_seal, read_calibration, read_recor
 from vtclip.parquet import read_parquet
 from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots, receipt_of
 from vtclip.results.differences import CONFIDENCE
+from vtclip.results.estimates import EXPLAINED
 from vtclip.results.figures import drawing, read_costs
 from vtclip.results.footnotes import count_values
 from vtclip.results.metrics import find_confusions, find_mistakes, measure_reliability
@@ -64,6 +65,7 @@ def report(
     missing: Mapping[str, str],
     tables: Mapping[str, str | Path],
     config: str | Path,
+    best: str | Path | None = None,
     figures: Sequence[str | Path],
     picks: Mapping[str, str | Path] = {},
     template: str | Path = PROJECT / TEMPLATE,
@@ -116,6 +118,8 @@ def report(
         choices=choices,
         picks=[(name, checksum_of(read_parquet(file))) for name, file in picks.items()],
         missing=missing,
+        best={} if best is None else read_record(best),
+        explained_best=EXPLAINED,
         settings=describe_settings(distinct(runs, "record")),
         config=Path(config).read_text(encoding="utf-8"),
         provenance=describe_provenance(distinct(runs, "record")),

@@ -5,6 +5,7 @@ localrules:
     save_config,
     aggregate_results,
     aggregate_differences,
+    aggregate_estimates,
     aggregate_metrics,
     aggregate_ablation,
     aggregate_tests,
@@ -195,6 +196,49 @@ rule aggregate_metrics:
         "../scripts/aggregate_metrics.py"
 
 
+# Of datasets in folds: accuracies with their intervals, and which head to take.
+rule aggregate_estimates:
+    input:
+        predictions=tracked_by_checksum(distinct(PLAN.fold_runs, "predictions")),
+        manifests=tracked_by_checksum(
+            expand(paths.MANIFEST, dataset=distinct(PLAN.fold_runs, "dataset"))
+        ),
+        heads=tracked_by_checksum(distinct(PLAN.fold_runs, "head")),
+        records=distinct(PLAN.fold_runs, "record"),
+        receipts=receipts_of(
+            {
+                "predictions": distinct(PLAN.fold_runs, "predictions"),
+                "manifests": expand(
+                    paths.MANIFEST, dataset=distinct(PLAN.fold_runs, "dataset")
+                ),
+            }
+        ),
+    output:
+        parquet=f"{TABLES}/estimates.parquet",
+        csv=f"{TABLES}/estimates.csv",
+        markdown=report(
+            f"{TABLES}/estimates.md",
+            caption="../report/estimates.rst",
+            category="Results",
+            labels={"kind": "table", "about": "estimates"},
+        ),
+        best=PATHS.best,
+    log:
+        f"logs/aggregate_estimates/{PLAN.name}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        **SMALL,
+    params:
+        runs=PLAN.fold_runs,
+        titles=PLAN.titles,
+        code=code_of("aggregate_estimates"),
+    message:
+        "Estimating accuracies, and choosing the head to take"
+    script:
+        "../scripts/aggregate_estimates.py"
+
+
 rule plot_cost:
     input:
         results=f"{TABLES}/results.parquet",
@@ -379,6 +423,7 @@ rule report:
         results=f"{TABLES}/results.parquet",
         differences=f"{TABLES}/differences.parquet",
         metrics=f"{TABLES}/metrics.parquet",
+        best=[PATHS.best] * bool(PLAN.fold_runs),
         config=PATHS.config,
         figures=[
             PATHS.figure(name)[0]

@@ -1,0 +1,97 @@
+"""Estimates of datasets in folds, and the head to take."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.results.conftest import make_run
+from vtclip.files import read_record, write_record
+from vtclip.paths import ALL
+from vtclip.results.estimates import (
+    aggregate_estimates,
+    choose_nested,
+    describe_curve,
+    find_interval,
+    widen,
+)
+
+IMAGES = 100
+
+
+@pytest.fixture
+def estimated(tmp_path):
+    """Two methods on 100 images in five folds, right on 60 and 70 at 1 shot, 80 and 82 of all."""
+    images = [f"{number}.jpg" for number in range(IMAGES)]
+    splits = [f"fold{1 + number // 20}" for number in range(IMAGES)]
+    pl.DataFrame({"image": images, "split": splits}).write_parquet(tmp_path / "birds.parquet")
+    runs = []
+    for method, rights in {"gda": (60, 80), "linear_probe": (70, 82)}.items():
+        tables = [
+            pl.DataFrame({
+                "shots": shots, "seed": 1, "image": images, "label": 0,
+                "prediction": [int(number >= right) for number in range(IMAGES)],
+            }).cast({"shots": pl.Int32})
+            for shots, right in zip((1, ALL), rights, strict=True)
+        ]  # fmt: skip
+        file = tmp_path / f"{method}.parquet"
+        pl.concat(tables).write_parquet(file)
+        for shots in (1, ALL):
+            head = tmp_path / f"{method}{shots}"
+            head.write_bytes(b"12345")
+            write_record(tmp_path / f"{method}{shots}.json", {"seconds": 2.0})
+            more = {"head": str(head), "record": f"{head}.json", "seed": 1}
+            runs.append(make_run("birds", method, file, shots=shots, **more))
+    table = aggregate_estimates(
+        runs, {"birds": tmp_path / "birds.parquet"}, tmp_path / "estimates", tmp_path / "best.json"
+    )
+    return tmp_path, table, read_record(tmp_path / "best.json")["birds"]
+
+
+def test_the_interval_is_wilsons_with_the_variance_of_nadeau_and_bengio(estimated):
+    _, table, _ = estimated
+    assert widen(5) == 1 + (1 / 4) / (1 / 5)
+    row = table.row(3, named=True)
+    assert (row["accuracy"], row["images"], row["folds"]) == (82, IMAGES, 5)
+    # Wilson's ends p solve (0.82 - p)^2 = 1.96^2 p (1 - p) / n.
+    for end in (row["low"] / 100, row["high"] / 100):
+        assert (0.82 - end) ** 2 == pytest.approx(1.96**2 * end * (1 - end) * 2.25 / IMAGES)
+    assert row["low"] < 82 < row["high"]
+
+
+def test_the_interval_of_no_mistakes_is_not_empty():
+    low, high = find_interval(1.0, 20)
+    assert 0.8 < low < 0.9
+    assert high == pytest.approx(1)
+
+
+def test_the_head_to_take_is_the_most_accurate_of_those_with_the_most_images(estimated):
+    folder, _, best = estimated
+    assert best["head"] == str(folder / f"linear_probe{ALL}")
+    assert (best["method"], best["shots"], best["candidates"]) == ("linear_probe", ALL, 2)
+    assert (best["bytes"], best["seconds"]) == (5, 2.0)
+    assert best["as_good"] == [["gda", ""]]
+    assert "all shots" in best["trained"]
+    assert "+12.0 points" in best["curve"]
+    assert best["curve"].endswith("more images per class would probably help.")
+
+
+def test_the_nested_choice_does_not_see_the_fold_that_scores_it():
+    """Each of five methods is right on one fold alone: chosen on the others it is wrong there."""
+    rows = [
+        ("b", "d", f"method{m}", 1, f"{fold}-{n}", float(m == fold), f"fold{fold}")
+        for m in range(5)
+        for fold in range(5)
+        for n in range(4)
+    ]
+    columns = ["backbone", "dataset", "method", "shots", "image", "hit", "split"]
+    assert choose_nested(pl.DataFrame(rows, columns, orient="row")) == 0
+
+
+def test_a_curve_that_is_flat_promises_nothing():
+    generator = np.random.default_rng(0)
+    hits = pl.DataFrame({
+        "shots": [4] * 60 + [8] * 60, "image": [*map(str, range(60))] * 2,
+        "hit": generator.integers(0, 2, 120).astype(float), "split": ["fold1", "fold2"] * 60,
+    })  # fmt: skip
+    assert "cannot be seen" in describe_curve(hits)
+    assert describe_curve(hits.filter(shots=4)) == ""
