@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run, refuse=subparser.error)
+        subparser.set_defaults(run=command.run, usage_error=subparser.error)
     return parser
 
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given, others = make_parser().parse_known_args(arguments)
     if others:
-        given.refuse(f"unrecognized arguments: {' '.join(others)}; what comes first is above")
+        given.usage_error(f"unrecognized arguments: {' '.join(others)}; what comes first is above")
     try:
         code = given.run(given)
         print(end="", flush=True)
