@@ -25,6 +25,7 @@ MANIFEST = "results/manifests/{dataset}.parquet"
 SHOTS = f"results/shots/{{dataset}}/{RUN}.parquet"
 SHAPE = "resources/backbones/shapes/{sha256}.json"  # of a model that open_clip does not name
 TEXTS = "results/features/{backbone}/{dataset}/{texts}.parquet"
+VAL_FEATURES = "results/features/{backbone}/{dataset}/val.parquet"  # the whole validation split
 TEST_FEATURES = "results/features/{backbone}/{dataset}/{part}.parquet"
 SHOT_FEATURES = f"results/features/{{backbone}}/{{dataset}}/{{views}}/{RUN}.parquet"
 # The images of one fold in all views, of a dataset that is divided into folds.

@@ -28,6 +28,7 @@ from vtclip.features.extract import (
     extract_shots,
     extract_test,
     extract_texts,
+    extract_validation,
 )
 from vtclip.features.loading import ExtractionError
 from vtclip.features.store import FeatureError, FeatureSet
@@ -403,3 +404,12 @@ def test_a_sentence_that_the_text_tower_would_cut_is_refused(backbone, manifest_
         extract_texts(backbone, manifest_file, ["{}"], tmp_path / "t.parquet", sentences=source)
     assert "a sentence of descriptions in a file of your own" in str(error.value)
     assert not (tmp_path / "t.parquet").exists()
+
+
+def test_the_whole_validation_split_is_in_the_test_view(backbone, manifest_file, images, tmp_path):
+    for write, name in ((extract_validation, "val"), (extract_test, "test")):
+        write(backbone, manifest_file, images, tmp_path / name, batch_size=4, workers=0)
+        rows = FeatureSet([tmp_path / name]).rows
+        expected = pl.read_parquet(manifest_file).filter(split=name)
+        assert rows["image"].to_list() == expected["image"].to_list()
+        assert rows["view"].unique().to_list() == [0]

@@ -152,7 +152,7 @@ def test_an_ablation_of_a_method_that_is_left_out_is_refused(demo):
 
 def test_another_word_is_refused_with_the_known_ones(demo):
     message = refused(demo, choose="test")
-    for part in ("choose", "'validation' or 'none'", "write:\n    choose: validation"):
+    for part in ("choose", "'validation', 'all' or 'none'", "write:\n    choose: validation"):
         assert part in message
 
 
@@ -163,3 +163,25 @@ def test_with_and_without_a_choice_no_head_is_shared_that_may_differ(demo):
         assert training(plain, run).params != training(chosen, run).params
     other = without(demo, name="demo-without")
     assert not {run.head for run in other.own_runs} & {run.head for run in chosen.own_runs}
+
+
+def test_all_chooses_on_the_whole_validation_split_in_a_file_that_runs_share(demo):
+    plan = planned(demo, methods=METHODS_HERE, choose="all")
+    heads = [job(plan, "train_head", GLYPHS, "digits", "weighted", k, 1) for k in (1, 16)]
+    for head in heads:
+        assert head.params["validation"]
+        assert head.params["settings"]["sum_weight"] == [0.5, 1.0]
+        assert "/4crops-" in head.inputs["features"]
+        assert head.inputs["validation"] == f"results/features/{GLYPHS}/digits/val.parquet"
+    assert plan.notes[0].startswith("Chosen on the whole validation split: ")
+    assert any("best on the whole validation split" in each for each in plan.choices.values())
+    zero_shot = job(plan, "train_head", GLYPHS, "digits", "zero_shot", 0, 0)
+    assert "features" not in zero_shot.inputs
+
+
+def test_a_dataset_without_a_validation_split_cannot_be_chosen_on_as_a_whole(demo, own_dataset):
+    counts = {"train": 200, "val": 0, "test": 100, "classes": 10}
+    own_dataset("noval", "digits", counts=counts)
+    with pytest.raises(ConfigError, match="noval has no validation split"):
+        planned(demo, methods=METHODS_HERE, choose="all", datasets=["noval"])
+    planned(demo, methods=METHODS_HERE, choose="validation", datasets=["noval"])

@@ -17,7 +17,7 @@ from vtclip.features.texts import write_texts
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
 from vtclip.training.optimise import TrainingError
-from vtclip.training.train import train_head
+from vtclip.training.train import read_task, train_head
 
 CPU = torch.device("cpu")
 
@@ -167,7 +167,7 @@ def test_a_method_is_given_what_it_declares_and_no_more(on_disk, monkeypatch, ne
 )
 def test_a_training_job_imports_no_library_that_its_method_does_not_need(on_disk, method, needed):
     code = (
-        "import sys, torch; from vtclip.training.train import train_head; "
+        "import sys, torch; from vtclip.training.train import read_task, train_head; "
         f"train_head({method!r}, {{}}, 'texts.parquet', 'features.parquet', "
         "'run', shots=1, seed=1, device=torch.device('cpu')); "
         "heavy = {'open_clip', 'torchvision', 'sklearn', 'snakemake', 'matplotlib', "
@@ -229,3 +229,23 @@ def test_a_head_with_nan_is_refused(on_disk, monkeypatch):
     monkeypatch.setattr(LinearProbe, "initial_head", spoil)
     with pytest.raises(TrainingError, match="The head's 'bias' contains nan"):
         train(on_disk, method="linear_probe", settings={})
+
+
+def test_a_further_file_of_features_is_what_a_method_chooses_on(on_disk, task):
+    """Validation images whose labels are wrong in the file of the run, and right in the other."""
+    rows = pl.DataFrame(
+        {"image": ["a.png", "b.png"], "label": [2, 2]}, schema_overrides={"label": pl.Int32}
+    ).with_columns(split=pl.lit("val"), view=pl.lit(0, pl.Int64))
+    with open_features_writer(on_disk / "val.parquet", {"backbone": "small"}) as writer:
+        writer.write(rows, task.train.pooled[[6, 6], 0], task.train.spatial[[6, 6], 0])
+    method = METHODS["zero_shot"](METHODS["zero_shot"].settings_type())
+    shots, whole = (
+        read_task(
+            method, on_disk / "texts.parquet", [on_disk / "features.parquet"], None,
+            seed=1, device=CPU, tower=None, dataset="", choose_on=choose_on,
+        )
+        for choose_on in ([], [on_disk / "val.parquet"])
+    )  # fmt: skip
+    assert shots.val.labels.tolist() != [2, 2]
+    assert whole.val.labels.tolist() == [2, 2]
+    assert torch.equal(shots.train.pooled, whole.train.pooled)

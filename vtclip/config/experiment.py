@@ -184,10 +184,10 @@ class Experiment(Settings):
         description="method names, each with its settings or with nothing",
         examples=[{"zero_shot": None, "vt_clip": {"learning_rate": 0.001}}],
     )
-    choose: Literal["validation", "none"] = Field(
+    choose: Literal["validation", "all", "none"] = Field(
         default="validation",
-        description="what methods choose settings on: the validation shots, or none: each then "
-        "takes constants, and one that has none is left out",
+        description="what methods choose settings on: the validation shots; all, the whole "
+        "validation split; or none: each then takes constants, and one that has none is left out",
     )
     tests: Literal["crossed"] | dict[str, Annotated[list[str], Distinct]] = Field(
         default={},

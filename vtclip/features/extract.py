@@ -205,13 +205,36 @@ def extract_test(
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
-    rows = read_parquet(manifest).filter(split="test").with_columns(view=pl.lit(0, pl.Int64))
+    rows = read_parquet(manifest).filter(split="test")
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
-    size = backbone.image_size
-    transform = Views(backbone.preprocess, size, scale=(1.0, 1.0), flip=False, seed=0)
-    pictures = Pictures(rows[start:end], transform, Path(images), exif=exif)
+    pictures = _in_test_view(backbone, rows[start:end], images, exif)
     metadata = {"shard": list(shard)}
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
+
+
+def extract_validation(
+    backbone: Backbone,
+    manifest: str | Path,
+    images: str | Path,
+    destination: str | Path,
+    *,
+    batch_size: int,
+    workers: int,
+    exif: Exif = "ignore",
+) -> None:
+    """Write the features of a dataset's whole validation split, as `extract_test` does."""
+    rows = read_parquet(manifest).filter(split="val")
+    pictures = _in_test_view(backbone, rows, images, exif)
+    _extract(backbone, pictures, destination, {}, batch_size=batch_size, workers=workers)
+
+
+def _in_test_view(
+    backbone: Backbone, rows: pl.DataFrame, images: str | Path, exif: Exif
+) -> Pictures:
+    size = backbone.image_size
+    transform = Views(backbone.preprocess, size, scale=(1.0, 1.0), flip=False, seed=0)
+    rows = rows.with_columns(view=pl.lit(0, pl.Int64))
+    return Pictures(rows, transform, Path(images), exif=exif)
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:

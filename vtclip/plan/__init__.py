@@ -331,7 +331,8 @@ class Plan(Contents):
     def choices(self) -> dict[str, str]:
         """Title of a method -> what it chooses in a run, and on which images."""
         return {
-            METHODS[name].title: explain_choice(name, each) for name, each in self.settings.items()
+            METHODS[name].title: explain_choice(name, each, self.experiment.choose)
+            for name, each in self.settings.items()
         }
 
 

@@ -74,6 +74,10 @@ class Contents:
         plain = {name: Variant(name, {}, given) for name, given in self.settings.items()}
         return plain | {found.name: found for found in self.variants if not found.as_configured}
 
+    def choice_of(self, method: str) -> str:
+        """What a method, or a variant of one, chooses on: validation (the shots), all or none."""
+        return self.methods[method].choose or self.experiment.choose
+
     def runs_of(self, method: str, *, in_ablation: bool = False) -> list[tuple[int, int]]:
         """(shots, seed) of each head of a method, or of a variant of one."""
         variant, ablation = self.methods[method], self.experiment.ablation

@@ -171,6 +171,14 @@ def extract_fold(
 
 
 @cache
+def extract_validation(plan: Plan, *, backbone: str, dataset: str) -> Job:
+    """Features of the whole validation split, to choose on."""
+    job = _extract(plan, backbone, dataset, plan.counts(dataset).val)
+    inputs = {**job.inputs, "manifest": paths.MANIFEST.format(dataset=dataset)}
+    return replace(job, inputs=inputs)
+
+
+@cache
 def extract_test(plan: Plan, *, backbone: str, dataset: str, part: str) -> Job:
     """Features of test images, or of one part of them."""
     found = re.fullmatch(r"test-(\d+)of(\d+)", part)
@@ -227,6 +235,10 @@ def train_head(
             backbone=backbone, dataset=dataset_name(dataset), shots=shots, seed=seed,
             views=plan.experiment.views.folder,
         )  # fmt: skip
+    if kind.few_shot and plan.choice_of(method) == "all":
+        inputs["validation"] = paths.VAL_FEATURES.format(
+            backbone=backbone, dataset=dataset_name(dataset)
+        )
     group = None
     if cost.is_short(work, on_gpu=gpus > 0):
         group = "training" if kind.on_gpu else "training_on_cores"
@@ -235,7 +247,7 @@ def train_head(
         params={
             "method": name,
             "settings": chosen.settings.model_dump(mode="json"),
-            "validation": plan.experiment.choose == "validation",
+            "validation": plan.choice_of(method) != "none",
             "on_gpu": kind.on_gpu,
             "tower": _loading(plan.backbones[backbone]) if kind.reads_text_tower else None,
         },
@@ -346,7 +358,7 @@ def _configured(plan: Plan, method: str, dataset: str) -> Method:
 def _chosen(plan: Plan, method: str, dataset: str, shots: int) -> Method:
     """A configured method, with constants where nothing may be chosen."""
     configured = _configured(plan, method, dataset)
-    if plan.experiment.choose == "validation":
+    if plan.choice_of(method) != "none":
         return configured
     settings = constant_settings(configured, shots)
     assert settings is not None, "a method without constants is left out"

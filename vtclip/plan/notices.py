@@ -162,7 +162,14 @@ def check_validation(
         return
     for name in trained:
         dataset = datasets[dataset_name(name)]
-        numbers = None if _has_validation(dataset) else count_images(name, dataset)
+        has_split = _has_validation(dataset)
+        if experiment.choose == "all" and not has_split:
+            raise refusal(
+                f"{source}: choose", f"{name} has no validation split", found="choose: all",
+                expected="a dataset with one, or to choose on images beside the shots",
+                write="choose: validation",
+            )  # fmt: skip
+        numbers = None if has_split or experiment.picks else count_images(name, dataset)
         used = [shots for shots in experiment.shots if numbers and _uses_all(numbers, shots)]
         if used:
             given = f"shots: {format_shots(max(used))}"

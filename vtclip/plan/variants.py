@@ -17,6 +17,10 @@ from vtclip.settings import ConfigError, Settings, check, refusal
 from vtclip.wording import inline, shorten
 
 CONFIGURED = "as configured"
+CHOSEN_ON = {
+    "validation": "the validation shots, min(shots, 4) images per class",
+    "all": "the whole validation split",
+}
 SPATIAL = "spatial"  # the one choice of the backbone that may be varied
 
 
@@ -29,6 +33,7 @@ class Variant:
     settings: Settings  # all of the method
     spatial: SpatialKind | None = None  # None for the backbone's own
     as_configured: bool = False  # its heads are then the experiment's
+    choose: str | None = None  # None for the experiment's
 
     @cached_property  # read for each of thousands of rows
     def name(self) -> str:
@@ -165,7 +170,7 @@ def methods_left_out(
     source: str,
 ) -> dict[str, str]:
     """The methods that have no constants where nothing may be chosen -> why they are left out."""
-    if experiment.choose == "validation":
+    if experiment.choose != "none":
         return {}
     for name, given in settings.items():
         _refuse_choosing(given, f"{source}: methods.{name}")
@@ -213,7 +218,7 @@ def describe_choices(
     for title, method in methods:
         chosen.setdefault(" and ".join(method.choices()) or "nothing", []).append(title)
     parts = (f"{', '.join(titles)}: {what}" for what, titles in chosen.items())
-    return f"Chosen on the validation shots, min(shots, 4) images per class: {'; '.join(parts)}."
+    return f"Chosen on {CHOSEN_ON[choose]}: {'; '.join(parts)}."
 
 
 def describe_changes(methods: Iterable[tuple[str, Method]]) -> list[str]:
@@ -227,7 +232,7 @@ def describe_changes(methods: Iterable[tuple[str, Method]]) -> list[str]:
     return [f"Settings other than the default ones: {'; '.join(parts)}."] if parts else []
 
 
-def explain_choice(name: str, settings: Settings) -> str:
+def explain_choice(name: str, settings: Settings, choose: str = "validation") -> str:
     """Name what a method chooses in a run, and on which images."""
     method = METHODS[name]
     if not method.few_shot:
@@ -240,4 +245,5 @@ def explain_choice(name: str, settings: Settings) -> str:
     if not parts:
         kept = ": the last epoch is kept" if isinstance(settings, Recipe) else ""
         return f"Nothing{kept}."
-    return f"{' and '.join(parts).capitalize()}: best on the run's validation shots."
+    images = "the whole validation split" if choose == "all" else "the run's validation shots"
+    return f"{' and '.join(parts).capitalize()}: best on {images}."

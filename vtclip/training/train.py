@@ -47,6 +47,7 @@ def train_head(
     seed: int,
     device: torch.device,
     tower: TextTower | None = None,
+    choose_on: str | Path | None = None,
     validation: bool = True,
     dataset: str = "",
     sample: str | Path | None = None,
@@ -67,6 +68,7 @@ def train_head(
         device: where to train; the CPU instead for a method in double precision where the device
             has none, as Apple's GPU.
         tower: the frozen text tower, for a method that reads it.
+        choose_on: the features of images to choose on in place of the run's validation shots.
         validation: True to give the method the validation shots. Without, it must have nothing to
             choose.
         dataset: its name, for the record; of a half of one, the classes of that half alone count.
@@ -83,18 +85,16 @@ def train_head(
     chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
     if chosen.fits_in_double and not has_double(device):
         device = torch.device("cpu")
-    names = read_class_names(texts)
-    labels = ClassSplit.parse(dataset).labels(len(names))
     files = [features] if isinstance(features, str | Path) else list(features or ())
-    task = _read_task(chosen, texts, files, sample, seed, device, labels)
+    others = [] if choose_on is None else [choose_on]
+    task = read_task(
+        chosen, texts, files, sample, seed=seed, device=device, tower=tower, dataset=dataset,
+        choose_on=others,
+    )  # fmt: skip
     if validation:
         _check_validation(chosen, task)
     else:
         task = replace(task, val=None)
-    if chosen.reads_text_tower:
-        assert tower is not None
-        prompts = Prompts(names[labels.start : labels.stop], tower)
-        task = replace(task, texts=replace(task.texts, made_of=prompts), prompts=prompts)
     fitting = time.perf_counter()
     head, history = _fit(chosen, task, device)
     classifier = eval_on(chosen.classifier(head, task.texts), device)
@@ -114,7 +114,7 @@ def train_head(
         "val_accuracy": val_accuracy,
         "choices_at_edge": at_edge,
         "precision": chosen.gpu_precision if has_bfloat16(device) else "float32",
-        "features": _describe_features(files[0] if files else texts),
+        "features": describe_features(files[0] if files else texts),
         "fitting_seconds": round(fitted - fitting, 3),
     }
     destination = Path(destination)
@@ -162,29 +162,49 @@ def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
     write_parquet(destination / "history.parquet", history)
 
 
-def _read_task(
+def read_task(
     method: Method,
     texts: str | Path,
     features: Sequence[str | Path],
     sample: str | Path | None,
+    *,
     seed: int,
     device: torch.device,
-    labels: range,
+    tower: TextTower | None,
+    dataset: str,
+    choose_on: Sequence[str | Path] = (),
+    split: str = "val",
 ) -> Task:
-    """Read what the method may see, and no more."""
+    """Read what the method may see, and no more.
+
+    `features` are those of the run's images, or of folds, of which `sample` names the images; none
+    for a method that learns from no image. It chooses on the images of a split: those of the run,
+    or all of the files `choose_on`.
+    """
+    names = read_class_names(texts)
+    labels = ClassSplit.parse(dataset).labels(len(names))
     all_classes, metadata = read_classes(texts, device)
-    classes = all_classes.part(labels)
-    if not features:
-        return Task(classes, None, None, seed)
-    found = FeatureSet(features, spatial=method.reads_spatial)
-    check_origin(features[0], found.metadata, texts, metadata)
-    check_labels(features[0], found.rows, texts, len(all_classes.features))
-    rows = found.rows.with_row_index("row")
-    if sample is not None:
-        rows = _find_sample(rows, sample)
-    train = _select(found, rows, "train", device, labels, views=method.reads_views)
-    val = _select(found, rows, "val", device, labels, views=False)
-    return Task(classes, train, val, seed)
+    task = Task(all_classes.part(labels), None, None, seed)
+    if features:
+        found = FeatureSet(features, spatial=method.reads_spatial)
+        check_origin(features[0], found.metadata, texts, metadata)
+        check_labels(features[0], found.rows, texts, len(all_classes.features))
+        rows = found.rows.with_row_index("row")
+        if sample is not None:
+            rows = _find_sample(rows, sample)
+        train = _select(found, rows, "train", device, labels, views=method.reads_views)
+        if choose_on:
+            found = FeatureSet(choose_on, spatial=method.reads_spatial)
+            check_origin(choose_on[0], found.metadata, texts, metadata)
+            check_labels(choose_on[0], found.rows, texts, len(all_classes.features))
+            rows = found.rows.with_row_index("row")
+        val = _select(found, rows, split, device, labels, views=False)
+        task = replace(task, train=train, val=val)
+    if method.reads_text_tower:
+        assert tower is not None
+        prompts = Prompts(names[labels.start : labels.stop], tower)
+        task = replace(task, texts=replace(task.texts, made_of=prompts), prompts=prompts)
+    return task
 
 
 def _find_sample(rows: pl.DataFrame, sample: str | Path) -> pl.DataFrame:
@@ -242,7 +262,7 @@ def _place(spatial: Tensor, device: torch.device) -> Tensor:
     return spatial
 
 
-def _describe_features(path: str | Path) -> dict[str, Any]:
+def describe_features(path: str | Path) -> dict[str, Any]:
     """Origin of the features that the head was trained on."""
     metadata = read_metadata(path)
     keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision", "exif",

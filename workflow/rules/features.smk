@@ -132,6 +132,35 @@ rule extract_fold:
         "../scripts/extract_fold.py"
 
 
+rule extract_validation:
+    input:
+        weights=tracked_by_checksum(jobs.extract_validation, "weights"),
+        manifest=tracked_by_checksum(paths.MANIFEST),
+        receipts=from_plan(jobs.extract_validation, "receipts"),
+    output:
+        features=paths.VAL_FEATURES,
+        receipt=receipt_of(paths.VAL_FEATURES),
+    log:
+        "logs/extract_validation/{backbone}/{dataset}.log",
+    conda:
+        "../../environment.yml"
+    threads: from_plan(jobs.extract_validation, "threads")
+    resources:
+        gpu=PLAN.gpus,
+        mem_mb=times_attempt(jobs.extract_validation, "mem_mb"),
+        runtime=times_attempt(jobs.extract_validation, "runtime"),
+    params:
+        backbone=from_plan(jobs.extract_validation, "params", "backbone"),
+        architecture=from_plan(jobs.extract_validation, "params", "architecture"),
+        images=from_plan(jobs.extract_validation, "params", "images"),
+        exif=from_plan(jobs.extract_validation, "params", "exif"),
+        code=code_of("extract_validation"),
+    message:
+        "Extracting the features of the validation split of {wildcards.dataset} ({wildcards.backbone})"
+    script:
+        "../scripts/extract_validation.py"
+
+
 rule extract_test:
     input:
         weights=tracked_by_checksum(jobs.extract_test, "weights"),

@@ -9,6 +9,8 @@ rule train_head:
         # Of a dataset in folds, the images of these features to learn from. The features of the
         # fold that a head will predict are not among them.
         shots=from_plan(jobs.train_head, "inputs", "shots"),
+        # The whole validation split, with `choose: all`.
+        validation=tracked_by_checksum(jobs.train_head, "validation"),
         # Of methods that read the text tower.
         weights=tracked_by_checksum(jobs.train_head, "weights"),
         receipts=from_plan(jobs.train_head, "receipts"),

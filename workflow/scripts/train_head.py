@@ -32,6 +32,7 @@ with gpu_job(
         seed=int(snakemake.wildcards.seed),
         device=device,
         tower=tower,
+        choose_on=snakemake.input.validation or None,
         validation=params.validation,
         dataset=snakemake.wildcards.dataset,
         sample=snakemake.input.shots or None,

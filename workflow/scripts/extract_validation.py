@@ -1,0 +1,24 @@
+"""Rule extract_validation: vtclip.features.extract.extract_validation."""
+
+from vtclip.runtime.job import gpu_job
+
+with gpu_job(
+    snakemake.log[0],
+    threads=snakemake.threads,
+    device=snakemake.config["device"],
+    slots=snakemake.config["slots_per_gpu"],
+) as device:
+    from vtclip.backbones.backbone import load_backbone
+    from vtclip.features.extract import extract_validation
+
+    extract_validation(
+        load_backbone(
+            **snakemake.params.backbone, pretrained=snakemake.input.weights, device=device
+        ),
+        snakemake.input.manifest,
+        snakemake.params.images,
+        snakemake.output.features,
+        batch_size=64,
+        workers=snakemake.threads - 1,
+        exif=snakemake.params.exif,
+    )
