@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from vtclip.__main__ import main
+from vtclip.__main__ import main, make_parser
 from vtclip.cli import classify, export, status
 
 EXPORT = ["export", "mine/pets/vt_clip/1shot-seed1", "pets.safetensors"]
@@ -61,3 +61,9 @@ def test_no_argument_of_a_command_is_set_before_it_is_given(monkeypatch):
     monkeypatch.setattr(classify, "run", lambda given: seen.update(vars(given)) or 0)
     assert main(["classify", "head", "image.png"]) == 0
     assert seen["refuse"] is seen["coverage"] is None
+
+
+def test_no_option_of_a_command_has_a_name_that_the_parser_itself_uses():
+    (commands,) = make_parser()._subparsers._group_actions
+    for name, parser in commands.choices.items():
+        assert {"run", "usage_error"} & {action.dest for action in parser._actions} == set(), name
