@@ -10,7 +10,9 @@ from PIL import Image
 from tests.project import ROOT
 from vtclip.__main__ import main
 from vtclip.cli.status import read_plan
+from vtclip.config.dataset import read_dataset
 from vtclip.files import write_text
+from vtclip.paths import ALL
 from vtclip.plan.jobs import prepare_manifest
 from vtclip.settings import ConfigError
 
@@ -46,12 +48,31 @@ def test_in_a_clone_the_next_command_is_snakemakes(photographs, capsys):
 def test_a_folder_becomes_a_dataset_and_an_experiment_that_can_be_planned(photographs, capsys):
     assert new(photographs, "--template", "a drawing of {}") == 0
     said = capsys.readouterr().out
-    assert "2 classes, 20 images: 10 to train, 4 to validate, 6 to test." in said
+    assert "2 classes, 20 images: in 5 folds" in said
     assert "Next: vtclip run config/mine.yaml" in said
     plan = read_plan(["config/mine.yaml"])
     assert plan.datasets["mine"].templates == ["a drawing of {}"]
-    assert plan.experiment.shots == [1, 2, 4]  # five of a class are to train on
+    assert plan.datasets["mine"].folds == 5
+    assert plan.experiment.shots == [1, 2, 4, ALL]  # six of a class are to train on
     assert plan.name == "mine"
+
+
+@pytest.mark.parametrize(("images", "written"), [(4, None), (5, 5), (99, 5), (100, None)])
+def test_folds_are_written_for_small_classes_without_a_split(photographs, images, written):
+    for name in ("a & b", "<script>"):
+        for number in range(10):
+            (photographs / name / f"{number}.png").unlink()
+        for number in range(images):
+            Image.new("L", (2, 2), number).save(photographs / name / f"{number}.png")
+    assert new(photographs) == 0
+    assert read_dataset("mine").folds == written
+
+
+def test_a_folder_with_splits_is_not_divided_into_folds(photographs):
+    for split in ("train", "test"):
+        shutil.copytree(photographs, photographs.parent / "split" / split)
+    assert new(photographs.parent / "split") == 0
+    assert read_dataset("mine").folds is None
 
 
 def test_damaged_images_are_left_out_and_equal_ones_and_odd_files_named(
@@ -85,7 +106,7 @@ def test_a_table_becomes_a_dataset_whose_file_names_its_columns(photographs, lab
     assert new(labels, "--images", str(photographs)) == 0
     said = capsys.readouterr().out
     assert "Columns: id (path), kind (label)." in said
-    assert "2 classes, 20 images: 10 to train, 4 to validate, 6 to test." in said
+    assert "2 classes, 20 images: in 5 folds" in said
     described = yaml.safe_load(Path("config/datasets/mine.yaml").read_text())
     assert described["columns"] == {"path": "id", "label": "kind"}
     plan = read_plan(["config/mine.yaml"])
@@ -187,7 +208,7 @@ def test_class_names_that_the_model_reads_as_one_are_named(photographs, capsys):
 @pytest.mark.parametrize(
     ("like", "message"),
     [
-        ({"shots": [8, 16]}, "has too few images: at most 5 to train on"),
+        ({"shots": [8, 16]}, "has too few images: at most 6 to train on"),
         ({"methods": {"vtclip": None}}, "Unknown method 'vtclip'"),
     ],
 )

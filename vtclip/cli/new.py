@@ -21,6 +21,8 @@ from vtclip.settings import ConfigError, check, read_yaml, refusal
 from vtclip.wording import count, explain_alike, find_alike, to_yaml
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
     from vtclip.data.inventory import Survey
 
 HELP = "start an experiment on your own images"
@@ -30,6 +32,8 @@ EXAMPLES = """examples:
   vtclip new birds labels.csv --images photographs/ --label-column species
 """
 
+FOLDS = 5
+LARGE = 100  # images of a class, with which some can be kept for a test
 SHOWN = 5  # images or groups that are named
 COLUMNS = ("path", "label", "split")  # of a table
 METADATA = ("metadata.csv", "metadata.jsonl")  # tables in folders as Hugging Face's imagefolder
@@ -93,6 +97,8 @@ def run(given: argparse.Namespace) -> int:
     if "table" in described:
         described["columns"] = _find_columns(checked)
         checked["columns"] = described["columns"]
+    if use_folds(checked, described["folder"]):
+        described["folds"] = checked["folds"] = FOLDS
     survey = survey_folder(checked, described["folder"])
     print("\n".join(describe_survey(survey)))
     if survey.damaged:
@@ -151,18 +157,39 @@ def _find_columns(dataset: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def use_folds(dataset: dict[str, Any], folder: str) -> bool:
+    """True for images without a split, in classes so small that each image is needed to learn."""
+    from vtclip.data.layouts import UNSPLIT, read_layout
+
+    manifest = read_layout(dataset | {"folds": FOLDS}, folder)
+    sizes = manifest["label"].value_counts()["count"].to_list()
+    return bool((manifest["split"] == UNSPLIT).all()) and FOLDS <= min(sizes) < LARGE
+
+
+def _most_shots(counts: DataFrame) -> int:
+    """The number of training images per class that all classes have."""
+    if "images" in counts.columns:
+        smallest = min(counts["images"])
+        rest = smallest - -(-smallest // FOLDS)  # without one fold
+        return rest - min(4, max(1, rest // 4))
+    most = int(counts["train"].to_numpy().min())
+    # Validation shots come out of the training images where there are no others.
+    return most if counts["val"].sum() else most - 1
+
+
 def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str, Any]:
     """Make an experiment on a dataset like another one, with the shots that all classes have."""
     counts = survey.count()
-    most = int(counts["train"].to_numpy().min())
-    if not counts["val"].sum():
-        most -= 1  # validation shots come out of the training images then
-    shots = [number for number in like.get("shots", []) if number <= most]
+    most = _most_shots(counts)
+    given = [number for number in like.get("shots", []) if number != "all"]
+    shots = [number for number in given if number <= most]
+    if shots and ("images" in counts.columns or given != like["shots"]):
+        shots.append("all")  # the head to use learns from all images
     if not shots:
-        smallest = counts.sort("train")["class_name"][0]
+        smallest = counts.sort(counts.columns[2])["class_name"][0]
         raise ConfigError(
             f"class '{smallest}' has too few images: at most {most} to train on, and the smallest "
-            f"number of shots is {min(like.get('shots', [1]))}. Add images of it."
+            f"number of shots is {min(given, default=1)}. Add images of it."
         )
     kept = {key: value for key, value in like.items() if key not in ("name", "ablation")}
     return kept | {"datasets": [name], "shots": shots}
@@ -171,12 +198,11 @@ def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str
 def describe_survey(survey: Survey) -> list[str]:
     """Describe a folder's images in lines of text."""
     counts = survey.count()
-    totals = {split: counts[split].sum() for split in ("train", "val", "test")}
-    images = count(int(sum(totals.values())), "image")
-    lines = [
-        f"{counts.height} classes, {images}: {totals['train']} to train, {totals['val']} to "
-        f"validate, {totals['test']} to test."
-    ]
+    totals = {split: int(counts[split].sum()) for split in counts.columns[2:]}
+    uses = f"in {FOLDS} folds, each to be predicted by heads that learn from the others"
+    if "test" in totals:
+        uses = "{train} to train, {val} to validate, {test} to test".format(**totals)
+    lines = [f"{counts.height} classes, {count(sum(totals.values()), 'image')}: {uses}."]
     widest = max(counts["class_name"].str.len_chars().to_list())
     for _, name, *numbers in counts.iter_rows():
         lines.append(f"  {name:{min(widest, 40)}}  " + " ".join(f"{n:>6}" for n in numbers))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vtclip.config.dataset import OWN_LAYOUTS, ArchiveFile, Dataset, read_dataset
 from vtclip.data.descriptions import find_archive, list_sets
 from vtclip.data.fetch import Expected, is_unavailable, marker_of
-from vtclip.data.folders import Tree, read_tree
+from vtclip.data.folders import UNSPLIT, Tree, read_tree
 from vtclip.data.walk import walk
 from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
@@ -147,12 +147,19 @@ class Survey:
     equal: list[list[str]]  # groups of images with the same content
 
     def count(self) -> pl.DataFrame:
-        """Count the readable images: label, class_name, train, val, test; by label."""
+        """Count the readable images: label, class_name, train, val, test; by label.
+
+        Of images without a split, which are divided into folds: label, class_name, images.
+        """
         import polars as pl  # which the plan does without
 
         from vtclip.data.manifest import count_images
 
-        return count_images(self.manifest, ~pl.col("image").is_in(list(self.damaged)))
+        is_readable = ~pl.col("image").is_in(list(self.damaged))
+        if (self.manifest["split"] == UNSPLIT).any():
+            readable = self.manifest.filter(is_readable)
+            return readable.group_by("label", "class_name").len("images").sort("label")
+        return count_images(self.manifest, is_readable)
 
     def mixed(self) -> list[list[str]]:
         """List the groups of equal images in several splits or classes."""
