@@ -106,8 +106,11 @@ def render_number(number: float) -> str:
 def render_methods(backbone: BackboneConfig, measured: Measured) -> str:
     """The methods that can use a backbone; beside one, a setting that it then needs."""
     usable, shape = {}, read_shape(backbone)
+    has_blocks = shape.image_blocks and shape.text_blocks
     for name, method in METHODS.items():
         if method.needs_projected and "projected" not in measured.kinds:
+            continue
+        if method.reads_images and not has_blocks:
             continue
         try:
             method(method.settings_type()).check(shape)
@@ -115,9 +118,9 @@ def render_methods(backbone: BackboneConfig, measured: Measured) -> str:
         except ConfigError as error:
             usable[name] = f" ({str(error).splitlines()[-1].strip()})"
     restricted = [name + setting for name, setting in usable.items() if setting]
-    if len(usable) < len(METHODS):
-        return ", ".join(name + setting for name, setting in usable.items())
-    return ", ".join(["all", *restricted])
+    left_out = [name for name in METHODS if name not in usable]
+    every = f"all but {', '.join(left_out)}" if left_out else "all"
+    return "; ".join([every, *restricted])
 
 
 def render_tags(name: str, found: Architecture) -> str:

@@ -26,6 +26,7 @@ from vtclip.data.shots import sample_shots
 from vtclip.features.extract import extract_shots, extract_test, extract_texts
 from vtclip.features.texts import read_texts
 from vtclip.methods import METHODS
+from vtclip.nn.towers import Towers
 from vtclip.parquet import read_parquet, write_parquet
 from vtclip.training.predict import Trained, TrainedHead, predict_test
 from vtclip.training.train import train_head
@@ -138,19 +139,23 @@ def fit_and_predict(name, folder, made, device, *, trained=None):
     """A head and its predictions, in a folder; of a dataset that is or is not the trained one."""
     torch.manual_seed(0)
     kind, settings = METHODS[name], short_settings(name).model_dump(mode="json")
-    tower = TextTower(load(device)) if kind.reads_text_tower else None
+    tower_of = Towers if kind.reads_images else TextTower
+    tower = tower_of(load(device)) if kind.reads_text_tower else None
     features, run, shots = folder / "cpu", made / device.type, 2 if kind.few_shot else 0
     fits_on = device if kind.on_gpu else CPU  # as the plan gives a job its device
+    images = str(folder / "images")
+    reads_features = kind.few_shot and not kind.reads_images
     train_head(
         name, settings, features / "texts.parquet",
-        features / "shots.parquet" if kind.few_shot else None, run, shots=shots, seed=1,
+        features / "shots.parquet" if reads_features else None, run, shots=shots, seed=1,
         device=fits_on, tower=tower,
+        sample=folder / "shots.parquet" if kind.reads_images else None, images=images,
     )  # fmt: skip
     predict_test(
         name, settings, features / "texts.parquet",
         [TrainedHead(shots, 1, run / "head.safetensors")], [features / "test.parquet"],
-        run / "predictions.parquet", device=device, manifest=folder / "manifest.parquet",
-        trained=trained, tower=tower,
+        run / "predictions.parquet", device=device, images=images,
+        manifest=folder / "manifest.parquet", trained=trained, tower=tower,
     )  # fmt: skip
     return load_file(run / "head.safetensors"), read_parquet(run / "predictions.parquet")
 
@@ -177,7 +182,7 @@ def test_vt_clip_reads_from_main_memory_what_a_small_gpu_has_no_room_for(folder,
     assert "Streaming" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["coop", "linear_probe", "tip_adapter", "vt_clip"])
+@pytest.mark.parametrize("name", ["clip_lora", "coop", "linear_probe", "tip_adapter", "vt_clip"])
 def test_a_method_predicts_on_another_dataset_as_on_the_cpu(name, folder, tmp_path):
     other = Trained("other", folder / "cpu/texts.parquet", folder / "manifest.parquet")
     assert_equal_to_the_cpus(name, folder, tmp_path, pretend_gpu(), trained=other)

@@ -38,6 +38,12 @@ class Shape(NamedTuple):
     context_length: int = 77  # tokens that the text tower reads, start and end among them
     image_flops: float = 0.0  # of one image through the image tower
     image_weights: int = 0  # of the image tower
+    image_size: int = 224  # pixels of a side
+    image_tokens: int = 0  # in a block of the image tower, the class token among them
+    image_width: int = 0  # numbers of each
+    image_blocks: int = 0  # blocks whose attention can be reached; 0 of a ResNet
+    text_width: int = 0  # numbers of a token of the text tower
+    text_blocks: int = 0  # blocks whose attention can be reached
 
 
 class Size(NamedTuple):
@@ -132,10 +138,10 @@ def training_minutes(work: Work, threads: int = 1, *, on_gpu: bool) -> int:
     return fitting + (SHARED_RESERVE if fitting <= SHORT else RESERVE)
 
 
-def prediction_memory(size: Size, work: Work, heads: int) -> int:
-    """MB of a job that predicts with several heads: the test features are streamed."""
+def prediction_memory(size: Size, work: Work, heads: int, workers: int = 0) -> int:
+    """MB of a job that predicts with several heads: test features, or images, are streamed."""
     batch = 4 * _mb(_read_bytes(size.shape, work, BATCH)) + _mb(work.batch_bytes)
-    return PROCESS + batch + heads * _mb(work.head_bytes)
+    return PROCESS + batch + heads * _mb(work.head_bytes) + workers * DECODER
 
 
 def prediction_minutes(work: Work, *, images: int, heads: int, on_gpu: bool) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from polars import DataFrame
+    from torch import Tensor, device, nn
+
+    from vtclip.config.dataset import Exif
 
 Head = dict[str, "Tensor"]
 
@@ -15,6 +18,16 @@ Head = dict[str, "Tensor"]
 def unit(features: Tensor) -> Tensor:
     """Features (..., D), scaled to unit length."""
     return features / features.norm(dim=-1, keepdim=True)
+
+
+class Pictures(Protocol):
+    """Images in memory, as `vtclip.features.loading.KeptPictures` has them."""
+
+    def views(self, rows: Tensor, view: Tensor | int) -> Tensor:
+        """Pixels (B, 3, H, W) of a view of some images: 0 the test view, others random."""
+
+
+RANDOM_VIEWS = 1 << 31  # of a picture: no two draws need to be the same
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,12 @@ class Samples:
     # the device has no room for it
     spatial: Tensor | None
     labels: Tensor  # (M,) int64
+    pictures: Pictures | None = None  # M images, of a method that reads them
+
+    @property
+    def views(self) -> int:
+        """Number of views of an image."""
+        return self.pooled.shape[1] if self.pictures is None else RANDOM_VIEWS
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,7 @@ class Images:
     pooled: Tensor  # (B, D) float32
     spatial: Tensor | None  # (B, N, width) float32; None where the method reads none
     labels: Tensor | None = None  # (B,) int64 of images to learn from; None of those to classify
+    pixels: Tensor | None = None  # (B, 3, H, W) float32, for a method that reads them
 
 
 Classifier = Callable[[Images], "Tensor"]  # to logits (B, K)
@@ -82,6 +102,47 @@ class TextTower(Protocol):
 
     def prompt_encoder(self, class_names: Sequence[str], words: int) -> Callable[[Tensor], Tensor]:
         """A function from a context (words, width) to one text feature a class, (K, D)."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change to the towers: gradients reach its tensors."""
+
+    # Name of a weight -> what stands in its place.
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    # Name of a layer -> what is added to its output, a function of its input.
+    added: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+
+class Towers(TextTower, Protocol):
+    """Both towers, as `vtclip.nn.towers.Towers` has them: their weights stay as they are.
+
+    `attention` is tower -> name -> the layer of each block that makes query, key and value: a
+    product of width d -> 3 d.
+    """
+
+    attention: Mapping[Literal["image", "text"], Mapping[str, nn.Linear]]
+    weights: Mapping[str, Tensor]  # all of them, by name
+    device: device
+
+    def open_pictures(
+        self, names: Sequence[str], images: str, *, test_only: bool, **views: Any
+    ) -> Pictures:
+        """Decode images of a folder into memory."""
+
+    def read_test(
+        self, rows: DataFrame, images: str, *, batch_size: int, exif: Exif, workers: int
+    ) -> Iterator[Tensor]:
+        """Pixels (B, 3, H, W) of the test views of some rows of a manifest."""
+
+    def encode_images(self, pixels: Tensor, change: Change) -> Tensor:
+        """(B, 3, H, W) -> (B, D) float32, not normalised."""
+
+    def encode_frozen(self, pixels: Tensor) -> Tensor:
+        """The backbone's own features (B, D), as they are stored."""
+
+    def encode_prompts(self, class_names: Sequence[str], template: str, change: Change) -> Tensor:
+        """Text features of unit length, (K, D) float32."""
 
 
 @dataclass(frozen=True)

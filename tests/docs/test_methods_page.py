@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from tests.methods.test_folder import add_method  # noqa: F401  (a fixture)
+from tests.training.test_images import fit, folder, predict  # noqa: F401
 from vtclip.cost import Shape, Size, training_memory, training_minutes
 from vtclip.methods import METHODS, check_methods
 from vtclip.methods.base import Images, Method
+from vtclip.training.predict import Trained
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"
 
@@ -47,6 +49,23 @@ def test_the_example_has_a_title_and_costs_little_by_default(example):
     work = method.work(size)
     assert training_minutes(work, on_gpu=False) < 5
     assert training_memory(size, work) < 3000
+
+
+def test_the_example_that_trains_the_towers_learns_from_images_and_names_new_classes(
+    add_method,  # noqa: F811
+    folder,  # noqa: F811
+    tmp_path,
+):
+    code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+    add_method("bitfit", code)
+    head = fit(folder, tmp_path / "run", method="bitfit", dataset="letters@base")
+    assert sum(name.endswith("/bias") for name in head if "centres" not in name) == 33
+    trained = Trained("letters@base", folder / "texts.parquet", folder / "manifest.parquet")
+    found = predict(
+        folder, tmp_path / "run", tmp_path / "new.parquet", method="bitfit", tested="letters@new",
+        trained=trained,
+    )  # fmt: skip
+    assert set(found["prediction"]) <= {2, 3}
 
 
 def test_the_page_lists_every_method_and_everything_that_a_method_can_define():

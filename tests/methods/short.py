@@ -18,10 +18,16 @@ SHORT = {
 def short_settings(name: str) -> Settings:
     """The method's settings: of a training by gradient one epoch."""
     kind = METHODS[name].settings_type
-    epoch = {"epochs": 1} if issubclass(kind, Recipe) else {}
+    epoch: dict[str, object] = {"epochs": 1} if issubclass(kind, Recipe) else {}
+    if METHODS[name].reads_images:
+        epoch = {"steps_per_shot": 2, "template": "a {}."}
     return kind.model_validate(epoch | SHORT.get(name, {}))
 
 
 def short_method(name: str) -> Method:
     """The method with them."""
     return METHODS[name](short_settings(name))
+
+
+OF_FEATURES = [name for name in METHODS if not METHODS[name].reads_images]
+OF_IMAGES = [name for name in METHODS if METHODS[name].reads_images]

@@ -60,6 +60,7 @@ def test_the_methods_are_there_with_their_titles():
         "calip": "CALIP",
         "clap": "CLAP",
         "clip_adapter": "CLIP-Adapter",
+        "clip_lora": "CLIP-LoRA",
         "cocoop": "CoCoOp",
         "coop": "CoOp",
         "cross_modal": "Cross-modal probe",
@@ -129,7 +130,8 @@ def test_a_file_that_fails_is_named_with_its_line_and_the_failure(add_method, co
 def test_naming_the_methods_their_settings_and_their_work_does_not_import_torch():
     code = (
         "import sys; from vtclip.methods import METHODS; from vtclip.cost import Shape, Size; "
-        "size = Size(Shape(50, 1024, 1024), 10, 1, 10, 5); "
+        "towers = {'image_blocks': 12, 'text_blocks': 12}; "
+        "size = Size(Shape(50, 1024, 1024, **towers), 10, 1, 10, 5); "
         "made = [m(m.settings_type()) for m in METHODS.values()]; "
         "[(m.check(size.shape), m.work(size)) for m in made]; "
         "sys.exit('torch' in sys.modules)"

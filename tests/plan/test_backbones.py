@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from tests.methods.short import OF_FEATURES
 from tests.plan.conftest import ARCHITECTURE, job, planned
 from tests.plan.test_checks import assert_says, refused
 from vtclip.backbones import shapes as architecture
 from vtclip.backbones.known import list_names, read_content
-from vtclip.backbones.shapes import read_architecture
+from vtclip.backbones.shapes import read_architecture, read_shape
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.methods import METHODS
 
@@ -53,7 +54,13 @@ def all_methods() -> dict:
 @pytest.mark.parametrize("name", list_names())
 def test_every_configuration_of_open_clip_is_planned(demo, weights, transformers, name):
     backbone = {"name": name, "pretrained": weights}
-    plan = planned(demo, backbone=backbone, methods=all_methods(), shots=[1], seeds=[1])
+    towers = read_shape(BackboneConfig(**backbone))
+    methods = {
+        method: settings
+        for method, settings in all_methods().items()
+        if method in OF_FEATURES or (towers.image_blocks and towers.text_blocks)
+    }
+    plan = planned(demo, backbone=backbone, methods=methods, shots=[1], seeds=[1])
     (shape,) = plan.shapes.values()
     content = read_content(BackboneConfig(**backbone))
     assert shape.dim == shape.width == content["embed_dim"]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.methods.short import OF_FEATURES
 from tests.plan.conftest import ARCHITECTURE, GLYPHS, RN50, job, planned, training
 from vtclip import cost
 from vtclip.methods import METHODS
@@ -51,7 +52,7 @@ def test_a_method_that_learns_from_no_image_reads_texts_alone(demo):
 
 def test_no_job_but_a_prediction_reads_test_features(paper, imagenet):
     ablation = {"one_at_a_time": {"heads": [4]}, "shots": [1], "seeds": [1]}
-    plan = planned(paper, ablation=ablation, methods=dict.fromkeys(METHODS))
+    plan = planned(paper, ablation=ablation, methods=dict.fromkeys(OF_FEATURES))
     test = {
         f"results/features/{RN50}/{dataset}/{part}.parquet"
         for dataset in plan.datasets
@@ -86,7 +87,8 @@ def test_only_a_method_that_reads_the_text_tower_is_given_the_weights(demo):
         assert ("weights" in head.inputs) == (method == "coop")
         assert (head.params["tower"] is None) == (method != "coop")
     tower = job(plan, "train_head", GLYPHS, "digits", "coop", 1, 1).params["tower"]
-    assert tower == {
+    assert tower["module"] == "vtclip.backbones.prompts"
+    assert tower["backbone"] == {
         "name": "glyph-clip", "spatial": "projected", "precision": "float32",
         "architecture": str(ARCHITECTURE),
     }  # fmt: skip
@@ -104,7 +106,7 @@ def test_only_a_method_that_predicts_with_the_text_tower_is_given_it_for_its_own
     shape, given = predict()
     assert "weights" not in without.inputs
     assert given.inputs["weights"] == f"resources/backbones/{GLYPHS}.safetensors"
-    assert given.params["tower"]["name"] == "glyph-clip"
+    assert given.params["tower"]["backbone"]["name"] == "glyph-clip"
     assert given.mem_mb == without.mem_mb + cost.backbone_memory(shape)
 
 
@@ -155,9 +157,9 @@ def test_imagenet_has_coops_fifty_epochs_unless_the_user_names_some(paper, image
 
 
 def test_a_jobs_code_is_its_own_methods_and_no_others(paper):
-    plan = planned(paper, methods=dict.fromkeys(METHODS))
+    plan = planned(paper, methods=dict.fromkeys(OF_FEATURES))
     heads = {method: job(plan, "train_head", RN50, "dtd", method, 1, 1) for method in plan.settings}
-    assert len({head.code for head in heads.values()}) == len(heads) == len(METHODS)
+    assert len({head.code for head in heads.values()}) == len(heads) == len(OF_FEATURES)
     assert len({job(plan, "predict_test", RN50, "dtd", m, "dtd").code for m in heads}) == len(heads)
 
 

@@ -101,7 +101,11 @@ def test_every_method_is_in_the_second_table_and_in_the_demos_table_of_all_metho
         found = [read_yaml(ROOT / "config" / f"{name}.yaml")["methods"] for name in names]
         return sorted(method for methods in found for method in methods)
 
-    assert methods_of("vit-b16") == methods_of("demo", "all-methods") == sorted(METHODS)
+    assert (
+        methods_of("vit-b16")
+        == methods_of("demo", "all-methods", "tower-methods")
+        == sorted(METHODS)
+    )
 
 
 def test_published_numbers_are_found_by_name_and_weights(paper):

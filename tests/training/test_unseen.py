@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.methods.short import short_settings
+from tests.methods.short import OF_FEATURES, short_settings
 from vtclip.backbones.prompts import TextTower
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
@@ -51,7 +51,7 @@ def write(tmp_path, backbone):
     return write
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].few_shot])
+@pytest.mark.parametrize("name", [name for name in OF_FEATURES if METHODS[name].few_shot])
 def test_swapped_test_labels_change_no_head_and_no_setting(name, write, backbone):
     tower = TextTower(backbone) if METHODS[name].reads_text_tower else None
     found = []

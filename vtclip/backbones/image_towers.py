@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import TimmModel
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
-from open_clip.transformer import AttentionalPooler, VisionTransformer
+from open_clip.transformer import AttentionalPooler, Transformer, VisionTransformer
+from timm.layers import Attention
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -78,6 +79,20 @@ def encode_images(visual: nn.Module, pixels: Tensor, spatial: SpatialKind) -> tu
     if isinstance(visual, VisionTransformer):
         return _encode_vit(visual, pixels, spatial)
     return _encode_timm(visual, pixels, spatial)
+
+
+def list_attention(tower: nn.Module) -> dict[str, nn.Module]:
+    """Name -> the attention of each block of a tower, where one product gives q, k and v.
+
+    Other kinds, and those of Hugging Face's text towers, are none.
+    """
+    found: dict[str, nn.Module] = {}
+    for name, part in tower.named_modules():
+        if isinstance(part, Transformer):  # open_clip's
+            found |= {f"{name}.resblocks.{i}.attn": b.attn for i, b in enumerate(part.resblocks)}
+        elif type(part) is Attention:  # timm's
+            found[name] = part
+    return found
 
 
 def fold_batch_norms(visual: ModifiedResNet) -> None:

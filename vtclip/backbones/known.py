@@ -47,7 +47,10 @@ class Measured(NamedTuple):
     image_size: int  # pixels of a side
     image_weights: int
     image_flops: float  # floating-point operations of encoding one image
+    image_blocks: int  # blocks whose attention can be reached; 0 of a ResNet
     text_weights: int  # the decoder of a CoCa among them
+    text_blocks: int  # the same of the text tower; 0 of Hugging Face's
+    text_width: int  # numbers of a token in them
     prompt_flops: float  # of one prompt, forward and back to its words
     context_length: int  # tokens that the text tower reads, start and end among them
 

@@ -1,6 +1,6 @@
 """The shape of a model, measured on towers that are built without memory for their weights."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
@@ -9,7 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vtclip.backbones.build import check_timm_tower
 from vtclip.backbones.checkpoints import BackboneError
-from vtclip.backbones.image_towers import check_tower, encode_images, find_kind
+from vtclip.backbones.image_towers import (
+    check_tower,
+    encode_images,
+    find_kind,
+    list_attention,
+)
 from vtclip.backbones.known import Measured
 from vtclip.backbones.text_towers import find_causal
 
@@ -47,7 +52,7 @@ def measure_model(config: dict[str, Any]) -> Measured:
     flops = FlopCounterMode(display=False)
     with torch.no_grad(), flops:
         pooled, places = encode_images(visual, pixels, "raw")
-    layers, weights, tokens, context_length = _measure_text_tower(config)
+    text = _measure_text_tower(config)
     return Measured(
         kind=find_kind(visual),
         places=places.shape[1],
@@ -56,10 +61,22 @@ def measure_model(config: dict[str, Any]) -> Measured:
         image_size=pixels.shape[-1],
         image_weights=_count(visual),
         image_flops=float(flops.get_total_flops()),
-        text_weights=weights + _count_decoder(config),
-        prompt_flops=4.0 * layers * tokens,  # forward, and back to the words of the prompt
-        context_length=context_length,
+        image_blocks=len(list_attention(visual)),
+        text_weights=text.weights + _count_decoder(config),
+        text_blocks=text.blocks,
+        text_width=text.width,
+        prompt_flops=4.0 * text.layers * text.tokens,  # forward, and back to the prompt's words
+        context_length=text.context_length,
     )
+
+
+class _TextTower(NamedTuple):
+    layers: int  # weights of the layers
+    weights: int  # in all
+    blocks: int  # whose attention can be reached
+    width: int  # numbers of a token; 0 where there are no such blocks
+    tokens: int  # of a prompt that are read
+    context_length: int
 
 
 def _build_image_tower(config: dict[str, Any]) -> Any:
@@ -72,13 +89,12 @@ def _build_image_tower(config: dict[str, Any]) -> Any:
     return tower.eval().requires_grad_(False)
 
 
-def _measure_text_tower(config: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Weights of the layers, weights in all, tokens of a prompt that are read, and its longest."""
+def _measure_text_tower(config: dict[str, Any]) -> _TextTower:
     text = config["text_cfg"]
     context_length = text.get("context_length", 77)
     if library := text.get("hf_model_name"):
         layers, embedding = HUGGING_FACE.get(library, LARGE)
-        return layers, layers + embedding, context_length, context_length
+        return _TextTower(layers, layers + embedding, 0, 0, context_length, context_length)
     if text.get("pool_type", "argmax") not in TEXT_POOLINGS:
         raise BackboneError(
             f"text_cfg with pool_type {text['pool_type']}, of {', '.join(TEXT_POOLINGS)}"
@@ -88,7 +104,10 @@ def _measure_text_tower(config: dict[str, Any]) -> tuple[int, int, int, int]:
         tower = build(config["embed_dim"], dict(text), config.get("quick_gelu", False))
     # Where tokens see only those before them, a shared start is read once for all prompts.
     tokens = context_length if find_causal(tower) is None else min(OWN_TOKENS, context_length)
-    return _count(tower.transformer), _count(tower), tokens, context_length
+    blocks = len(list_attention(tower))
+    width = text.get("width", 512) if blocks else 0
+    layers = _count(tower.transformer)
+    return _TextTower(layers, _count(tower), blocks, width, tokens, context_length)
 
 
 def _count_decoder(config: dict[str, Any]) -> int:

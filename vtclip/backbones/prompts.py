@@ -141,6 +141,6 @@ def _find_embedding(backbone: Backbone) -> torch.nn.Embedding:
     )
 
 
-def load_text_tower(name: str, **options: Any) -> TextTower:
+def load_tower(name: str, **options: Any) -> TextTower:
     """The text tower of a backbone; arguments as for `load_backbone`."""
     return TextTower(load_backbone(name, **options))

@@ -107,6 +107,12 @@ def read_shape(backbone: BackboneConfig) -> Shape:
         context_length=found.context_length,
         image_flops=found.image_flops,
         image_weights=found.image_weights,
+        image_size=found.image_size,
+        image_tokens=found.places + 1,
+        image_width=found.width,
+        image_blocks=found.image_blocks,
+        text_width=found.text_width,
+        text_blocks=found.text_blocks,
     )
 
 

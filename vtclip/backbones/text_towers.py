@@ -174,6 +174,19 @@ class CausalTower:
         for block, (keys, values) in zip(self._blocks, seen, strict=True):
             attended = _attend(*_project(block, hidden), keys, values, mask)
             hidden = _finish(block, hidden, attended)
+        return self._pool(hidden, ends)
+
+    def encode_apart(self, tokens: Tensor) -> Tensor:
+        """As `encode`, through the tower's own modules, and with no token shared."""
+        ends = tokens.argmax(dim=1)  # the end token has the largest number
+        length = int(ends.max()) + 1
+        positions = self._tower.positional_embedding[:length]
+        mask = self._tower.attn_mask[:length, :length]
+        hidden = self._tower.token_embedding(tokens[:, :length]) + positions  # (T, length, width)
+        return self._pool(self._tower.transformer(hidden, attn_mask=mask), ends)
+
+    def _pool(self, hidden: Tensor, ends: Tensor) -> Tensor:
+        """The features (T, D) of prompts (T, L, width) that end at `ends`."""
         rows = torch.arange(len(ends), device=ends.device)
         pooled = self._tower.ln_final(hidden[rows, ends])  # (T, width)
         projection = self._tower.text_projection

@@ -6,7 +6,7 @@ A process decodes an image once and passes its views on as 8-bit pixels.
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
@@ -17,11 +17,13 @@ from typing import cast
 import numpy as np
 import polars as pl
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from vtclip.config.dataset import Exif
 from vtclip.data.images import open_picture, without_size_warnings
 from vtclip.features.views import Views
+from vtclip.runtime.job import progress
 from vtclip.wording import count
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,57 @@ class Pictures(Dataset[Decoded]):
             return f"{self.images / name}: {str(error) or 'there is too little memory for a view'}"
 
 
+class KeptPictures:
+    """Pictures that are decoded once and stay in memory, 4 bytes a pixel.
+
+    A random view depends on the image's name, the view's number and the seed of `transform`.
+
+    Args:
+        names: of the images, in the manifest.
+        transform: makes the views.
+        images: the folder that the names start from.
+        device: where to put the pixels of a view.
+        exif: of the dataset.
+        test_only: True to keep the test view alone.
+
+    Raises:
+        ExtractionError: images that cannot be read, all of them named.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        transform: Views,
+        images: Path,
+        device: torch.device,
+        *,
+        exif: Exif = "ignore",
+        test_only: bool = False,
+    ) -> None:
+        self.names, self.transform, self.device = names, transform, device
+        keep = transform.test if test_only else transform.shrink
+
+        def decode(name: str) -> Image.Image | str:
+            try:
+                with without_size_warnings():
+                    return keep(open_picture(images / name, exif=exif))
+            except (ValueError, MemoryError) as error:
+                return f"{images / name}: {str(error) or 'there is too little memory for it'}"
+
+        decoded = [decode(name) for name in progress(names, what="images")]
+        refuse_unreadable([reason for reason in decoded if isinstance(reason, str)])
+        self.pictures = cast("list[Image.Image]", decoded)
+
+    def views(self, rows: torch.Tensor, view: torch.Tensor | int) -> torch.Tensor:
+        """Pixels (B, 3, H, W) of a view of some images, normalised."""
+        numbers = [view] * len(rows) if isinstance(view, int) else view.tolist()
+        drawn = [
+            self.transform(self.pictures[row], self.names[row], number)
+            for row, number in zip(rows.tolist(), numbers, strict=True)
+        ]
+        return self.transform.normalize(torch.stack(drawn).to(self.device))
+
+
 def load_batches(
     pictures: Pictures,
     batch_size: int,
@@ -81,13 +134,18 @@ def load_batches(
         *full, rest = torch.cat([*waiting, views]).split(batch_size)
         yield from full
         waiting = [rest]
-    if unreadable:
+    refuse_unreadable(unreadable)
+    yield from waiting
+
+
+def refuse_unreadable(reasons: Sequence[str]) -> None:
+    """Name the images that cannot be read, if there are any."""
+    if reasons:
         raise ExtractionError(
-            f"{count(len(set(unreadable)), 'image')} cannot be read:\n  "
-            + "\n  ".join(dict.fromkeys(unreadable))
+            f"{count(len(set(reasons)), 'image')} cannot be read:\n  "
+            + "\n  ".join(dict.fromkeys(reasons))
             + "\nRepair them, or list them under `leave_out:` in the dataset's file."
         )
-    yield from waiting
 
 
 def _load_images(

@@ -110,6 +110,11 @@ def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Pa
             )
 
 
+def is_tested() -> pl.Expr:
+    """Rows of a manifest that are predicted: of a dataset in folds all of them."""
+    return pl.col("split").str.contains("^(test|fold)")
+
+
 def check_test_images(
     paths: Sequence[str | Path], rows: pl.DataFrame, manifest: str | Path
 ) -> None:
@@ -118,8 +123,7 @@ def check_test_images(
     Of a dataset in folds these are all images.
     """
     wanted = ["image", "label"]
-    is_tested = pl.col("split").str.contains("^(test|fold)")
-    expected = read_parquet(manifest, *wanted, "split").filter(is_tested).select(wanted)
+    expected = read_parquet(manifest, *wanted, "split").filter(is_tested()).select(wanted)
     file = ", ".join(str(path) for path in paths)
     if rows.height != expected.height:
         raise FeatureError(

@@ -21,6 +21,9 @@ from vtclip.backbones.backbone import CutEnds
 PLACING = (CutEnds, Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
 
+KEPT = 2  # times the image size: the shorter side of a picture that is kept in memory
+
+
 class Views:
     """Make view 0 (the test transform) and views 1, 2, ... (random crops) of an image.
 
@@ -55,6 +58,14 @@ class Views:
             # `torch.manual_seed` would also record the call for GPUs, with its whole stack.
             torch.default_generator.manual_seed(seed_of(image, view, self.seed))
             return _to_tensor(self.random(picture))
+
+    def shrink(self, picture: Image.Image) -> Image.Image:
+        """The picture with a shorter side of `KEPT` times the image size at most."""
+        factor = KEPT * self.image_size / min(picture.size)
+        if factor >= 1:
+            return picture
+        width, height = (round(factor * side) for side in picture.size)
+        return picture.resize((width, height), Image.Resampling.BICUBIC)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Convert views (B, H, W, 3) uint8 to (B, 3, H, W) float32, with the channels last."""

@@ -25,6 +25,7 @@ from vtclip.files import write_tensors
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
 from vtclip.methods import METHODS
 from vtclip.nn.learner import eval_on
+from vtclip.nn.towers import Towers
 from vtclip.nn.visual_guided import VisualGuidedHead
 from vtclip.runtime.devices import is_out_of_memory
 from vtclip.task import Images, Prompts, Texts
@@ -86,7 +87,8 @@ class Classifier:
             ) from None
 
     def _prompts(self) -> Prompts:
-        return Prompts(self.class_names, TextTower(self.backbone))
+        kind = Towers if self.method.reads_images else TextTower
+        return Prompts(self.class_names, kind(self.backbone))
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
@@ -113,8 +115,9 @@ class Classifier:
 
     def evaluate(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and pooled features (B, D)."""
-        pooled, spatial = map(round_as_stored, self.encode(pixels))
-        return self.head(Images(pooled, spatial)), pooled
+        sent = pixels.to(self.backbone.device)
+        pooled, spatial = map(round_as_stored, self.encode(sent))
+        return self.head(Images(pooled, spatial, pixels=sent)), pooled
 
     def guided_head(self) -> VisualGuidedHead:
         """The head, whose texts attend to the image; a SavedError for one of another method."""

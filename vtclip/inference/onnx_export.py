@@ -39,7 +39,7 @@ class Graph(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Logits (B, K) float32, and what the rules give."""
         pooled, spatial = map(round_as_stored, encode_images(self.visual, pixels, self.spatial))
-        logits = self.head(Images(pooled, spatial))
+        logits = self.head(Images(pooled, spatial, pixels=pixels))
         decided = () if self.rules is None else self.rules.apply(logits, pooled)
         return logits, *(found for found in decided if found is not None)
 
@@ -78,7 +78,7 @@ def export_onnx(
     check_onnx()
     if classifier.backbone.precision != "float32":
         raise SavedError("--onnx: the graph computes in float32, and this backbone in less.")
-    if classifier.method.predicts_with_tower:
+    if classifier.method.predicts_with_tower and not classifier.method.reads_images:
         raise SavedError(
             f"--onnx: {classifier.method.title} makes prompts for each image, which the graph "
             "cannot do for any number of images. Use --with-backbone."

@@ -86,7 +86,7 @@ class CoCoOp(CoOp):
         plain, recipe = super().work(size), self.settings
         prompts = size.classes * size.shape.prompt_flops
         # Validation shots are measured after epochs, and once more at the end.
-        measured = size.val_images * (recipe.measurements(size.shots) + 1)
+        measured = size.val_images * (recipe.measurements(size) + 1)
         dim = size.shape.dim
         return plain._replace(
             flops=(recipe.steps(size) * recipe.batch(size) + measured / 2) * prompts,

@@ -1,14 +1,10 @@
 """KgCoOp: CoOp, kept near the hand-written prompts (Yao et al., CVPR 2023, arXiv 2303.13283)."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from vtclip.methods import base
-from vtclip.methods.base import Classifier, Head, Module, Task, Tensor
+from vtclip.methods.base import Classifier, Head, Module, Task, Template, Tensor
 from vtclip.methods.coop import CoOp, CoOpSettings, Words, make_encoder, nearest
-
-Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]
 
 
 class KgCoOpSettings(CoOpSettings):

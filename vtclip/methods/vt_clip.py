@@ -140,7 +140,7 @@ class VTClip(Method):
         attentions = 8 if settings.self_attention else 4
         weights = blocks * (attentions + 2 * ratio) * dim**2 * SINGLE
         predict = image + size.classes * pair
-        measured = settings.measurements(size.shots) * size.val_images
+        measured = settings.measurements(size) * size.val_images
         training = 3 * steps * (batch * (image + trained * pair) + texts)
         plain = super().work(size)
         return plain._replace(

@@ -30,7 +30,7 @@ from vtclip.data.folders import check_folder
 from vtclip.data.inventory import find_tree, mirror_addresses
 from vtclip.data.walk import ManifestError, list_folder
 from vtclip.methods import METHODS, check_methods, check_spatial
-from vtclip.methods.base import Recipe
+from vtclip.methods.base import Training
 from vtclip.paths import DATASETS, PROJECT, find_own
 from vtclip.runtime.gpus import APPLE
 from vtclip.settings import ConfigError, Settings, read_yaml, refusal
@@ -80,7 +80,7 @@ def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, sou
     with _named(source):
         _check_kinds(backbone, [name])
     check_spatial(name, backbone.spatial, source=source)
-    for key in settings.list_by_dataset() if isinstance(settings, Recipe) else ():
+    for key in settings.list_by_dataset() if isinstance(settings, Training) else ():
         if f"{key}_of" in settings.model_fields_set:
             check_known(getattr(settings, f"{key}_of"), source=f"{source}.{key}_of")
     with _named(source):

@@ -4,8 +4,7 @@ Memory and minutes are those of a job's first attempt.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -13,93 +12,20 @@ from vtclip import cost, paths
 from vtclip.config.backbone_config import BackboneConfig, list_parts
 from vtclip.config.dataset import ClassSplit, dataset_name
 from vtclip.cost import Size, Work
-from vtclip.data.descriptions import find_archive
-from vtclip.data.inventory import archive_path, archive_receipt, list_contents
 from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
 from vtclip.paths import Run
 from vtclip.plan import Plan
 from vtclip.plan.contents import SHARD, architecture_content, architecture_file
+from vtclip.plan.data_jobs import Job as Job
+from vtclip.plan.data_jobs import fetch_archive as fetch_archive
+from vtclip.plan.data_jobs import prepare_manifest as prepare_manifest
+from vtclip.plan.data_jobs import unpack_archives as unpack_archives
 from vtclip.plan.variants import constant_settings
 from vtclip.runtime.code_hash import code_hash
 
-TEXT_TOWER = "vtclip.backbones.prompts"  # the module that methods with a text tower load by name
-
-
-@dataclass(frozen=True)
-class Job:
-    """A rule's job: its inputs, its params and what it requests."""
-
-    inputs: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)  # plain values
-    code: str = ""  # hash of the code that runs, where it depends on the wildcards
-    threads: int = 1
-    gpus: int = 0
-    mem_mb: int = 1000
-    runtime: int = 10  # minutes
-    group: str | None = None  # jobs of a group share a submission to a scheduler
-
-    @property
-    def receipts(self) -> list[str]:
-        """The receipts of all inputs, which are large files, but `shots`."""
-        return paths.receipts_of({k: files for k, files in self.inputs.items() if k != "shots"})
-
-    @property
-    def turn(self) -> int:
-        """1 for jobs that run one after another in their submission."""
-        return int(self.group is not None)
-
-
-# From archives to manifests.
-
-
-@cache
-def fetch_archive(plan: Plan, *, dataset: str, file: str) -> Job:
-    """An archive, downloaded and verified."""
-    archives = plan.datasets[dataset].archives
-    family, texts = plan.datasets[dataset].classes_of, plan.experiment.texts
-    if not isinstance(texts, str) and not texts.is_file:
-        found = find_archive(texts.descriptions, dataset, family)
-        archives = [*archives, *([found] if found else [])]
-    archive = next(each for each in archives if each.file == file)
-    expected = archive.model_dump(include={"bytes", "sha256", "md5"})
-    expected |= archive.model_dump(include={"git_blob"}, exclude_none=True)
-    return Job(
-        params={"destination": str(archive_path(dataset, file)), "expected": expected},
-    )
-
-
-@cache
-def unpack_archives(plan: Plan, *, dataset: str) -> Job:
-    """A dataset's archives, unpacked; its params are all that decides what is unpacked where."""
-    described = plan.datasets[dataset]
-    parts = {"file", "into", "nested"}
-    unpacked = described.model_dump(include={"layout", "images", "split"})
-    unpacked["archives"] = [each.model_dump(include=parts) for each in described.archives]
-    receipts = [str(archive_receipt(dataset, each.file)) for each in described.archives]
-    size = sum(each.bytes or 0 for each in described.archives)
-    return Job(
-        inputs={"receipts": receipts},
-        params={"dataset": unpacked},
-        mem_mb=2000,
-        runtime=cost.unpacking_minutes(size),
-    )
-
-
-@cache
-def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
-    """A dataset's manifest; its params are all that decides images, labels and splits."""
-    described = plan.datasets[dataset]
-    keys = {"layout", "images", "split", "fractions", "class_names", "leave_out", "counts",
-            "folds", "exif"}  # fmt: skip
-    keys |= {"levels", "split_folders", "table", "columns"} & described.model_fields_set
-    return Job(
-        params={
-            "images": plan.images_of(dataset),
-            "contents": list_contents(described),  # a hash, of a user's folder
-            "dataset": described.model_dump(mode="json", include=keys),
-        },
-    )
+# The modules that methods with a text tower, or with both towers, load by name.
+TEXT_TOWER, TOWERS = "vtclip.backbones.prompts", "vtclip.nn.towers"
 
 
 @cache
@@ -227,7 +153,9 @@ def train_head(
     inputs: dict[str, str | list[str]] = {"texts": plan.texts_of(backbone, dataset)}
     if kind.reads_text_tower:
         inputs["weights"] = plan.weights_of(backbone)
-    if kind.few_shot and plan.folds_of(dataset):
+    if kind.reads_images:
+        inputs["shots"] = plan.sample_of(dataset, paths.parse_shots(shots), int(seed))
+    elif kind.few_shot and plan.folds_of(dataset):
         inputs["features"] = plan.fold_features(backbone, dataset)
         inputs["shots"] = plan.samples.format(dataset=dataset, shots=shots, seed=seed)
     elif kind.few_shot:
@@ -235,7 +163,7 @@ def train_head(
             backbone=backbone, dataset=dataset_name(dataset), shots=shots, seed=seed,
             views=plan.experiment.views.folder,
         )  # fmt: skip
-    if kind.few_shot and plan.choice_of(method) == "all":
+    if kind.few_shot and not kind.reads_images and plan.choice_of(method) == "all":
         inputs["validation"] = paths.VAL_FEATURES.format(
             backbone=backbone, dataset=dataset_name(dataset)
         )
@@ -249,7 +177,8 @@ def train_head(
             "settings": chosen.settings.model_dump(mode="json"),
             "validation": plan.choice_of(method) != "none",
             "on_gpu": kind.on_gpu,
-            "tower": _loading(plan.backbones[backbone]) if kind.reads_text_tower else None,
+            "images": _images(plan, dataset, kind),
+            "tower": _tower(plan, backbone, kind) if kind.reads_text_tower else None,
         },
         code=_method_code("train_head", name),
         threads=threads,
@@ -272,7 +201,7 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
     reads_tower = kind.predicts_with_tower or (other and kind.reads_text_tower)
     inputs: dict[str, str | list[str]] = {
         "texts": plan.texts_of(backbone, test_set),
-        "features": plan.test_features(backbone, test_set),
+        "features": [] if kind.reads_images else plan.test_features(backbone, test_set),
         "heads": [
             plan.head_of(backbone, str(ClassSplit(dataset, "", *fold)), method, shots, seed)
             for shots, seed, *fold in heads
@@ -284,9 +213,13 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
         inputs["trained_manifest"] = paths.MANIFEST.format(dataset=dataset_name(dataset))
     if reads_tower:
         inputs["weights"] = plan.weights_of(backbone)
+    receipt = plan.images_receipt(tested) if kind.reads_images else None
+    if receipt is not None:
+        inputs["images"] = receipt
     size = _size(plan, backbone, dataset, most, tested)
     work = configured.work(size)
     tower_mb = cost.backbone_memory(plan.shapes[backbone]) if reads_tower else 0
+    threads = cost.threads_to_decode(plan.counts(tested).test) if kind.reads_images else 1
     return Job(
         inputs=inputs,
         params={
@@ -294,11 +227,13 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
             "settings": configured.settings.model_dump(mode="json"),
             "runs": heads,  # (shots, seed), and the fold that the head has not seen
             "trained": dataset if other else None,
-            "tower": _loading(plan.backbones[backbone]) if reads_tower else None,
+            "images": _images(plan, tested, kind),
+            "tower": _tower(plan, backbone, kind) if reads_tower else None,
         },
         code=_method_code("predict_test", name),
+        threads=threads,
         gpus=plan.gpus,
-        mem_mb=tower_mb + cost.prediction_memory(size, work, len(heads)),
+        mem_mb=tower_mb + cost.prediction_memory(size, work, len(heads), threads - 1),
         runtime=cost.prediction_minutes(
             work, images=plan.counts(tested).test, heads=len(runs), on_gpu=plan.gpus > 0
         ),
@@ -342,6 +277,17 @@ def _loading(backbone: BackboneConfig) -> dict[str, Any]:
     return given | {"architecture": architecture_file(backbone)}
 
 
+def _tower(plan: Plan, backbone: str, kind: type[Method]) -> dict[str, Any]:
+    """The module that loads a method's towers, and its arguments."""
+    module = TOWERS if kind.reads_images else TEXT_TOWER
+    return {"module": module, "backbone": _loading(plan.backbones[backbone])}
+
+
+def _images(plan: Plan, dataset: str, kind: type[Method]) -> str | None:
+    """The folder that the image paths start from, for a method that reads images."""
+    return plan.images_of(dataset) if kind.reads_images else None
+
+
 def _backbone_params(plan: Plan, backbone: str, dataset: str) -> dict[str, Any]:
     found, exif = plan.backbones[backbone], plan.datasets[dataset].exif
     return {"backbone": _loading(found), "architecture": architecture_content(found), "exif": exif}
@@ -378,6 +324,7 @@ def _size(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | Non
 @cache
 def _method_code(script: str, method: str) -> str:
     """The hash of a script and of all that it calls for a method."""
-    tower = [TEXT_TOWER] if METHODS[method].reads_text_tower else []
+    kind = METHODS[method]
+    tower = [TOWERS] if kind.reads_images else [TEXT_TOWER] if kind.reads_text_tower else []
     path = paths.PROJECT / "workflow" / "scripts" / f"{script}.py"
     return code_hash(path, method_module(method), *tower)

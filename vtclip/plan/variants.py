@@ -10,7 +10,7 @@ from typing import Any, get_args
 from vtclip.config.backbone_config import BackboneConfig, SpatialKind
 from vtclip.config.experiment import Ablation, Experiment
 from vtclip.methods import METHODS
-from vtclip.methods.base import Method, Recipe
+from vtclip.methods.base import Method, Training
 from vtclip.paths import format_shots
 from vtclip.plan.checks import check_length, check_method
 from vtclip.settings import ConfigError, Settings, check, refusal
@@ -240,10 +240,10 @@ def explain_choice(name: str, settings: Settings, choose: str = "validation") ->
     parts = []
     if method.tunes:
         parts.append("settings with several values")
-    if isinstance(settings, Recipe) and settings.select == "val":
+    if isinstance(settings, Training) and settings.select == "val":
         parts.append("the epoch")
     if not parts:
-        kept = ": the last epoch is kept" if isinstance(settings, Recipe) else ""
+        kept = ": the last epoch is kept" if isinstance(settings, Training) else ""
         return f"Nothing{kept}."
     images = "the whole validation split" if choose == "all" else "the run's validation shots"
     return f"{' and '.join(parts).capitalize()}: best on {images}."

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtclip.methods.base import Recipe, score
+from vtclip.methods.base import Training, score
 from vtclip.nn.learner import SGD, Adam, AdamW, Optimiser
 from vtclip.runtime.job import progress
 from vtclip.task import Classifier, Images, Samples, Task
@@ -31,11 +31,12 @@ class TrainingError(RuntimeError):
     """A training that cannot go on."""
 
 
-def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
+def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFrame:
     """Train by gradient with warm-up and cosine; the last epoch's weights stay, or the best's.
 
     A training that ends early, at the recipe's `stop_at_loss`, leaves the rest of the cosine out.
-    In each epoch each image comes once, in one of its views; with `last_batch: drop` some do not.
+    In each epoch each image comes once, in one of its views; with `last_batch: drop` some do not,
+    and in the last epoch not where the steps end before.
 
     What the classifier's `penalty()` gives, if it has one, is added to the loss. The result has one
     row an epoch: accuracies in 0 .. 1, of the training batches as they were met and of the
@@ -44,19 +45,20 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
     assert task.train is not None
     generator = torch.Generator().manual_seed(task.seed)
     shots, number = int(task.train.labels.bincount().max()), len(task.train.labels)
-    epochs = recipe.epochs_at(shots)
-    steps_per_epoch = recipe.steps_per_epoch(number)
-    seen = min(number, steps_per_epoch * recipe.batch_size)  # images of an epoch
+    steps, steps_per_epoch = recipe.steps_at(shots, number), recipe.steps_per_epoch(number)
+    epochs = math.ceil(steps / steps_per_epoch)
     peak = recipe.learning_rate or min(1e-3, 0.1 / task.texts.features.shape[1])
     optimiser = _make_optimiser(classifier, recipe)
 
     def rate(step: int) -> float:
         if recipe.warmup == "epoch":
             return cosine_by_epoch(step // steps_per_epoch, epochs, peak)
-        return peak * warmup_cosine(step, epochs * steps_per_epoch, recipe.warmup)
+        part = warmup_cosine(step, steps, recipe.warmup)
+        return recipe.lowest_rate + (peak - recipe.lowest_rate) * part
 
-    forward = _compile(classifier, task.texts.features.device) if recipe.compile else classifier
-    measured_every = recipe.measured_every(shots)
+    compiles, stops_at = getattr(recipe, "compile", False), getattr(recipe, "stop_at_loss", None)
+    forward = _compile(classifier, task.texts.features.device) if compiles else classifier
+    measured_every = recipe.measured_every(epochs)
     penalty = getattr(classifier, "penalty", lambda: None)
     rows = []
     best: tuple[tuple[int, float], dict[str, Tensor]] | None = None
@@ -64,10 +66,11 @@ def optimise(classifier: nn.Module, task: Task, recipe: Recipe) -> pl.DataFrame:
         started = time.perf_counter()
         classifier.train()
         drawn = _draw_batches(task.train, recipe.batch_size, generator)
-        batches = islice(drawn, steps_per_epoch)
-        before, after = (epoch - 1) * steps_per_epoch, epoch * steps_per_epoch
-        loss, hits = _train_epoch(forward, penalty, batches, recipe, optimiser, rate, before)
-        ends_early = recipe.stop_at_loss is not None and loss / seen <= recipe.stop_at_loss
+        before = (epoch - 1) * steps_per_epoch
+        after = min(steps, before + steps_per_epoch)
+        batches = islice(drawn, after - before)
+        loss, hits, seen = _train_epoch(forward, penalty, batches, recipe, optimiser, rate, before)
+        ends_early = stops_at is not None and loss / seen <= stops_at
         found, accuracy = None, None
         if task.val is not None and (epoch % measured_every == 0 or ends_early):
             found = _score(classifier, task.val)
@@ -95,12 +98,16 @@ def _train_epoch(
     classifier: Classifier,
     penalty: Callable[[], Tensor | None],
     batches: Iterator[tuple[Images, Tensor]],
-    recipe: Recipe,
+    recipe: Training,
     optimiser: Optimiser,
     rate: Callable[[int], float],
     before: int,  # steps taken
-) -> tuple[float, int]:
-    """Sums over an epoch's images of loss and hits; TrainingError if a loss is no number."""
+) -> tuple[float, int, int]:
+    """Sums over an epoch's images of loss and hits, and their number.
+
+    Raises:
+        TrainingError: a loss is no number.
+    """
     losses, predicted, seen = [], [], []  # on the device until the epoch's end
     for step, (images, labels) in enumerate(batches, start=before):
         logits = classifier(images)
@@ -123,10 +130,11 @@ def _train_epoch(
                 "Try a smaller `learning_rate`, a longer `warmup`, or `clip_gradient: 1.0`."
             )
     total = sum(mean * len(labels) for mean, labels in zip(means, seen, strict=True))
-    return total, int((torch.cat(predicted) == torch.cat(seen)).sum())
+    hits = torch.cat(predicted) == torch.cat(seen)
+    return total, int(hits.sum()), len(hits)
 
 
-def _make_optimiser(classifier: nn.Module, recipe: Recipe) -> Optimiser:
+def _make_optimiser(classifier: nn.Module, recipe: Training) -> Optimiser:
     parameters, decay = classifier.parameters(), recipe.weight_decay
     if recipe.optimiser == "sgd":
         return SGD(parameters, weight_decay=decay)
@@ -138,9 +146,9 @@ def _draw_batches(
     shots: Samples, batch_size: int, generator: torch.Generator
 ) -> Iterator[tuple[Images, Tensor]]:
     """Every image once, in random order, each in a random view; the last batch may be smaller."""
-    number, views = shots.pooled.shape[:2]
+    number = len(shots.labels)
     order = torch.randperm(number, generator=generator)
-    view = torch.randint(views, (number,), generator=generator)[order]
+    view = torch.randint(shots.views, (number,), generator=generator)[order]
     # Sent once an epoch to where most is read, so that no step waits for them.
     place = (shots.pooled if shots.spatial is None else shots.spatial).device
     parts = (drawn.to(place).split(batch_size) for drawn in (order, view))
@@ -151,6 +159,8 @@ def _draw_batches(
 
 def _take(shots: Samples, rows: Tensor, view: Tensor | int) -> Images:
     """One view of some images, on the device in float32."""
+    if shots.pictures is not None:
+        return Images(shots.pooled[rows, 0], None, pixels=shots.pictures.views(rows, view))
     device = shots.labels.device
     spatial = None
     if shots.spatial is not None:

@@ -3,19 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from vtclip.config.dataset import ClassSplit
+from vtclip.cost import BATCH
 from vtclip.data.layouts import match_classes
-from vtclip.features.store import FeatureBatch, FeatureSet, check_origin, find_non_finite
+from vtclip.features.store import FeatureSet, check_origin, find_non_finite
 from vtclip.features.texts import (
     check_labels,
     check_test_images,
     check_texts,
+    is_tested,
     read_class_names,
     read_classes,
     read_texts,
@@ -24,9 +26,9 @@ from vtclip.files import measure, read_calibration, read_head, read_record, writ
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
 from vtclip.nn.learner import eval_on
-from vtclip.parquet import write_parquet
+from vtclip.parquet import read_parquet, write_parquet
 from vtclip.paths import receipt_of, record_of
-from vtclip.task import Classifier, Head, Images, Prompts, Texts, TextTower
+from vtclip.task import Classifier, Head, Images, Prompts, Texts, TextTower, Towers
 from vtclip.training.calibration import DECIDED, Calibration, Rules
 
 TOP = 5  # how many of the best classes are kept
@@ -84,21 +86,43 @@ def _apply_head(method: Method, head: Head, tested: _Tested, trained: Trained | 
     return lambda images: classifier(images)[:, columns]
 
 
-def _batches_of(images: FeatureSet, labels: range) -> Iterator[FeatureBatch]:
+Batches = Iterator[tuple[pl.DataFrame, Images]]  # the rows of a manifest, and their images
+
+
+def _read_features(images: FeatureSet, labels: range, device: torch.device) -> Batches:
     """The batches of a test set in the test view, without the images of other classes."""
     for batch in images:
         label = batch.rows["label"]
         kept = label.is_between(labels.start, labels.stop - 1) & (batch.rows["view"] == 0)
         if kept.any():
-            yield _keep(batch, kept)
+            rows, found = _keep(batch.rows, Images(batch.pooled, batch.spatial), kept)
+            spatial = None
+            if found.spatial is not None:
+                spatial = found.spatial.to(device, torch.float32)
+            yield rows, Images(found.pooled.to(device, torch.float32), spatial)
 
 
-def _keep(batch: FeatureBatch, kept: pl.Series) -> FeatureBatch:
+def _read_images(
+    towers: Towers, manifest: str | Path, labels: range, folder: str, **options: Any
+) -> Batches:
+    """The same of the test images themselves."""
+    known = pl.col("label").is_between(labels.start, labels.stop - 1)
+    rows = read_parquet(manifest).filter(known, is_tested())
+    batches = towers.read_test(rows, folder, batch_size=BATCH, **options)
+    for number, pixels in enumerate(batches):
+        pooled = towers.encode_frozen(pixels)
+        yield rows.slice(number * BATCH, BATCH), Images(pooled, None, pixels=pixels)
+
+
+def _keep(rows: pl.DataFrame, images: Images, kept: pl.Series) -> tuple[pl.DataFrame, Images]:
+    """Some of the images."""
     if kept.all():
-        return batch
-    rows = torch.from_numpy(kept.to_numpy(writable=True))
-    spatial = None if batch.spatial is None else batch.spatial[rows]
-    return FeatureBatch(batch.rows.filter(kept), batch.pooled[rows], spatial, batch.metadata)
+        return rows, images
+    places = torch.from_numpy(kept.to_numpy(writable=True)).to(images.pooled.device)
+    spatial, pixels = (
+        None if part is None else part[places] for part in (images.spatial, images.pixels)
+    )
+    return rows.filter(kept), Images(images.pooled[places], spatial, pixels=pixels)
 
 
 def predict_test(
@@ -110,6 +134,8 @@ def predict_test(
     destination: str | Path,
     *,
     device: torch.device,
+    images: str | None = None,
+    workers: int = 0,
     manifest: str | Path | None = None,
     tested: str = "",
     trained: Trained | None = None,
@@ -124,17 +150,19 @@ def predict_test(
         settings: the method's settings, as plain values.
         texts: the test set's text features.
         heads: the heads.
-        features: the files of the test features.
+        features: the files of the test features; none for a method that reads images.
         destination: the Parquet file to write: shots, seed, image, label, prediction, confidence
             (softmax, 0 .. 1) and top (the best classes, best first). Classes are labels of the test
             set. Its receipt has the test of each head's calibration, on the heads' own test set.
         device: where to compute.
+        images: the folder that the image paths start from, for a method that reads images.
+        workers: processes that decode them; with 0 this process does.
         manifest: of the test set, to check that its features and texts are all there; left out,
-            they are believed.
+            they are believed. A method that reads images finds them there.
         tested: the test set's name, if it is a half of one, whose images and classes alone count.
         trained: what the heads were trained on, if it is something else than the test set.
         tower: the frozen text tower, for a method that predicts with it, or that reads it and was
-            trained on something else.
+            trained on something else; both towers for one that reads images.
 
     Raises:
         FeatureError: features, texts or labels that are not those of the manifest, or that another
@@ -152,14 +180,23 @@ def predict_test(
         prompts = Prompts(names[labels.start : labels.stop], tower)
         tested_texts = replace(tested_texts, made_of=prompts)
     classes = _Tested(labels, tested_texts, manifest)
-    images = FeatureSet(features, spatial=chosen.reads_spatial)
-    check_origin(features[0], images.metadata, texts, metadata)
-    check_labels(features[0], images.rows, texts, len(all_classes.features))
     if manifest is not None:
         check_texts(texts, names, manifest)
-        check_test_images(features, images.rows.filter(view=0), manifest)
+    if chosen.reads_images:
+        assert manifest is not None
+        assert images is not None
+        exif, towers = metadata.get("exif", "ignore"), cast(Towers, tower)
+        batches = _read_images(towers, manifest, labels, images, exif=exif, workers=workers)
+        source, made = texts, dict(metadata)
+    else:
+        found = FeatureSet(features, spatial=chosen.reads_spatial)
+        check_origin(features[0], found.metadata, texts, metadata)
+        check_labels(features[0], found.rows, texts, len(all_classes.features))
+        if manifest is not None:
+            check_test_images(features, found.rows.filter(view=0), manifest)
+        batches = _read_features(found, labels, device)
+        source, made = features[0], dict(found.metadata)
     expected = {"method": method, "dataset": tested, "classes": len(labels)}
-    made = dict(images.metadata)
     if trained is not None:
         made.pop("exif", None)  # each dataset's file decides how its images are read
         check_origin(texts, made, trained.texts, read_texts(trained.texts)[1])
@@ -169,15 +206,15 @@ def predict_test(
     for run in heads:
         head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
         part = {"dataset": f"{expected['dataset']}@{run.fold}"} if run.fold else {}
-        _check_record(run, expected | part, features[0], made)
+        _check_record(run, expected | part, source, made)
         classifiers[run] = _apply_head(chosen, head, classes, trained)
         if trained is None:
             rules[run] = _read_rules(run, device)
     tables = [
-        _predict(run, classifier, batch, device, labels, rules.get(run))
-        for batch in _batches_of(images, labels)
+        _predict(run, classifier, rows, batch, labels, rules.get(run))
+        for rows, batch in batches
         for run, classifier in classifiers.items()
-        if not run.fold or run.fold in batch.rows["split"]
+        if not run.fold or run.fold in rows["split"]
     ]
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
     write_parquet(destination, predictions.drop(DECIDED))
@@ -229,16 +266,14 @@ def _check_record(
 def _predict(
     run: TrainedHead,
     classifier: Classifier,
-    batch: FeatureBatch,
-    device: torch.device,
+    rows: pl.DataFrame,
+    images: Images,
     labels: range,
     rules: Rules | None,
 ) -> pl.DataFrame:
     if run.fold:
-        batch = _keep(batch, batch.rows["split"] == run.fold)
-    pooled = batch.pooled.to(device, torch.float32)
-    spatial = None if batch.spatial is None else batch.spatial.to(device, torch.float32)
-    logits = classifier(Images(pooled, spatial))  # (B, K)
+        rows, images = _keep(rows, images, rows["split"] == run.fold)
+    logits = classifier(images)  # (B, K)
     if logits.shape[1] != len(labels):
         raise PredictionError(
             f"{run.head}: expected a head of {len(labels)} classes, found one of "
@@ -247,21 +282,21 @@ def _predict(
     place = find_non_finite(logits)
     if place is not None:
         raise PredictionError(
-            f"{run.head}: {batch.rows['image'][place[0]]}: the logit of class {place[1]} is "
+            f"{run.head}: {rows['image'][place[0]]}: the logit of class {place[1]} is "
             f"{logits[place].item()}. Delete the head and run again to train it again."
         )
     best = labels.start + logits.topk(min(TOP, logits.shape[1]), dim=1).indices.cpu()
     return pl.DataFrame(
         {
-            "shots": pl.repeat(run.shots, len(batch), dtype=pl.Int32, eager=True),
-            "seed": pl.repeat(run.seed, len(batch), dtype=pl.Int32, eager=True),
-            "image": batch.rows["image"],
-            "label": batch.rows["label"],
+            "shots": pl.repeat(run.shots, len(rows), dtype=pl.Int32, eager=True),
+            "seed": pl.repeat(run.seed, len(rows), dtype=pl.Int32, eager=True),
+            "image": rows["image"],
+            "label": rows["label"],
             "prediction": pl.Series(best[:, 0].numpy()).cast(pl.Int32),
             "confidence": pl.Series(logits.softmax(dim=1).amax(dim=1).cpu().numpy()),
             "top": pl.Series(best.tolist(), dtype=pl.List(pl.Int32)),
         }
-    ).with_columns(_decide(rules, logits, pooled, batch.rows["label"] - labels.start))
+    ).with_columns(_decide(rules, logits, images.pooled, rows["label"] - labels.start))
 
 
 def _decide(

@@ -6,14 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from vtclip import __version__
-from vtclip.config.dataset import ClassSplit
+from vtclip.config.dataset import ClassSplit, Exif
+from vtclip.cost import BATCH
 from vtclip.features.store import (
     FeatureError,
     FeatureSet,
@@ -24,12 +25,12 @@ from vtclip.features.store import (
 from vtclip.features.texts import check_labels, read_class_names, read_classes
 from vtclip.files import CALIBRATION, measure, write_record, write_tensors
 from vtclip.methods import METHODS
-from vtclip.methods.base import Method, Recipe
+from vtclip.methods.base import Method, Training
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import read_parquet, write_parquet
 from vtclip.paths import HEAD
 from vtclip.runtime.devices import free_memory, has_bfloat16, has_double, peak_memory
-from vtclip.task import Classifier, Head, Prompts, Samples, Task, TextTower
+from vtclip.task import Classifier, Head, Prompts, Samples, Task, TextTower, Towers
 from vtclip.training.calibration import Calibration, class_centres
 from vtclip.training.optimise import HISTORY, TrainingError, classify_shots, optimise
 
@@ -51,6 +52,7 @@ def train_head(
     validation: bool = True,
     dataset: str = "",
     sample: str | Path | None = None,
+    images: str | None = None,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -67,12 +69,15 @@ def train_head(
         seed: of the initial weights and of the batches.
         device: where to train; the CPU instead for a method in double precision where the device
             has none, as Apple's GPU.
-        tower: the frozen text tower, for a method that reads it.
+        tower: the frozen text tower, for a method that reads it; both towers for one that reads
+            images.
         choose_on: the features of images to choose on in place of the run's validation shots.
         validation: True to give the method the validation shots. Without, it must have nothing to
             choose.
         dataset: its name, for the record; of a half of one, the classes of that half alone count.
-        sample: the Parquet file of the sampled images, where the features are those of folds.
+        sample: the Parquet file of the sampled images, where the features are those of folds, or
+            where the method reads the images themselves.
+        images: the folder that the image paths start from, for such a method.
 
     Raises:
         FeatureError: features, texts or labels that do not go together, or sampled images that the
@@ -91,6 +96,10 @@ def train_head(
         chosen, texts, files, sample, seed=seed, device=device, tower=tower, dataset=dataset,
         choose_on=others,
     )  # fmt: skip
+    if chosen.reads_images:
+        assert sample is not None
+        assert images is not None
+        task = _open_images(chosen, task, sample, images, texts, dataset)
     if validation:
         _check_validation(chosen, task)
     else:
@@ -129,7 +138,7 @@ def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.Dat
     learner = method.learner(head, task)
     if learner is None:
         return head, pl.DataFrame(schema=HISTORY)
-    assert isinstance(method.settings, Recipe)
+    assert isinstance(method.settings, Training)
     history = optimise(learner.to(device), task, method.settings)
     return method.finish(learner.eval(), task), history
 
@@ -252,6 +261,42 @@ def _select(
         None if spatial is None else _place(spatial, device).unflatten(0, shape),
         features.labels.unflatten(0, shape)[:, 0].to(device) - labels.start,
     )
+
+
+def _open_images(
+    method: Method, task: Task, sample: str | Path, folder: str, texts: str | Path, dataset: str
+) -> Task:
+    """The task with the sampled images themselves."""
+    names, label = read_class_names(texts), pl.col("label")
+    rows = read_parquet(sample)
+    check_labels(sample, rows, texts, len(names))
+    labels = ClassSplit.parse(dataset).labels(len(names))
+    rows = rows.filter(label.is_between(labels.start, labels.stop - 1))
+    rows = rows.with_columns(label - labels.start)
+    assert task.prompts is not None
+    towers, exif = cast(Towers, task.prompts.tower), read_metadata(texts).get("exif", "ignore")
+    train, val = (
+        _open(method, towers, rows.filter(split=split), folder, task.seed, exif)
+        for split in ("train", "val")
+    )
+    return replace(task, train=train, val=val)
+
+
+def _open(
+    method: Method, towers: Towers, rows: pl.DataFrame, folder: str, seed: int, exif: Exif
+) -> Samples | None:
+    """The images of some rows of a manifest, in memory; None of no rows."""
+    if rows.is_empty():
+        return None
+    settings: Any = method.settings
+    pictures = towers.open_pictures(
+        rows["image"].to_list(), folder, scale=settings.crop, flip=settings.mirror, seed=seed,
+        exif=exif, test_only=rows["split"][0] == "val",
+    )  # fmt: skip
+    labels = torch.from_numpy(rows["label"].cast(pl.Int64).to_numpy(writable=True))
+    parts = torch.arange(len(rows)).split(BATCH)
+    pooled = torch.cat([towers.encode_frozen(pictures.views(part, 0)) for part in parts])
+    return Samples(pooled[:, None], None, labels.to(towers.device), pictures)
 
 
 def _place(spatial: Tensor, device: torch.device) -> Tensor:

@@ -6,8 +6,8 @@ rule train_head:
         texts=tracked_by_checksum(jobs.train_head, "texts"),
         # Nothing for methods that learn from no image.
         features=tracked_by_checksum(jobs.train_head, "features"),
-        # Of a dataset in folds, the images of these features to learn from. The features of the
-        # fold that a head will predict are not among them.
+        # Of a dataset in folds, the images of these features to learn from: the features of the fold
+        # that a head will predict are not among them. Of methods that read images, the run's own.
         shots=from_plan(jobs.train_head, "inputs", "shots"),
         # The whole validation split, with `choose: all`.
         validation=tracked_by_checksum(jobs.train_head, "validation"),
@@ -35,6 +35,7 @@ rule train_head:
         settings=from_plan(jobs.train_head, "params", "settings"),
         validation=from_plan(jobs.train_head, "params", "validation"),
         on_gpu=from_plan(jobs.train_head, "params", "on_gpu"),
+        images=from_plan(jobs.train_head, "params", "images"),
         tower=from_plan(jobs.train_head, "params", "tower"),
         code=from_plan(jobs.train_head, "code"),
     message:
@@ -43,11 +44,13 @@ rule train_head:
         "../scripts/train_head.py"
 
 
-# The one rule that sees test features: nothing can be chosen on them. Of a dataset in folds it
-# sees all features, and each fold's heads, which predict that fold alone.
+# The one rule that sees test features or test images: nothing can be chosen on them. Of a dataset in
+# folds it sees all of them, and each fold's heads, which predict that fold alone.
 rule predict_test:
     input:
         features=tracked_by_checksum(jobs.predict_test, "features"),
+        # In their place, of methods that read images: that all of them are there.
+        images=from_plan(jobs.predict_test, "inputs", "images"),
         heads=tracked_by_checksum(jobs.predict_test, "heads"),
         texts=tracked_by_checksum(jobs.predict_test, "texts"),
         manifest=tracked_by_checksum(jobs.predict_test, "manifest"),
@@ -64,6 +67,7 @@ rule predict_test:
         f"logs/predict_test/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{{tested}}.log",
     conda:
         "../../environment.yml"
+    threads: from_plan(jobs.predict_test, "threads")
     resources:
         gpu=PLAN.gpus,
         mem_mb=times_attempt(jobs.predict_test, "mem_mb"),
@@ -73,6 +77,7 @@ rule predict_test:
         settings=from_plan(jobs.predict_test, "params", "settings"),
         runs=from_plan(jobs.predict_test, "params", "runs"),
         trained=from_plan(jobs.predict_test, "params", "trained"),
+        images=from_plan(jobs.predict_test, "params", "images"),
         tower=from_plan(jobs.predict_test, "params", "tower"),
         code=from_plan(jobs.predict_test, "code"),
     message:

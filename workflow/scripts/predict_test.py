@@ -16,8 +16,8 @@ with gpu_job(
     tower, trained = None, None
     if params.tower is not None:
         # By name, so that its code is part of the hash of such methods alone.
-        tower = import_module("vtclip.backbones.prompts").load_text_tower(
-            **params.tower, pretrained=snakemake.input.weights, device=device
+        tower = import_module(params.tower["module"]).load_tower(
+            **params.tower["backbone"], pretrained=snakemake.input.weights, device=device
         )
     if params.trained is not None:
         known = snakemake.input.trained_texts, snakemake.input.trained_manifest
@@ -33,6 +33,8 @@ with gpu_job(
         snakemake.input.features,
         snakemake.output.predictions,
         device=device,
+        images=params.images,
+        workers=snakemake.threads - 1,
         manifest=snakemake.input.manifest,
         tested=snakemake.wildcards.tested,
         trained=trained,

@@ -19,8 +19,8 @@ with gpu_job(
     tower = None
     if params.tower is not None:
         # By name, so that its code is part of the hash of such methods alone.
-        tower = import_module("vtclip.backbones.prompts").load_text_tower(
-            **params.tower, pretrained=snakemake.input.weights, device=device
+        tower = import_module(params.tower["module"]).load_tower(
+            **params.tower["backbone"], pretrained=snakemake.input.weights, device=device
         )
     train_head(
         params.method,
@@ -36,4 +36,5 @@ with gpu_job(
         validation=params.validation,
         dataset=snakemake.wildcards.dataset,
         sample=snakemake.input.shots or None,
+        images=params.images,
     )

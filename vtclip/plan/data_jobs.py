@@ -1,0 +1,85 @@
+"""A job of a rule, and the jobs from archives to manifests."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from vtclip import cost, paths
+from vtclip.data.inventory import archive_path, archive_receipt, find_archive, list_contents
+from vtclip.plan import Plan
+
+SMALL = ("shots", "images")  # inputs without a receipt
+
+
+@dataclass(frozen=True)
+class Job:
+    """A rule's job: its inputs, its params and what it requests."""
+
+    inputs: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)  # plain values
+    code: str = ""  # hash of the code that runs, where it depends on the wildcards
+    threads: int = 1
+    gpus: int = 0
+    mem_mb: int = 1000
+    runtime: int = 10  # minutes
+    group: str | None = None  # jobs of a group share a submission to a scheduler
+
+    @property
+    def receipts(self) -> list[str]:
+        """The receipts of the inputs that are large files."""
+        return paths.receipts_of({k: files for k, files in self.inputs.items() if k not in SMALL})
+
+    @property
+    def turn(self) -> int:
+        """1 for jobs that run one after another in their submission."""
+        return int(self.group is not None)
+
+
+@cache
+def fetch_archive(plan: Plan, *, dataset: str, file: str) -> Job:
+    """An archive, downloaded and verified."""
+    archives = plan.datasets[dataset].archives
+    family, texts = plan.datasets[dataset].classes_of, plan.experiment.texts
+    if not isinstance(texts, str) and not texts.is_file:
+        found = find_archive(texts.descriptions, dataset, family)
+        archives = [*archives, *([found] if found else [])]
+    archive = next(each for each in archives if each.file == file)
+    expected = archive.model_dump(include={"bytes", "sha256", "md5"})
+    expected |= archive.model_dump(include={"git_blob"}, exclude_none=True)
+    return Job(
+        params={"destination": str(archive_path(dataset, file)), "expected": expected},
+    )
+
+
+@cache
+def unpack_archives(plan: Plan, *, dataset: str) -> Job:
+    """A dataset's archives, unpacked; its params are all that decides what is unpacked where."""
+    described = plan.datasets[dataset]
+    parts = {"file", "into", "nested"}
+    unpacked = described.model_dump(include={"layout", "images", "split"})
+    unpacked["archives"] = [each.model_dump(include=parts) for each in described.archives]
+    receipts = [str(archive_receipt(dataset, each.file)) for each in described.archives]
+    size = sum(each.bytes or 0 for each in described.archives)
+    return Job(
+        inputs={"receipts": receipts},
+        params={"dataset": unpacked},
+        mem_mb=2000,
+        runtime=cost.unpacking_minutes(size),
+    )
+
+
+@cache
+def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
+    """A dataset's manifest; its params are all that decides images, labels and splits."""
+    described = plan.datasets[dataset]
+    keys = {"layout", "images", "split", "fractions", "class_names", "leave_out", "counts",
+            "folds", "exif"}  # fmt: skip
+    keys |= {"levels", "split_folders", "table", "columns"} & described.model_fields_set
+    return Job(
+        params={
+            "images": plan.images_of(dataset),
+            "contents": list_contents(described),  # a hash, of a user's folder
+            "dataset": described.model_dump(mode="json", include=keys),
+        },
+    )
