@@ -105,7 +105,7 @@ def run(given: argparse.Namespace) -> int:
     saved = read_saved(given.head, given.backbone)
     bad: list[str] = []
     with ExitStack() as stack:
-        classifier = make_classifier(saved, stack.enter_context(_lease_device(given.device)))
+        classifier = make_classifier(saved, stack.enter_context(take_device(given.device)))
         rules = classifier.rules(given.coverage, given.refuse, by_class=given.by_class)
         if given.attention:
             classifier.guided_head()
@@ -166,7 +166,7 @@ def _summarise(sorter: Sorter) -> None:
 
 
 @contextmanager
-def _lease_device(wanted: str) -> Iterator[torch.device | str]:
+def take_device(wanted: str) -> Iterator[torch.device | str]:
     """Lease a device; with "auto" the CPU, and not a wait, where no GPU is free."""
     from vtclip.runtime.devices import lease_device
     from vtclip.runtime.gpus import NoDeviceError

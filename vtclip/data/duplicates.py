@@ -69,7 +69,7 @@ def find_near_duplicates(
         (of the hashes that differ), null without features or hashes; and the table's columns for
         both, those of the second with `other_` before the name. By row.
     """
-    unit = None if features is None else _unit(features)
+    unit = None if features is None else unit_rows(features.astype(np.float32))
     found = np.zeros((0, 2), np.int64)
     if unit is not None:
         found = np.concatenate([found, _find_by_features(unit)])
@@ -145,7 +145,6 @@ def _find_nearest(unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(nearest), np.concatenate(distance)
 
 
-def _unit(features: np.ndarray) -> np.ndarray:
-    """Features of unit length, in single precision; zeros stay zeros."""
-    single = features.astype(np.float32)
-    return single / np.maximum(np.linalg.norm(single, axis=1, keepdims=True), 1e-12)
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """Scale rows to unit length; zeros stay zeros."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
