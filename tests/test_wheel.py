@@ -11,15 +11,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.project import GOALS, ROOT
 from vtclip import __version__
 
-CONFIGS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml"))
-PARTS = {"ablation", "all-methods"}  # they change another configuration
-EXPERIMENTS = [
-    *([name] for name in CONFIGS if name not in PARTS), *(["demo", name] for name in sorted(PARTS)),
-]  # fmt: skip
+CONFIGS = {file.stem: yaml.safe_load(file.read_text()) for file in (ROOT / "config").glob("*.yaml")}
+# Those without datasets are merged into another one.
+EXPERIMENTS = [[name] if "datasets" in CONFIGS[name] else ["demo", name] for name in sorted(CONFIGS)]
 PLANS = """
 import json, sys
 from vtclip.cli.status import read_plan

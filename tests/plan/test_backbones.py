@@ -168,7 +168,7 @@ def test_a_backbone_that_needs_a_package_is_refused_with_the_line_that_installs_
         "mine.yaml: backbone.name: the t",
         f"of '{name}' needs Hugging Face's library",
         "found:    no package transformers",
-        "pip install --editable '.[transformers]'",
+        "pip install 'vtclip[transformers]'",
         "ViT-B-32-quickgelu",
     )
 

@@ -26,7 +26,7 @@ from vtclip.paths import find_own
 from vtclip.settings import ConfigError, unknown
 
 CONFIGURATION = "open_clip_config.json"
-INSTALL = "python -m pip install --editable '.[transformers]'"  # what some of them need
+INSTALL = "python -m pip install 'vtclip[transformers]'"  # what some of them need
 
 
 def has_pooled_token(kind: str, spatial: str) -> bool:

@@ -1,7 +1,7 @@
 """Show the progress of an experiment: its runs, the logs of failed jobs, and disk space.
 
-A run is done when its head and its record exist. `snakemake -n` shows which of these would be made
-again. The exit status is 1 if a job has failed.
+A run is done when its head and its record exist. `vtclip run CONFIG -n` shows which of these would
+be made again. The exit status is 1 if a job has failed.
 """
 
 from __future__ import annotations
