@@ -18,7 +18,9 @@ from vtclip import __version__
 
 CONFIGS = {file.stem: yaml.safe_load(file.read_text()) for file in (ROOT / "config").glob("*.yaml")}
 # Those without datasets are merged into another one.
-EXPERIMENTS = [[name] if "datasets" in CONFIGS[name] else ["demo", name] for name in sorted(CONFIGS)]
+EXPERIMENTS = [
+    [name] if "datasets" in CONFIGS[name] else ["demo", name] for name in sorted(CONFIGS)
+]
 PLANS = """
 import json, sys
 from vtclip.cli.status import read_plan
