@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Sequence
 
 from vtclip import __version__
-from vtclip.cli import check, classify, export, init, new, picks, run, status
+from vtclip.cli import check, classify, export, init, new, picks, run, serve, status
 from vtclip.runtime.job import lacks_memory
 from vtclip.wording import bound
 
-COMMANDS = (run, init, new, check, status, picks, classify, export)
+COMMANDS = (run, init, new, check, status, picks, classify, export, serve)
 
 DESCRIPTION = """\
 Run an experiment, see its progress, and use the heads that it has trained.
