@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -123,6 +123,7 @@ class Towers(TextTower, Protocol):
 
     attention: Mapping[Literal["image", "text"], Mapping[str, nn.Linear]]
     weights: Mapping[str, Tensor]  # all of them, by name
+    norms: Set[str]  # names of the layer norms
     device: device
 
     def open_pictures(

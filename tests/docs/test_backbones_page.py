@@ -34,7 +34,7 @@ def test_the_backbones_page_has_a_row_for_every_configuration():
     assert rows["RN50-quickgelu"] | {"GFLOPs": "", "GB": ""} == {
         "name": "`RN50-quickgelu`", "kind": "resnet", "spatial": "projected, raw", "D": "1,024",
         "pixels": "224", "places": "49", "width": "2,048", "GFLOPs": "", "GB": "",
-        "methods": "all but clip_lora", "weights": "openai, yfcc15m, cc12m",
+        "methods": "all but clip_lora, two_stage", "weights": "openai, yfcc15m, cc12m",
     }  # fmt: skip
     narrow = "all; coop (context: 12); prograd (context: 12)"
     assert rows["ViT-SO400M-14-SigLIP"]["methods"] == narrow

@@ -76,6 +76,7 @@ def test_the_methods_are_there_with_their_titles():
         "timo": "TIMO",
         "tip_adapter": "Tip-Adapter",
         "tip_adapter_f": "Tip-Adapter-F",
+        "two_stage": "2SFS",
         "vt_clip": "VT-CLIP",
         "zero_shot": "Zero-shot CLIP",
         "zs_lp": "ZS-LP",

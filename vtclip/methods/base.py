@@ -148,6 +148,13 @@ class Method:
 
         return Learner(head, self.trained, lambda head: self.classifier(head, task.texts))
 
+    def second_learner(self, head: Head, task: Task) -> tuple[Module, Training] | None:
+        """A second training, after the first, with its recipe; by default there is none.
+
+        What its learner contains is then the head.
+        """
+        return None
+
     def finish(self, learner: Module, task: Task) -> Head:
         """The head, after training."""
         return learner.state_dict()

@@ -1,6 +1,6 @@
 """Both towers of a backbone, with changes that are trained: loaded by name, for such methods."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +90,8 @@ class Towers(prompts.TextTower):
             },
         }
         self.weights: Mapping[str, Tensor] = dict(self._model.named_parameters())
+        modules = self._model.named_modules()
+        self.norms: Set[str] = {name for name, part in modules if isinstance(part, nn.LayerNorm)}
 
     def encode_images(self, pixels: Tensor, change: Change) -> Tensor:
         """Pooled features (B, D) float32 of pixels (B, 3, H, W), not normalised."""

@@ -140,7 +140,13 @@ def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.Dat
         return head, pl.DataFrame(schema=HISTORY)
     assert isinstance(method.settings, Training)
     history = optimise(learner.to(device), task, method.settings)
-    return method.finish(learner.eval(), task), history
+    head = method.finish(learner.eval(), task)
+    second = method.second_learner(head, task)
+    if second is None:
+        return head, history
+    more = optimise(second[0].to(device), task, second[1])
+    epochs = pl.col("epoch") + history.height
+    return second[0].eval().state_dict(), pl.concat([history, more.with_columns(epochs)])
 
 
 def _calibrate(classifier: Classifier, task: Task) -> tuple[float | None, Head]:
