@@ -66,4 +66,5 @@ def test_no_argument_of_a_command_is_set_before_it_is_given(monkeypatch):
 def test_no_option_of_a_command_has_a_name_that_the_parser_itself_uses():
     (commands,) = make_parser()._subparsers._group_actions
     for name, parser in commands.choices.items():
-        assert {"run", "usage_error"} & {action.dest for action in parser._actions} == set(), name
+        dests = {action.dest for action in parser._actions}
+        assert set(parser._defaults) & dests == set(), name
