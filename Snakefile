@@ -17,6 +17,11 @@ include: "workflow/rules/training.smk"
 include: "workflow/rules/results.smk"
 
 
+if PLAN.experiment.optimism:
+
+    include: "workflow/rules/optimism.smk"
+
+
 rule all:
     default_target: True
     input:

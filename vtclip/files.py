@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +34,13 @@ BLANK = "0" * 64
 LISTS = {".csv", ".json", ".mat", ".tsv", ".txt"}  # suffixes of files that say what images show
 CALIBRATION = "calibration."  # before the names of such tensors in a head's file
 AGAIN = "Delete it and run again."
+
+
+MARKED = "oracle."  # before the names of what an oracle has chosen on the test images
+WATERMARK = (
+    "ORACLE: chosen on the test images. It is no result, and cannot be classified with, exported "
+    "or compared as one."
+)
 
 
 class DamagedError(ValueError):
@@ -335,4 +342,12 @@ def _read_checked(path: str | Path) -> Head:
 
     check_receipt(path)
     with name_file_in_errors(path):
-        return load_file(path)
+        head = load_file(path)
+    refuse_oracle(path, head)
+    return head
+
+
+def refuse_oracle(path: str | Path, names: Iterable[str]) -> None:
+    """Refuse a file of tensors that an oracle has written, wherever it lies."""
+    if any(name.startswith(MARKED) for name in names):
+        raise ValueError(f"{path}: {WATERMARK}")

@@ -59,6 +59,8 @@ class ExperimentPaths:
         # The predictions of all heads of a method that were trained on one dataset.
         self.predictions = f"{self.folder}/predictions/{place}/{{tested}}.parquet"
 
+        self.oracle = f"{self.folder}/oracle/{place}/{RUN}{draw}/oracle.safetensors"
+        self.oracle_predictions = str(Path(self.oracle).with_name("predictions.parquet"))
         self.picks = f"{self.folder}/picks/{{dataset}}/{RUN}{draw}.jsonl"  # of `vtclip picks`
 
     def table(self, name: str, *suffixes: str) -> list[str]:

@@ -15,7 +15,7 @@ METHODS_HERE = {"zero_shot": None, "weighted": None, "linear_probe": None, "task
 @pytest.fixture(autouse=True)
 def weighted(add_method, monkeypatch):  # noqa: F811
     """A method that chooses a weight, and has a constant for each number of shots."""
-    monkeypatch.setattr(jobs, "_method_code", lambda script, method: "of code in no file")
+    monkeypatch.setattr(jobs, "method_code", lambda script, method: "of code in no file")
     add_method(
         "weighted",
         "from pydantic import Field\n"

@@ -38,15 +38,31 @@ def test_no_rule_hides_its_inputs_behind_a_function_that_gives_several():
         assert not unnamed or len(inputs) == 1, f"{file}: {rule}: {unnamed}"
 
 
-def test_predict_test_is_the_only_rule_that_reads_test_features():
+ORACLE = "train_oracle"  # it chooses on test images, to measure what that is worth
+
+
+def test_predict_test_is_the_only_rule_that_reads_test_features_besides_the_oracle():
     rules = read_rules()
     assert {"features", "heads", "texts", "manifest"} <= set(name_inputs(rules["predict_test"][0]))
     readers = [
         name
         for name, (text, _) in rules.items()
-        if "TEST_FEATURES" in read_inputs(text) or "jobs.predict_test" in read_inputs(text)
+        if any(
+            known in read_inputs(text)
+            for known in ("TEST_FEATURES", "jobs.predict_test", "oracle.train_oracle")
+        )
     ]
-    assert readers == ["predict_test"]
+    assert sorted(readers) == ["predict_test", ORACLE]
+    assert rules[ORACLE][1] == "optimism.smk"
+
+
+def test_nothing_outside_its_own_file_of_rules_reaches_the_oracle():
+    for rule, (text, file) in read_rules().items():
+        if file != "optimism.smk":
+            assert "oracle" not in text, f"{file}: {rule}"
+    snakefile = (ROOT / "Snakefile").read_text()
+    condition = snakefile.index("if PLAN.experiment.optimism:")
+    assert snakefile.index("optimism.smk") > condition
 
 
 def test_every_rule_runs_the_script_of_its_own_name():

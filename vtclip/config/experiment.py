@@ -189,6 +189,11 @@ class Experiment(Settings):
         description="what methods choose settings on: the validation shots; all, the whole "
         "validation split; or none: each then takes constants, and one that has none is left out",
     )
+    optimism: bool = Field(
+        default=False,
+        description="whether to make the optimism table: what choosing on more images is worth, "
+        "and on the test images, by heads that are no results",
+    )
     tests: Literal["crossed"] | dict[str, Annotated[list[str], Distinct]] = Field(
         default={},
         description="dataset -> other test sets that its heads are tested on; or crossed, for "

@@ -32,6 +32,7 @@ from vtclip.files import (
     read_calibration,
     read_head,
     read_record,
+    refuse_oracle,
     tensors_below,
     write_tensors,
 )
@@ -294,6 +295,7 @@ def _read_file(path: Path) -> Saved:
         raise SavedError(
             f"{path}: not a file of `vtclip export`, or a damaged one: {error}"
         ) from None
+    refuse_oracle(path, names)
     if content is None or "texts" not in tensors:
         raise SavedError(
             f"{path}: a safetensors file, but not one of `vtclip export`: it does not say which "

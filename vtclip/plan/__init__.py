@@ -99,12 +99,12 @@ class Plan(Contents):
         )
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
-        check_picks(experiment, plan.trained, plan.methods.values(), source=source)
+        check_picks(experiment, plan.trained, plan.compared.values(), source=source)
         check_places(experiment, plan.datasets, plan.outputs(), files)
         longest = min(shape.context_length for shape in plan.shapes.values())
         check_sentences(plan.sentences, plan.datasets, longest)
         check_validation(
-            experiment, plan.trained, plan.datasets, plan.methods.values(), source=source
+            experiment, plan.trained, plan.datasets, plan.compared.values(), source=source
         )
         return plan
 
@@ -209,6 +209,7 @@ class Plan(Contents):
             (self.fold_runs, "estimates", ("parquet", "csv", "md")),
             (self.ablation_runs, "ablation", ("parquet", "csv", "md")),
             (self.test_runs, "tests", ("parquet", "csv", "md")),
+            (self.optimistic, "optimism", ("parquet", "csv", "md")),
         )
         made = [(name, kinds) for runs, name, kinds in tables if runs]
         return [file for name, kinds in made for file in self.paths.table(name, *kinds)]
@@ -239,12 +240,12 @@ class Plan(Contents):
     @property
     def unmet_settings(self) -> list[str]:
         """Settings that are used in part, or not at all: footnotes of the tables too."""
-        return list(list_unmet_settings(self.experiment, self.methods, self.images))
+        return list(list_unmet_settings(self.experiment, self.compared, self.images))
 
     @property
     def unmet(self) -> list[str]:
         """All requests that cannot be met, to show before the first job."""
-        methods = [METHODS[each.method](each.settings) for each in self.methods.values()]
+        methods = [METHODS[each.method](each.settings) for each in self.compared.values()]
         learn = [method for method in methods if method.few_shot]
         chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)
         images = self.images if learn else {}

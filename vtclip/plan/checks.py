@@ -31,7 +31,7 @@ from vtclip.data.inventory import find_tree, mirror_addresses
 from vtclip.data.walk import ManifestError, list_folder
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Training
-from vtclip.paths import DATASETS, PROJECT, find_own
+from vtclip.paths import DATASETS, PROJECT, SHARED, find_own
 from vtclip.runtime.gpus import APPLE
 from vtclip.settings import ConfigError, Settings, read_yaml, refusal
 from vtclip.wording import count, shorten
@@ -298,6 +298,11 @@ def check_places(
     written = [(output, Path(output).resolve()) for output in outputs]
     for given in _list_inputs(experiment, datasets, files):
         path = Path(given.path).resolve()
+        if _is_oracle(path):
+            raise refusal(
+                given.key, "an oracle's files are no input: they were chosen on the test images",
+                found=given.path, expected="another file",
+            )  # fmt: skip
         for output, place in written:
             if path.is_relative_to(place) or (given.with_contents and place.is_relative_to(path)):
                 raise refusal(
@@ -307,6 +312,15 @@ def check_places(
                     found=f"{given.path}, and the workflow writes {output}",
                     expected=f"a separate place: {given.fix}",
                 )
+
+
+def _is_oracle(path: Path) -> bool:
+    """Check that a path lies in the folder of an experiment's oracles: results/<name>/oracle/."""
+    places = zip(path.parts, path.parts[1:], path.parts[2:], strict=False)
+    return any(
+        top == "results" and name not in SHARED and folder == "oracle"
+        for top, name, folder in places
+    )
 
 
 def _list_inputs(

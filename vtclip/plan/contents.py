@@ -20,7 +20,7 @@ from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
 from vtclip.data.pick_lists import find_list
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths, Run, Sample
-from vtclip.plan.variants import Variant
+from vtclip.plan.variants import Variant, list_choosing
 from vtclip.settings import Settings
 
 SHARD = 10_000  # test images per job: two GPUs share a large test set, a killed job loses one part
@@ -72,7 +72,19 @@ class Contents:
     def methods(self) -> dict[str, Variant]:
         """Folder name, such as `vt_clip@heads=1`, -> method or variant of one."""
         plain = {name: Variant(name, {}, given) for name, given in self.settings.items()}
-        return plain | {found.name: found for found in self.variants if not found.as_configured}
+        more = [found for found in self.variants if not found.as_configured]
+        more += [found for several in self.optimistic.values() for found in several]
+        return plain | {found.name: found for found in more}
+
+    @cached_property
+    def optimistic(self) -> dict[str, list[Variant]]:
+        """Method of the optimism table -> itself under other choices than the experiment's."""
+        return list_choosing(self.experiment, self.settings)
+
+    @property
+    def compared(self) -> dict[str, Variant]:
+        """The methods and variants of all other tables."""
+        return {name: found for name, found in self.methods.items() if found.choose is None}
 
     def choice_of(self, method: str) -> str:
         """What a method, or a variant of one, chooses on: validation (the shots), all or none."""
@@ -84,7 +96,7 @@ class Contents:
         if not METHODS[variant.method].few_shot:
             return [(0, 0)]
         shots, seeds = self.experiment.shots, self.experiment.seeds
-        if ablation is not None and (in_ablation or variant.changes):
+        if ablation is not None and (in_ablation or (variant.changes and variant.choose is None)):
             shots, seeds = ablation.shots or shots, ablation.seeds or seeds
         return list(product(shots, seeds))
 

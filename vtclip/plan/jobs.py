@@ -180,7 +180,7 @@ def train_head(
             "images": _images(plan, dataset, kind),
             "tower": _tower(plan, backbone, kind) if kind.reads_text_tower else None,
         },
-        code=_method_code("train_head", name),
+        code=method_code("train_head", name),
         threads=threads,
         gpus=gpus,
         mem_mb=cost.training_memory(size, work, threads),
@@ -230,7 +230,7 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
             "images": _images(plan, tested, kind),
             "tower": _tower(plan, backbone, kind) if reads_tower else None,
         },
-        code=_method_code("predict_test", name),
+        code=method_code("predict_test", name),
         threads=threads,
         gpus=plan.gpus,
         mem_mb=tower_mb + cost.prediction_memory(size, work, len(heads), threads - 1),
@@ -322,7 +322,7 @@ def _size(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | Non
 
 
 @cache
-def _method_code(script: str, method: str) -> str:
+def method_code(script: str, method: str) -> str:
     """The hash of a script and of all that it calls for a method."""
     kind = METHODS[method]
     tower = [TOWERS] if kind.reads_images else [TEXT_TOWER] if kind.reads_text_tower else []

@@ -158,16 +158,18 @@ def check_validation(
 ) -> None:
     """Refuse to choose where none of the images are left to validate on."""
     choosing = [each for each in methods if METHODS[each.method](each.settings).choices()]
-    if not choosing or experiment.choose == "none":
+    if not choosing or (experiment.choose == "none" and not experiment.optimism):
         return
     for name in trained:
         dataset = datasets[dataset_name(name)]
         has_split = _has_validation(dataset)
-        if experiment.choose == "all" and not has_split:
+        if (experiment.choose == "all" or experiment.optimism) and not has_split:
+            key, value = ("optimism", "true") if experiment.optimism else ("choose", "all")
+            write = "false" if experiment.optimism else "validation"
             raise refusal(
-                f"{source}: choose", f"{name} has no validation split", found="choose: all",
-                expected="a dataset with one, or to choose on images beside the shots",
-                write="choose: validation",
+                f"{source}: {key}", f"{name} has no validation split", found=f"{key}: {value}",
+                expected="a dataset with one, or not to choose on a whole split",
+                write=f"{key}: {write}",
             )  # fmt: skip
         numbers = None if has_split or experiment.picks else count_images(name, dataset)
         used = [shots for shots in experiment.shots if numbers and _uses_all(numbers, shots)]
@@ -197,7 +199,7 @@ def check_picks(
     key, given = f"{source}: picks", f"picks: {experiment.picks}"
     runs = list(product(map(dataset_name, trained), experiment.shots, experiment.seeds))
     choosing = [each for each in methods if METHODS[each.method](each.settings).choices()]
-    chooses = choosing and experiment.choose != "none"
+    chooses = choosing and (experiment.choose == "validation" or experiment.optimism)
     if Path(experiment.picks).is_file() and len(runs) > 1:
         raise refusal(
             key, f"one list cannot be that of {len(runs)} runs", found=given,

@@ -192,6 +192,26 @@ def methods_left_out(
     return found
 
 
+def list_choosing(
+    experiment: Experiment, settings: Mapping[str, Settings]
+) -> dict[str, list[Variant]]:
+    """Method that chooses -> itself under the other choices, for the optimism table."""
+    found: dict[str, list[Variant]] = {}
+    for name, given in settings.items() if experiment.optimism else ():
+        method = METHODS[name](given)
+        if method.few_shot and not method.reads_images and method.choices():
+            found[name] = [
+                Variant(name, {"choose": choose}, given, choose=choose)
+                for choose in ("none", *CHOSEN_ON)
+                if choose != experiment.choose
+                and (
+                    choose != "none"
+                    or all(constant_settings(method, shots) for shots in experiment.shots)
+                )
+            ]
+    return found
+
+
 def _refuse_choosing(given: Settings, source: str) -> None:
     if "select" in given.model_fields_set and getattr(given, "select", None) == "val":
         raise refusal(

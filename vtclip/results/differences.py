@@ -135,7 +135,7 @@ def _compare(runs: pl.DataFrame, method: str, other: str, shots: int) -> tuple[A
     if pairs.is_empty():
         return None
     pairs = pairs.with_columns(difference=pl.col("accuracy") - pl.col("accuracy_other"))
-    low, high, resampled = _interval(pairs)
+    low, high, resampled = bootstrap_interval(pairs)
     effect = measure_effect(take_units(pairs, "difference")["difference"].to_list())
     mean = pairs["difference"].mean()
     return mean, low, high, resampled, pairs.height, effect.p, None, effect.size, effect.won
@@ -149,7 +149,7 @@ def _runs_at(runs: pl.DataFrame, method: str, shots: int) -> pl.DataFrame:
     return own.filter(shots=shots).select("backbone", "dataset", "seed", "accuracy")
 
 
-def _interval(pairs: pl.DataFrame) -> tuple[float | None, float | None, str | None]:
+def bootstrap_interval(pairs: pl.DataFrame) -> tuple[float | None, float | None, str | None]:
     """Percentiles of the bootstrapped mean, and what was drawn."""
     drawn = []
     datasets = pairs["dataset"].n_unique()

@@ -89,7 +89,7 @@ def _apply_head(method: Method, head: Head, tested: _Tested, trained: Trained | 
 Batches = Iterator[tuple[pl.DataFrame, Images]]  # the rows of a manifest, and their images
 
 
-def _read_features(images: FeatureSet, labels: range, device: torch.device) -> Batches:
+def read_batches(images: FeatureSet, labels: range, device: torch.device) -> Batches:
     """The batches of a test set in the test view, without the images of other classes."""
     for batch in images:
         label = batch.rows["label"]
@@ -194,7 +194,7 @@ def predict_test(
         check_labels(features[0], found.rows, texts, len(all_classes.features))
         if manifest is not None:
             check_test_images(features, found.rows.filter(view=0), manifest)
-        batches = _read_features(found, labels, device)
+        batches = read_batches(found, labels, device)
         source, made = features[0], dict(found.metadata)
     expected = {"method": method, "dataset": tested, "classes": len(labels)}
     if trained is not None:

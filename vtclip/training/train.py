@@ -105,11 +105,11 @@ def train_head(
     else:
         task = replace(task, val=None)
     fitting = time.perf_counter()
-    head, history = _fit(chosen, task, device)
+    head, history = fit(chosen, task, device)
     classifier = eval_on(chosen.classifier(head, task.texts), device)
     val_accuracy, calibration = _calibrate(classifier, task)
     fitted = time.perf_counter()
-    _check_head(head, history)
+    check_head(head, history)
     at_edge = chosen.choices_at_edge(head)
     for name, value in at_edge.items():
         logger.warning("%s: %s was chosen, at the edge of its list of values.", name, value)
@@ -132,7 +132,7 @@ def train_head(
     write_record(destination / "run.json", measure(destination / HEAD) | record | described)
 
 
-def _fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.DataFrame]:
+def fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.DataFrame]:
     """The head, and the history of its training, which is empty where nothing is optimised."""
     head = {name: tensor.to(device) for name, tensor in method.initial_head(task).items()}
     learner = method.learner(head, task)
@@ -160,7 +160,7 @@ def _calibrate(classifier: Classifier, task: Task) -> tuple[float | None, Head]:
     return accuracy, {CALIBRATION + name: tensor for name, tensor in fitted.tensors().items()}
 
 
-def _check_head(head: Head, history: pl.DataFrame) -> None:
+def check_head(head: Head, history: pl.DataFrame) -> None:
     """Refuse a head with infinite numbers or NaN, which the last step may leave."""
     for name, tensor in head.items():
         place = find_non_finite(tensor) if tensor.is_floating_point() else None

@@ -1,0 +1,38 @@
+"""Rule train_oracle: vtclip.training.oracle.train_oracle."""
+
+from importlib import import_module
+
+from vtclip.runtime.job import gpu_job
+
+params, given = snakemake.params, snakemake.input
+with gpu_job(
+    snakemake.log[0],
+    threads=snakemake.threads,
+    device=snakemake.config["device"] if params.on_gpu else "cpu",
+    slots=snakemake.config["slots_per_gpu"],
+    compiles=params.settings.get("compile", False),
+) as device:
+    from vtclip.paths import parse_shots
+    from vtclip.training.oracle import Fair, train_oracle
+
+    tower = None
+    if params.tower is not None:
+        # By name, so that its code is part of the hash of such methods alone.
+        tower = import_module("vtclip.backbones.prompts").load_text_tower(
+            **params.tower, pretrained=given.weights, device=device
+        )
+    train_oracle(
+        params.method,
+        params.settings,
+        given.texts,
+        [given.features] if isinstance(given.features, str) else given.features,
+        given.test,
+        list(map(Fair, given.heads, given.predictions)),
+        snakemake.output.head,
+        shots=parse_shots(snakemake.wildcards.shots),
+        seed=int(snakemake.wildcards.seed),
+        device=device,
+        tower=tower,
+        dataset=snakemake.wildcards.dataset,
+        sample=given.shots or None,
+    )
