@@ -182,7 +182,10 @@ def test_vt_clip_reads_from_main_memory_what_a_small_gpu_has_no_room_for(folder,
     assert "Streaming" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["clip_lora", "coop", "linear_probe", "tip_adapter", "vt_clip"])
+@pytest.mark.parametrize(
+    "name",
+    ["clip_lora", "cocoop", "coop", "linear_probe", "prograd", "tip_adapter", "vt_clip"],
+)
 def test_a_method_predicts_on_another_dataset_as_on_the_cpu(name, folder, tmp_path):
     other = Trained("other", folder / "cpu/texts.parquet", folder / "manifest.parquet")
     assert_equal_to_the_cpus(name, folder, tmp_path, pretend_gpu(), trained=other)

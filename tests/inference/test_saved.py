@@ -11,7 +11,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.cli.conftest import here, made  # noqa: F401 -- fixtures
+from tests.cli.conftest import NAMES, here, made  # noqa: F401 -- fixtures
 from vtclip.__main__ import main
 from vtclip.config.experiment import save_config
 from vtclip.data.images import PictureError
@@ -70,6 +70,14 @@ def test_a_configuration_that_was_edited_after_the_run_is_refused_by_name(here):
     CONFIG.write_text(CONFIG.read_text() + "device: cpu\n")
     with pytest.raises(DamagedError, match=r"config\.yaml: the file is damaged.*Delete it"):
         load_classifier(NAME)
+
+
+def test_a_head_of_the_base_half_of_the_classes_names_these(here):  # noqa: F811
+    folder = HEADS / "glyph-clip-mine"
+    shutil.copytree(folder / "pets/zero_shot", folder / "pets@base/zero_shot")
+    classifier = load_classifier("mine/pets@base/zero_shot/0shot-seed0")
+    assert classifier.class_names == NAMES[:2]
+    assert len(classifier.classify("0.png").probabilities) == 2
 
 
 def test_zeros_in_an_exported_backbone_are_refused(here, capsys):  # noqa: F811

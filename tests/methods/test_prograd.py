@@ -9,6 +9,7 @@ from tests.methods.prompts import NAMES, encode_by_hand
 from vtclip.methods.base import Images
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.prograd import ProGrad, ProGradSettings, remove_conflict
+from vtclip.settings import ConfigError, check
 from vtclip.training.optimise import optimise
 
 PETS = "a type of pet, a photo of a"
@@ -86,6 +87,11 @@ def test_with_nothing_removed_it_is_coop_bit_by_bit(prompted):
         optimise(learner, prompted, CoOpSettings(**recipe))
     assert torch.equal(without.context, plain.context)
     assert not torch.equal(changed.context, plain.context)
+
+
+def test_compiling_is_refused_because_a_step_goes_back_twice():
+    with pytest.raises(ConfigError, match="(?s)compile.*found:    compile: true.*compile: false"):
+        check(ProGradSettings, {"compile": True}, source="mine.yaml")
 
 
 def test_the_words_stand_at_the_end_of_sixteen_as_spaces_count_them(prompted):

@@ -19,7 +19,7 @@ from torch import Tensor
 from vtclip import paths
 from vtclip.backbones.checkpoints import read_checkpoint, read_metadata
 from vtclip.config.backbone_config import BackboneConfig, Precision, SpatialKind
-from vtclip.config.dataset import Exif
+from vtclip.config.dataset import ClassSplit, Exif
 from vtclip.config.experiment import Experiment, read_experiment
 from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import (
@@ -205,14 +205,18 @@ def _read_run(folder: Path) -> Saved:
     experiment, _, backbone, dataset, _, _ = places[-6:]
     root = folder.absolute().parents[6]
     made_by = _read_experiment(root, experiment)
+    part = ClassSplit.parse(dataset)
     texts_file = root / paths.TEXTS.format(
-        backbone=backbone, dataset=dataset, texts=made_by.texts_name
+        backbone=backbone, dataset=part.dataset, texts=made_by.texts_name
     )
     if not texts_file.is_file():
         raise SavedError(f"{texts_file}: the head's texts are not there. Run Snakemake again.")
     record = read_record(folder / "run.json")
     texts, made = read_texts(texts_file)
     _check_origin(folder, record.get("features", {}), texts_file, made)
+    names = read_class_names(texts_file)
+    labels = part.labels(len(names))
+    classes = slice(labels.start, labels.stop)
     used = _find_backbone(made_by, backbone)
     weights = _find_weights(used.weights, root)
     encoder = {
@@ -223,7 +227,7 @@ def _read_run(folder: Path) -> Saved:
     }  # fmt: skip
     described = {
         "method": record["method"], "settings": record["settings"],
-        "class_names": read_class_names(texts_file), "templates": made["templates"],
+        "class_names": names[classes], "templates": made["templates"],
         "probe": made.get("probe"), "logit_scale": made["logit_scale"],
         "exif": made.get("exif", "ignore"), "backbone": encoder,
         "run": {"experiment": experiment, "dataset": dataset, "shots": record["shots"],
@@ -232,7 +236,7 @@ def _read_run(folder: Path) -> Saved:
     description = check(Description, described, source=str(folder))
     head = folder / paths.HEAD
     return Saved(
-        folder, description, read_head(head), texts, weights,
+        folder, description, read_head(head), texts[classes], weights,
         calibration=Calibration.read(read_calibration(head)),
     )  # fmt: skip
 

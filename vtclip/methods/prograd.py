@@ -1,6 +1,6 @@
 """ProGrad: CoOp, never against zero-shot (Zhu et al., ICCV 2023, arXiv 2205.14865)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -40,6 +40,9 @@ class ProGradSettings(CoOpSettings):
         default={"flowers102": FEWER, "dtd": FEWER, "eurosat": FEWER},
         description="dataset -> its share, in place of `removed`; left out, the default applies "
         "only where `removed` is left out too",
+    )
+    compile: Literal[False] = Field(
+        default=False, description="false: a step goes back twice, which torch.compile cannot do"
     )
 
 
