@@ -199,6 +199,9 @@ class Example(NamedTuple):
     texts: str
     attention: str | None  # the figure of attention, where there is one
     others: str | None = None  # features of another dataset's shots; None where there is none
+    learned: tuple[
+        str, ...
+    ] = ()  # features of images that heads learn from, whose labels it checks
 
 
 def distinct(rows: Iterable[Run | Example], column: str) -> list[Any]:

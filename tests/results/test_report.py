@@ -94,6 +94,18 @@ def record(folder, method):
     return str(path)
 
 
+def write_learned(folder: Path) -> str:
+    """Features of twenty images of two classes; the fifth has the label of the other class."""
+    labels = [0] * 10 + [1] * 10
+    pooled = torch.eye(3)[labels] + torch.randn(20, 3, generator=torch.manual_seed(0)) / 10
+    labels[4] = 1
+    rows = pl.DataFrame({"image": [f"{number}.png" for number in range(20)], "label": labels})
+    with open_features_writer(folder / "learned.parquet", {}) as writer:
+        spatial = torch.zeros(20, 1, 3)
+        writer.write(rows.with_columns(split=pl.lit("train"), view=pl.lit(0)), pooled, spatial)
+    return str(folder / "learned.parquet")
+
+
 def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") -> str:
     """A report of hand-made results, and its content."""
     (folder / "images").mkdir(exist_ok=True)
@@ -130,7 +142,16 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") ->
         folder / "report.html",
         runs=runs,
         examples=[
-            Example("RN50", dataset, images, None, predicted, texts, attention)
+            Example(
+                "RN50",
+                dataset,
+                images,
+                None,
+                predicted,
+                texts,
+                attention,
+                learned=(write_learned(folder),),
+            )
             for dataset in datasets
         ],
         name=f"mine {ALERT}",
@@ -246,6 +267,15 @@ def save_calibrated(folder: Path) -> str:
     tensors = {CALIBRATION + name: each for name, each in calibration.tensors().items()}
     write_tensors(folder / "head.safetensors", tensors)
     return str(folder / "head.safetensors")
+
+
+def test_a_suspicious_label_is_shown_with_what_it_looks_like_and_its_nearest_images(content):
+    texts = Page(content).texts
+    start = texts.index("Labels to look at")
+    said = "Of 20 images that heads learn from, the others contradict the label of 1"
+    assert said in texts[start + 1]
+    row = texts[texts.index("nearest images", start) + 1 :]
+    assert row[:5] == ["4.png", "4.png", "4.png", AND, ALERT]
 
 
 def test_sets_and_refusals_are_shown_as_they_were_on_test_images(tmp_path):

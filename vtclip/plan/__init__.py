@@ -315,6 +315,7 @@ class Plan(Contents):
                 self.images_receipt(run.dataset), run.predictions, run.texts,
                 attention.get((run.backbone, run.dataset)),
                 self.others_of(run.backbone, run.dataset) if run.shots else None,
+                self.learned_of(run.backbone, run.dataset) if run.shots else (),
             )
             for run in self.own_runs
             if run.method == self.reference

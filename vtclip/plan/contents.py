@@ -23,6 +23,7 @@ from vtclip.paths import ExperimentPaths, Run, Sample
 from vtclip.plan.variants import Variant, list_choosing
 from vtclip.settings import Settings
 
+CHECKED, SCORES = 16, 10_000_000  # shots, and scores of them, whose labels the report checks
 SHARD = 10_000  # test images per job: two GPUs share a large test set, a killed job loses one part
 UNKNOWN_COUNTS = Counts(train=10_000, val=2000, test=10_000, classes=100)  # for estimates
 
@@ -212,6 +213,25 @@ class Contents:
         """The text features of a dataset, or of the one that a half belongs to."""
         texts = self.experiment.texts_name
         return paths.TEXTS.format(backbone=backbone, dataset=dataset_name(dataset), texts=texts)
+
+    def learned_of(self, backbone: str, dataset: str) -> tuple[str, ...]:
+        """Features of images whose labels the report checks: of all folds, or of one seed's shots.
+
+        These are the shots of the largest number that takes little memory: each image gets a score
+        for each class.
+        """
+        if self.folds_of(dataset):
+            return tuple(self.fold_features(backbone, dataset_name(dataset)))
+        classes = self.counts(dataset).classes
+        shots = [n for n in self.experiment.shots if n <= CHECKED and n * classes**2 <= SCORES]
+        if not shots:
+            return ()
+        return (
+            paths.SHOT_FEATURES.format(
+                backbone=backbone, dataset=dataset_name(dataset), shots=max(shots),
+                views=self.experiment.views.folder, seed=self.experiment.seeds[0],
+            ),
+        )  # fmt: skip
 
     def others_of(self, backbone: str, dataset: str) -> str | None:
         """Features of the next dataset's shots: images of no class of this one."""

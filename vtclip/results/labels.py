@@ -1,18 +1,21 @@
 """Labels that the other images contradict, classes that are alike, and near-duplicates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from vtclip.data.duplicates import find_near_duplicates, unit_rows
+from vtclip.features.store import FeatureSet
 from vtclip.wording import count, inline
 
 NEIGHBOURS = 3  # of an image that are named
 # Share of the images of two classes that a regression without them gives to the other of the two:
 # half is chance.
 ALIKE = 0.3
+SUSPICIOUS = 4  # doubtful labels, and near-duplicates, that the report shows of a dataset
 TOP = 20  # suspicious labels and pairs that are shown
 FEWEST = 3  # images of a class that is compared
 
@@ -45,6 +48,14 @@ def check_labels(
         find_near_duplicates(images, features=features, hashes=hashes),
         _find_alike(scores, labels),
     )
+
+
+def read_pooled(files: Sequence[str | Path]) -> tuple[pl.DataFrame, np.ndarray]:
+    """Read image, label and split of the images of feature files, and their pooled features."""
+    found = FeatureSet(files, spatial=False)
+    rows = found.rows.with_row_index().filter(view=0).unique("image", maintain_order=True)
+    batch = found.take(rows["index"].to_list())
+    return rows.select("image", "label", "split"), batch.pooled.float().numpy()
 
 
 def leave_one_out(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -178,3 +189,32 @@ def _describe_place(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
     if row["split"] != row["other_split"]:
         differ.append(f"{row['split']} and {row['other_split']}")
     return f" ({', '.join(differ)})" if differ else ""
+
+
+def describe_labels(
+    files: Sequence[str | Path], names: Sequence[str], picture: Callable[[str], str | None]
+) -> dict[str, Any] | None:
+    """What the report says of the labels in feature files, with pictures; None without files."""
+    if not files:
+        return None
+    found = check_labels(*read_pooled(files))
+    return {
+        "images": found.images,
+        "number": found.suspicious.height,
+        "suspicious": [
+            (
+                row["image"],
+                picture(row["image"]),
+                names[row["label"]],
+                names[row["looks_like"]],
+                [(image, picture(image)) for image in row["nearest"]],
+            )
+            for row in found.suspicious[:SUSPICIOUS].iter_rows(named=True)
+        ],
+        "pairs": found.duplicates.height,
+        "duplicates": [
+            [(image, picture(image)) for image in (row["image"], row["other_image"])]
+            for row in found.duplicates[:SUSPICIOUS].iter_rows(named=True)
+        ],
+        "alike": [(names[one], names[other], share) for one, other, share in found.alike.rows()],
+    }

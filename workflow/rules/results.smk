@@ -439,11 +439,16 @@ rule report:
         ),
         # Images of no class of a dataset: the shots of another one.
         others=tracked_by_checksum(distinct(PLAN.examples, "others")),
+        # Images that heads have learned from, whose labels the report checks.
+        learned=tracked_by_checksum(
+            [file for each in PLAN.examples for file in each.learned]
+        ),
         receipts=receipts_of(
             {
                 name: distinct(PLAN.examples, name)
                 for name in ("predictions", "texts", "others")
             }
+            | {"learned": [file for each in PLAN.examples for file in each.learned]}
         ),
         # Of images that the workflow has unpacked or drawn; of a user's folder there is none.
         images=distinct(PLAN.examples, "receipt"),
