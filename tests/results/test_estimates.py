@@ -24,6 +24,8 @@ def estimated(tmp_path):
     images = [f"{number}.jpg" for number in range(IMAGES)]
     splits = [f"fold{1 + number // 20}" for number in range(IMAGES)]
     pl.DataFrame({"image": images, "split": splits}).write_parquet(tmp_path / "birds.parquet")
+    texts = str(tmp_path / "texts.parquet")
+    pl.DataFrame({"label": [0, 1], "class_name": ["heron", "stork"]}).write_parquet(texts)
     runs = []
     for method, rights in {"gda": (60, 80), "linear_probe": (70, 82)}.items():
         tables = [
@@ -39,11 +41,10 @@ def estimated(tmp_path):
             head = tmp_path / f"{method}{shots}"
             head.write_bytes(b"12345")
             write_record(tmp_path / f"{method}{shots}.json", {"seconds": 2.0})
-            more = {"head": str(head), "record": f"{head}.json", "seed": 1}
+            more = {"head": str(head), "record": f"{head}.json", "seed": 1, "texts": texts}
             runs.append(make_run("birds", method, file, shots=shots, **more))
-    table = aggregate_estimates(
-        runs, {"birds": tmp_path / "birds.parquet"}, tmp_path / "estimates", tmp_path / "best.json"
-    )
+    written = [tmp_path / name for name in ("estimates", "confusions", "best.json")]
+    table = aggregate_estimates(runs, {"birds": tmp_path / "birds.parquet"}, *written)
     return tmp_path, table, read_record(tmp_path / "best.json")["birds"]
 
 
@@ -73,6 +74,16 @@ def test_the_head_to_take_is_the_most_accurate_of_those_with_the_most_images(est
     assert "all shots" in best["trained"]
     assert "+12.0 points" in best["curve"]
     assert best["curve"].endswith("more images per class would probably help.")
+
+
+def test_classes_and_confusions_are_those_of_the_head_to_take(estimated):
+    folder, _, best = estimated
+    assert pl.read_parquet(folder / "confusions.parquet").rows() == [
+        ("birds", "heron", "heron", 82.0), ("birds", "heron", "stork", 18.0)
+    ]  # fmt: skip
+    assert best["classes"] == [
+        {"name": "heron", "images": 100, "accuracy": 82, "taken_for": "stork (18)"}
+    ]
 
 
 def test_the_nested_choice_does_not_see_the_fold_that_scores_it():

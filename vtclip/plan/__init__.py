@@ -207,6 +207,7 @@ class Plan(Contents):
             (self.own_runs, "metrics", ("parquet", "csv")),
             (self.own_runs, "classes", ("parquet", "csv")),
             (self.fold_runs, "estimates", ("parquet", "csv", "md")),
+            (self.fold_runs, "confusions", ("parquet", "csv")),
             (self.ablation_runs, "ablation", ("parquet", "csv", "md")),
             (self.test_runs, "tests", ("parquet", "csv", "md")),
             (self.optimistic, "optimism", ("parquet", "csv", "md")),

@@ -47,33 +47,40 @@ def aggregate_estimates(
     runs: Sequence[Run],
     manifests: Mapping[str, str | Path],
     destination: str | Path,
+    confusions: str | Path,
     best: str | Path,
     *,
     titles: Mapping[str, str] = {},
 ) -> pl.DataFrame:
-    """Write the table of estimates as Parquet, CSV and Markdown, and which head to take as JSON.
+    """Write the tables of estimates and confusions, and which head to take.
 
     Args:
         runs: all heads of the datasets in folds.
         manifests: the manifest of each of these datasets.
-        destination: the path of the table, without a suffix.
-        best: the JSON file: dataset -> what `choose_head` returns.
+        destination: the path of the table of estimates, without a suffix: Parquet, CSV, Markdown.
+        confusions: that of the table of the chosen heads' predictions, Parquet and CSV: dataset,
+            class_name, predicted, images (of that class, a mean over seeds).
+        best: the JSON file: dataset -> what `choose_head` describes, and its classes.
         titles: method or dataset -> the name to show.
 
     Returns:
         backbone, dataset, method, shots, accuracy, low, high (percent; a 95 % interval), images,
         folds, seeds. All images of a dataset are predicted, by heads that have not seen them.
     """
-    rows, chosen = [], {}
+    rows, confused, chosen = [], [], {}
     for dataset, manifest in manifests.items():
         own = [run for run in runs if run.dataset == dataset]
         folds = read_parquet(manifest, "image", "split")
         hits = _read_hits(own).join(folds, on="image", maintain_order="left")
         table = _estimate(hits)
         rows.append(table)
-        chosen[dataset] = choose_head(own, table, hits)
+        run, described = choose_head(own, table, hits)
+        counts = count_confusions(run)
+        confused.append(counts)
+        chosen[dataset] = described | {"classes": list_classes(counts)}
     estimates = pl.concat(rows)
     tables.write_table(estimates, destination, md=render_markdown(estimates, titles))
+    tables.write_table(pl.concat(confused), confusions)
     write_record(best, chosen)
     return estimates
 
@@ -107,13 +114,42 @@ def _estimate(hits: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides=small)
 
 
-def choose_head(runs: Sequence[Run], table: pl.DataFrame, hits: pl.DataFrame) -> dict[str, Any]:
+def count_confusions(run: Run) -> pl.DataFrame:
+    """Count the predictions of a run's heads by class: dataset, class_name, predicted, images."""
+    columns = ("shots", "seed", "label", "prediction")
+    found = read_parquet(run.predictions, *columns).filter(shots=run.shots)
+    names = dict(read_parquet(run.texts, "label", "class_name").iter_rows())
+    counts = found.group_by("label", "prediction").len("images").sort("label", "prediction")
+    return counts.select(
+        pl.lit(run.dataset).alias("dataset"),
+        pl.col("label").replace_strict(names).alias("class_name"),
+        pl.col("prediction").replace_strict(names).alias("predicted"),
+        pl.col("images") / found["seed"].n_unique(),
+    )
+
+
+def list_classes(confusions: pl.DataFrame) -> list[dict[str, Any]]:
+    """List the classes, the least accurate first: name, images, accuracy (percent), taken_for."""
+    classes = []
+    for (name,), found in confusions.group_by("class_name", maintain_order=True):
+        counts = dict(found.select("predicted", "images").iter_rows())
+        images, right = sum(counts.values()), counts.pop(name, 0)
+        wrong = max(counts, key=lambda other: counts[other], default="")
+        taken = f"{wrong} ({counts[wrong]:g})" if wrong else ""
+        accuracy = 100 * right / images
+        classes.append({"name": name, "images": images, "accuracy": accuracy, "taken_for": taken})
+    return sorted(classes, key=lambda each: each["accuracy"])
+
+
+def choose_head(
+    runs: Sequence[Run], table: pl.DataFrame, hits: pl.DataFrame
+) -> tuple[Run, dict[str, Any]]:
     """Choose the head of a dataset to take: the most accurate of those with the most images.
 
-    As head (its file), seed, backbone, dataset, method, shots, trained (in words), accuracy, low,
-    high, images, folds, seconds, bytes; candidates, their number; as_good, the others within the
-    interval; nested, the accuracy if the choice is made without the images that it is scored on;
-    curve, a sentence.
+    The row about it, and its description: head (its file), seed, backbone, dataset, method, shots,
+    trained (in words), accuracy, low, high, images, folds, seconds, bytes; candidates, their
+    number; as_good, the others within the interval; nested, the accuracy if the choice is made
+    without the images that it is scored on; curve, a sentence.
     """
     most = max(run.shots for run in runs)
     candidates = table.filter(pl.col("shots").is_in([0, most]))
@@ -121,7 +157,7 @@ def choose_head(runs: Sequence[Run], table: pl.DataFrame, hits: pl.DataFrame) ->
     run = next(run for run in runs if all(getattr(run, key) == first[key] for key in KEY))
     near = [other for other in others if other["accuracy"] >= first["low"]]
     alone = candidates["backbone"].n_unique() == 1
-    return first | {
+    return run, first | {
         "head": run.head,
         "seed": run.seed,
         "trained": name_shots(run.shots),

@@ -203,11 +203,13 @@ rule aggregate_estimates:
         manifests=tracked_by_checksum(
             expand(paths.MANIFEST, dataset=distinct(PLAN.fold_runs, "dataset"))
         ),
+        texts=tracked_by_checksum(distinct(PLAN.fold_runs, "texts")),
         heads=tracked_by_checksum(distinct(PLAN.fold_runs, "head")),
         records=distinct(PLAN.fold_runs, "record"),
         receipts=receipts_of(
             {
                 "predictions": distinct(PLAN.fold_runs, "predictions"),
+                "texts": distinct(PLAN.fold_runs, "texts"),
                 "manifests": expand(
                     paths.MANIFEST, dataset=distinct(PLAN.fold_runs, "dataset")
                 ),
@@ -222,6 +224,8 @@ rule aggregate_estimates:
             category="Results",
             labels={"kind": "table", "about": "estimates"},
         ),
+        confusions=f"{TABLES}/confusions.parquet",
+        confusions_csv=f"{TABLES}/confusions.csv",
         best=PATHS.best,
     log:
         f"logs/aggregate_estimates/{PLAN.name}.log",

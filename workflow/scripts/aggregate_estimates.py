@@ -11,6 +11,7 @@ with job(snakemake.log[0]):
         snakemake.params.runs,
         {Path(file).stem: file for file in snakemake.input.manifests},
         Path(snakemake.output.parquet).with_suffix(""),
+        Path(snakemake.output.confusions).with_suffix(""),
         snakemake.output.best,
         titles=snakemake.params.titles,
     )
