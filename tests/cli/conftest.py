@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from tests.project import ROOT
 from vtclip.backbones.backbone import load_backbone
-from vtclip.backbones.prompts import TextTower
 from vtclip.config.experiment import save_config
 from vtclip.features.extract import describe
 from vtclip.features.texts import write_texts
@@ -24,6 +23,7 @@ from vtclip.files import (
     write_record,
 )
 from vtclip.methods import METHODS
+from vtclip.nn.towers import Towers
 from vtclip.task import Prompts, Samples, Task, Texts
 from vtclip.training.calibration import Calibration
 
@@ -47,11 +47,13 @@ def save_run(folder: Path, method: str, texts: Texts, origin: dict, *, shots: in
     """A head of a method that has learned from one random image a class."""
     torch.manual_seed(1)
     short = {"words": "a"} if METHODS[method].reads_text_tower else {}  # the first name is long
+    if METHODS[method].reads_images:
+        short = {"template": TEMPLATES[0]}
     chosen = METHODS[method](METHODS[method].settings_type(**short))
     labels = torch.arange(3)
     seen = Samples(torch.randn(3, 1, 64), torch.randn(3, 1, 17, 64), labels)
     head = chosen.initial_head(Task(texts, seen, seen, 1, texts.made_of))
-    if method == "vt_clip":  # as if it had been trained
+    if method in ("vt_clip", "clip_lora"):  # as if it had been trained
         head = {name: tensor + 0.1 * torch.randn_like(tensor) for name, tensor in head.items()}
     folder.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in head.items()},
@@ -65,7 +67,7 @@ def save_run(folder: Path, method: str, texts: Texts, origin: dict, *, shots: in
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Path:
-    """A folder with four runs of the experiment `mine`; not to be changed."""
+    """A folder with five runs of the experiment `mine`; not to be changed."""
     root = tmp_path_factory.mktemp("made")
     save_weights(root / WEIGHTS, seed=0)
     backbone = load_backbone(
@@ -85,8 +87,9 @@ def made(tmp_path_factory) -> Path:
     keys = ("backbone", "pretrained", "weights_sha256", "spatial", "precision")
     made_with = json.loads(json.dumps({key: origin[key] for key in keys}))
     heads = root / "results/mine/heads/glyph-clip-mine/pets"
-    prompts = Prompts(NAMES, TextTower(backbone))
-    for method, shots in (("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1), ("cocoop", 1)):
+    prompts = Prompts(NAMES, Towers(backbone))
+    runs = {"zero_shot": 0, "linear_probe": 1, "vt_clip": 1, "cocoop": 1, "clip_lora": 1}
+    for method, shots in runs.items():
         run = f"{shots}shot-seed{1 if shots else 0}"
         read = Texts(features, backbone.logit_scale, made_of=prompts)
         save_run(heads / method / run, method, read, made_with, shots=shots)

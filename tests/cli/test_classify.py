@@ -18,7 +18,6 @@ from tests.pretend import pretend_gpu
 from tests.project import ROOT
 from tests.runtime.test_devices import start_holder, taken
 from vtclip.__main__ import main
-from vtclip.backbones.prompts import TextTower
 from vtclip.data.folders import SPLITS
 from vtclip.features.extract import extract_test
 from vtclip.features.texts import read_texts, write_texts
@@ -26,6 +25,7 @@ from vtclip.files import read_record, write_record
 from vtclip.inference.classifier import load_classifier
 from vtclip.inference.saved import SavedError
 from vtclip.methods.vt_clip import VTClip
+from vtclip.nn.towers import Towers
 from vtclip.parquet import write_parquet
 from vtclip.training.predict import TrainedHead, predict_test
 
@@ -56,7 +56,8 @@ def test_a_gpu_gives_the_same_probabilities_and_attention(here, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    ("method", "shots"), [("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1), ("cocoop", 1)]
+    ("method", "shots"),
+    [("zero_shot", 0), ("linear_probe", 1), ("vt_clip", 1), ("cocoop", 1), ("clip_lora", 1)],
 )
 def test_probabilities_are_those_of_the_workflow(here, method, shots):
     named = f"{method}/{shots}shot-seed{shots}"
@@ -69,9 +70,11 @@ def test_probabilities_are_those_of_the_workflow(here, method, shots):
     )
     run = here / "results/mine/heads/glyph-clip-mine/pets" / named
     predict_test(
-        method, {}, "results/features/glyph-clip-mine/pets/texts.parquet",
+        method, classifier.description.settings,
+        "results/features/glyph-clip-mine/pets/texts.parquet",
         [TrainedHead(shots, 1, run / "head.safetensors")], ["test.parquet"], "predictions.parquet",
-        device=torch.device("cpu"), tower=TextTower(classifier.backbone),
+        device=torch.device("cpu"), tower=Towers(classifier.backbone), images=str(here),
+        manifest="manifest.parquet" if method == "clip_lora" else None,
     )  # fmt: skip
     expected = pl.read_parquet("predictions.parquet")
     found = [prediction.top(1)[0] for prediction in classifier.predict(expected["image"])]

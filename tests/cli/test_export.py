@@ -15,6 +15,7 @@ RUNS = (
     "zero_shot/0shot-seed0",
     "linear_probe/1shot-seed1",
     "vt_clip/1shot-seed1",
+    "clip_lora/1shot-seed1",
 )
 COCOOP = "mine/pets/cocoop/1shot-seed1"
 needs_onnx = pytest.mark.skipif(

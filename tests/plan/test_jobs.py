@@ -6,6 +6,7 @@ from tests.methods.short import OF_FEATURES
 from tests.plan.conftest import ARCHITECTURE, GLYPHS, RN50, job, planned, training
 from vtclip import cost
 from vtclip.methods import METHODS
+from vtclip.settings import ConfigError
 
 
 def files(inputs) -> list[str]:
@@ -233,3 +234,47 @@ def test_short_trainings_share_a_submission_and_long_ones_have_their_own(paper, 
     }
     assert job(plan, "train_head", RN50, "imagenet", "linear_probe", 16, 1).threads == 4
     assert job(plan, "train_head", RN50, "dtd", "linear_probe", 16, 1).threads == 1
+
+
+# Methods that read images.
+
+
+def test_the_images_of_a_test_set_are_an_input_of_predict_test_alone(demo):
+    plan = planned(demo, methods={"clip_lora": None, "vt_clip": None})
+    head = job(plan, "train_head", GLYPHS, "digits", "clip_lora", 1, 1)
+    assert head.inputs["shots"] == "results/shots/digits/1shot-seed1.parquet"
+    assert set(head.inputs) == {"texts", "weights", "shots"}
+    predicting = job(plan, "predict_test", GLYPHS, "digits", "clip_lora", "digits")
+    assert predicting.inputs["images"] == plan.images_receipt("digits")
+    assert predicting.inputs["features"] == []
+    assert predicting.inputs["manifest"] == "results/manifests/digits.parquet"
+    assert head.params["images"] == predicting.params["images"] == plan.images_of("digits")
+    other = job(plan, "train_head", GLYPHS, "digits", "vt_clip", 1, 1)
+    assert other.params["images"] is None
+    assert set(other.inputs) == {"texts", "features"}
+
+
+def test_a_resnet_is_refused_for_methods_that_train_the_towers(paper):
+    for name, title in (("clip_lora", "CLIP-LoRA"), ("two_stage", "2SFS")):
+        with pytest.raises(ConfigError) as error:
+            planned(paper, methods={name: None})
+        assert f"methods.{name}: backbone.name: {title} trains the blocks of attention" in str(
+            error.value
+        )
+        assert "0 blocks in the image tower" in str(error.value)
+        assert "ViT-B-16-quickgelu" in str(error.value)
+
+
+def test_a_training_of_the_towers_requests_the_memory_of_a_batch_and_hours_without_a_gpu(paper):
+    backbone = {"name": "ViT-B-16-quickgelu", "pretrained": "openai"}
+    methods = {"clip_lora": None}
+    on_gpu = planned(paper, backbone=backbone, methods=methods)
+    without = planned(paper, backbone=backbone, methods=methods, device="cpu")
+    for shots, hours in ((1, 3), (16, 40)):
+        found = [
+            job(plan, "train_head", *plan.backbones, "dtd", "clip_lora", shots, 1)
+            for plan in (on_gpu, without)
+        ]
+        assert 5000 < found[0].mem_mb < 16_000
+        assert found[0].runtime < 90
+        assert found[1].runtime > 60 * hours
