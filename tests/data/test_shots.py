@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vtclip.data.layouts import SCHEMA
 from vtclip.data.manifest import read_coop_split
-from vtclip.data.shots import sample_shots
+from vtclip.data.shots import keep_uneven, sample_shots
 from vtclip.paths import ALL
 
 PUBLISHED = {
@@ -83,3 +83,36 @@ def test_every_class_gives_distinct_train_images_of_its_own(labels, shots, seed)
     assert train.join(manifest, on=manifest.columns, how="anti").is_empty()
     for label in set(labels):
         assert train.filter(label=label).height == min(shots, labels.count(label))
+
+
+def uneven(**fields):
+    return {"min": 1, "max": 5, "seed": 7, "classes": {}} | fields
+
+
+def test_uneven_numbers_are_the_same_from_the_same_seed_and_keep_the_first_of_each_draw(manifest):
+    counts = []
+    for seed in (1, 2):
+        drawn = sample_shots(manifest, shots=5, seed=seed)
+        kept = keep_uneven(drawn, **uneven())
+        assert kept.equals(keep_uneven(drawn, **uneven()))
+        numbers = kept.group_by("label", "split").len().sort("label", "split")
+        counts.append(numbers)
+        for label in (0, 1, 2):
+            train = kept.filter(label=label, split="train")
+            assert train.equals(drawn.filter(label=label, split="train")[: train.height])
+            assert kept.filter(label=label, split="val").height == min(train.height, 4)
+    assert counts[0].equals(counts[1])  # of one seed of the numbers, whatever images are drawn
+    train = counts[0].filter(split="train")["len"]
+    assert train.min() >= 1
+    assert train.n_unique() > 1
+    others = keep_uneven(sample_shots(manifest, shots=5, seed=1), **uneven(seed=8))
+    assert not others.group_by("label", "split").len().sort("label", "split").equals(counts[0])
+
+
+def test_a_class_may_have_a_number_of_its_own_and_an_unknown_one_is_refused(manifest):
+    drawn = sample_shots(manifest, shots=5, seed=1)
+    kept = keep_uneven(drawn, **uneven(classes={"class 1": 2, "class 0": 5}))
+    assert kept.filter(class_name="class 1", split="train").height == 2
+    assert kept.filter(class_name="class 0", split="train").height == 5
+    with pytest.raises(ValueError, match="there is no class 'class 9'"):
+        keep_uneven(drawn, **uneven(classes={"class 9": 2}))

@@ -23,7 +23,17 @@ def test_the_calibration_error_equals_a_computation_bin_by_bin():
 
 def test_a_certain_and_right_method_has_no_calibration_error():
     run = pl.DataFrame({"label": [0, 1], "prediction": [0, 1], "confidence": [1.0, 1.0000001]})
-    assert measure(run) == {"macro_f1": 100.0, "calibration_error": pytest.approx(0, abs=1e-6)}
+    assert measure(run) == {
+        "macro_f1": 100.0, "macro_accuracy": 100.0,
+        "calibration_error": pytest.approx(0, abs=1e-6),
+    }  # fmt: skip
+
+
+def test_macro_accuracy_is_the_mean_over_classes():
+    run = pl.DataFrame(
+        {"label": [0] * 8 + [1] * 2, "prediction": [0] * 9 + [1], "confidence": [1.0] * 10}
+    )
+    assert measure(run)["macro_accuracy"] == pytest.approx((100 + 50) / 2)
 
 
 def test_macro_f1_counts_every_class_alike():

@@ -1,6 +1,7 @@
 """The configuration of an experiment as typed, validated objects."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -120,6 +121,37 @@ class Ablation(Settings):
     )
 
 
+class UnevenShots(Settings):
+    """Another number of training images for each class."""
+
+    min: int = Field(default=1, ge=1, le=LARGEST, description="the smallest number, 1 or more")
+    max: int = Field(ge=1, lt=LARGEST, description="the largest number", examples=[16])
+    seed: int = Field(
+        default=1, ge=0, le=LARGEST, description="seed of the classes' numbers, 0 or more"
+    )
+    classes: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={},
+        validate_default=True,
+        description="class name -> its number; those of the other classes are drawn",
+        examples=[{"seven": 3, "eight": 16}],
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _check_numbers(cls, classes: dict[str, int], found: ValidationInfo) -> dict[str, int]:
+        low, high = found.data.get("min", 1), found.data.get("max", LARGEST)
+        if low > high or any(not low <= number <= high for number in classes.values()):
+            raise ValueError("expected min <= each number <= max")
+        return classes
+
+    @property
+    def name(self) -> str:
+        """The numbers in words, the end of a run's name in paths."""
+        given = hashlib.sha256(json.dumps(self.classes, sort_keys=True).encode()).hexdigest()[:8]
+        ending = f"-{given}" if self.classes else ""
+        return f"-uneven-from{self.min}-seed{self.seed}{ending}"
+
+
 class Experiment(Settings):
     """One few-shot table to compute."""
 
@@ -160,6 +192,11 @@ class Experiment(Settings):
     )
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Distinct] = Field(
         min_length=1, description=f"whole numbers, 0 to {LARGEST}, each once", examples=[[1, 2, 3]]
+    )
+    uneven: UnevenShots | None = Field(
+        default=None,
+        description="numbers that differ from class to class, written as shots: {min, max, seed}",
+        examples=[{"min": 1, "max": 16, "seed": 1}],
     )
     picks: PathText | None = Field(
         default=None,
@@ -258,7 +295,7 @@ class Experiment(Settings):
     def draw(self) -> str:
         """The end of a run's name, in paths: empty for images that are drawn as CoOp draws them."""
         if self.picks is None:
-            return ""
+            return "" if self.uneven is None else self.uneven.name
         words = re.sub(r"[^A-Za-z0-9]+", "-", Path(self.picks).stem).strip("-")[:40]
         return f"-picks-{words}-{hashlib.sha256(self.picks.encode()).hexdigest()[:8]}"
 
@@ -289,10 +326,26 @@ def read_experiment(config: Mapping[str, Any], *, source: str | Sequence[str]) -
     """
     files = [source] if isinstance(source, str) else list(source)
     named = {"name": Path(files[0]).stem, **config}
-    experiment = check(Experiment, named, source=", ".join(files))
+    experiment = check(Experiment, _read_uneven(named, ", ".join(files)), source=", ".join(files))
     if "name" not in config:
         _check_other_file(experiment.name, files[0])
     return experiment
+
+
+def _read_uneven(config: dict[str, Any], source: str) -> dict[str, Any]:
+    """The configuration with `shots: {min, max, seed}` as the largest number and `uneven`."""
+    shots = config.get("shots")
+    if "uneven" in config or (isinstance(shots, Mapping) and config.get("picks")):
+        key = "uneven" if "uneven" in config else "picks"
+        raise refusal(
+            f"{source}: {key}", "numbers of shots that differ are a draw, written under `shots`",
+            found=f"{key}: {config[key]}", expected="shots: {min, max, seed}, and no picks",
+            write="shots: {min: 1, max: 16, seed: 1}",
+        )  # fmt: skip
+    if not isinstance(shots, Mapping):
+        return config
+    uneven = check(UnevenShots, shots, source=f"{source}: shots")
+    return config | {"shots": [uneven.max], "uneven": dict(shots)}
 
 
 def save_config(

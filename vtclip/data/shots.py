@@ -14,7 +14,7 @@ import polars as pl
 from vtclip.data.pick_lists import TRAIN, VAL, Pick, PicksError, read_picks
 from vtclip.files import write_text
 from vtclip.parquet import read_metadata_key, read_parquet, write_parquet
-from vtclip.wording import count, list_some
+from vtclip.wording import count, did_you_mean, list_some
 
 logger = logging.getLogger(__name__)
 
@@ -24,15 +24,25 @@ IMAGES = b"images_sha256"  # key of the metadata: checksum of the images
 
 
 def write_shots(
-    manifest: str | Path, destination: str | Path, *, shots: int, seed: int, without: str = ""
+    manifest: str | Path,
+    destination: str | Path,
+    *,
+    shots: int,
+    seed: int,
+    without: str = "",
+    uneven: Mapping[str, Any] | None = None,
 ) -> pl.DataFrame:
     """Sample from a manifest as `sample_shots` does, and write the sample to a Parquet file.
+
+    With `uneven`, the fields of `UnevenShots`, each class keeps the first few of its images.
 
     The images' checksum is copied into its metadata: if images change under the same names, the
     file changes too.
     """
     images = read_metadata_key(manifest, IMAGES)
     sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed, without=without)
+    if uneven is not None:
+        sample = keep_uneven(sample, **uneven)
     counts = (
         sample.group_by("label", "split")
         .len()
@@ -84,6 +94,29 @@ def sample_shots(
         )
         pool = rest.with_columns(split=pl.lit("val"))
     return pl.concat([train, _sample_classes(pool, min(shots, VAL_SHOTS), generator)])
+
+
+def keep_uneven(
+    sample: pl.DataFrame, *, min: int, max: int, seed: int, classes: Mapping[str, int]
+) -> pl.DataFrame:
+    """Keep the first n training images of each class, and the first min(n, 4) to validate on.
+
+    n is the class's own number in `classes`, or is drawn evenly from min to max: for all runs of
+    the same seed the same numbers, in the order of the labels.
+
+    Raises:
+        ValueError: a class name that the dataset does not have.
+    """
+    names = dict(sample.select("label", "class_name").unique().sort("label").iter_rows())
+    if unknown := sorted(set(classes) - set(names.values())):
+        hint = did_you_mean(unknown[0], list(names.values()))
+        raise ValueError(f"shots: classes: there is no class '{unknown[0]}'.{hint}")
+    generator = random.Random(seed)
+    drawn = {label: generator.randint(min, max) for label in names}
+    numbers = {label: classes.get(name, drawn[label]) for label, name in names.items()}
+    most = pl.col("label").replace_strict(numbers)
+    most = pl.when(split="val").then(pl.min_horizontal(most, VAL_SHOTS)).otherwise(most)
+    return sample.filter(pl.int_range(pl.len()).over("label", "split") < most)
 
 
 def is_in_folds(manifest: pl.DataFrame) -> bool:

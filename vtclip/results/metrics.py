@@ -27,7 +27,8 @@ def aggregate_metrics(
 
     Returns:
         backbone, dataset, method, shots, macro_f1, macro_f1_std, calibration_error,
-        calibration_error_std, seeds; in percent. The table of classes: backbone, dataset, method,
+        calibration_error_std, macro_accuracy (the mean over classes), macro_accuracy_std, seeds; in
+        percent. The table of classes: backbone, dataset, method,
         shots, label, class_name, accuracy (percent, the mean over seeds), images.
     """
     measured, by_class = [], []
@@ -43,7 +44,9 @@ def aggregate_metrics(
             measured.append(run | measure(found))
             named = {name: pl.lit(value) for name, value in run.items()}
             by_class.append(_measure_classes(found, names).with_columns(**named))
-    table = mean_and_deviation(pl.DataFrame(measured), KEY, "macro_f1", "calibration_error")
+    table = mean_and_deviation(
+        pl.DataFrame(measured), KEY, "macro_f1", "calibration_error", "macro_accuracy"
+    )
     write_table(table, metrics)
     over_seeds = pl.concat(by_class).group_by(*KEY, "label", "class_name", maintain_order=True)
     write_table(over_seeds.agg(pl.col("accuracy").mean(), pl.col("images").first()), classes)
@@ -55,7 +58,12 @@ def measure(run: pl.DataFrame) -> dict[str, float]:
     labels, found = run["label"].to_numpy(), run["prediction"].to_numpy()
     f1 = f1_score(labels, found, average="macro", zero_division=0.0)
     error = calibration_error(found == labels, run["confidence"].to_numpy())
-    return {"macro_f1": 100 * float(f1), "calibration_error": 100 * error}
+    by_class = recall_score(labels, found, labels=np.unique(labels), average="macro")
+    return {
+        "macro_f1": 100 * float(f1),
+        "calibration_error": 100 * error,
+        "macro_accuracy": 100 * float(by_class),
+    }
 
 
 def calibration_error(hits: np.ndarray, confidence: np.ndarray) -> float:

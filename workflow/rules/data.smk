@@ -91,7 +91,7 @@ rule sample_shots:
         manifest=tracked_by_checksum(jobs.sample_shots, "manifest"),
         receipt=from_plan(jobs.sample_shots, "receipts"),
     output:
-        paths.SHOTS,
+        paths.SHOTS if PLAN.experiment.picks else PLAN.samples,
     log:
         "logs/sample_shots/{dataset}/{shots}shot-seed{seed}.log",
     wildcard_constraints:
@@ -101,6 +101,7 @@ rule sample_shots:
     resources:
         **SMALL,
     params:
+        uneven=PLAN.experiment.uneven and PLAN.experiment.uneven.model_dump(),
         code=code_of("sample_shots"),
     message:
         "Sampling the images of {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed}"
@@ -115,7 +116,9 @@ rule match_picks:
         receipt=receipt_of(paths.MANIFEST),
         picks=lambda wildcards: PLAN.picks_of(**wildcards),
     output:
-        paths.with_draw(paths.SHOTS, PLAN.experiment.draw or "-picks"),
+        paths.with_draw(
+            paths.SHOTS, PLAN.experiment.draw if PLAN.experiment.picks else "-picks"
+        ),
     log:
         "logs/match_picks/{dataset}/{shots}shot-seed{seed}.log",
     conda:

@@ -12,5 +12,6 @@ with job(snakemake.log[0]):
         snakemake.output[0],
         shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
+        uneven=snakemake.params.uneven,
         without=ClassSplit.parse(snakemake.wildcards.dataset).fold,
     )

@@ -1,0 +1,45 @@
+"""Numbers of shots that differ from class to class."""
+
+import pytest
+
+from tests.plan.conftest import GLYPHS, job, planned
+from vtclip.settings import ConfigError
+
+
+def refused(demo, **changes) -> str:
+    with pytest.raises(ConfigError) as error:
+        planned(demo, **changes)
+    return str(error.value)
+
+
+def test_uneven_runs_have_names_of_their_own(demo):
+    even = planned(demo, shots=[16])
+    uneven = planned(demo, shots={"min": 1, "max": 16, "seed": 7})
+    assert uneven.experiment.shots == [16]
+    assert uneven.sample_of("digits", 16, 1).endswith("/16shot-seed1-uneven-from1-seed7.parquet")
+    by_class = planned(demo, shots={"max": 16, "seed": 7, "classes": {"seven": 3}})
+    heads = [{run.head for run in plan.own_runs} for plan in (even, uneven, by_class)]
+    few_shot = [{head for head in found if "/0shot" not in head} for found in heads]
+    assert not few_shot[0] & few_shot[1]
+    assert not few_shot[1] & few_shot[2]
+    features = job(uneven, "train_head", GLYPHS, "digits", "vt_clip", 16, 1).inputs["features"]
+    assert "16shot-seed1-uneven" in features
+
+
+@pytest.mark.parametrize(
+    ("shots", "key"),
+    [
+        ({"min": 1}, "shots: max"),
+        ({"min": 0, "max": 4}, "shots: min"),
+        ({"min": 5, "max": 4}, "min <= each number <= max"),
+        ({"max": 4, "classes": {"seven": 9}}, "min <= each number <= max"),
+        ({"max": 4, "sede": 1}, "shots: sede"),
+    ],
+)
+def test_wrong_numbers_are_refused_by_their_key(demo, shots, key):
+    assert key in refused(demo, shots=shots)
+
+
+def test_uneven_numbers_are_written_under_shots_and_not_beside_picks(demo):
+    assert "shots: {min: 1, max: 16, seed: 1}" in refused(demo, uneven={"max": 4})
+    assert "and no picks" in refused(demo, shots={"max": 4}, picks="lists")
