@@ -51,13 +51,13 @@ def installed(wheel, tmp_path_factory) -> Path:
     return folder
 
 
-def python(packages: Path, folder: Path, *arguments: str, **options) -> str:
+def python(packages: Path, folder: Path, *arguments: str, status: int = 0, **options) -> str:
     """Run Python in a folder with a folder of packages before all others."""
     done = subprocess.run(
         [sys.executable, "-P", *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": packages},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode == status, done.stdout[-3000:]
     return done.stdout
 
 
@@ -116,3 +116,11 @@ def test_a_run_of_the_wheel_gives_a_clones_tables_and_writes_nothing_into_the_wh
     assert {file: found for file, found in state().items() if not file.is_dir()} == {
         file: found for file, found in before.items() if not file.is_dir()
     }
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_an_environment_without_the_package_is_refused_before_any_job(installed, tmp_path):
+    words = ("run", "demo", "--sdm", "conda", "--dry-run")
+    said = python(installed, tmp_path, "-m", "vtclip", *words, status=1)
+    assert "--sdm: the environments that Snakemake makes do not contain vtclip." in said
