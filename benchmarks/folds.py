@@ -52,7 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("features", type=Path, help="a folder with test.parquet, texts.parquet")
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--methods", nargs="+", default=["gda", "proker", "tip_adapter"])
+    parser.add_argument(
+        "--methods", nargs="+", default=["gda", "proker", "tip_adapter", "linear_probe"]
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pool = read_pool(arguments.features)
