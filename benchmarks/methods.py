@@ -27,6 +27,7 @@ from vtclip.task import Prompts, Samples, Task, Texts
 from vtclip.training.optimise import measure_accuracy, optimise
 
 CLASSES, SHOTS, VIEWS, TOKENS, DIM = 100, 16, 5, 50, 1024
+WIDTH = 2048  # before the projection
 BACKBONE = "RN50-quickgelu"
 CPU = torch.device("cpu")
 
@@ -119,7 +120,9 @@ def make_task(method: Method, steps: int) -> Task:
         labels = torch.arange(CLASSES).repeat(shots)  # so that a part of them has all classes
         pooled = near(near(centres[labels], len(labels))[:, None], len(labels), views)
         spatial = None
-        if method.reads_spatial:
+        if method.spatial_kind == "unprojected":
+            spatial = torch.randn(len(labels), views, 1, WIDTH, generator=generator).half()
+        elif method.reads_spatial:
             held = min(len(labels), steps * method.settings.batch_size)
             spatial = torch.randn(held, views, TOKENS, DIM, generator=generator).half()
         return Samples(pooled, spatial, labels)
@@ -131,7 +134,10 @@ def make_task(method: Method, steps: int) -> Task:
     vectors = near(centres, CLASSES)
     texts = Texts(F.normalize(vectors, dim=1), 100.0, means=vectors)
     views = VIEWS if method.reads_views else 1
-    return Task(texts, sample(SHOTS, views), sample(4, 1), seed=1, prompts=prompts)
+    projection = torch.randn(DIM, WIDTH, generator=generator) / WIDTH**0.5, torch.zeros(DIM)
+    return Task(
+        texts, sample(SHOTS, views), sample(4, 1), seed=1, prompts=prompts, projection=projection
+    )
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ def task() -> Task:
         train=Samples(normal(12, 2, 16), normal(12, 2, 5, 16), labels),
         val=Samples(normal(12, 1, 16), normal(12, 1, 5, 16), labels),
         seed=1,
+        projection=(normal(16, 16), normal(16)),
     )
 
 

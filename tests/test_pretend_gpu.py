@@ -141,6 +141,7 @@ def fit_and_predict(name, folder, made, device, *, trained=None):
     kind, settings = METHODS[name], short_settings(name).model_dump(mode="json")
     tower_of = Towers if kind.reads_images else TextTower
     tower = tower_of(load(device)) if kind.reads_text_tower else None
+    projection = (torch.eye(64), torch.zeros(64)) if kind.reads_projection else None
     features, run, shots = folder / "cpu", made / device.type, 2 if kind.few_shot else 0
     fits_on = device if kind.on_gpu else CPU  # as the plan gives a job its device
     images = str(folder / "images")
@@ -148,7 +149,7 @@ def fit_and_predict(name, folder, made, device, *, trained=None):
     train_head(
         name, settings, features / "texts.parquet",
         features / "shots.parquet" if reads_features else None, run, shots=shots, seed=1,
-        device=fits_on, tower=tower,
+        device=fits_on, tower=tower, projection=projection,
         sample=folder / "shots.parquet" if kind.reads_images else None, images=images,
     )  # fmt: skip
     predict_test(

@@ -163,3 +163,5 @@ class Task:
     val: Samples | None  # min(shots, 4) a class, in the test view; None if nothing may be chosen
     seed: int  # of everything that is drawn at random
     prompts: Prompts | None = None  # None for a method that makes none
+    # (D, width) and (D,), the image tower's last linear map; None for a method that reads none
+    projection: tuple[Tensor, Tensor] | None = None

@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vtclip.backbones.backbone import Backbone, BackboneError, load_backbone
-from vtclip.backbones.image_towers import find_kind
+from vtclip.backbones.checkpoints import read_projection
+from vtclip.backbones.image_towers import encode_images, find_kind
 
 TEXT = {"context_length": 16, "width": 32, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "layers": 2, "width": 48, "head_width": 16, "patch_size": 8}
@@ -94,6 +96,25 @@ def encode_open_clip(backbone, pixels):
 def test_pooled_features_are_those_of_open_clip(tower):
     _, backbone, pixels, *_ = tower
     assert_close(backbone.encode_images(pixels)[0], encode_open_clip(backbone, pixels))
+
+
+NOT_LINEAR = {"timm's ViT", "SigLIP", "ConvNeXt with an MLP"}
+
+
+def test_the_unprojected_feature_is_the_pooled_one_before_the_last_linear_map(tower, tmp_path):
+    name, backbone, pixels, *_ = tower
+    file = tmp_path / "weights.safetensors"
+    save_file({key: each.contiguous() for key, each in backbone.model.state_dict().items()}, file)
+    if name in NOT_LINEAR:
+        with pytest.raises(BackboneError, match="does not end in one linear map"):
+            read_projection(file)
+        return
+    weight, bias = read_projection(file)
+    with torch.inference_mode():
+        pooled, wide = encode_images(backbone.model.visual, pixels, "unprojected")
+    assert wide.shape == (2, 1, weight.shape[1])
+    assert_close(wide[:, 0] @ weight.T + bias, pooled)
+    assert_close(pooled, encode_open_clip(backbone, pixels))
 
 
 def test_projected_features_are_one_a_place_and_of_resnets_and_vits_the_pooled_one_first(tower):

@@ -11,6 +11,7 @@ SHORT = {
     "cross_modal": {"batch_size": [4], "iterations": 8},
     "linear_probe": {"inverse_regularisation": [0.1, 1.0], "iterations": 20},
     "lp_plus_plus": {"epochs": 12},
+    "prolip": {"steps": 3},
     "two_stage": {"classifier_steps_per_shot": 2},
     "proker": {"beta": [1.0], "ridge": [0.1, 1.0]},
 }

@@ -29,7 +29,7 @@ def invented(classes, shots, views, *, dim=16):
     number = len(labels)
     train = Samples(normal(number, views, dim), normal(number, views, 3, dim), labels)
     val = Samples(normal(number, 1, dim), normal(number, 1, 3, dim), labels)
-    return Task(texts, train, val, seed=1)
+    return Task(texts, train, val, seed=1, projection=(normal(dim, dim), normal(dim)))
 
 
 def with_tower(task, backbone):

@@ -70,6 +70,7 @@ def test_the_methods_are_there_with_their_titles():
         "lp_plus_plus": "LP++",
         "prograd": "ProGrad",
         "proker": "ProKeR",
+        "prolip": "ProLIP",
         "ss_text": "SS-Text",
         "ss_text_plus": "SS-Text+",
         "taskres": "TaskRes",

@@ -14,7 +14,8 @@ from vtclip.settings import ConfigError
 
 SHIFT = {"digits": ["digits_printed", "digits_noise"]}
 LEARNING_WORDS = {"coop", "cocoop", "kgcoop", "prograd"}
-NAMING = LEARNING_WORDS | {"zero_shot", "calip", "clip_adapter", "vt_clip"}  # classes never seen
+# Classes never seen.
+NAMING = LEARNING_WORDS | {"zero_shot", "calip", "clip_adapter", "prolip", "vt_clip"}
 METHODS = dict.fromkeys([*sorted(NAMING), "linear_probe", "tip_adapter"])
 METHODS |= {"coop": {"context": 4}, "prograd": {"context": 4}}
 

@@ -54,12 +54,13 @@ def write(tmp_path, backbone):
 @pytest.mark.parametrize("name", [name for name in OF_FEATURES if METHODS[name].few_shot])
 def test_swapped_test_labels_change_no_head_and_no_setting(name, write, backbone):
     tower = TextTower(backbone) if METHODS[name].reads_text_tower else None
+    projection = (torch.eye(64), torch.zeros(64)) if METHODS[name].reads_projection else None
     found = []
     for folder in (write("right", [0, 0, 1, 1, 2, 2, 3, 3]), write("wrong", [3] * 8)):
         train_head(
             name, short_settings(name).model_dump(mode="json"), folder / "texts.parquet",
             folder / "features.parquet", folder / "run", shots=2, seed=1,
-            device=torch.device("cpu"), tower=tower,
+            device=torch.device("cpu"), tower=tower, projection=projection,
         )  # fmt: skip
         run = json.loads((folder / "run" / "run.json").read_text())
         head = load_file(folder / "run" / "head.safetensors")

@@ -58,7 +58,7 @@ class Backbone:
         name: open_clip's name of the architecture.
         pretrained: the tag or file of the weights.
         weights_sha256: of the file of weights; None for weights that came from no file.
-        spatial: "projected" into the joint space, or "raw".
+        spatial: "projected" into the joint space, "raw" or "unprojected".
         precision: what images are encoded in; texts are always encoded in float32.
         image_size: height and width in pixels.
         preprocess: PIL.Image -> (3, H, W) float32, open_clip's test transform.
@@ -111,13 +111,14 @@ class Backbone:
         """Pooled and spatial features from one pass through the image tower.
 
         "projected" spatial features lie in the joint space; what they are depends on the tower
-        (`vtclip.backbones.image_towers`). "raw" ones are the map before pooling.
+        (`vtclip.backbones.image_towers`). "raw" ones are the map before pooling, and the
+        "unprojected" one is the pooled feature before its projection.
 
         Args:
             pixels: (B, 3, H, W), as `preprocess` gives them, on the backbone's device.
 
         Returns:
-            pooled (B, D) and spatial (B, N, D), or (B, N, width) if raw; not normalised.
+            pooled (B, D) and spatial (B, N, D), or (B, N, width) if not projected; not normalised.
         """
         visual = self.model.get_submodule("visual")
         pixels = pixels.contiguous(memory_format=torch.channels_last)

@@ -74,6 +74,31 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise _damaged(path, error) from None
 
 
+# The last linear map of an image tower: a weight, and whether its rows are inputs.
+PROJECTIONS = {
+    "visual.proj": True,
+    "visual.attnpool.c_proj.weight": False,
+    "visual.head.proj.weight": False,
+}
+
+
+def read_projection(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read an image tower's last linear map: weight (D, width) and bias (D,), of none zeros.
+
+    `path` is a file of weights that the workflow keeps, with open_clip's names.
+    """
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        name = next((each for each in PROJECTIONS if each in names), None)
+        if name is None:
+            raise BackboneError(f"{path}: its image tower does not end in one linear map.")
+        weight = file.get_tensor(name).float()
+        weight = weight.T.contiguous() if PROJECTIONS[name] else weight
+        bias = name.replace("weight", "bias")
+        has_bias = bias != name and bias in names
+        return weight, file.get_tensor(bias).float() if has_bias else weight.new_zeros(len(weight))
+
+
 def pack_files(folder: Path) -> dict[str, str]:
     """The files of a folder, for the metadata of a safetensors file, which is text."""
     return {

@@ -1,7 +1,8 @@
 """The image towers of open_clip: pooled and spatial features from one pass.
 
 Pooled features are those of open_clip's `encode_image`. "raw" spatial features are the map before
-pooling. What "projected" ones are, in the joint space, depends on the kind of the tower:
+pooling. "unprojected" ones are a single vector, the pooled feature before the last linear map, the
+projection. What "projected" ones are, in the joint space, depends on the kind of the tower:
 
     resnet          the attention pool with every token as query, the pooled feature first
     vit             the class token and the places after the final norm and the projection, the
@@ -121,12 +122,15 @@ def _encode_resnet(
         features = layer(features)  # (B, width, h, w)
     if spatial == "raw":
         return visual.attnpool(features), features.flatten(2).transpose(1, 2)
-    tokens = _pool_with_every_query(visual.attnpool, features)  # (B, 1 + h*w, D)
+    attended = _attend_with_every_query(visual.attnpool, features)  # (B, 1 + h*w, width)
+    if spatial == "unprojected":
+        return visual.attnpool.c_proj(attended[:, 0]), attended[:, :1]
+    tokens = visual.attnpool.c_proj(attended)  # (B, 1 + h*w, D)
     return tokens[:, 0], tokens
 
 
-def _pool_with_every_query(pool: AttentionPool2d, features: Tensor) -> Tensor:
-    """open_clip's attention pool of a map (B, width, h, w), with all tokens as (B, 1 + h*w, D).
+def _attend_with_every_query(pool: AttentionPool2d, features: Tensor) -> Tensor:
+    """open_clip's attention pool of a map (B, width, h, w): (B, 1 + h*w, width) to be projected.
 
     open_clip computes every token, too, and returns only the first, the pooled feature.
     """
@@ -138,15 +142,18 @@ def _pool_with_every_query(pool: AttentionPool2d, features: Tensor) -> Tensor:
         for projection in (pool.q_proj, pool.k_proj, pool.v_proj)
     )  # (B, heads, 1 + h*w, width / heads)
     attended = F.scaled_dot_product_attention(query, key, value)
-    return pool.c_proj(attended.transpose(1, 2).flatten(2))
+    return attended.transpose(1, 2).flatten(2)
 
 
 def _encode_vit(
     visual: VisionTransformer, pixels: Tensor, spatial: SpatialKind
 ) -> tuple[Tensor, Tensor]:
     tokens = visual.transformer(visual._embeds(pixels))  # (B, 1 + h*w, width)
-    pooled = _project(visual, visual._pool(tokens)[0])  # (B, D)
+    wide = visual._pool(tokens)[0]  # (B, width)
+    pooled = _project(visual, wide)  # (B, D)
     kind, places = find_kind(visual), tokens[:, 1:]
+    if spatial == "unprojected":
+        return pooled, wide[:, None]
     if spatial == "raw":
         return pooled, places
     if kind == "attention_pool":
@@ -171,7 +178,10 @@ def _attend_alone(pool: AttentionalPooler, places: Tensor) -> Tensor:
 def _encode_timm(visual: TimmModel, pixels: Tensor, spatial: SpatialKind) -> tuple[Tensor, Tensor]:
     trunk = visual.trunk
     features = trunk.forward_features(pixels)
-    pooled = visual.head(trunk.forward_head(features))  # (B, D)
+    wide = trunk.forward_head(features)  # (B, width)
+    pooled = visual.head(wide)  # (B, D)
+    if spatial == "unprojected":
+        return pooled, wide[:, None]
     tokens, prefix = _to_tokens(trunk, features), _count_prefix(trunk)
     kind, places = find_kind(visual), tokens[:, prefix:]  # (B, h*w, width)
     if spatial == "raw":

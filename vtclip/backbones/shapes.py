@@ -97,10 +97,10 @@ class Architecture(Part):
 def read_shape(backbone: BackboneConfig) -> Shape:
     """The shape of a backbone's features, and the size of its towers."""
     found = find_measured(backbone)
-    raw = backbone.spatial == "raw"
+    projected, alone = backbone.spatial == "projected", backbone.spatial == "unprojected"
     return Shape(
-        found.places + has_pooled_token(found.kind, backbone.spatial),
-        found.width if raw else found.dim,
+        1 if alone else found.places + has_pooled_token(found.kind, backbone.spatial),
+        found.dim if projected else found.width,
         found.dim,
         prompt_flops=found.prompt_flops,
         text_weights=found.text_weights,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vtclip.settings import ConfigError, PathText, Settings, check, refusal
 
-SpatialKind = Literal["projected", "raw"]
+SpatialKind = Literal["projected", "raw", "unprojected"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
@@ -103,7 +103,8 @@ class BackboneConfig(Settings):
     )
     spatial: SpatialKind = Field(
         default="projected",
-        description="spatial features in the joint space (projected), or before pooling (raw)",
+        description="spatial features in the joint space (projected), or before pooling (raw); or "
+        "the pooled feature before its projection alone (unprojected), as ProLIP reads it",
     )
 
     precision: Precision = Field(
@@ -137,6 +138,11 @@ class BackboneConfig(Settings):
         kind = "" if self.spatial == "projected" else f"-{self.spatial}"
         precision = "" if self.precision == "float32" else f"-{self.precision}"
         return f"{self.weights}{kind}{precision}"
+
+
+def with_spatial(backbone: BackboneConfig, spatial: SpatialKind | None) -> BackboneConfig:
+    """A backbone, with another kind of spatial features if one is named."""
+    return backbone if spatial is None else backbone.model_copy(update={"spatial": spatial})
 
 
 def list_parts(index: str | Path) -> list[Path]:

@@ -198,3 +198,24 @@ def find_sentences(
         found.keys.get(dataset, {}),
         found.swapped.get(dataset),
     )
+
+
+def find_all(
+    texts: str | Descriptions, datasets: Mapping[str, Dataset], *, source: str
+) -> dict[str, Sentences]:
+    """Find the sentences of each dataset; none where the texts are of templates alone."""
+    if isinstance(texts, str):
+        return {}
+    source = f"{source}: texts.descriptions"
+    return {
+        name: find_sentences(texts, name, dataset, source=source)
+        for name, dataset in datasets.items()
+    }
+
+
+def list_archives(texts: str | Descriptions, name: str, dataset: Dataset) -> list[ArchiveFile]:
+    """List the files to fetch for a dataset: its archives, and its sentences."""
+    if isinstance(texts, str) or texts.is_file:
+        return dataset.archives
+    found = find_archive(texts.descriptions, name, dataset.classes_of)
+    return [*dataset.archives, *([found] if found else [])]

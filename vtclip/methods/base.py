@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from vtclip.config.backbone_config import SpatialKind
 from vtclip.cost import SINGLE, Shape, Size, Work
 
 # A method's module finds all that it needs here.
@@ -59,6 +60,8 @@ class Method:
     reads_views: ClassVar[bool] = False  # all views of the training images, not the test view alone
     reads_spatial: ClassVar[bool] = False  # the spatial features, most of a feature file
     needs_projected: ClassVar[bool] = False  # spatial features must lie in the joint space
+    spatial_kind: ClassVar[SpatialKind | None] = None  # that it reads, if not the backbone's
+    reads_projection: ClassVar[bool] = False  # the image tower's last linear map
     reads_text_tower: ClassVar[bool] = False  # the text tower, to train through it
     predicts_with_tower: ClassVar[bool] = False  # the text tower, to classify too
     reads_images: ClassVar[bool] = False  # images in place of their features, and both towers

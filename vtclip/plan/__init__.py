@@ -13,9 +13,10 @@ from typing import Any
 
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
-from vtclip.config.dataset import Dataset, dataset_name
-from vtclip.config.experiment import Descriptions, read_experiment
-from vtclip.data.descriptions import Sentences, find_sentences, read_set
+from vtclip.config.backbone_config import BackboneConfig, with_spatial
+from vtclip.config.dataset import dataset_name
+from vtclip.config.experiment import read_experiment
+from vtclip.data.descriptions import find_all
 from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS
 from vtclip.paths import Example, ExperimentPaths, Run, distinct
@@ -41,10 +42,11 @@ from vtclip.plan.notices import (
 from vtclip.plan.variants import (
     describe_changes,
     describe_choices,
+    describe_texts,
     explain_choice,
+    list_kinds,
     list_variants,
     methods_left_out,
-    with_spatial,
 )
 from vtclip.settings import ConfigError
 
@@ -82,7 +84,7 @@ class Plan(Contents):
         kept = {name: dataset for name, dataset in datasets.items() if name not in missing}
         backbones = {
             backbone.folder: backbone
-            for spatial in [None, *dict.fromkeys(variant.spatial for variant in variants)]
+            for spatial in [None, *list_kinds(settings, variants)]
             for backbone in (with_spatial(found, spatial) for found in experiment.all_backbones)
         }
         plan = cls(
@@ -95,7 +97,7 @@ class Plan(Contents):
             variants,
             backbones,
             {folder: read_shape(backbone) for folder, backbone in backbones.items()},
-            _find_sentences(experiment.texts, kept, source=source),
+            find_all(experiment.texts, kept, source=source),
         )
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
@@ -119,28 +121,35 @@ class Plan(Contents):
                 self.experiment.all_backbones, self.tests, self.settings
             )
             for tested in self.tests[dataset]
-            for run in self._test(backbone.folder, dataset, tested, method)
+            for run in self._test(backbone, dataset, tested, method)
         ]
         return (*rows, *self._ablation())
 
-    def _test(self, backbone: str, dataset: str, tested: str, method: str) -> Iterable[Run]:
-        reason = why_not(dataset, tested, method, self.datasets, self.missing)
+    def _test(
+        self, backbone: BackboneConfig, dataset: str, tested: str, method: str
+    ) -> Iterable[Run]:
+        name, reason = (
+            backbone.folder,
+            why_not(dataset, tested, method, self.datasets, self.missing),
+        )
         if reason:
-            yield Run(backbone, dataset, tested, method, "", 0, 0, "", "", "", "", reason)
+            yield Run(name, dataset, tested, method, "", 0, 0, "", "", "", "", reason)
             return
+        folder = with_spatial(backbone, METHODS[method].spatial_kind).folder
         # A method that learns from no image has a head for each test set.
         trained = dataset if METHODS[method].few_shot else tested
         for shots, seed in self.runs_of(method):
             yield Run(
-                backbone, dataset, tested, method, "", shots, seed,
-                *self._files(backbone, trained, tested, method, shots, seed),
+                name, dataset, tested, method, "", shots, seed,
+                *self._files(folder, trained, tested, method, shots, seed),
             )  # fmt: skip
 
     def _ablation(self) -> Iterable[Run]:
         for backbone, dataset, variant in product(
             self.experiment.all_backbones, self.trained, self.variants
         ):
-            folder = with_spatial(backbone, variant.spatial).folder
+            kind = variant.spatial or METHODS[variant.method].spatial_kind
+            folder = with_spatial(backbone, kind).folder
             for shots, seed in self.runs_of(variant.name, in_ablation=True):
                 yield Run(
                     backbone.folder, dataset, dataset, variant.name, variant.label, shots, seed,
@@ -273,18 +282,11 @@ class Plan(Contents):
         ]
         left_out = [METHODS[name].title for name in self.left_out]
         choices = describe_choices(methods, choose=self.experiment.choose, left_out=left_out)
-        return [choices, *describe_changes(methods), *self._texts_note()]
-
-    def _texts_note(self) -> Iterable[str]:
-        """A footnote, if the texts are not of templates alone."""
-        texts = self.experiment.texts
-        if not isinstance(texts, str):
-            title = texts.descriptions if texts.is_file else read_set(texts.descriptions).title
-            added = any(found.with_templates for found in self.sentences.values())
-            yield (
-                f"Texts: {title}{', and the templates' if added else ', without templates'}. "
-                "Published numbers are of templates where they do not say otherwise."
-            )
+        return [
+            choices,
+            *describe_changes(methods),
+            *describe_texts(self.experiment, self.sentences),
+        ]
 
     @property
     def ablation_notes(self) -> list[str]:
@@ -337,16 +339,3 @@ class Plan(Contents):
             METHODS[name].title: explain_choice(name, each, self.experiment.choose)
             for name, each in self.settings.items()
         }
-
-
-def _find_sentences(
-    texts: str | Descriptions, datasets: Mapping[str, Dataset], *, source: str
-) -> dict[str, Sentences]:
-    """Find the descriptions of each dataset; none where the texts are of templates alone."""
-    if isinstance(texts, str):
-        return {}
-    source = f"{source}: texts.descriptions"
-    return {
-        name: find_sentences(texts, name, dataset, source=source)
-        for name, dataset in datasets.items()
-    }

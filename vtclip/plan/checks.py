@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from vtclip.backbones.known import check_activation
+from vtclip.backbones.known import check_activation, read_content
 from vtclip.backbones.shapes import (
     check_packages,
     find_measured,
@@ -23,6 +23,7 @@ from vtclip.config.backbone_config import (
     find_folder,
     is_hub_name,
     list_parts,
+    with_spatial,
 )
 from vtclip.config.dataset import MEAN, OWN_LAYOUTS, ClassSplit, Dataset, check_known, read_dataset
 from vtclip.config.experiment import Descriptions, Experiment
@@ -77,7 +78,10 @@ def check_device(device: str) -> None:
 
 def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, source: str) -> None:
     """Refuse settings of a method that do not go with a backbone."""
+    backbone = with_spatial(backbone, METHODS[name].spatial_kind)
     with _named(source):
+        if METHODS[name].reads_projection:
+            _check_projection(backbone)
         _check_kinds(backbone, [name])
     check_spatial(name, backbone.spatial, source=source)
     for key in settings.list_by_dataset() if isinstance(settings, Training) else ():
@@ -87,11 +91,22 @@ def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, sou
         METHODS[name](settings).check(read_shape(backbone))
 
 
+def _check_projection(backbone: BackboneConfig) -> None:
+    """Refuse an image tower that does not end in one linear map."""
+    tower = read_content(backbone).get("model_cfg", read_content(backbone))["vision_cfg"]
+    is_linear = "timm_model_name" not in tower or tower.get("timm_proj", "linear") == "linear"
+    if find_measured(backbone).kind == "other" or not is_linear:
+        raise ConfigError(
+            f"the image tower of '{backbone.name}' does not end in one linear map, which the "
+            "method trains.\n  expected: another backbone, or `methods:` without it"
+        )
+
+
 def _check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
     """Refuse a kind of spatial features that an image tower does not give to these methods."""
     kinds = find_measured(backbone).kinds
     left_out = [name for name in methods if METHODS[name].needs_projected]
-    if backbone.spatial not in kinds or (left_out and "projected" not in kinds):
+    if backbone.spatial not in (*kinds, "unprojected") or (left_out and "projected" not in kinds):
         without = f", and `methods:` without {', '.join(left_out)}" if left_out else ""
         raise refusal(
             "backbone.spatial",

@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from vtclip import cost, paths
-from vtclip.data.inventory import archive_path, archive_receipt, find_archive, list_contents
+from vtclip.data.descriptions import list_archives
+from vtclip.data.inventory import archive_path, archive_receipt, list_contents
 from vtclip.plan import Plan
 
 SMALL = ("shots", "images")  # inputs without a receipt
@@ -39,11 +40,7 @@ class Job:
 @cache
 def fetch_archive(plan: Plan, *, dataset: str, file: str) -> Job:
     """An archive, downloaded and verified."""
-    archives = plan.datasets[dataset].archives
-    family, texts = plan.datasets[dataset].classes_of, plan.experiment.texts
-    if not isinstance(texts, str) and not texts.is_file:
-        found = find_archive(texts.descriptions, dataset, family)
-        archives = [*archives, *([found] if found else [])]
+    archives = list_archives(plan.experiment.texts, dataset, plan.datasets[dataset])
     archive = next(each for each in archives if each.file == file)
     expected = archive.model_dump(include={"bytes", "sha256", "md5"})
     expected |= archive.model_dump(include={"git_blob"}, exclude_none=True)

@@ -24,8 +24,10 @@ from vtclip.plan.data_jobs import unpack_archives as unpack_archives
 from vtclip.plan.variants import constant_settings
 from vtclip.runtime.code_hash import code_hash
 
-# The modules that methods with a text tower, or with both towers, load by name.
+# Modules that methods with a text tower, with both towers, or with the image tower's last linear
+# map load by name.
 TEXT_TOWER, TOWERS = "vtclip.backbones.prompts", "vtclip.nn.towers"
+PROJECTION = "vtclip.backbones.checkpoints"
 
 
 @cache
@@ -151,7 +153,7 @@ def train_head(
     gpus = plan.gpus if kind.on_gpu else 0
     threads = cost.training_threads(work, on_gpu=gpus > 0)
     inputs: dict[str, str | list[str]] = {"texts": plan.texts_of(backbone, dataset)}
-    if kind.reads_text_tower:
+    if kind.reads_text_tower or kind.reads_projection:
         inputs["weights"] = plan.weights_of(backbone)
     if kind.reads_images:
         inputs["shots"] = plan.sample_of(dataset, paths.parse_shots(shots), int(seed))
@@ -179,6 +181,7 @@ def train_head(
             "on_gpu": kind.on_gpu,
             "images": _images(plan, dataset, kind),
             "tower": _tower(plan, backbone, kind) if kind.reads_text_tower else None,
+            "projection": kind.reads_projection,
         },
         code=method_code("train_head", name),
         threads=threads,
@@ -326,5 +329,6 @@ def method_code(script: str, method: str) -> str:
     """The hash of a script and of all that it calls for a method."""
     kind = METHODS[method]
     tower = [TOWERS] if kind.reads_images else [TEXT_TOWER] if kind.reads_text_tower else []
+    tower += [PROJECTION] if kind.reads_projection else []
     path = paths.PROJECT / "workflow" / "scripts" / f"{script}.py"
     return code_hash(path, method_module(method), *tower)

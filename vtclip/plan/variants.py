@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
-from vtclip.config.backbone_config import BackboneConfig, SpatialKind
+from vtclip.config.backbone_config import SpatialKind, with_spatial
 from vtclip.config.experiment import Ablation, Experiment
+from vtclip.data.descriptions import Sentences, read_set
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Training
 from vtclip.paths import format_shots
@@ -111,9 +112,10 @@ def _make_variant(
     return Variant(method, changes, settings, spatial, as_configured=same)
 
 
-def with_spatial(backbone: BackboneConfig, spatial: SpatialKind | None) -> BackboneConfig:
-    """A backbone, with another kind of spatial features if one is named."""
-    return backbone if spatial is None else backbone.model_copy(update={"spatial": spatial})
+def list_kinds(methods: Iterable[str], variants: Iterable[Variant]) -> Iterable[SpatialKind]:
+    """List the kinds of spatial features that methods and variants read beside the backbones'."""
+    own = (METHODS[name].spatial_kind for name in methods)
+    return dict.fromkeys(filter(None, [*own, *(variant.spatial for variant in variants)]))
 
 
 def _refuse_twice(variant: Variant, others: Sequence[Variant], source: str) -> None:
@@ -267,3 +269,15 @@ def explain_choice(name: str, settings: Settings, choose: str = "validation") ->
         return f"Nothing{kept}."
     images = "the whole validation split" if choose == "all" else "the run's validation shots"
     return f"{' and '.join(parts).capitalize()}: best on {images}."
+
+
+def describe_texts(experiment: Experiment, sentences: Mapping[str, Sentences]) -> list[str]:
+    """A footnote, if the texts are not of templates alone."""
+    if isinstance(texts := experiment.texts, str):
+        return []
+    title = texts.descriptions if texts.is_file else read_set(texts.descriptions).title
+    added = any(found.with_templates for found in sentences.values())
+    return [
+        f"Texts: {title}{', and the templates' if added else ', without templates'}. "
+        "Published numbers are of templates where they do not say otherwise."
+    ]

@@ -53,6 +53,7 @@ def train_head(
     dataset: str = "",
     sample: str | Path | None = None,
     images: str | None = None,
+    projection: tuple[Tensor, Tensor] | None = None,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -78,6 +79,7 @@ def train_head(
         sample: the Parquet file of the sampled images, where the features are those of folds, or
             where the method reads the images themselves.
         images: the folder that the image paths start from, for such a method.
+        projection: the image tower's last linear map, for a method that reads it.
 
     Raises:
         FeatureError: features, texts or labels that do not go together, or sampled images that the
@@ -104,6 +106,10 @@ def train_head(
         _check_validation(chosen, task)
     else:
         task = replace(task, val=None)
+    if chosen.reads_projection:
+        assert projection is not None
+        weight, bias = projection
+        task = replace(task, projection=(weight.to(device), bias.to(device)))
     fitting = time.perf_counter()
     head, history = fit(chosen, task, device)
     classifier = eval_on(chosen.classifier(head, task.texts), device)

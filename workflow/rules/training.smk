@@ -37,6 +37,7 @@ rule train_head:
         on_gpu=from_plan(jobs.train_head, "params", "on_gpu"),
         images=from_plan(jobs.train_head, "params", "images"),
         tower=from_plan(jobs.train_head, "params", "tower"),
+        projection=from_plan(jobs.train_head, "params", "projection"),
         code=from_plan(jobs.train_head, "code"),
     message:
         "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"

@@ -22,6 +22,11 @@ with gpu_job(
         tower = import_module(params.tower["module"]).load_tower(
             **params.tower["backbone"], pretrained=snakemake.input.weights, device=device
         )
+    projection = None
+    if params.projection:
+        projection = import_module("vtclip.backbones.checkpoints").read_projection(
+            snakemake.input.weights
+        )
     train_head(
         params.method,
         params.settings,
@@ -37,4 +42,5 @@ with gpu_job(
         dataset=snakemake.wildcards.dataset,
         sample=snakemake.input.shots or None,
         images=params.images,
+        projection=projection,
     )
