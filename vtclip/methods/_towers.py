@@ -25,9 +25,9 @@ from vtclip.task import Change, Towers
 Share = Annotated[float, Field(gt=0, le=1)]
 
 PROMPT_TOKENS = 17  # of "a photo of a" and a name; the paper's datasets have 8 to 16
-# Numbers that a token leaves in a block for the backward pass, as multiples of its width: two
-# norms, q, k, v, their masked inputs, the attention, and QuickGELU's four times two.
-KEPT = 18
+# Numbers that a token leaves in a block for the backward pass, and what passing back takes, as
+# multiples of its width: norms, q, k, v, their masked inputs, attention, and QuickGELU's eight.
+KEPT = 24
 
 
 class TowerRecipe(Training):
