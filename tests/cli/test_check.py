@@ -45,9 +45,9 @@ def test_a_wrong_label_and_a_copy_are_named_with_lines_to_paste_and_nothing_is_c
     said = capsys.readouterr().out
     assert said.startswith("25 images checked.\n")
     assert "  green/99.png: green, looks like red (by " in said
-    assert "  red/03.png = green/99.png (red and green" in said
+    assert "  green/99.png = red/03.png (green and red)" in said
     pasted = yaml.safe_load(said[said.index("leave_out:") :])
-    assert "green/99.png" in pasted["leave_out"]
+    assert pasted["leave_out"] == ["green/99.png"]  # and the picture that it is of stays
     assert Path("config/datasets/mine.yaml").read_text() == before
 
 

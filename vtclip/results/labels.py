@@ -164,7 +164,8 @@ def suggest_leaving_out(check: LabelCheck, names: Mapping[int, str], top: int) -
         for row in check.suspicious[:top].iter_rows(named=True)
     }
     for row in _first_those_apart(check.duplicates)[:top].iter_rows(named=True):
-        if place := _describe_place(row, names):
+        place = _describe_place(row, names)
+        if place and row["image"] not in reasons:  # one of the two is left
             reasons.setdefault(row["other_image"], f"the picture of {row['image']}{place}")
     if not reasons:
         return []
