@@ -1,4 +1,4 @@
-"""Write a trained head into one file that works anywhere.
+"""Write a trained head into one file that works anywhere, and a model card beside it.
 
 The safetensors file contains the head, the class names, their texts and the settings: everything
 that `vtclip classify` needs except the backbone's weights. --with-backbone adds these. The head's
@@ -43,17 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the file."""
-    from vtclip.inference.classifier import load_classifier
+    from vtclip.inference.card import write_card
+    from vtclip.inference.classifier import make_classifier
     from vtclip.inference.saved import read_saved, write_saved
 
     if Path(given.file).exists() and not Path(given.file).is_file():
         found = "a folder" if Path(given.file).is_dir() else "a device"
         raise ValueError(f"{given.file}: expected the name of a file, found {found}.")
+    saved = read_saved(given.head, given.backbone)
     if given.onnx:
         from vtclip.inference.onnx_export import check_onnx, export_onnx
 
         check_onnx()
-        classifier = load_classifier(given.head, backbone=given.backbone)
+        classifier = make_classifier(saved, "cpu")
         rules = classifier.rules(given.coverage, given.refuse, by_class=given.by_class)
         export_onnx(classifier, given.file, rules)
     elif given.coverage is not None or given.refuse is not None:
@@ -62,8 +64,8 @@ def run(given: argparse.Namespace) -> int:
             "and `vtclip classify` takes them."
         )
     else:
-        saved = read_saved(given.head, given.backbone)
         write_saved(saved, given.file, with_backbone=given.with_backbone)
     size = Path(given.file).stat().st_size / 1e6
     print(f"{given.file}: {size:.1f} MB, SHA-256 {sha256_of(given.file)}")
+    print(f"{write_card(saved, given.file)}: its model card")
     return 0

@@ -21,6 +21,7 @@ from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import BATCH
 from vtclip.data.images import PictureError, open_picture, without_size_warnings
 from vtclip.features.extract import Encoder
+from vtclip.features.views import Views
 from vtclip.files import write_tensors
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
 from vtclip.methods import METHODS
@@ -66,6 +67,9 @@ class Classifier:
         self.description = described
         self.class_names = described.class_names
         self.backbone, self.encode = backbone, Encoder(backbone)
+        self.views = Views(
+            backbone.preprocess, backbone.image_size, scale=(1.0, 1.0), flip=False, seed=0
+        )
         calibration = saved.calibration
         self.calibration = None if calibration is None else calibration.to(backbone.device)
         self.method = kind(kind.settings_type.model_validate(described.settings))
@@ -152,14 +156,17 @@ class Classifier:
 
     def decode(self, image: str | Path) -> Tensor:
         """Pixels (3, H, W) of an image file, read as the images that the head was trained on."""
+        return self.views.normalize(self._open(image)[None])[0]
+
+    def _open(self, image: str | Path) -> Tensor:
         picture = open_picture(image, exif=self.description.exif)
         with without_size_warnings():
-            return self.backbone.preprocess(picture)
+            return self.views(picture, str(image), 0)
 
     def _decode(self, image: str | Path) -> Tensor | str:
-        """Pixels (3, H, W), or why there are none."""
+        """Pixels (H, W, 3) uint8, or why there are none."""
         try:
-            return self.decode(image)
+            return self._open(image)
         except (ValueError, MemoryError) as error:
             return str(error) or "there is too little memory for it"
 
@@ -171,7 +178,8 @@ class Classifier:
         good = {image: pixels for image, pixels in pairs if isinstance(pixels, Tensor)}
         found = {}
         if good:
-            evaluated = self.evaluate(torch.stack(list(good.values())))
+            pixels = torch.stack(list(good.values())).to(self.backbone.device)
+            evaluated = self.evaluate(self.views.normalize(pixels))
             found = dict(zip(good, self._describe(good, *evaluated, rules), strict=True))
         return [
             Prediction(image, self.class_names, None, pixels)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import polars as pl
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
@@ -36,6 +37,7 @@ from vtclip.files import (
     tensors_below,
     write_tensors,
 )
+from vtclip.parquet import read_parquet
 from vtclip.plan.contents import architecture_content
 from vtclip.settings import Settings, check, read_yaml
 from vtclip.task import Head
@@ -85,7 +87,7 @@ class Description(Settings):
     logit_scale: float = Field(description="the factor on cosine similarities", examples=[100.0])
     exif: Exif = Field(default="ignore", description="orientation of the images that it reads")
     backbone: SavedBackbone = Field(description="what encodes the images")
-    run: dict[str, Any] = Field(description="experiment, dataset, shots and seed")
+    run: dict[str, Any] = Field(description="experiment, dataset, shots, seed, accuracies")
     seal: str | None = Field(
         default=None, pattern=f"^{MARK}[0-9a-f]{{{len(BLANK)}}}$", description="of the whole file"
     )
@@ -231,7 +233,8 @@ def _read_run(folder: Path) -> Saved:
         "probe": made.get("probe"), "logit_scale": made["logit_scale"],
         "exif": made.get("exif", "ignore"), "backbone": encoder,
         "run": {"experiment": experiment, "dataset": dataset, "shots": record["shots"],
-                "seed": record["seed"]},
+                "seed": record["seed"], "val_accuracy": record.get("val_accuracy"),
+                "test_accuracy": _read_accuracy(root, folder, record)},
     }  # fmt: skip
     description = check(Description, described, source=str(folder))
     head = folder / paths.HEAD
@@ -239,6 +242,19 @@ def _read_run(folder: Path) -> Saved:
         folder, description, read_head(head), texts[classes], weights,
         calibration=Calibration.read(read_calibration(head)),
     )  # fmt: skip
+
+
+def _read_accuracy(root: Path, folder: Path, record: Mapping[str, Any]) -> float | None:
+    """Accuracy of a run on the test images, if it has been tested."""
+    experiment, _, backbone, dataset, method, _ = folder.absolute().parts[-6:]
+    place = {"backbone": backbone, "dataset": dataset, "method": method, "tested": dataset}
+    file = root / paths.ExperimentPaths(experiment).predictions.format(**place)
+    if not file.is_file():
+        return None
+    rows = read_parquet(file, "shots", "seed", "label", "prediction")
+    own = rows.filter(shots=record["shots"], seed=record["seed"])
+    hits = own.filter(pl.col("label") == pl.col("prediction")).height
+    return hits / own.height if own.height else None
 
 
 def _check_origin(
