@@ -49,7 +49,7 @@ def test_predict_test_is_the_only_rule_that_reads_test_features_besides_the_orac
         for name, (text, _) in rules.items()
         if any(
             known in read_inputs(text)
-            for known in ("TEST_FEATURES", "jobs.predict_test", "oracle.train_oracle")
+            for known in ("TEST_FEATURES", "jobs.predict_test", "oracle_jobs.train_oracle")
         )
     ]
     assert sorted(readers) == ["predict_test", ORACLE]
