@@ -44,6 +44,7 @@ def find_inside(values: Any, way: tuple[Any, ...]) -> Any:
 @pytest.fixture
 def files(here):
     """A folder of class folders, a dataset's file without its suffix's usual form, a record."""
+    (here / "picks.csv").write_text("image,label,split\n0.png,0,train\n")
     for name in ("cat", "dog", "no", "2024"):
         (here / "pets" / name).mkdir(parents=True)
         for image in range(12):
@@ -71,6 +72,12 @@ CONFIGS: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
     ({"shots": [True]}, ()),
     ({"shots": [2**31 - 1]}, ()),
     ({"shots": ["many"]}, ()),
+    ({"shots": {"min": 1, "max": 4}, "picks": "picks.csv"}, ()),
+    (
+        {"picks": "picks.csv", "datasets": ["digits"], "shots": [1], "seeds": [1],
+         "methods": {"tip_adapter": None}},
+        (),
+    ),
     ({"seeds": 1}, ()),
     ({"seeds": [1.5]}, ()),
     ({"seeds": {"a": 1}}, ()),
@@ -173,7 +180,7 @@ def test_what_an_error_says_to_write_in_a_configuration_is_planned(
     own_dataset("unvalidated", "digits", counts={"train": 99, "val": 0, "test": 9, "classes": 10})
     config = copy.deepcopy(demo) | copy.deepcopy(wrong)
     corrections = list_corrections(refused(config))
-    assert corrections
+    assert corrections, refused(config)
     for written in corrections:
         parent = find_inside(config, way[:-1])
         if way and parent[way[-1]] is None:
@@ -189,7 +196,7 @@ def test_what_an_error_says_to_write_in_a_datasets_file_is_planned(demo, files, 
     file.write_text(yaml.safe_dump(content))
     config = demo | {"datasets": ["pets"]}
     corrections = list_corrections(refused(config))
-    assert corrections
+    assert corrections, refused(config)
     for written in corrections:
         find_inside(content, way).update(written)
     file.write_text(yaml.safe_dump(content))

@@ -41,5 +41,5 @@ def test_wrong_numbers_are_refused_by_their_key(demo, shots, key):
 
 
 def test_uneven_numbers_are_written_under_shots_and_not_beside_picks(demo):
-    assert "shots: {min: 1, max: 16, seed: 1}" in refused(demo, uneven={"max": 4})
-    assert "and no picks" in refused(demo, shots={"max": 4}, picks="lists")
+    assert "expected: shots: {min, max, seed}" in refused(demo, uneven={"max": 4})
+    assert "picks: null" in refused(demo, shots={"max": 4}, picks="lists")

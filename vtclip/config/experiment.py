@@ -335,15 +335,19 @@ def read_experiment(config: Mapping[str, Any], *, source: str | Sequence[str]) -
 def _read_uneven(config: dict[str, Any], source: str) -> dict[str, Any]:
     """The configuration with `shots: {min, max, seed}` as the largest number and `uneven`."""
     shots = config.get("shots")
-    if "uneven" in config or (isinstance(shots, Mapping) and config.get("picks")):
-        key = "uneven" if "uneven" in config else "picks"
+    if "uneven" in config:
         raise refusal(
-            f"{source}: {key}", "numbers of shots that differ are a draw, written under `shots`",
-            found=f"{key}: {config[key]}", expected="shots: {min, max, seed}, and no picks",
-            write="shots: {min: 1, max: 16, seed: 1}",
+            f"{source}: uneven", "numbers that differ are written under `shots`",
+            found=f"uneven: {config['uneven']}", expected="shots: {min, max, seed}, and no uneven",
         )  # fmt: skip
     if not isinstance(shots, Mapping):
         return config
+    if config.get("picks"):
+        raise refusal(
+            f"{source}: picks", "numbers of shots that differ from class to class are drawn",
+            found=f"picks: {config['picks']}", expected="lists of images, or shots: {min, max}",
+            write="picks: null",
+        )  # fmt: skip
     uneven = check(UnevenShots, shots, source=f"{source}: shots")
     return config | {"shots": [uneven.max], "uneven": dict(shots)}
 
