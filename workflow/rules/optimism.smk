@@ -47,7 +47,9 @@ rule train_oracle:
 
 rule aggregate_optimism:
     input:
-        predictions=tracked_by_checksum(distinct(oracle_jobs.list_runs(PLAN), "predictions")),
+        predictions=tracked_by_checksum(
+            distinct(oracle_jobs.list_runs(PLAN), "predictions")
+        ),
         oracles=[row[-1] for row in oracle_jobs.list_oracles(PLAN)],
         receipts=receipts_of(
             {"predictions": distinct(oracle_jobs.list_runs(PLAN), "predictions")}
