@@ -80,7 +80,10 @@ def test_test_features_are_an_input_of_the_predict_rule_alone(finished):
     readers = {row["rule"] for row in rows if "/test" in row["input-file(s)"]}
     assert readers == {"predict_test"}
     shots = f"{CLIP}/digits/4crops-0.8-1.0/16shot-seed1.parquet"
-    assert {row["rule"] for row in rows if shots in row["input-file(s)"]} == {"train_head"}
+    assert {row["rule"] for row in rows if shots in row["input-file(s)"]} == {
+        "train_head",
+        "report",
+    }
 
 
 def training_heads(folder):

@@ -33,6 +33,7 @@ PREDICTIONS = f"results/demo/predictions/{CLIP}"
 TABLES = {
     "Writing the results table",
     "Comparing the methods run by run",
+    "Drawing the methods' ranks",
     "Measuring macro F1, calibration and accuracy by class",
     "Drawing accuracy against shots",
     "Drawing accuracy against what training costs",
