@@ -61,6 +61,8 @@ class ExperimentPaths:
 
         self.oracle = f"{self.folder}/oracle/{place}/{RUN}{draw}/oracle.safetensors"
         self.oracle_predictions = str(Path(self.oracle).with_name("predictions.parquet"))
+        # Of one dataset, the test images that show the picture of an image drawn for a run.
+        self.copies = f"{self.folder}/tables/copies/{{dataset}}.parquet"
         self.picks = f"{self.folder}/picks/{{dataset}}/{RUN}{draw}.jsonl"  # of `vtclip picks`
 
     def table(self, name: str, *suffixes: str) -> list[str]:
@@ -199,9 +201,8 @@ class Example(NamedTuple):
     texts: str
     attention: str | None  # the figure of attention, where there is one
     others: str | None = None  # features of another dataset's shots; None where there is none
-    learned: tuple[
-        str, ...
-    ] = ()  # features of images that heads learn from, whose labels it checks
+    learned: tuple[str, ...] = ()  # features of images to learn from, whose labels it checks
+    copies: str | None = None  # the table of test images that are near-duplicates of images drawn
 
 
 def distinct(rows: Iterable[Run | Example], column: str) -> list[Any]:

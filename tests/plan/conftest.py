@@ -34,6 +34,7 @@ WILDCARDS = {
     "train_head": ("backbone", "dataset", "method", "shots", "seed"),
     "predict_test": ("backbone", "dataset", "method", "tested"),
     "plot_attention": ("backbone", "dataset"),
+    "find_test_copies": ("dataset",),
 }
 
 

@@ -1,4 +1,4 @@
-from tests.plan.conftest import planned
+from tests.plan.conftest import GLYPHS, job, planned
 from vtclip.methods.vt_clip import VTClipSettings
 from vtclip.plan.variants import explain_choice
 
@@ -9,6 +9,28 @@ def test_the_report_shows_an_example_of_each_dataset_from_files_that_are_made(de
     for example in plan.examples:
         assert {example.predictions, example.attention} <= set(plan.targets())
         assert example.receipt == plan.images_receipt(example.dataset)
+
+
+def test_test_images_are_compared_with_the_images_of_all_runs(demo):
+    plan = planned(demo, shots=[1, 4], seeds=[1, 2])
+    found = job(plan, "find_test_copies", "digits").inputs
+    runs = [(shots, seed) for shots in (1, 4) for seed in (1, 2)]
+    assert found["shots"] == [plan.sample_of("digits", *run) for run in runs]
+    assert found["learned"] == [plan.shot_features_of(GLYPHS, "digits", *run) for run in runs]
+    assert found["test"] == plan.test_features(GLYPHS, "digits")
+    assert {"results/demo/tables/copies/digits.parquet", plan.examples[0].copies} <= {
+        *plan.targets()
+    }
+
+
+def test_features_of_uneven_shots_are_the_reports_too(demo):
+    plan = planned(demo, shots={"min": 1, "max": 16, "seed": 7})
+    for example in plan.examples:
+        assert all("-uneven-" in file for file in [*example.learned, example.others])
+
+
+def test_without_shots_no_test_image_is_compared(demo):
+    assert not planned(demo, methods={"zero_shot": None}).examples[0].copies
 
 
 def test_of_a_half_of_the_classes_the_images_are_shown_and_no_attention(demo):

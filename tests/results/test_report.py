@@ -106,6 +106,14 @@ def write_learned(folder: Path) -> str:
     return str(folder / "learned.parquet")
 
 
+def write_copies(folder: Path) -> str:
+    """A near-duplicate of a test image, and one of an image that is not predicted here."""
+    rows = [("2.png", "4.png", 0.98, 3), ("99.png", "4.png", 0.98, 3)]
+    schema = ["test_image", "image", "cosine", "bits"]
+    write_parquet(folder / "copies.parquet", pl.DataFrame(rows, schema, orient="row"))
+    return str(folder / "copies.parquet")
+
+
 def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") -> str:
     """A report of hand-made results, and its content."""
     (folder / "images").mkdir(exist_ok=True)
@@ -151,6 +159,7 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") ->
                 texts,
                 attention,
                 learned=(write_learned(folder),),
+                copies=write_copies(folder),
             )
             for dataset in datasets
         ],
@@ -303,3 +312,9 @@ def test_sets_and_refusals_are_shown_as_they_were_on_test_images(tmp_path):
 
 def test_without_calibrations_the_page_has_dashes(content):
     assert Page(content).texts.count("–") == 4
+
+
+def test_test_images_that_are_near_duplicates_of_images_drawn_are_counted_with_pictures(content):
+    assert "1 of 6 test images are near-duplicates of an image that was drawn" in content
+    pair = content.split("Test image and image drawn:")[1].split("</p>")[0]
+    assert re.findall(r'src="data:image/jpeg[^"]*" alt="(.*?)"', pair) == ["2.png", "4.png"]

@@ -73,17 +73,17 @@ def test_a_second_run_has_nothing_to_do(finished):
     assert finished.plan() == set()
 
 
-def test_test_features_are_an_input_of_the_predict_rule_alone(finished):
+def test_test_features_are_an_input_of_the_predict_rule_and_the_search_for_copies_alone(finished):
     jobs = finished.run("--detailed-summary").splitlines()
     columns = next(line for line in jobs if line.startswith("output_file")).split("\t")
     rows = [dict(zip(columns, line.split("\t"), strict=True)) for line in jobs if "\t" in line]
     readers = {row["rule"] for row in rows if "/test" in row["input-file(s)"]}
-    assert readers == {"predict_test"}
+    assert readers == {"predict_test", "find_test_copies"}
     shots = f"{CLIP}/digits/4crops-0.8-1.0/16shot-seed1.parquet"
-    assert {row["rule"] for row in rows if shots in row["input-file(s)"]} == {
-        "train_head",
-        "report",
-    }
+    readers = {row["rule"] for row in rows if shots in row["input-file(s)"]}
+    assert readers == {"train_head", "report", "find_test_copies"}
+    readers = {row["rule"] for row in rows if "/tables/copies/" in row["input-file(s)"]}
+    assert readers == {"report"}
 
 
 def training_heads(folder):

@@ -39,9 +39,10 @@ def test_no_rule_hides_its_inputs_behind_a_function_that_gives_several():
 
 
 ORACLE = "train_oracle"  # it chooses on test images, to measure what that is worth
+COPIES = "find_test_copies"  # it compares test images with those drawn, for the report alone
 
 
-def test_predict_test_is_the_only_rule_that_reads_test_features_besides_the_oracle():
+def test_predict_test_alone_reads_test_features_but_for_the_oracle_and_the_search_for_copies():
     rules = read_rules()
     assert {"features", "heads", "texts", "manifest"} <= set(name_inputs(rules["predict_test"][0]))
     readers = [
@@ -49,11 +50,21 @@ def test_predict_test_is_the_only_rule_that_reads_test_features_besides_the_orac
         for name, (text, _) in rules.items()
         if any(
             known in read_inputs(text)
-            for known in ("TEST_FEATURES", "jobs.predict_test", "oracle_jobs.train_oracle")
+            for known in (
+                "TEST_FEATURES", "jobs.predict_test", "oracle_jobs.train_oracle", "test_copies"
+            )
         )
-    ]
-    assert sorted(readers) == ["predict_test", ORACLE]
+    ]  # fmt: skip
+    assert sorted(readers) == [COPIES, "predict_test", ORACLE]
     assert rules[ORACLE][1] == "optimism.smk"
+
+
+def test_the_near_duplicates_of_test_images_reach_the_report_alone():
+    rules = read_rules()
+    readers = [rule for rule, (text, _) in rules.items() if "copies" in read_inputs(text)]
+    assert sorted(readers) == [COPIES, "report"]
+    outputs = [rule for rule, (text, _) in rules.items() if "PATHS.copies" in text]
+    assert outputs == [COPIES]
 
 
 def test_nothing_outside_its_own_file_of_rules_reaches_the_oracle():

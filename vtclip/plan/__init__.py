@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from vtclip import paths
@@ -128,10 +129,8 @@ class Plan(Contents):
     def _test(
         self, backbone: BackboneConfig, dataset: str, tested: str, method: str
     ) -> Iterable[Run]:
-        name, reason = (
-            backbone.folder,
-            why_not(dataset, tested, method, self.datasets, self.missing),
-        )
+        name = backbone.folder
+        reason = why_not(dataset, tested, method, self.datasets, self.missing)
         if reason:
             yield Run(name, dataset, tested, method, "", 0, 0, "", "", "", "", reason)
             return
@@ -222,6 +221,8 @@ class Plan(Contents):
             (self.optimistic, "optimism", ("parquet", "csv", "md")),
         )
         made = [(name, kinds) for runs, name, kinds in tables if runs]
+        copied = distinct(self.examples, "copies")
+        made += [(f"copies/{Path(file).stem}", ("parquet", "csv")) for file in copied]
         return [file for name, kinds in made for file in self.paths.table(name, *kinds)]
 
     def _figures(self) -> list[str]:
@@ -319,11 +320,19 @@ class Plan(Contents):
                 attention.get((run.backbone, run.dataset)),
                 self.others_of(run.backbone, run.dataset) if run.shots else None,
                 self.learned_of(run.backbone, run.dataset) if run.shots else (),
+                self.copies_of(run.dataset),
             )
             for run in self.own_runs
             if run.method == self.reference
         ]  # fmt: skip
         return list(dict.fromkeys(rows))
+
+    def copies_of(self, dataset: str) -> str | None:
+        """The table of a dataset's test images that are near-duplicates of images drawn."""
+        is_drawn = any(METHODS[name].few_shot for name in self.settings)
+        if self.folds_of(dataset) or not is_drawn:
+            return None
+        return self.paths.copies.format(dataset=dataset_name(dataset))
 
     @property
     def picks(self) -> dict[str, str]:

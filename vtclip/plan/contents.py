@@ -168,6 +168,13 @@ class Contents:
         """The pattern of the files of these images' features."""
         return paths.with_draw(paths.SHOT_FEATURES, self.experiment.draw)
 
+    def shot_features_of(self, backbone: str, dataset: str, shots: int, seed: int) -> str:
+        """The features of a run's images."""
+        return self.shot_features.format(
+            backbone=backbone, dataset=dataset_name(dataset), shots=paths.format_shots(shots),
+            seed=seed, views=self.experiment.views.folder,
+        )  # fmt: skip
+
     def sample_of(self, dataset: str, shots: int, seed: int) -> str:
         """The images of a run."""
         number = paths.format_shots(shots)
@@ -226,12 +233,7 @@ class Contents:
         shots = [n for n in self.experiment.shots if n <= CHECKED and n * classes**2 <= SCORES]
         if not shots:
             return ()
-        return (
-            paths.SHOT_FEATURES.format(
-                backbone=backbone, dataset=dataset_name(dataset), shots=max(shots),
-                views=self.experiment.views.folder, seed=self.experiment.seeds[0],
-            ),
-        )  # fmt: skip
+        return (self.shot_features_of(backbone, dataset, max(shots), self.experiment.seeds[0]),)
 
     def others_of(self, backbone: str, dataset: str) -> str | None:
         """Features of the next dataset's shots: images of no class of this one."""
@@ -239,10 +241,8 @@ class Contents:
         other = names[(names.index(dataset_name(dataset)) + 1) % len(names)]
         if other == dataset_name(dataset):
             return None
-        return paths.SHOT_FEATURES.format(
-            backbone=backbone, dataset=other, views=self.experiment.views.folder,
-            shots=paths.format_shots(max(self.experiment.shots)), seed=self.experiment.seeds[0],
-        )  # fmt: skip
+        shots, seed = max(self.experiment.shots), self.experiment.seeds[0]
+        return self.shot_features_of(backbone, other, shots, seed)
 
     def weights_of(self, backbone: str) -> str:
         """The weights of a backbone, where the workflow keeps them."""

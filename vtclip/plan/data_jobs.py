@@ -1,4 +1,4 @@
-"""A job of a rule, and the jobs from archives to manifests."""
+"""A job of a rule, the jobs from archives to manifests, and the search for near-duplicates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,8 +6,10 @@ from functools import cache
 from typing import Any
 
 from vtclip import cost, paths
+from vtclip.config.dataset import dataset_name
 from vtclip.data.descriptions import list_archives
 from vtclip.data.inventory import archive_path, archive_receipt, list_contents
+from vtclip.methods import METHODS
 from vtclip.plan import Plan
 
 SMALL = ("shots", "images")  # inputs without a receipt
@@ -79,4 +81,35 @@ def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
             "contents": list_contents(described),  # a hash, of a user's folder
             "dataset": described.model_dump(mode="json", include=keys),
         },
+    )
+
+
+@cache
+def find_test_copies(plan: Plan, *, dataset: str) -> Job:
+    """The test images that are near-duplicates of images drawn for the runs.
+
+    Features are compared too, where a method learns from features: with its backbone.
+    """
+    runs = [run for run in plan.own_runs if run.shots and dataset_name(run.dataset) == dataset]
+    drawn = list(dict.fromkeys((run.shots, run.seed) for run in runs))
+    inputs: dict[str, str | list[str]] = {
+        "manifest": paths.MANIFEST.format(dataset=dataset),
+        "shots": [plan.sample_of(dataset, *run) for run in drawn],
+    }
+    if receipt := plan.images_receipt(dataset):
+        inputs["images"] = receipt
+    for run in runs:
+        if not METHODS[run.method].reads_images:
+            backbone = paths.place_of(run.head)[0]
+            inputs["learned"] = [plan.shot_features_of(backbone, dataset, *run) for run in drawn]
+            inputs["test"] = plan.test_features(backbone, dataset)
+            break
+    images = plan.counts(dataset).test + sum(
+        min(plan.counts(dataset).train, shots * plan.counts(dataset).classes) for shots, _ in drawn
+    )
+    return Job(
+        inputs=inputs,
+        params={"images": plan.images_of(dataset), "exif": plan.datasets[dataset].exif},
+        mem_mb=1000 + images // 30,  # each is compared with a thousand at a time
+        runtime=10 + images // 1000,
     )

@@ -19,6 +19,7 @@ from vtclip.plan import Plan
 from vtclip.plan.contents import SHARD, architecture_content, architecture_file
 from vtclip.plan.data_jobs import Job as Job
 from vtclip.plan.data_jobs import fetch_archive as fetch_archive
+from vtclip.plan.data_jobs import find_test_copies as find_test_copies
 from vtclip.plan.data_jobs import prepare_manifest as prepare_manifest
 from vtclip.plan.data_jobs import unpack_archives as unpack_archives
 from vtclip.plan.variants import constant_settings
@@ -161,10 +162,7 @@ def train_head(
         inputs["features"] = plan.fold_features(backbone, dataset)
         inputs["shots"] = plan.samples.format(dataset=dataset, shots=shots, seed=seed)
     elif kind.few_shot:
-        inputs["features"] = plan.shot_features.format(
-            backbone=backbone, dataset=dataset_name(dataset), shots=shots, seed=seed,
-            views=plan.experiment.views.folder,
-        )  # fmt: skip
+        inputs["features"] = plan.shot_features_of(backbone, dataset, number, int(seed))
     if kind.few_shot and not kind.reads_images and plan.choice_of(method) == "all":
         inputs["validation"] = paths.VAL_FEATURES.format(
             backbone=backbone, dataset=dataset_name(dataset)

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from vtclip.data.duplicates import find_near_duplicates, unit_rows
+from vtclip.config.dataset import Exif
+from vtclip.data.duplicates import MAX_BITS, find_near_duplicates, hash_images, unit_rows
 from vtclip.features.store import FeatureSet
+from vtclip.parquet import read_parquet
+from vtclip.results.tables import write_table
 from vtclip.wording import count, inline
 
 NEIGHBOURS = 3  # of an image that are named
@@ -82,6 +85,46 @@ def ridge_system(features: np.ndarray) -> tuple[np.ndarray, float]:
     unit = unit_rows(features.astype(np.float64))
     strength = len(unit) * unit.var(axis=0).mean()
     return np.hstack([unit, np.ones((len(unit), 1))]), max(float(strength), 1e-6)
+
+
+def find_test_copies(
+    destination: str | Path,
+    *,
+    manifest: str | Path,
+    samples: Sequence[str | Path],
+    images: str | Path,
+    exif: Exif = "ignore",
+    features: Sequence[str | Path] = (),
+) -> pl.DataFrame:
+    """Write which test images are near-duplicates of an image that was drawn for a run.
+
+    Args:
+        destination: the table, without a suffix, as Parquet and CSV.
+        manifest: the dataset's.
+        samples: the images of each run.
+        images: the folder that image paths start from.
+        exif: of the dataset.
+        features: files of one backbone with all these images; without, hashes alone are compared.
+
+    Returns:
+        test_image, image (that was drawn), cosine and bits (of the 256 of a hash that differ).
+    """
+    drawn = pl.concat([read_parquet(sample, "image") for sample in samples])
+    drawn = drawn.unique(maintain_order=True)
+    tested = read_parquet(manifest, "image", "split").filter(split="test").select("image")
+    both = pl.concat([drawn, tested])
+    pooled = None
+    if features:
+        rows, found = read_pooled(features)
+        places = {image: row for row, image in enumerate(rows["image"])}
+        pooled = found[[places[image] for image in both["image"]]]
+    hashes = hash_images(both["image"].to_list(), images, exif=exif)
+    pairs = find_near_duplicates(both, features=pooled, hashes=hashes)
+    across = pairs.filter(pl.col("row") < drawn.height, pl.col("other_row") >= drawn.height)
+    table = across.select("image", "cosine", "bits", test_image="other_image")
+    table = table.select("test_image", pl.exclude("test_image")).sort("test_image", "image")
+    write_table(table, destination)
+    return table
 
 
 def _find_suspicious(
@@ -218,4 +261,30 @@ def describe_labels(
             for row in found.duplicates[:SUSPICIOUS].iter_rows(named=True)
         ],
         "alike": [(names[one], names[other], share) for one, other, share in found.alike.rows()],
+    }
+
+
+def describe_copies(
+    table: str | Path | None, tested: pl.Series, picture: Callable[[str], str | None]
+) -> dict[str, Any] | None:
+    """What the report says of a table of `find_test_copies`; None without a table.
+
+    Args:
+        table: the Parquet file.
+        tested: the test images that are predicted.
+        picture: image -> the picture to show.
+    """
+    if table is None:
+        return None
+    tested = tested.unique()
+    found = read_parquet(table).filter(pl.col("test_image").is_in(tested.implode()))
+    surest = found.sort("bits").unique("test_image", keep="first", maintain_order=True)
+    return {
+        "tested": len(tested),
+        "number": surest.height,
+        "by_hash": surest.filter(pl.col("bits") <= MAX_BITS).height,
+        "pairs": [
+            [(image, picture(image)) for image in (row["test_image"], row["image"])]
+            for row in surest[:SUSPICIOUS].iter_rows(named=True)
+        ],
     }

@@ -29,7 +29,7 @@ from vtclip.results.differences import CONFIDENCE
 from vtclip.results.estimates import EXPLAINED
 from vtclip.results.figures import drawing, read_costs
 from vtclip.results.footnotes import count_values
-from vtclip.results.labels import NEIGHBOURS, SUSPICIOUS, describe_labels
+from vtclip.results.labels import NEIGHBOURS, SUSPICIOUS, describe_copies, describe_labels
 from vtclip.results.metrics import find_confusions, find_mistakes, measure_reliability
 from vtclip.results.tables import (
     MEAN,
@@ -151,7 +151,7 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
     columns = ("shots", "seed", "image", "label", "prediction", "confidence")
     run = read_parquet(example.predictions, *columns)
     run = run.filter(pl.col("shots") == pl.col("shots").max())
-    pictures = PAIRS * EXAMPLES + MISTAKES + (NEIGHBOURS + 3) * SUSPICIOUS
+    pictures = PAIRS * EXAMPLES + MISTAKES + (NEIGHBOURS + 5) * SUSPICIOUS
     limit = PICTURE_BYTES // (number * pictures)
 
     def picture(image: str) -> str | None:
@@ -168,6 +168,7 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
         "attention": attention and embed_picture(attention, limit=PICTURE_BYTES // number),
         "reliability": _draw_reliability(run),
         "labels": describe_labels(example.learned, names, picture),
+        "copies": describe_copies(example.copies, run["image"], picture),
         "confusions": [
             (names[label], names[found], share, [(image, picture(image)) for image in images])
             for label, found, share, images in confusions.iter_rows()

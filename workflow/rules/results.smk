@@ -422,6 +422,35 @@ rule plot_tests:
         "../scripts/plot_tests.py"
 
 
+# It reads test images and test features after all is drawn, and feeds the report alone.
+rule find_test_copies:
+    input:
+        manifest=tracked_by_checksum(jobs.find_test_copies, "manifest"),
+        shots=from_plan(jobs.find_test_copies, "inputs", "shots"),
+        images=from_plan(jobs.find_test_copies, "inputs", "images"),
+        learned=tracked_by_checksum(jobs.find_test_copies, "learned"),
+        test=tracked_by_checksum(jobs.find_test_copies, "test"),
+        receipts=from_plan(jobs.find_test_copies, "receipts"),
+    output:
+        parquet=PATHS.copies,
+        csv=str(Path(PATHS.copies).with_suffix(".csv")),
+    log:
+        f"logs/find_test_copies/{PLAN.name}/{{dataset}}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=times_attempt(jobs.find_test_copies, "mem_mb"),
+        runtime=times_attempt(jobs.find_test_copies, "runtime"),
+    params:
+        images=from_plan(jobs.find_test_copies, "params", "images"),
+        exif=from_plan(jobs.find_test_copies, "params", "exif"),
+        code=code_of("find_test_copies"),
+    message:
+        "Comparing the test images of {wildcards.dataset} with the images drawn"
+    script:
+        "../scripts/find_test_copies.py"
+
+
 rule report:
     input:
         results=f"{TABLES}/results.parquet",
@@ -454,6 +483,7 @@ rule report:
             }
             | {"learned": [file for each in PLAN.examples for file in each.learned]}
         ),
+        copies=distinct(PLAN.examples, "copies"),
         # Of images that the workflow has unpacked or drawn; of a user's folder there is none.
         images=distinct(PLAN.examples, "receipt"),
         samples=list(PLAN.picks.values()),
