@@ -136,7 +136,7 @@ def test_images_are_encoded_without_a_tokenizer(fetched, monkeypatch):
 
 def test_what_hugging_faces_library_is_needed_for_says_how_to_install_it(folder, monkeypatch):
     without_library(monkeypatch)
-    with pytest.raises(BackboneError, match=r"install --editable '.\[transformers\]'") as error:
+    with pytest.raises(BackboneError, match=r"pip install 'vtclip\[transformers\]'") as error:
         fetch_backbone(f"local-dir:{folder}", "own", folder / "fetched.safetensors")
     assert len(str(error.value).splitlines()) == 1
     assert not (folder / "fetched.safetensors").exists()

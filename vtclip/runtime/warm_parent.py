@@ -289,7 +289,7 @@ def _become(request: Request) -> None:
     os.environ.update(request.environment)
     tempfile.tempdir = None  # it was chosen by the parent's environment
     sys.argv = list(request.command)
-    sys.path[:] = [str(Path(request.command[0]).resolve().parent), *PATH[1:]]
+    sys.path[:] = [str(Path(request.command[0]).resolve().parent), *PATH]
     import numpy
     import torch
 
