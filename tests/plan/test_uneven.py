@@ -43,3 +43,17 @@ def test_wrong_numbers_are_refused_by_their_key(demo, shots, key):
 def test_uneven_numbers_are_written_under_shots_and_not_beside_picks(demo):
     assert "expected: shots: {min, max, seed}" in refused(demo, uneven={"max": 4})
     assert "picks: null" in refused(demo, shots={"max": 4}, picks="lists")
+
+
+def test_a_class_that_a_users_dataset_does_not_have_is_refused_before_the_first_job(demo, here):
+    for name in ("cat", "dog"):
+        (here / "pets" / name).mkdir(parents=True)
+        for image in range(12):
+            (here / "pets" / name / f"{image}.jpg").touch()
+    file = here / "config" / "datasets" / "pets.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("title: Pets\nlayout: folders\nfolder: pets\n")
+    message = refused(demo, datasets=["pets"], shots={"max": 4, "classes": {"dgo": 2}})
+    assert "shots: classes: pets has no class 'dgo'" in message
+    assert "Did you mean 'dog'?" in message
+    planned(demo, datasets=["pets"], shots={"max": 4, "classes": {"dog": 2}})

@@ -74,6 +74,21 @@ def test_footnotes_stand_below_every_form_of_the_table(tmp_path):
         assert note in " ".join((tmp_path / f"results.{suffix}").read_text().split())
 
 
+def test_macro_accuracy_follows_the_same_table_of_uneven_shots(tmp_path):
+    runs = [make_run("a", "probe", write_predictions(tmp_path / "runs", {(1, 1): 0.5}))]
+    metrics = pl.DataFrame(
+        {"backbone": "clip", "dataset": "a", "method": "probe", "shots": 1, "macro_accuracy": 40.04,
+         "macro_accuracy_std": None, "seeds": 1}
+    )  # fmt: skip
+    aggregate_results(runs, tmp_path / "even")
+    aggregate_results(runs, tmp_path / "uneven", metrics=metrics)
+    even, uneven = ((tmp_path / f"{name}.md").read_text() for name in ("even", "uneven"))
+    assert uneven.startswith(even)
+    added = uneven.removeprefix(even)
+    assert "Macro accuracy, the mean over the classes" in added
+    assert "| a       | probe  | 40.0" in added
+
+
 def test_published_curves_are_dashed_and_the_same_table_gives_the_same_file(results, tmp_path):
     results.with_columns(published=pl.lit(50.0)).write_parquet(tmp_path / "published.parquet")
     for table, name in (("results", "one"), ("results", "two"), ("published", "both")):

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.training.test_train import CPU, on_disk  # noqa: F401  (a fixture)
+from vtclip.backbones.checkpoints import read_checkpoint
 from vtclip.features.store import open_features_writer
 from vtclip.files import MARKED, WATERMARK, read_head, sha256_of
 from vtclip.inference.saved import read_saved
@@ -90,6 +91,15 @@ def test_an_oracles_file_can_be_neither_classified_with_nor_exported(run, name):
         read_saved(run / name)
     with pytest.raises(ValueError, match="no head is in this folder"):
         read_saved(run / "oracle")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt"])
+def test_an_oracles_file_is_refused_as_the_weights_of_a_backbone(run, name):
+    tensors = load_file(run / "oracle/oracle.safetensors")
+    save = torch.save if name.endswith(".pt") else save_file
+    save(tensors, run / name)
+    with pytest.raises(ValueError, match=rf"{name}: ORACLE: chosen on the test images"):
+        read_checkpoint(run / name)
 
 
 def test_an_oracles_predictions_cannot_be_read_as_those_of_a_method(run):

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from vtclip.config.backbone_config import INDEX, list_parts
+from vtclip.files import refuse_oracle
 from vtclip.runtime.job import warn_on_terminal
 from vtclip.wording import list_lines
 
@@ -49,6 +50,7 @@ def read_checkpoint(path: str | Path, weights_key: str | None = None) -> dict[st
     groups = dict(_list_groups(content, "")) if isinstance(content, Mapping) else {}
     if not groups:
         raise _unusable(path, _describe(content))
+    refuse_oracle(path, [key for tensors in groups.values() for key in tensors])
     if any(LORA in key for tensors in groups.values() for key in tensors):
         raise _unusable(
             path,

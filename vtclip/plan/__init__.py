@@ -33,6 +33,7 @@ from vtclip.plan.notices import (
     Numbers,
     check_picks,
     check_sentences,
+    check_uneven,
     check_validation,
     count_images,
     list_alike,
@@ -103,6 +104,7 @@ class Plan(Contents):
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
         check_picks(experiment, plan.trained, plan.compared.values(), source=source)
+        check_uneven(experiment, plan.datasets, source=source)
         check_places(experiment, plan.datasets, plan.outputs(), files)
         longest = min(shape.context_length for shape in plan.shapes.values())
         check_sentences(plan.sentences, plan.datasets, longest)

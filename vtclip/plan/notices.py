@@ -19,7 +19,7 @@ from vtclip.methods.base import Recipe
 from vtclip.paths import ALL, format_shots, name_shots
 from vtclip.plan.variants import Variant, constant_settings
 from vtclip.settings import ConfigError, refusal
-from vtclip.wording import count, explain_alike, find_alike, inline, list_some
+from vtclip.wording import count, did_you_mean, explain_alike, find_alike, inline, list_some
 
 Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
 
@@ -114,6 +114,20 @@ def list_alike(datasets: Mapping[str, Dataset]) -> Iterator[str]:
     for name, dataset in datasets.items():
         if groups := find_alike(_read_class_names(name, dataset)):
             yield explain_alike(groups, name)
+
+
+def check_uneven(experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str) -> None:
+    """Refuse numbers of images for classes that a dataset does not have, where its are known."""
+    classes = {} if experiment.uneven is None else experiment.uneven.classes
+    for name in filter(datasets.__contains__, experiment.datasets):
+        known = _read_class_names(name, datasets[name])
+        unknown = next((each for each in classes if each not in known), None)
+        if known and unknown is not None:
+            raise refusal(
+                f"{source}: shots: classes", f"{name} has no class '{unknown}'",
+                found=f"{unknown}: {classes[unknown]}",
+                expected=f"names of its classes.{did_you_mean(unknown, known)}",
+            )  # fmt: skip
 
 
 def _read_class_names(name: str, dataset: Dataset) -> list[str]:

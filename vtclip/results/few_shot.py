@@ -28,6 +28,7 @@ def aggregate_results(
     notes: Sequence[str] = (),
     samples: Sequence[Sample] = (),
     unmet: Sequence[str] = (),
+    metrics: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Write the results table as Parquet, CSV, Markdown, LaTeX and plain text.
 
@@ -40,6 +41,7 @@ def aggregate_results(
         notes: footnotes; more follow where the runs differ in what made them.
         samples: the images of one seed for each dataset and number of shots.
         unmet: sentences about settings that are used in part, or not at all.
+        metrics: of `aggregate_metrics`; their macro accuracy follows the table in Markdown.
 
     Returns:
         backbone, dataset, method, shots, mean, std (of a sample; null for one seed), seeds,
@@ -56,7 +58,8 @@ def aggregate_results(
     notes = [*notes, *used, *find_inconsistencies(distinct(runs, "record"))]
     tables.write_table(
         results, destination, notes=used,
-        md=render_markdown(results, missing, titles=titles, notes=notes),
+        md=render_markdown(results, missing, titles=titles, notes=notes)
+        + _render_macro(metrics, titles),
         tex=render_latex(results, titles=titles, notes=notes),
         txt=render_text(results, missing, titles=titles, notes=notes),
     )  # fmt: skip
@@ -105,6 +108,15 @@ def render_markdown(
 
     rows = _lay_out(beside, partial(tables.compare_published, marks=marks), titles)
     return f"{text}\nOurs / published (difference):\n\n{tables.align(rows)}\n\n{explained}\n"
+
+
+def _render_macro(metrics: pl.DataFrame | None, titles: Mapping[str, str]) -> str:
+    """The accuracies as means over classes, in Markdown; empty without metrics."""
+    if metrics is None:
+        return ""
+    table = metrics.rename({"macro_accuracy": "mean", "macro_accuracy_std": "std"})
+    rows = _lay_out(table, _mean_cell(" ± "), titles)
+    return f"\nMacro accuracy, the mean over the classes, in percent:\n\n{tables.align(rows)}\n"
 
 
 def render_latex(

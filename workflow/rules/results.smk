@@ -50,6 +50,8 @@ rule aggregate_results:
         records=distinct(PLAN.own_runs, "record"),
         samples=[sample.path for sample in PLAN.samples_of(PLAN.own_runs)],
         histories=PLAN.histories_of(PLAN.own_runs),
+        # Shown below the table where the classes have other numbers of images.
+        metrics=[f"{TABLES}/metrics.parquet"] * bool(PLAN.experiment.uneven),
         published=paths.find_own(paths.PUBLISHED),
     output:
         parquet=f"{TABLES}/results.parquet",
