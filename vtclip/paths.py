@@ -54,7 +54,7 @@ class ExperimentPaths:
         self.folder = f"results/{name}"  # all that belongs to this experiment alone
         self.config = f"{self.folder}/config.yaml"  # the exact configuration, merged
         self.report = f"{self.folder}/report.html"
-        self.best = f"{self.folder}/best.json"  # which head to take, of datasets in folds
+        self.best = f"{self.folder}/best.json"  # which head of each dataset to take
         self.head = f"{self.folder}/heads/{place}/{RUN}{draw}/{HEAD}"
         # The predictions of all heads of a method that were trained on one dataset.
         self.predictions = f"{self.folder}/predictions/{place}/{{tested}}.parquet"

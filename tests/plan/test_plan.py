@@ -163,6 +163,8 @@ def test_everything_that_is_made_is_a_target(demo):
         *(f"results.{suffix}" for suffix in ("parquet", "csv", "md", "tex", "txt")),
         *(f"differences.{suffix}" for suffix in ("parquet", "csv", "md")),
         *(f"ranks.{suffix}" for suffix in ("parquet", "csv")),
+        *(f"estimates.{suffix}" for suffix in ("parquet", "csv", "md")),
+        *(f"confusions.{suffix}" for suffix in ("parquet", "csv")),
         *(f"{name}.{suffix}" for name in ("metrics", "classes") for suffix in ("parquet", "csv")),
     }
     figures = {
@@ -175,7 +177,7 @@ def test_everything_that_is_made_is_a_target(demo):
         *(f"attention/{GLYPHS}/{name}" for name in demo["datasets"]),
     ]
     assert figures == {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
-    assert len(targets) == len(set(targets)) == 2 + 92 + 8 + 14 + 10
+    assert len(targets) == len(set(targets)) == 3 + 92 + 8 + 19 + 10
 
 
 def test_attention_is_drawn_of_vt_clip_alone(demo):

@@ -1,4 +1,4 @@
-"""Estimates of datasets in folds, and the head to take."""
+"""Accuracies with their intervals, and the head to take."""
 
 import numpy as np
 import polars as pl
@@ -39,8 +39,7 @@ def estimated(tmp_path):
         pl.concat(tables).write_parquet(file)
         for shots in (1, ALL):
             head = tmp_path / f"{method}{shots}"
-            head.write_bytes(b"12345")
-            write_record(tmp_path / f"{method}{shots}.json", {"seconds": 2.0})
+            write_record(tmp_path / f"{method}{shots}.json", {"seconds": 2.0, "bytes": 5})
             more = {"head": str(head), "record": f"{head}.json", "seed": 1, "texts": texts}
             runs.append(make_run("birds", method, file, shots=shots, **more))
     written = [tmp_path / name for name in ("estimates", "confusions", "best.json")]
@@ -65,12 +64,12 @@ def test_the_interval_of_no_mistakes_is_not_empty():
     assert high == pytest.approx(1)
 
 
-def test_the_head_to_take_is_the_most_accurate_of_those_with_the_most_images(estimated):
+def test_the_head_to_take_is_the_most_accurate_of_all_numbers_of_shots(estimated):
     folder, _, best = estimated
     assert best["head"] == str(folder / f"linear_probe{ALL}")
-    assert (best["method"], best["shots"], best["candidates"]) == ("linear_probe", ALL, 2)
+    assert (best["method"], best["shots"], best["candidates"]) == ("linear_probe", ALL, 4)
     assert (best["bytes"], best["seconds"]) == (5, 2.0)
-    assert best["as_good"] == [["gda", ""]]
+    assert best["as_good"] == [["gda", "all shots"], ["linear_probe", "1 shot"]]
     assert "all shots" in best["trained"]
     assert "+12.0 points" in best["curve"]
     assert best["curve"].endswith("more images per class would probably help.")
@@ -106,3 +105,52 @@ def test_a_curve_that_is_flat_promises_nothing():
     })  # fmt: skip
     assert "cannot be seen" in describe_curve(hits)
     assert describe_curve(hits.filter(shots=4)) == ""
+
+
+def write_tested(folder, scores):
+    """Methods right on 90, 80, ... of 100 test images, with these validation scores."""
+    texts = str(folder / "texts.parquet")
+    pl.DataFrame({"label": [0, 1], "class_name": ["heron", "stork"]}).write_parquet(texts)
+    runs = []
+    for number, (method, by_shots) in enumerate(scores.items()):
+        tables = []
+        for shots, accuracies in by_shots.items():
+            for seed, accuracy in enumerate(accuracies, 1):
+                file = folder / f"{method}{shots}-{seed}.json"
+                write_record(file, {"seconds": 2.0, "bytes": 5, "val_accuracy": accuracy})
+                more = {"head": f"{method}{shots}", "record": str(file), "seed": seed}
+                path = folder / f"{method}.parquet"
+                runs.append(make_run("birds", method, path, shots=shots, texts=texts, **more))
+                tables.append(write_predicted(shots, seed, 90 - 10 * number))
+        pl.concat(tables).write_parquet(folder / f"{method}.parquet")
+    written = [folder / name for name in ("estimates", "confusions", "best.json")]
+    return aggregate_estimates(runs, {}, *written), read_record(folder / "best.json")
+
+
+def write_predicted(shots, seed, right):
+    images = [f"{number}.jpg" for number in range(IMAGES)]
+    predicted = [int(number >= right) for number in range(IMAGES)]
+    row = {"shots": shots, "seed": seed, "image": images, "label": 0, "prediction": predicted}
+    return pl.DataFrame(row).cast({"shots": pl.Int32})
+
+
+def test_with_a_test_split_the_validation_shots_choose_the_head_not_the_test_images(tmp_path):
+    scores = {"gda": {16: [0.8, 0.8]}, "coop": {16: [0.7, 1.0]}, "zero_shot": {0: [None]}}
+    table, best = write_tested(tmp_path, scores)
+    found = best["birds"]
+    assert (found["method"], found["score"], found["candidates"]) == ("coop", 85, 2)
+    assert (found["accuracy"], found["folds"], found["nested"]) == (80, 0, None)
+    low, high = find_interval(0.8, IMAGES)  # Wilson's, of as many images as there are
+    assert (found["low"], found["high"]) == pytest.approx((100 * low, 100 * high))
+    assert found["as_good"] == [["gda", "16 shots"]]
+    assert table["accuracy"].to_list() == [90, 80, 70]
+
+
+def test_heads_with_fewer_validation_images_are_no_candidates_beside_those_with_more(tmp_path):
+    _, best = write_tested(tmp_path, {"gda": {1: [1.0], 4: [0.7], 16: [0.7]}})
+    assert (best["birds"]["shots"], best["birds"]["candidates"]) == (16, 2)
+
+
+def test_without_validation_shots_there_is_no_head_to_take(tmp_path):
+    table, best = write_tested(tmp_path, {"gda": {16: [None]}})
+    assert (table.height, best) == (1, {})

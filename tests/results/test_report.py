@@ -114,7 +114,7 @@ def write_copies(folder: Path) -> str:
     return str(folder / "copies.parquet")
 
 
-def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") -> str:
+def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="", best=None) -> str:
     """A report of hand-made results, and its content."""
     (folder / "images").mkdir(exist_ok=True)
     generator = np.random.default_rng(0)
@@ -141,6 +141,7 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") ->
     write_receipt(folder / "config.yaml")
     images, attention = str(folder / "images"), str(folder / "accuracy.png")
     predicted = str(folder / "vt_clip.parquet")
+    write_record(folder / "best.json", best or {})
     if flipped:
         content = bytearray((folder / flipped).read_bytes())
         content[len(content) // 2] ^= 1
@@ -170,6 +171,7 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="") ->
         missing={"imagenet": f"takes an account {AND}"},
         tables={name: folder / f"{name}.parquet" for name in ("results", "differences", "metrics")},
         config=folder / "config.yaml",
+        best=folder / "best.json",
         figures=[folder / "accuracy.svg"],
         picks={"pets/4shot-seed1.jsonl": folder / "sample.parquet"},
     )

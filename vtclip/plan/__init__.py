@@ -172,9 +172,9 @@ class Plan(Contents):
         return [run for run in runs if run.tested == run.dataset]
 
     @cached_property
-    def fold_runs(self) -> list[Run]:
-        """The rows of the table of estimates: those of datasets in folds."""
-        return [run for run in self.own_runs if self.folds_of(run.dataset)]
+    def in_folds(self) -> list[str]:
+        """The datasets in folds that heads are trained on."""
+        return [name for name in distinct(self.own_runs, "dataset") if self.folds_of(name)]
 
     @cached_property
     def test_runs(self) -> list[Run]:
@@ -202,8 +202,7 @@ class Plan(Contents):
         """Everything that the experiment makes, for the rule `all`."""
         # Heads and predictions too: without them a deleted one would not be made again.
         runs = [*self.own_runs, *self.test_runs]
-        page = [self.paths.report] if self.own_runs else []
-        page += [self.paths.best] if self.fold_runs else []
+        page = [self.paths.report, self.paths.best] if self.own_runs else []
         return [
             *page, *self.heads, *distinct(runs, "predictions"), *self._tables(), *self._figures(),
             self.paths.config,
@@ -216,8 +215,8 @@ class Plan(Contents):
             (self.own_runs, "ranks", ("parquet", "csv")),
             (self.own_runs, "metrics", ("parquet", "csv")),
             (self.own_runs, "classes", ("parquet", "csv")),
-            (self.fold_runs, "estimates", ("parquet", "csv", "md")),
-            (self.fold_runs, "confusions", ("parquet", "csv")),
+            (self.own_runs, "estimates", ("parquet", "csv", "md")),
+            (self.own_runs, "confusions", ("parquet", "csv")),
             (self.ablation_runs, "ablation", ("parquet", "csv", "md")),
             (self.test_runs, "tests", ("parquet", "csv", "md")),
             (self.optimistic, "optimism", ("parquet", "csv", "md")),

@@ -1,4 +1,4 @@
-"""The estimates of a dataset in folds: accuracy with an interval, and which head to take."""
+"""Accuracies with their intervals, and which head of a dataset to take."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,24 @@ from typing import Any
 
 import polars as pl
 
+from vtclip.data.shots import VAL_SHOTS
 from vtclip.files import read_record, write_record
 from vtclip.parquet import read_parquet
-from vtclip.paths import Run, format_shots, name_shots
+from vtclip.paths import Run, distinct, format_shots, name_shots
 from vtclip.results import tables
 from vtclip.results.tables import KEY
 
 NORMAL = 1.96  # of a 95 % interval
+TESTED = "test"  # the split of all images that are predicted, where there are no folds
+CONFUSIONS = {
+    "dataset": pl.String, "class_name": pl.String, "predicted": pl.String, "images": pl.Float64
+}  # fmt: skip
 
 
 def widen(folds: int) -> float:
     """The factor on the variance of a share of images, where heads of folds have predicted them.
+
+    1 for the images of a test split, which `folds` counts as one.
 
     If one head had predicted n images, the variance of its accuracy p would be p (1 - p) / n. Two
     more things vary here. Two folds' heads share most of their images, so that their errors are
@@ -32,7 +39,7 @@ def widen(folds: int) -> float:
     measures how often the interval contains the accuracy of the head to use: without the factor in
     80 to 83 % of draws.
     """
-    return 1 + folds / (folds - 1)
+    return 1 + folds / (folds - 1) if folds > 1 else 1
 
 
 def find_interval(share: float, images: float) -> tuple[float, float]:
@@ -55,26 +62,30 @@ def aggregate_estimates(
     """Write the tables of estimates and confusions, and which head to take.
 
     Args:
-        runs: all heads of the datasets in folds.
-        manifests: the manifest of each of these datasets.
+        runs: all heads on their own test sets.
+        manifests: the manifest of each dataset in folds.
         destination: the path of the table of estimates, without a suffix: Parquet, CSV, Markdown.
         confusions: that of the table of the chosen heads' predictions, Parquet and CSV: dataset,
             class_name, predicted, images (of that class, a mean over seeds).
-        best: the JSON file: dataset -> what `choose_head` describes, and its classes.
+        best: the JSON file: dataset -> what `describe_head` says of the head to take, and its
+            classes, the least accurate first. A dataset without a head to take is not in it.
         titles: method or dataset -> the name to show.
 
     Returns:
         backbone, dataset, method, shots, accuracy, low, high (percent; a 95 % interval), images,
-        folds, seeds. All images of a dataset are predicted, by heads that have not seen them.
+        folds, seeds. With folds, all images of a dataset are predicted, by heads that have not seen
+        them; without (folds 0), those of the test split are.
     """
-    rows, confused, chosen = [], [], {}
-    for dataset, manifest in manifests.items():
+    rows, confused, chosen = [], [pl.DataFrame(schema=CONFUSIONS)], {}
+    for dataset in distinct(runs, "dataset"):
         own = [run for run in runs if run.dataset == dataset]
-        folds = read_parquet(manifest, "image", "split")
-        hits = _read_hits(own).join(folds, on="image", maintain_order="left")
+        hits = _read_hits(own, manifests.get(dataset))
         table = _estimate(hits)
         rows.append(table)
-        run, described = choose_head(own, table, hits)
+        candidates = list_candidates(own, table, in_folds=dataset in manifests)
+        if candidates.is_empty():
+            continue
+        run, described = describe_head(own, candidates, table, hits)
         counts = count_confusions(run)
         confused.append(counts)
         chosen[dataset] = described | {"classes": list_classes(counts)}
@@ -85,8 +96,8 @@ def aggregate_estimates(
     return estimates
 
 
-def _read_hits(runs: Sequence[Run]) -> pl.DataFrame:
-    """Share of seeds that classify each image correctly: KEY, image, hit, seeds."""
+def _read_hits(runs: Sequence[Run], manifest: str | Path | None) -> pl.DataFrame:
+    """Share of seeds that classify each image correctly: KEY, image, hit, seeds, split."""
     found = []
     for backbone, dataset, method, predictions in dict.fromkeys(
         (run.backbone, run.dataset, run.method, run.predictions) for run in runs
@@ -98,7 +109,10 @@ def _read_hits(runs: Sequence[Run]) -> pl.DataFrame:
         )
         named = {"backbone": backbone, "dataset": dataset, "method": method}
         found.append(each.with_columns(pl.lit(value).alias(key) for key, value in named.items()))
-    return pl.concat(found)
+    hits = pl.concat(found)
+    if manifest is None:
+        return hits.with_columns(split=pl.lit(TESTED))
+    return hits.join(read_parquet(manifest, "image", "split"), on="image", maintain_order="left")
 
 
 def _estimate(hits: pl.DataFrame) -> pl.DataFrame:
@@ -108,7 +122,9 @@ def _estimate(hits: pl.DataFrame) -> pl.DataFrame:
         share, images = float(found["hit"].to_numpy().mean()), found.height
         low, high = find_interval(share, images / widen(folds))
         percent = {"accuracy": 100 * share, "low": 100 * low, "high": 100 * high}
-        counts = {"images": images, "folds": folds, "seeds": found["seeds"][0]}
+        counts = {
+            "images": images, "folds": folds if folds > 1 else 0, "seeds": found["seeds"][0]
+        }  # fmt: skip
         rows.append(dict(zip(KEY, key, strict=True)) | percent | counts)
     small = dict.fromkeys(["shots", "images", "folds", "seeds"], pl.Int32)
     return pl.DataFrame(rows, schema_overrides=small)
@@ -141,33 +157,72 @@ def list_classes(confusions: pl.DataFrame) -> list[dict[str, Any]]:
     return sorted(classes, key=lambda each: each["accuracy"])
 
 
-def choose_head(
-    runs: Sequence[Run], table: pl.DataFrame, hits: pl.DataFrame
+def list_candidates(runs: Sequence[Run], table: pl.DataFrame, *, in_folds: bool) -> pl.DataFrame:
+    """The rows of a dataset's table of which a head may be taken, the best first.
+
+    With folds, all numbers of shots are candidates: each image is scored by all of them. The
+    column `score`, by which they are ordered, is then the accuracy itself.
+
+    Without, it is the accuracy on the validation shots, as the records have it, in percent: the
+    test images choose nothing. Heads with fewer than four shots are scored on fewer validation
+    images, so they are candidates only where they have the most shots; heads without any are none.
+    Of equally good candidates, that with the most shots comes first.
+    """
+    if in_folds:
+        scored = table.with_columns(score="accuracy")
+    else:
+        rows = [
+            {key: getattr(run, key) for key in KEY}
+            | {"score": read_record(run.record)["val_accuracy"]}
+            for run in runs
+        ]
+        schema = {key: table.schema[key] for key in KEY} | {"score": pl.Float64}
+        scores = pl.DataFrame(rows, schema=schema).group_by(KEY).agg(pl.mean("score") * 100)
+        scored = table.join(scores, on=KEY, maintain_order="left").drop_nulls("score")
+        scored = scored.filter(pl.col("shots") >= pl.min_horizontal(VAL_SHOTS, pl.max("shots")))
+    return scored.sort("score", "shots", descending=True, maintain_order=True)
+
+
+def describe_head(
+    runs: Sequence[Run], candidates: pl.DataFrame, table: pl.DataFrame, hits: pl.DataFrame
 ) -> tuple[Run, dict[str, Any]]:
-    """Choose the head of a dataset to take: the most accurate of those with the most images.
+    """Describe the first of a dataset's candidates.
 
     The row about it, and its description: head (its file), seed, backbone, dataset, method, shots,
-    trained (in words), accuracy, low, high, images, folds, seconds, bytes; candidates, their
-    number; as_good, the others within the interval; nested, the accuracy if the choice is made
-    without the images that it is scored on; curve, a sentence.
+    trained (in words), accuracy, low, high, images, folds, seeds, score, seconds, bytes;
+    candidates, their number; as_good, the other methods and numbers of shots whose accuracy is
+    within the interval; nested, the accuracy if the choice is made without the images that it is
+    scored on, None without folds; curve, a sentence.
     """
-    most = max(run.shots for run in runs)
-    candidates = table.filter(pl.col("shots").is_in([0, most]))
-    first, *others = candidates.sort("accuracy", descending=True, maintain_order=True).to_dicts()
+    first = candidates.row(0, named=True)
     run = next(run for run in runs if all(getattr(run, key) == first[key] for key in KEY))
-    near = [other for other in others if other["accuracy"] >= first["low"]]
-    alone = candidates["backbone"].n_unique() == 1
+    record = read_record(run.record)
+    nested = 100 * choose_nested(hits) if first["folds"] else None
     return run, first | {
         "head": run.head,
         "seed": run.seed,
         "trained": name_shots(run.shots),
-        "seconds": read_record(run.record)["seconds"],
-        "bytes": Path(run.head).stat().st_size,
+        "seconds": record["seconds"],
+        "bytes": record["bytes"],
         "candidates": candidates.height,
-        "as_good": [(other["method"], "" if alone else other["backbone"]) for other in near],
-        "nested": 100 * choose_nested(hits.join(candidates.select(KEY), on=KEY)),
+        "as_good": list_as_good(first, table),
+        "nested": nested,
         "curve": describe_curve(hits.filter(backbone=run.backbone, method=run.method)),
     }
+
+
+def list_as_good(first: Mapping[str, Any], table: pl.DataFrame) -> list[tuple[str, str]]:
+    """Method, and in words its numbers of shots and backbone, of all within a row's interval."""
+    near = table.filter(pl.col("accuracy") >= first["low"])
+    alone = table["backbone"].n_unique() == 1
+    found = []
+    for (method, backbone), rows in near.group_by("method", "backbone", maintain_order=True):
+        is_first = (method, backbone) == (first["method"], first["backbone"])
+        shots = [n for n in rows["shots"] if not (is_first and n == first["shots"])]
+        words = list(map(str, map(format_shots, shots[:-1]))) + list(map(name_shots, shots[-1:]))
+        if shots:
+            found.append((method, ", ".join([*words, *([] if alone else [backbone])])))
+    return found
 
 
 def choose_nested(hits: pl.DataFrame) -> float:
@@ -219,7 +274,8 @@ def render_markdown(estimates: pl.DataFrame, titles: Mapping[str, str] = {}) -> 
 
 
 EXPLAINED = (
-    "Accuracy in percent over all images, each predicted by heads that were trained on the other "
+    "Accuracy in percent. With a test split, the interval is Wilson's, for the number of test "
+    "images. With folds, all images count, each predicted by heads that were trained on the other "
     "folds. The interval is for the accuracy, on new images of the same kind, of the head that is "
     "trained on all images. That head has seen more images than the folds' heads: it is more "
     "often better than the interval than worse."

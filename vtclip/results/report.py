@@ -66,7 +66,7 @@ def report(
     missing: Mapping[str, str],
     tables: Mapping[str, str | Path],
     config: str | Path,
-    best: str | Path | None = None,
+    best: str | Path,
     figures: Sequence[str | Path],
     picks: Mapping[str, str | Path] = {},
     template: str | Path = PROJECT / TEMPLATE,
@@ -84,6 +84,7 @@ def report(
         missing: dataset that was left out -> the reason.
         tables: "results", "differences" and "metrics", in Parquet.
         config: the experiment's configuration.
+        best: which head of each dataset to take, as `aggregate_estimates` writes it.
         figures: SVG files.
         picks: name of each list of `vtclip picks` -> the file of the images that it lists.
         template: the page's template; whatever is filled in is escaped.
@@ -119,7 +120,7 @@ def report(
         choices=choices,
         picks=[(name, checksum_of(read_parquet(file))) for name, file in picks.items()],
         missing=missing,
-        best={} if best is None else read_record(best),
+        best=read_record(best),
         explained_best=EXPLAINED,
         settings=describe_settings(distinct(runs, "record")),
         config=Path(config).read_text(encoding="utf-8"),

@@ -198,23 +198,18 @@ rule aggregate_metrics:
         "../scripts/aggregate_metrics.py"
 
 
-# Of datasets in folds: accuracies with their intervals, and which head to take.
+# Accuracies with their intervals, and which head of each dataset to take.
 rule aggregate_estimates:
     input:
-        predictions=tracked_by_checksum(distinct(PLAN.fold_runs, "predictions")),
-        manifests=tracked_by_checksum(
-            expand(paths.MANIFEST, dataset=distinct(PLAN.fold_runs, "dataset"))
-        ),
-        texts=tracked_by_checksum(distinct(PLAN.fold_runs, "texts")),
-        heads=tracked_by_checksum(distinct(PLAN.fold_runs, "head")),
-        records=distinct(PLAN.fold_runs, "record"),
+        predictions=tracked_by_checksum(PREDICTIONS),
+        manifests=tracked_by_checksum(expand(paths.MANIFEST, dataset=PLAN.in_folds)),
+        texts=tracked_by_checksum(distinct(PLAN.own_runs, "texts")),
+        records=distinct(PLAN.own_runs, "record"),
         receipts=receipts_of(
             {
-                "predictions": distinct(PLAN.fold_runs, "predictions"),
-                "texts": distinct(PLAN.fold_runs, "texts"),
-                "manifests": expand(
-                    paths.MANIFEST, dataset=distinct(PLAN.fold_runs, "dataset")
-                ),
+                "predictions": PREDICTIONS,
+                "texts": distinct(PLAN.own_runs, "texts"),
+                "manifests": expand(paths.MANIFEST, dataset=PLAN.in_folds),
             }
         ),
     output:
@@ -236,7 +231,7 @@ rule aggregate_estimates:
     resources:
         **SMALL,
     params:
-        runs=PLAN.fold_runs,
+        runs=PLAN.own_runs,
         titles=PLAN.titles,
         code=code_of("aggregate_estimates"),
     message:
@@ -458,7 +453,7 @@ rule report:
         results=f"{TABLES}/results.parquet",
         differences=f"{TABLES}/differences.parquet",
         metrics=f"{TABLES}/metrics.parquet",
-        best=[PATHS.best] * bool(PLAN.fold_runs),
+        best=PATHS.best,
         config=PATHS.config,
         figures=[
             PATHS.figure(name)[0]

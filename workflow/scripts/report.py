@@ -20,7 +20,7 @@ with job(snakemake.log[0]):
             "differences": snakemake.input.differences,
             "metrics": snakemake.input.metrics,
         },
-        best=next(iter(snakemake.input.best), None),
+        best=snakemake.input.best,
         config=snakemake.input.config,
         figures=snakemake.input.figures,
         template=snakemake.input.template,
