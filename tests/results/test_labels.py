@@ -88,6 +88,8 @@ def planted(tmp_path):
     """Eight images drawn and eight test images; copies of the first two are test images."""
     for number in range(16):
         draw(number).save(tmp_path / f"{number}.png")
+    draw(3).save(tmp_path / "4.png")  # copies in one split do not count
+    draw(14).save(tmp_path / "15.png")
     draw(0).save(tmp_path / "8.png", "JPEG", quality=30)
     draw(1).crop((10, 8, 115, 88)).save(tmp_path / "9.png")
     images = pl.DataFrame({"image": [f"{number}.png" for number in range(16)]})
