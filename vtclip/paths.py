@@ -191,13 +191,12 @@ class Sample(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A row of the tables whose images the report shows."""
+    """A dataset and a backbone whose images the report shows."""
 
     backbone: str
     dataset: str
     images: str  # the folder that image paths start from
     receipt: str | None  # the file that says that all images are there; None for a user's folder
-    predictions: str
     texts: str
     attention: str | None  # the figure of attention, where there is one
     others: str | None = None  # features of another dataset's shots; None where there is none

@@ -166,6 +166,7 @@ def test_everything_that_is_made_is_a_target(demo):
         *(f"estimates.{suffix}" for suffix in ("parquet", "csv", "md")),
         *(f"confusions.{suffix}" for suffix in ("parquet", "csv")),
         *(f"{name}.{suffix}" for name in ("metrics", "classes") for suffix in ("parquet", "csv")),
+        *(f"copies/{name}.{suffix}" for name in demo["datasets"] for suffix in ("parquet", "csv")),
     }
     figures = {
         target.removeprefix("results/demo/figures/") for target in targets if "/figures/" in target
@@ -177,7 +178,7 @@ def test_everything_that_is_made_is_a_target(demo):
         *(f"attention/{GLYPHS}/{name}" for name in demo["datasets"]),
     ]
     assert figures == {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
-    assert len(targets) == len(set(targets)) == 3 + 92 + 8 + 19 + 10
+    assert len(targets) == len(set(targets)) == 3 + 92 + 8 + 23 + 10
 
 
 def test_attention_is_drawn_of_vt_clip_alone(demo):

@@ -27,6 +27,7 @@ from vtclip.results.report import (
     describe_calibration,
     describe_provenance,
     embed_picture,
+    find_shown,
     report,
 )
 from vtclip.training.calibration import Calibration
@@ -140,7 +141,6 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="", be
     (folder / "config.yaml").write_text(f"name: mine  # {ALERT}\n")
     write_receipt(folder / "config.yaml")
     images, attention = str(folder / "images"), str(folder / "accuracy.png")
-    predicted = str(folder / "vt_clip.parquet")
     write_record(folder / "best.json", best or {})
     if flipped:
         content = bytearray((folder / flipped).read_bytes())
@@ -156,7 +156,6 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="", be
                 dataset,
                 images,
                 None,
-                predicted,
                 texts,
                 attention,
                 learned=(write_learned(folder),),
@@ -203,7 +202,7 @@ def test_the_page_loads_nothing_from_outside(content):
 def test_every_section_is_there_and_says_what_was_found(content):
     texts = Page(content).texts
     for found in (
-        "Results", "Differences", "Mistakes of VT-CLIP", "Calibration", "Cost",
+        "Results", "Differences", "Mistakes", "Calibration", "Cost",
         "What was chosen on what", "Configuration", "Provenance",
         "66.7 ± 0.0",  # the accuracy
         "50.0 %",  # of the images of class 0 are predicted as class 1
@@ -305,7 +304,7 @@ def test_sets_and_refusals_are_shown_as_they_were_on_test_images(tmp_path):
     predicted = str(tmp_path / "vt_clip.parquet")
     run = make_run("pets", "vt_clip", predicted, backbone="RN50", shots=1, seed=1)
     run = run._replace(head=save_calibrated(tmp_path))
-    example = Example("RN50", "pets", "", None, predicted, "", None, str(others))
+    example = Example("RN50", "pets", "", None, "", None, str(others))
     found = describe_calibration(example, [run])
     assert (found["covered"], found["set_size"]) == pytest.approx((0.85, 1.5))
     assert found["refused"] is None
@@ -320,3 +319,33 @@ def test_test_images_that_are_near_duplicates_of_images_drawn_are_counted_with_p
     assert "1 of 6 test images are near-duplicates of an image that was drawn" in content
     pair = content.split("Test image and image drawn:")[1].split("</p>")[0]
     assert re.findall(r'src="data:image/jpeg[^"]*" alt="(.*?)"', pair) == ["2.png", "4.png"]
+
+
+def test_mistakes_are_those_of_the_head_to_take(tmp_path):
+    best = {
+        DATASET: {
+            "method": "zero_shot", "shots": 1, "backbone": "RN50", "accuracy": 66.7, "low": 30.0,
+            "high": 90.0, "trained": "1 shot", "seconds": 1.0, "bytes": 5, "folds": 0, "images": 6,
+            "seeds": 2, "score": 75.0, "candidates": 2, "as_good": [["vt_clip", "1 shot"]],
+            "nested": None, "curve": "", "classes": [],
+        }
+    }  # fmt: skip
+    texts = Page(write(tmp_path, best=best)).texts
+    assert f"{DATASET}, RN50, zero_shot, 1 shot" in texts
+    assert any("it has the highest accuracy on the validation shots, 75.0 %" in t for t in texts)
+    assert any("As good within the interval: VT-CLIP (1 shot)." in t for t in texts)
+
+
+def test_where_the_head_to_take_has_another_backbone_the_reference_is_shown():
+    runs = [
+        make_run("pets", method, method, backbone=backbone, shots=shots, seed=1)
+        for backbone in ("RN50", "ViT")
+        for method in ("gda", "vt_clip")
+        for shots in (1, 4)
+    ]
+    chosen = {"pets": {"backbone": "RN50", "method": "gda", "shots": 1}}
+    shown = [
+        find_shown(Example(backbone, "pets", "", None, "", None), runs, chosen, "vt_clip")
+        for backbone in ("RN50", "ViT")
+    ]
+    assert shown == [[runs[0]], [runs[7]]]

@@ -309,7 +309,7 @@ class Plan(Contents):
 
     @property
     def examples(self) -> list[Example]:
-        """The reference method's rows, whose images the report shows."""
+        """The datasets and backbones whose images the report shows."""
         attention = {
             pair: self.paths.figure("attention/{}/{}".format(*pair))[1]
             for pair in self.drawn_attention
@@ -317,7 +317,7 @@ class Plan(Contents):
         rows = [
             Example(
                 run.backbone, run.dataset, self.images_of(run.dataset),
-                self.images_receipt(run.dataset), run.predictions, run.texts,
+                self.images_receipt(run.dataset), run.texts,
                 attention.get((run.backbone, run.dataset)),
                 self.others_of(run.backbone, run.dataset) if run.shots else None,
                 self.learned_of(run.backbone, run.dataset) if run.shots else (),

@@ -76,10 +76,10 @@ def report(
     Args:
         destination: the HTML file.
         runs: all heads on their own test sets.
-        examples: the datasets whose images the page shows, with predictions of the reference.
+        examples: the datasets whose images the page shows.
         name: of the experiment.
         titles: dataset or method -> the name to show.
-        reference: the method whose mistakes are shown.
+        reference: the method whose mistakes are shown where there is no head to take.
         choices: title of a method -> a sentence about what it chooses in a run.
         missing: dataset that was left out -> the reason.
         tables: "results", "differences" and "metrics", in Parquet.
@@ -92,6 +92,8 @@ def report(
     titles = {**titles, MEAN: "Mean over datasets"}
     check_receipt(config)
     results = drop_lone_mean(read_parquet(tables["results"]))
+    chosen = read_record(best)
+    shown = [(example, find_shown(example, runs, chosen, reference)) for example in examples]
     environment = Environment(
         loader=FileSystemLoader(Path(template).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -111,16 +113,13 @@ def report(
             (embed_svg(figure), CAPTIONS.get(Path(figure).stem, Path(figure).stem))
             for figure in figures
         ],
-        examples=[_describe_example(example, len(examples)) for example in examples],
-        calibrations=[
-            describe_calibration(example, [run for run in runs if run.method == reference])
-            for example in examples
-        ],
+        examples=[_describe_example(*each, len(examples)) for each in shown],
+        calibrations=[describe_calibration(*each) for each in shown],
         tested_at=(COVERAGE, REFUSED),
         choices=choices,
         picks=[(name, checksum_of(read_parquet(file))) for name, file in picks.items()],
         missing=missing,
-        best=read_record(best),
+        best=chosen,
         explained_best=EXPLAINED,
         settings=describe_settings(distinct(runs, "record")),
         config=Path(config).read_text(encoding="utf-8"),
@@ -145,13 +144,29 @@ def tabulate_results(results: pl.DataFrame, titles: Mapping[str, str]) -> list[l
     return pivot(results, key, "shots", cell, names=names, empty=None)
 
 
-def _describe_example(example: Example, number: int) -> dict[str, Any]:
+def find_shown(
+    example: Example, runs: Sequence[Run], chosen: Mapping[str, Any], reference: str
+) -> list[Run]:
+    """The heads whose mistakes are shown, of all seeds: those of the head to take of a dataset.
+
+    Where its backbone is another one, or there is none, those of the reference at the most shots.
+    """
+    place = example.backbone, example.dataset
+    runs = [run for run in runs if (run.backbone, run.dataset) == place]
+    best = chosen.get(example.dataset, {})
+    if best.get("backbone") == example.backbone:
+        return [run for run in runs if (run.method, run.shots) == (best["method"], best["shots"])]
+    runs = [run for run in runs if run.method == reference]
+    most = max(run.shots for run in runs)
+    return [run for run in runs if run.shots == most]
+
+
+def _describe_example(example: Example, shown: Sequence[Run], number: int) -> dict[str, Any]:
     """The part of the page about a dataset; `number` of them share the bytes for pictures."""
     names = read_class_names(example.texts)
     exif = read_metadata(example.texts).get("exif", "ignore")
     columns = ("shots", "seed", "image", "label", "prediction", "confidence")
-    run = read_parquet(example.predictions, *columns)
-    run = run.filter(pl.col("shots") == pl.col("shots").max())
+    run = read_parquet(shown[0].predictions, *columns).filter(shots=shown[0].shots)
     pictures = PAIRS * EXAMPLES + MISTAKES + (NEIGHBOURS + 5) * SUSPICIOUS
     limit = PICTURE_BYTES // (number * pictures)
 
@@ -165,7 +180,8 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
     return {
         "backbone": example.backbone,
         "dataset": example.dataset,
-        "shots": name_shots(run["shots"][0]),
+        "method": shown[0].method,
+        "shots": name_shots(shown[0].shots),
         "attention": attention and embed_picture(attention, limit=PICTURE_BYTES // number),
         "reliability": _draw_reliability(run),
         "labels": describe_labels(example.learned, names, picture),
@@ -182,20 +198,19 @@ def _describe_example(example: Example, number: int) -> dict[str, Any]:
 
 
 def describe_calibration(example: Example, runs: Sequence[Run]) -> dict[str, Any]:
-    """The test of the calibrations at the most shots: means over the runs, None where unknown."""
-    receipt = Path(receipt_of(example.predictions))
+    """The test of some heads' calibrations: means over the runs, None where unknown."""
+    receipt = Path(receipt_of(runs[0].predictions))
     tests = read_record(receipt).get("calibration", []) if receipt.is_file() else []
-    place = example.backbone, example.dataset
-    runs = [run for run in runs if (run.backbone, run.dataset) == place]
-    most = max((run.shots for run in runs), default=0)
+    shots = runs[0].shots
     found: dict[str, Any] = {"dataset": example.dataset, "backbone": example.backbone}
+    found |= {"method": runs[0].method, "shots": name_shots(shots)}
     for name in DECIDED:
-        values = [test[name] for test in tests if test["shots"] == most]
+        values = [test[name] for test in tests if test["shots"] == shots]
         found[name] = _mean(values)
     found |= {"others": "", "others_refused": None}
     if example.others is not None:
-        heads = [run.head for run in runs if run.shots == most]
         found["others"] = Path(example.others).parts[-3]
+        heads = [run.head for run in runs]
         found["others_refused"] = _mean(_refuse_others(heads, example.others))
     return found
 

@@ -462,11 +462,10 @@ rule report:
         ],
         attention=distinct(PLAN.examples, "attention"),
         records=distinct(PLAN.own_runs, "record"),
-        predictions=tracked_by_checksum(distinct(PLAN.examples, "predictions")),
+        # Of all heads: which one's mistakes are shown is known when they are tested.
+        predictions=tracked_by_checksum(PREDICTIONS),
         texts=tracked_by_checksum(distinct(PLAN.examples, "texts")),
-        heads=tracked_by_checksum(
-            [run.head for run in PLAN.own_runs if run.method == PLAN.reference]
-        ),
+        heads=tracked_by_checksum(distinct(PLAN.own_runs, "head")),
         # Images of no class of a dataset: the shots of another one.
         others=tracked_by_checksum(distinct(PLAN.examples, "others")),
         # Images that heads have learned from, whose labels the report checks.
@@ -474,10 +473,8 @@ rule report:
             [file for each in PLAN.examples for file in each.learned]
         ),
         receipts=receipts_of(
-            {
-                name: distinct(PLAN.examples, name)
-                for name in ("predictions", "texts", "others")
-            }
+            {name: distinct(PLAN.examples, name) for name in ("texts", "others")}
+            | {"predictions": PREDICTIONS}
             | {"learned": [file for each in PLAN.examples for file in each.learned]}
         ),
         copies=distinct(PLAN.examples, "copies"),
