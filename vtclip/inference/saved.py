@@ -167,7 +167,9 @@ def _find_run(name: str) -> Path:
         if len(wanted) == 1 and wanted[0] in chosen:
             return Path(chosen[wanted[0]]["head"]).parent
         names = ", ".join(f"{experiment}/{each}/best" for each in chosen)
-        raise SavedError(f"{name}: expected one of {names}.")
+        run = "a run's name: without validation shots there is nothing to choose a head on"
+        expected = f"one of {names}" if chosen else run
+        raise SavedError(f"{name}: expected {expected}.")
     runs, short_names = {}, {}
     for head in sorted(Path("results").glob(f"*/heads/*/*/*/*/{paths.HEAD}")):
         _, experiment, _, backbone, *rest, _ = head.parts

@@ -151,7 +151,7 @@ def list_classes(confusions: pl.DataFrame) -> list[dict[str, Any]]:
         counts = dict(found.select("predicted", "images").iter_rows())
         images, right = sum(counts.values()), counts.pop(name, 0)
         wrong = max(counts, key=lambda other: counts[other], default="")
-        taken = f"{wrong} ({counts[wrong]:g})" if wrong else ""
+        taken = f"{wrong} ({round(counts[wrong], 1):g})" if wrong else ""
         accuracy = 100 * right / images
         classes.append({"name": name, "images": images, "accuracy": accuracy, "taken_for": taken})
     return sorted(classes, key=lambda each: each["accuracy"])
@@ -277,6 +277,6 @@ EXPLAINED = (
     "Accuracy in percent. With a test split, the interval is Wilson's, for the number of test "
     "images. With folds, all images count, each predicted by heads that were trained on the other "
     "folds. The interval is for the accuracy, on new images of the same kind, of the head that is "
-    "trained on all images. That head has seen more images than the folds' heads: it is more "
+    "trained on all folds. That head has seen more images than the folds' heads: it is more "
     "often better than the interval than worse."
 )
