@@ -133,7 +133,8 @@ def train_head(
         "fitting_seconds": round(fitted - fitting, 3),
     }
     destination = Path(destination)
-    _write_head(destination, head | calibration, history)
+    write_tensors(destination / HEAD, head | calibration)
+    write_parquet(destination / "history.parquet", history)
     described = _describe_run(device, time.perf_counter() - started)
     write_record(destination / "run.json", measure(destination / HEAD) | record | described)
 
@@ -176,11 +177,6 @@ def check_head(head: Head, history: pl.DataFrame) -> None:
                 f"The head's '{name}' contains {tensor[place].item()}{when}. Try a smaller "
                 "`learning_rate`, a longer `warmup`, or `clip_gradient: 1.0`."
             )
-
-
-def _write_head(destination: Path, head: Head, history: pl.DataFrame) -> None:
-    write_tensors(destination / HEAD, head)
-    write_parquet(destination / "history.parquet", history)
 
 
 def read_task(
@@ -329,14 +325,13 @@ def describe_features(path: str | Path) -> dict[str, Any]:
 
 def _describe_run(device: torch.device, seconds: float) -> dict[str, Any]:
     is_cuda = device.type == "cuda"  # PyTorch reports neither for another kind of GPU
-    gpu = torch.cuda.max_memory_allocated(device) if is_cuda else 0
     return {
         "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
         "device_kind": device.type,
         "threads": torch.get_num_threads(),
         "seconds": round(seconds, 3),
         "peak_memory_bytes": peak_memory(),
-        "peak_gpu_memory_bytes": gpu,
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if is_cuda else 0,
         "versions": {"vtclip": __version__}
         | {
             name: importlib.metadata.version(name)
