@@ -141,6 +141,23 @@ def test_an_image_whose_features_do_not_fit_half_precision_has_that_reason(here)
             call()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_between_others_has_its_reason_and_each_other_its_own_classes(
+    here,  # noqa: F811
+    workers,
+):
+    Path("no.png").write_text("no image")
+    classifier = load_classifier(NAME)
+    images = ["no.png", "0.png", "0.png", "no.png", "1.png", "gone.png"]
+    found = [*classifier.predict(images, batch_size=3, workers=workers)]
+    assert [one.image for one in found] == images
+    assert [bool(one.reason) for one in found] == [True, False, False, True, False, True]
+    for one in (found[1], found[2], found[4]):
+        alone = classifier.classify(one.image).probabilities
+        torch.testing.assert_close(one.probabilities, alone, atol=1e-5, rtol=0)
+    assert not any("png" in one.reason for one in found)  # the line that is printed begins so
+
+
 def test_best_names_the_head_that_the_report_says_to_take(here):  # noqa: F811
     chosen = {"head": str(RUN / "head.safetensors")}
     write_record(Path("results/mine/best.json"), {"pets": chosen})

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from vtclip.cost import threads_to_decode
 from vtclip.wording import count
 
 if TYPE_CHECKING:
@@ -114,7 +116,9 @@ def run(given: argparse.Namespace) -> int:
             folders = sorting(given.sort, classifier.class_names, copies=given.copy)
             sorter = stack.enter_context(folders)
             images = sorter.left(images)
-        found = _follow(classifier.predict(images, rules), len(images), given)
+        workers = min(threads_to_decode(len(images)), os.cpu_count() or 1) - 1
+        found = classifier.predict(images, rules, workers=workers)
+        found = _follow(found, len(images), given)
         _print(_use(found, classifier, sorter, given, bad), given, sys.stdout)
         if sorter is not None:
             _summarise(sorter)

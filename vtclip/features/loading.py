@@ -60,7 +60,7 @@ class Pictures(Dataset[Decoded]):
             with without_size_warnings():
                 return torch.stack([self.transform(picture, name, view) for view in views])
         except (ValueError, MemoryError) as error:
-            return f"{self.images / name}: {str(error) or 'there is too little memory for a view'}"
+            return str(error) or "there is too little memory for a view"
 
 
 class KeptPictures:
@@ -127,9 +127,11 @@ def load_batches(
     """
     waiting: list[torch.Tensor] = []
     unreadable: list[str] = []
-    for views, bad in _load_images(pictures, batch_size, workers):
-        unreadable += bad
-        if views is None or unreadable:
+    files = (pictures.images / name for name, _ in pictures.views)
+    for views, reasons in load_images(pictures, batch_size, workers=workers):
+        each = zip(reasons, files, strict=False)  # the files of later batches are left
+        unreadable += [f"{file}: {reason}" for reason, file in each if reason]
+        if unreadable:
             continue  # nothing will be written, but the error names all bad images
         *full, rest = torch.cat([*waiting, views]).split(batch_size)
         yield from full
@@ -148,10 +150,13 @@ def refuse_unreadable(reasons: Sequence[str]) -> None:
         )
 
 
-def _load_images(
-    pictures: Pictures, batch_size: int, workers: int
-) -> Iterator[tuple[torch.Tensor | None, list[str]]]:
-    """Yield the views of a few whole images, about a batch, or None with reasons."""
+def load_images(
+    pictures: Pictures, batch_size: int, *, workers: int
+) -> Iterator[tuple[torch.Tensor, list[str]]]:
+    """Yield the views of those of a few images that can be read, and a reason for each image.
+
+    It is "" for one that can be read. The images are in order, about a batch of views at a time.
+    """
     # Workers pass tensors on in shared memory. If that has too little room (Docker gives 64 MB), a
     # batch would be lost and the job would wait for ever: then arrays go through a pipe.
     most = max((len(views) for _, views in pictures.views), default=1)
@@ -168,8 +173,8 @@ def _load_images(
     )
     with _without_script():
         batches = iter(loader)
-    for views, bad in batches:
-        yield None if bad else torch.as_tensor(views), bad
+    for views, reasons in batches:
+        yield torch.as_tensor(views), reasons
 
 
 @contextmanager
@@ -219,18 +224,15 @@ def _has_room(workers: int, batch: int) -> bool:
     return free >= needed
 
 
-def _join(
-    batch: list[Decoded], *, shares: bool
-) -> tuple[torch.Tensor | np.ndarray | None, list[str]]:
-    """The views of some images, or None with the reasons of those that cannot be read.
+def _join(batch: list[Decoded], *, shares: bool) -> tuple[torch.Tensor | np.ndarray, list[str]]:
+    """The views of the images that can be read, and a reason for each image.
 
     An array is sent through a pipe, a tensor through shared memory.
     """
-    bad = [decoded for decoded in batch if isinstance(decoded, str)]
-    if bad:
-        return None, bad
-    views = torch.cat(cast("list[torch.Tensor]", batch))
-    return (views if shares else views.numpy()), []
+    good = [decoded for decoded in batch if not isinstance(decoded, str)]
+    views = torch.cat(good) if good else torch.empty(0, dtype=torch.uint8)
+    reasons = [decoded if isinstance(decoded, str) else "" for decoded in batch]
+    return (views if shares else views.numpy()), reasons
 
 
 def _use_one_thread(worker: int) -> None:

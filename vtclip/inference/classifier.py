@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import BATCH
 from vtclip.data.images import PictureError, open_picture, without_size_warnings
 from vtclip.features.extract import Encoder
+from vtclip.features.loading import Pictures, explaining_workers, load_images
 from vtclip.features.views import Views
 from vtclip.files import write_tensors
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
@@ -32,7 +33,6 @@ from vtclip.runtime.devices import is_out_of_memory
 from vtclip.task import Images, Prompts, Texts
 from vtclip.training.calibration import CalibrationError, Rules
 
-DECODERS = 4  # threads
 MIN_COSINE = 0.999  # of a text with itself, on another machine and in other arithmetic
 
 
@@ -140,52 +140,43 @@ class Classifier:
         return found
 
     def predict(
-        self, images: Iterable[str | Path], rules: Rules | None = None, *, batch_size: int = BATCH
+        self,
+        images: Iterable[str | Path],
+        rules: Rules | None = None,
+        *,
+        batch_size: int = BATCH,
+        workers: int = 0,  # processes that decode images; with 0 this process does
     ) -> Iterator[Prediction]:
-        """Classify image files, in their order; one that cannot be read has a reason.
-
-        A batch is encoded while the next one is decoded; no more than these two are in memory.
-        """
-        left = iter(images)
-        waiting: tuple[Sequence[str | Path], list[Future[Tensor | str]]] = ((), [])
-        with ThreadPoolExecutor(DECODERS) as decoders:
-            for batch in chain(iter(lambda: tuple(islice(left, batch_size)), ()), [()]):
-                decoding = [decoders.submit(self._decode, image) for image in batch]
-                yield from self._predict(waiting[0], [one.result() for one in waiting[1]], rules)
-                waiting = batch, decoding
+        """Classify image files, in their order; one that cannot be read has a reason."""
+        names = [*map(str, images)]
+        rows = pl.DataFrame({"image": names, "view": 0}, {"image": pl.String, "view": pl.Int64})
+        pictures = Pictures(rows, self.views, Path(), exif=self.description.exif)
+        pictures.views = [(name, [0]) for name in names]  # an image may be named twice
+        left = iter(names)
+        with explaining_workers():
+            for pixels, reasons in load_images(pictures, batch_size, workers=workers):
+                batch = [*islice(left, len(reasons))]
+                yield from self._predict(batch, pixels, reasons, rules)
 
     def decode(self, image: str | Path) -> Tensor:
         """Pixels (3, H, W) of an image file, read as the images that the head was trained on."""
-        return self.views.normalize(self._open(image)[None])[0]
-
-    def _open(self, image: str | Path) -> Tensor:
         picture = open_picture(image, exif=self.description.exif)
         with without_size_warnings():
-            return self.views(picture, str(image), 0)
-
-    def _decode(self, image: str | Path) -> Tensor | str:
-        """Pixels (H, W, 3) uint8, or why there are none."""
-        try:
-            return self._open(image)
-        except (ValueError, MemoryError) as error:
-            return str(error) or "there is too little memory for it"
+            return self.views.normalize(self.views(picture, str(image), 0)[None])[0]
 
     @torch.inference_mode()
     def _predict(
-        self, images: Sequence[str | Path], decoded: Sequence[Tensor | str], rules: Rules | None
+        self, images: Sequence[str], pixels: Tensor, reasons: Sequence[str], rules: Rules | None
     ) -> list[Prediction]:
-        pairs = list(zip(map(str, images), decoded, strict=True))
-        good = {image: pixels for image, pixels in pairs if isinstance(pixels, Tensor)}
-        found = {}
+        """The predictions of images, by the pixels of those that can be read."""
+        good = [image for image, reason in zip(images, reasons, strict=True) if not reason]
+        found: Iterator[Prediction] = iter(())
         if good:
-            pixels = torch.stack(list(good.values())).to(self.backbone.device)
-            evaluated = self.evaluate(self.views.normalize(pixels))
-            found = dict(zip(good, self._describe(good, *evaluated, rules), strict=True))
+            sent = self.views.normalize(pixels.to(self.backbone.device))
+            found = self._describe(good, *self.evaluate(sent), rules)
         return [
-            Prediction(image, self.class_names, None, pixels)
-            if isinstance(pixels, str)
-            else found[image]
-            for image, pixels in pairs
+            Prediction(image, self.class_names, None, reason) if reason else next(found)
+            for image, reason in zip(images, reasons, strict=True)
         ]
 
     def _describe(
