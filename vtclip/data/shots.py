@@ -207,7 +207,7 @@ def _find_row(rows: Mapping[tuple[str, ...], dict[str, Any]], image: str) -> dic
 
 
 def _find_problem(pick: Pick, row: Mapping[str, Any] | None, seen: Mapping[str, int]) -> str:
-    """What is wrong with a pick, in words that go on from `3 images`; empty for a good one."""
+    """The fault of a pick, in words that go on from `3 images`; empty for a good one."""
     if row is None:
         return "not in the dataset's split"
     if row["split"] == "test":

@@ -78,7 +78,7 @@ class ClipLora(TowerMethod):
         return Change(weights, added)
 
     def _add(self, a: Tensor, b: Tensor, tokens: Tensor) -> Tensor:
-        """What is added to query, key and value of tokens (B, L, width): (B, L, 3 * width)."""
+        """The addition to query, key and value of tokens (B, L, width): (B, L, 3 * width)."""
         from torch.nn.functional import dropout
 
         copies = tokens.expand(3, *tokens.shape)

@@ -88,7 +88,7 @@ class Contents:
         return {name: found for name, found in self.methods.items() if found.choose is None}
 
     def choice_of(self, method: str) -> str:
-        """What a method, or a variant of one, chooses on: validation (the shots), all or none."""
+        """Images that a method or variant chooses on: validation (the shots), all or none."""
         return self.methods[method].choose or self.experiment.choose
 
     def runs_of(self, method: str, *, in_ablation: bool = False) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from vtclip.plan import Plan, jobs, paths
 
 
 def list_choices(plan: Plan, method: str) -> dict[str, str]:
-    """What a method can choose on -> its folder's name there."""
+    """Images that a method can choose on -> its folder's name there."""
     found = {plan.choice_of(method): method}
     found |= {
         variant.choose: name

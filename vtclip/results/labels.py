@@ -24,7 +24,7 @@ FEWEST = 3  # images of a class that is compared
 
 
 class LabelCheck(NamedTuple):
-    """What is doubtful about the labels of a dataset."""
+    """Doubtful labels, copies and similar classes of a dataset."""
 
     images: int  # that were checked
     # image, label, looks_like, margin, nearest (images with the nearest features); the surest first
@@ -238,7 +238,7 @@ def _describe_place(row: Mapping[str, Any], names: Mapping[int, str]) -> str:
 def describe_labels(
     files: Sequence[str | Path], names: Sequence[str], picture: Callable[[str], str | None]
 ) -> dict[str, Any] | None:
-    """What the report says of the labels in feature files, with pictures; None without files."""
+    """The report's section on the labels in feature files; None without files."""
     if not files:
         return None
     found = check_labels(*read_pooled(files))
@@ -267,7 +267,7 @@ def describe_labels(
 def describe_copies(
     table: str | Path | None, tested: pl.Series, picture: Callable[[str], str | None]
 ) -> dict[str, Any] | None:
-    """What the report says of a table of `find_test_copies`; None without a table.
+    """The report's section on a table of `find_test_copies`; None without a table.
 
     Args:
         table: the Parquet file.

@@ -37,7 +37,7 @@ class Effect(NamedTuple):
 
 
 def unit_of(datasets: int) -> str:
-    """What a unit is, with so many datasets: `dataset` or `run`."""
+    """The unit of comparison with so many datasets: `dataset` or `run`."""
     return "dataset" if datasets >= MIN_DATASETS else "run"
 
 

@@ -32,7 +32,7 @@ class CalibrationError(ValueError):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a head did on n images that it was not trained on, of M the distances."""
+    """Scores of a head on n images that it was not trained on, and the distances of M."""
 
     temperature: Tensor  # () logits are divided by it
     scores: Tensor  # (n,) minus the log-probability of each image's own class
@@ -131,7 +131,7 @@ class Calibration:
 
 
 class Rules(NamedTuple):
-    """What belongs to an image's set, and which images are of no class."""
+    """Thresholds of an image's set, and of images of no class."""
 
     calibration: Calibration
     thresholds: Tensor | None = None  # (K,); None where no sets are asked for
