@@ -19,6 +19,11 @@ def refused(folder, content: bytes) -> str:
     return str(error.value)
 
 
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(ConfigError, match="mine.yaml: there is no such file"):
+        read_yaml(tmp_path / "mine.yaml")
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [

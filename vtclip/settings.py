@@ -316,6 +316,8 @@ def read_yaml(path: str | Path) -> Any:
     try:
         with Path(path).open(encoding="utf-8") as file:
             return _StrictLoader(file).get_single_data()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}. Save it as UTF-8.") from None
     except Exception as error:  # PyYAML raises all kinds: for 2024-13-13 a ValueError

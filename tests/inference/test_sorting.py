@@ -23,7 +23,7 @@ def test_a_set_of_two_classes_is_unsure_and_a_refusal_is_unknown(tmp_path):
         (predict(image, 0.2, 0.7, 0.1, classes=[]), "unsure"),
         (predict(image, 0.2, 0.7, 0.1, classes=["a & b"], is_unknown=True), "unknown"),
     ]
-    with sorting(tmp_path / "sorted", NAMES, copies=False) as sorter:
+    with sorting(tmp_path / "sorted", NAMES, copies=False, made_by={"head": "a"}) as sorter:
         for prediction, folder in folders:
             assert sorter.place(prediction) == folder
             assert (tmp_path / "sorted" / folder / "1.png").samefile(image)
@@ -36,7 +36,7 @@ def test_a_file_that_is_there_is_never_written_over(tmp_path, copies):
     theirs.write_text("theirs")
     image = tmp_path / "1.png"
     image.write_text("mine")
-    with sorting(tmp_path / "sorted", NAMES, copies=copies) as sorter:
+    with sorting(tmp_path / "sorted", NAMES, copies=copies, made_by={"head": "a"}) as sorter:
         sorter.place(predict(image, 0, 0, 1))
     assert theirs.read_text() == "theirs"
     assert theirs.with_name("1-2.png").read_text() == "mine"
@@ -48,12 +48,12 @@ def test_what_was_killed_at_any_moment_goes_on_without_loss_and_without_doubles(
     for image in images:
         image.write_text(image.name)
     folder = tmp_path / "sorted"
-    with sorting(folder, NAMES, copies=copies) as sorter:
+    with sorting(folder, NAMES, copies=copies, made_by={"head": "a"}) as sorter:
         for image in images[:2]:
             sorter.place(predict(image, 0, 0, 1))
     journal = folder / JOURNAL
     os.truncate(journal, journal.stat().st_size - 9)  # killed within the line of the second image
-    with sorting(folder, NAMES, copies=copies) as sorter:
+    with sorting(folder, NAMES, copies=copies, made_by={"head": "a"}) as sorter:
         assert sorter.left(map(str, images)) == [str(image) for image in images[1:]]
         for image in images[1:]:
             sorter.place(predict(image, 0, 0, 1))
@@ -63,9 +63,9 @@ def test_what_was_killed_at_any_moment_goes_on_without_loss_and_without_doubles(
 
 def test_two_processes_do_not_sort_into_one_folder(tmp_path):
     with (
-        sorting(tmp_path, NAMES, copies=False),
+        sorting(tmp_path, NAMES, copies=False, made_by={"head": "a"}),
         pytest.raises(ValueError, match="another process is sorting"),
-        sorting(tmp_path, NAMES, copies=False),
+        sorting(tmp_path, NAMES, copies=False, made_by={"head": "a"}),
     ):
         pass
 
@@ -77,3 +77,22 @@ def test_no_name_of_a_class_leads_out_of_its_folder_or_meets_another():
     assert all(0 < len(name) < 80 and not set(name) & set("/\\:\0") for name in folders)
     assert not {".", ".."} & set(folders)
     assert folders[-1] == "été"
+
+
+def test_a_folder_of_another_head_or_of_other_options_is_refused(tmp_path):
+    with sorting(tmp_path, NAMES, copies=False, made_by={"head": "a", "--refuse": None}):
+        pass
+    message = "sorted into it with another --refuse. Sort into another folder."
+    with (
+        pytest.raises(ValueError, match=message),
+        sorting(tmp_path, NAMES, copies=False, made_by={"head": "a", "--refuse": 0.1}),
+    ):
+        pass
+
+
+def test_images_that_are_all_in_the_folder_to_sort_into_are_refused(tmp_path):
+    with (
+        pytest.raises(ValueError, match="all images are in the folder"),
+        sorting(tmp_path, NAMES, copies=False, made_by={}) as sorter,
+    ):
+        sorter.left([str(tmp_path / "cow" / "1.png")])

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vtclip import paths
+from vtclip.cli.classify import positive, take_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: config/DATASET.yaml)",
     )
     parser.add_argument(
-        "--top", type=int, default=20, metavar="N", help="labels and pairs to show (default: 20)"
+        "--top",
+        type=positive,
+        default=20,
+        metavar="N",
+        help="labels and pairs to show (default: 20)",
     )
     parser.add_argument(
         "--device",
@@ -135,7 +140,6 @@ def _encode(
     import polars as pl
 
     from vtclip.backbones.backbone import load_backbone
-    from vtclip.cli.classify import take_device
     from vtclip.cost import threads_to_decode
     from vtclip.features.extract import extract_test
     from vtclip.parquet import write_parquet

@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from vtclip.cost import threads_to_decode
+from vtclip.paths import HEAD
 from vtclip.wording import count
 
 if TYPE_CHECKING:
     import torch
 
     from vtclip.inference.classifier import Classifier, Prediction
+    from vtclip.inference.saved import Saved
     from vtclip.inference.sorting import Sorter
 
 HELP = "classify images with a trained head"
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("head", metavar="HEAD", help="the trained head")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="files, folders or patterns")
     parser.add_argument(
-        "--top", type=_positive, default=5, metavar="N", help="classes per image (default: 5)"
+        "--top", type=positive, default=5, metavar="N", help="classes per image (default: 5)"
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -113,8 +115,14 @@ def run(given: argparse.Namespace) -> int:
             classifier.guided_head()
         sorter = None
         if given.sort is not None:
-            folders = sorting(given.sort, classifier.class_names, copies=given.copy)
-            sorter = stack.enter_context(folders)
+            sorter = stack.enter_context(
+                sorting(
+                    given.sort,
+                    classifier.class_names,
+                    copies=given.copy,
+                    made_by=_describe_rules(saved, given),
+                )
+            )
             images = sorter.left(images)
         workers = min(threads_to_decode(len(images)), os.cpu_count() or 1) - 1
         found = classifier.predict(images, rules, workers=workers)
@@ -127,6 +135,19 @@ def run(given: argparse.Namespace) -> int:
             f"{len(bad)} of {count(len(images), 'image')} could not be classified.", file=sys.stderr
         )
     return int(bool(bad))
+
+
+def _describe_rules(saved: Saved, given: argparse.Namespace) -> dict[str, object]:
+    """The head and the options that decide an image's folder."""
+    from vtclip.files import sha256_of
+
+    file = saved.source / HEAD if saved.source.is_dir() else saved.source
+    return {
+        "head": sha256_of(file),
+        "--coverage": given.coverage,
+        "--by-class": given.by_class,
+        "--refuse": given.refuse,
+    }
 
 
 def _follow(
@@ -282,7 +303,8 @@ def describe(prediction: Prediction, number: int) -> dict[str, object]:
     return found
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Parse a whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, found '{text}'")
     return int(text)

@@ -107,6 +107,8 @@ class Classifier:
         Raises:
             CalibrationError: the head has no calibration, or one on too few images.
         """
+        if by_class and coverage is None:
+            raise CalibrationError("--by-class: it needs --coverage, such as --coverage 0.9.")
         if coverage is None and refused is None:
             return None
         if self.calibration is None:

@@ -5,17 +5,19 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from vtclip.files import atomic_write
+from vtclip.files import atomic_write, write_json
 from vtclip.inference.classifier import Prediction
 
 UNSURE, UNKNOWN = "unsure", "unknown"
 JOURNAL = "sorted.jsonl"  # a line for each image that has its place
+MADE_BY = "sorted-by.json"  # the head and the options of the first start
 
 
 class Sorter:
@@ -33,10 +35,14 @@ class Sorter:
     def left(self, images: Iterable[str]) -> list[str]:
         """The images that are to be sorted: not those that are, nor links to them."""
         inside = f"{self.folder.absolute()}{os.sep}"
-        paths = ((image, os.path.abspath(image)) for image in images)  # noqa: PTH100  keeps links
-        return [
-            image for image, path in paths if path not in self.done and not path.startswith(inside)
-        ]
+        paths = [(image, os.path.abspath(image)) for image in images]  # noqa: PTH100  keeps links
+        outside = [(image, path) for image, path in paths if not path.startswith(inside)]
+        if paths and not outside:
+            raise ValueError(
+                f"{self.folder}: all images are in the folder that they are to be sorted into. "
+                "Sort into another folder."
+            )
+        return [image for image, path in outside if path not in self.done]
 
     def place(self, prediction: Prediction) -> str:
         """Put an image into its folder, and return the folder's name."""
@@ -80,21 +86,42 @@ class Sorter:
 
 
 @contextmanager
-def sorting(folder: Path, class_names: Sequence[str], *, copies: bool) -> Iterator[Sorter]:
-    """A sorter into a folder; a ValueError if another process sorts into it."""
+def sorting(
+    folder: Path, class_names: Sequence[str], *, copies: bool, made_by: Mapping[str, Any]
+) -> Iterator[Sorter]:
+    """A sorter into a folder; `made_by` describes the head and the options.
+
+    Raises:
+        ValueError: another process sorts into the folder, or another head or other options have.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: expected a folder to sort into, found a file.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", blocking=False):
+            _check_made_by(folder / MADE_BY, made_by)
             yield Sorter(folder, class_names, copies=copies)
     except Timeout:
         raise ValueError(f"{folder}: another process is sorting into this folder.") from None
 
 
+def _check_made_by(path: Path, made_by: Mapping[str, Any]) -> None:
+    """Refuse to go on with another head or other options; write those of the first start."""
+    if not path.exists():
+        write_json(path, dict(made_by))
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    others = [name for name in made_by if made_by[name] != before.get(name)]
+    if others:
+        raise ValueError(
+            f"{path.parent}: images were sorted into it with another {' and '.join(others)}. "
+            "Sort into another folder."
+        )
+
+
 def name_folders(class_names: Sequence[str]) -> list[str]:
     """A folder's name for each class: no path, no other class's on any system, not `unsure`."""
-    taken, names = {UNSURE, UNKNOWN, JOURNAL}, []
+    taken, names = {UNSURE, UNKNOWN, JOURNAL, MADE_BY}, []
     for label, class_name in enumerate(class_names):
         name = re.sub(r"[^\w ,&'()+=@.-]", "_", class_name)[:60].strip(" .") or "class"
         if name.casefold() in taken:

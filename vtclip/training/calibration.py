@@ -95,7 +95,7 @@ class Calibration:
         found = self.scores.new_zeros(classes)
         for number in group.unique():
             scores = self.scores[group[self.labels] == number]
-            found[group == number] = _quantile(scores, coverage, "coverage")
+            found[group == number] = _quantile(scores, coverage)
         return found
 
     def in_set(self, logits: Tensor, thresholds: Tensor) -> Tensor:
@@ -105,7 +105,14 @@ class Calibration:
     def limit(self, refused: float) -> Tensor:
         """Distance () above which an image is of no class; `refused` of the classes' images are."""
         _check_share(refused, "share of refusals")
-        return _quantile(self.distances, 1 - refused, "share of images that are not refused")
+        images = len(self.distances)
+        if images * refused + refused < 1 - ROUNDING:
+            raise CalibrationError(
+                f"a share of refusals of {refused:g} cannot be had: it takes "
+                f"{images_needed(1 - refused)} validation images, and this head has {images}. It "
+                f"can be {math.ceil(1000 / (images + 1)) / 1000:g} at least."
+            )
+        return _quantile(self.distances, 1 - refused)
 
     def is_unknown(self, pooled: Tensor, limit: Tensor) -> Tensor:
         """Features (B, D) -> (B,) bool."""
@@ -184,13 +191,13 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.tensor(math.exp((low + high) / 2), dtype=torch.float32, device=logits.device)
 
 
-def _quantile(scores: Tensor, coverage: float, what: str) -> Tensor:
+def _quantile(scores: Tensor, coverage: float) -> Tensor:
     """The score () that a further image does not exceed with this probability, at least."""
     images = len(scores)
     place = math.ceil((images + 1) * coverage - ROUNDING)
     if place > images:
         raise CalibrationError(
-            f"a {what} of {coverage:g} cannot be had: it takes {images_needed(coverage)} "
+            f"a coverage of {coverage:g} cannot be had: it takes {images_needed(coverage)} "
             f"validation images, and this head has {images}. It can be "
             f"{math.floor(1000 * images / (images + 1)) / 1000:g} at most."
         )
