@@ -117,9 +117,14 @@ def extraction_minutes(shape: Shape, views: int, threads: int = 1, *, on_gpu: bo
 
 def training_memory(size: Size, work: Work, threads: int = 1) -> int:
     """MB of a job that fits a head with as many parts at a time as it has threads."""
-    shots = 2 * _mb(_read_bytes(size.shape, work, work.rows))  # half of it to spare
+    shots = features_memory(size.shape, work, work.rows)
     process = backbone_memory(size.shape) if work.text_tower else PROCESS
     return process + shots + _mb(min(threads, work.parts) * work.part_bytes)
+
+
+def features_memory(shape: Shape, work: Work, rows: int) -> int:
+    """MB of the features of some views, as far as the method reads them; half of it to spare."""
+    return 2 * _mb(_read_bytes(shape, work, rows))
 
 
 def training_threads(work: Work, *, on_gpu: bool) -> int:

@@ -56,7 +56,9 @@ class Broken:
     def tables(self) -> dict[str, bytes]:
         """The bytes of each table."""
         folder = self.folder / "results/broken/tables"
-        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        return {
+            path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        }
 
     def heads(self) -> dict[str, dict[str, list[float]]]:
         """Every tensor of every head."""

@@ -173,6 +173,10 @@ def test_all_chooses_on_the_whole_validation_split_in_a_file_that_runs_share(dem
         assert head.params["settings"]["sum_weight"] == [0.5, 1.0]
         assert "/4crops-" in head.inputs["features"]
         assert head.inputs["validation"] == f"results/features/{GLYPHS}/digits/val.parquet"
+    shots = job(
+        planned(demo, methods=METHODS_HERE), "train_head", GLYPHS, "digits", "weighted", 16, 1
+    )
+    assert heads[-1].mem_mb >= shots.mem_mb
     assert plan.notes[0].startswith("Chosen on the whole validation split: ")
     assert any("best on the whole validation split" in each for each in plan.choices.values())
     zero_shot = job(plan, "train_head", GLYPHS, "digits", "zero_shot", 0, 0)

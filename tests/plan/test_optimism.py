@@ -55,6 +55,8 @@ def test_an_oracle_alone_reads_test_features_and_writes_into_a_folder_that_no_jo
     where = {"backbone": GLYPHS, "dataset": "digits", "method": "tip_adapter_f"}
     made = oracle_jobs.train_oracle(plan, **where, shots="4", seed="1")
     assert made.inputs["test"] == [f"results/features/{GLYPHS}/digits/test.parquet"]
+    fair = job(plan, "train_head", GLYPHS, "digits", "tip_adapter_f", 4, 1)
+    assert made.mem_mb > fair.mem_mb  # with the test features
     assert len(made.inputs["heads"]) == len(made.inputs["predictions"]) == 3
     assert plan.paths.oracle.startswith("results/demo/oracle/")
     runs = [*plan.own_runs, *oracle_jobs.list_runs(plan)]

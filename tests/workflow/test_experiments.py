@@ -15,7 +15,7 @@ CLIP = "glyph-clip-glyphs"
 
 def tables_of(project, name):
     folder = project.folder / "results" / name / "tables"
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_second_experiment_with_two_backbones_shares_what_it_can_with_the_first(changed):

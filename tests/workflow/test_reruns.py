@@ -34,6 +34,7 @@ TABLES = {
     "Writing the results table",
     "Comparing the methods run by run",
     "Drawing the methods' ranks",
+    "Estimating accuracies, and choosing the head to take",
     "Measuring macro F1, calibration and accuracy by class",
     "Drawing accuracy against shots",
     "Drawing accuracy against what training costs",

@@ -148,8 +148,8 @@ def train_head(
 ) -> Job:
     """One head."""
     name, number = plan.methods[method].method, paths.parse_shots(shots)
-    kind, chosen = METHODS[name], _chosen(plan, method, dataset, number)
-    size = _size(plan, backbone, dataset, number)
+    kind, chosen = METHODS[name], chosen_of(plan, method, dataset, number)
+    size = size_of(plan, backbone, dataset, number)
     work = chosen.work(size)
     gpus = plan.gpus if kind.on_gpu else 0
     threads = cost.training_threads(work, on_gpu=gpus > 0)
@@ -167,6 +167,7 @@ def train_head(
         inputs["validation"] = paths.VAL_FEATURES.format(
             backbone=backbone, dataset=dataset_name(dataset)
         )
+    val = plan.counts(dataset).val if "validation" in inputs else 0
     group = None
     if cost.is_short(work, on_gpu=gpus > 0):
         group = "training" if kind.on_gpu else "training_on_cores"
@@ -184,7 +185,8 @@ def train_head(
         code=method_code("train_head", name),
         threads=threads,
         gpus=gpus,
-        mem_mb=cost.training_memory(size, work, threads),
+        mem_mb=cost.training_memory(size, work, threads)
+        + cost.features_memory(size.shape, work, val),
         runtime=cost.training_minutes(work, threads, on_gpu=gpus > 0),
         group=group,
     )
@@ -217,7 +219,7 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
     receipt = plan.images_receipt(tested) if kind.reads_images else None
     if receipt is not None:
         inputs["images"] = receipt
-    size = _size(plan, backbone, dataset, most, tested)
+    size = size_of(plan, backbone, dataset, most, tested)
     work = configured.work(size)
     tower_mb = cost.backbone_memory(plan.shapes[backbone]) if reads_tower else 0
     threads = cost.threads_to_decode(plan.counts(tested).test) if kind.reads_images else 1
@@ -265,8 +267,8 @@ def plot_attention(plan: Plan, *, backbone: str, dataset: str) -> Job:
 def head_work(plan: Plan, run: Run) -> Work:
     """The work of fitting a head and of predicting with it."""
     backbone, dataset, method = paths.place_of(run.head)
-    size = _size(plan, backbone, dataset, run.shots)
-    return _chosen(plan, method, dataset, run.shots).work(size)
+    size = size_of(plan, backbone, dataset, run.shots)
+    return chosen_of(plan, method, dataset, run.shots).work(size)
 
 
 # What several of them share.
@@ -302,7 +304,7 @@ def _configured(plan: Plan, method: str, dataset: str) -> Method:
 
 
 @cache
-def _chosen(plan: Plan, method: str, dataset: str, shots: int) -> Method:
+def chosen_of(plan: Plan, method: str, dataset: str, shots: int) -> Method:
     """A configured method, with constants where nothing may be chosen."""
     configured = _configured(plan, method, dataset)
     if plan.choice_of(method) != "none":
@@ -312,7 +314,7 @@ def _chosen(plan: Plan, method: str, dataset: str, shots: int) -> Method:
     return type(configured)(settings)
 
 
-def _size(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | None = None) -> Size:
+def size_of(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | None = None) -> Size:
     """The size of a head's task; of training and test set, the larger number of classes."""
     counts = plan.counts(dataset)
     classes = len(ClassSplit.parse(dataset).labels(counts.classes))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
+from vtclip import cost
 from vtclip.config.dataset import dataset_name
 from vtclip.paths import Run
 from vtclip.plan import Plan, jobs, paths
@@ -74,5 +75,13 @@ def train_oracle(
         "heads": [plan.head_of(backbone, dataset, name, *run) for name in names],
         "predictions": [plan.predictions_of(backbone, dataset, name, dataset) for name in names],
     }
-    code = jobs.method_code("train_oracle", plan.methods[method].method)
-    return replace(fair, inputs=inputs, code=code, group=None)
+    size = jobs.size_of(plan, backbone, dataset, run[0])
+    work = jobs.chosen_of(plan, method, dataset, run[0]).work(size)
+    tested = cost.features_memory(size.shape, work, plan.counts(dataset).test)
+    return replace(
+        fair,
+        inputs=inputs,
+        code=jobs.method_code("train_oracle", plan.methods[method].method),
+        mem_mb=fair.mem_mb + tested,
+        group=None,
+    )
