@@ -181,6 +181,8 @@ def test_all_chooses_on_the_whole_validation_split_in_a_file_that_runs_share(dem
     assert any("best on the whole validation split" in each for each in plan.choices.values())
     zero_shot = job(plan, "train_head", GLYPHS, "digits", "zero_shot", 0, 0)
     assert "features" not in zero_shot.inputs
+    nothing = job(plan, "train_head", GLYPHS, "digits", "taskres", 16, 1)
+    assert "validation" not in nothing.inputs  # it chooses nothing
 
 
 def test_a_dataset_without_a_validation_split_cannot_be_chosen_on_as_a_whole(demo, own_dataset):

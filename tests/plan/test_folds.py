@@ -74,3 +74,17 @@ def test_folds_go_neither_with_fractions_nor_with_halves_of_the_classes(config):
     write_dataset(folds=3, fractions={"train": 0.4})
     with pytest.raises(ConfigError, match="'folds' or 'fractions', not both"):
         planned(config)
+
+
+@pytest.mark.parametrize("key", [{"choose": "all"}, {"optimism": True}])
+def test_folds_have_no_whole_split_to_choose_on(config, key):
+    with pytest.raises(ConfigError, match="birds has no validation split"):
+        planned(config | key | {"methods": {"tip_adapter": None}})
+
+
+def test_all_shots_of_a_tower_method_are_as_many_as_a_class_has(config):
+    plan = planned(config | {"methods": {"clip_lora": None}})
+    few, every = (
+        job(plan, "train_head", GLYPHS, "birds@fold1", "clip_lora", k, 1) for k in (1, ALL)
+    )
+    assert few.runtime <= every.runtime < 7 * 24 * 60

@@ -101,3 +101,9 @@ def test_a_heads_file_contains_its_calibration_beside_its_own_tensors(on_disk): 
 def test_a_head_without_validation_shots_has_no_calibration(on_disk, options):  # noqa: F811
     train(on_disk, "zero_shot" if "few_shot" in options else "clap", {}, **options)
     assert Calibration.read(read_calibration(on_disk / "run" / "head.safetensors")) is None
+
+
+def test_a_class_without_a_shot_leaves_the_refusals_of_the_others():
+    pooled = torch.eye(3)[[0, 1], None]
+    centres = class_centres(Samples(pooled, None, torch.tensor([0, 1])), 3)
+    assert centres.equal(torch.eye(3)[[0, 1, 2]] * torch.tensor([[1.0], [1.0], [0.0]]))

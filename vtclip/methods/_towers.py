@@ -134,6 +134,7 @@ class TowerMethod(Method):
         )
         side = 2 * shape.image_size  # of a picture in memory: 4 bytes a pixel, and often 4:3
         pictures = size.images * 4 * side * side * 4 / 3
+        pictures += size.val_images * 4 * shape.image_size**2  # the test view alone
         return (
             super()
             .work(size)

@@ -163,7 +163,8 @@ def train_head(
         inputs["shots"] = plan.samples.format(dataset=dataset, shots=shots, seed=seed)
     elif kind.few_shot:
         inputs["features"] = plan.shot_features_of(backbone, dataset, number, int(seed))
-    if kind.few_shot and not kind.reads_images and plan.choice_of(method) == "all":
+    on_all = plan.choice_of(method) == "all" and bool(chosen.choices())
+    if kind.few_shot and not kind.reads_images and on_all:
         inputs["validation"] = paths.VAL_FEATURES.format(
             backbone=backbone, dataset=dataset_name(dataset)
         )
@@ -321,6 +322,7 @@ def size_of(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | N
     images = min(shots * classes, counts.train)
     if tested is not None:
         classes = max(classes, len(ClassSplit.parse(tested).labels(plan.counts(tested).classes)))
+    shots = min(shots, -(-counts.train // counts.classes))  # `all`: as many as a class has
     return Size(plan.shapes[backbone], classes, shots, images, 1 + plan.experiment.views.number)
 
 

@@ -177,7 +177,8 @@ def check_validation(
     for name in trained:
         dataset = datasets[dataset_name(name)]
         has_split = _has_validation(dataset)
-        if (experiment.choose == "all" or experiment.optimism) and not has_split:
+        is_whole = has_split and not dataset.folds
+        if (experiment.choose == "all" or experiment.optimism) and not is_whole:
             key, value = ("optimism", "true") if experiment.optimism else ("choose", "all")
             write = "false" if experiment.optimism else "validation"
             raise refusal(

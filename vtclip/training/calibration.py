@@ -165,7 +165,8 @@ def class_centres(train: Samples, classes: int) -> Tensor:
     """Mean directions (K, D) of each class's training images, over all views, as stored."""
     views = unit(train.pooled).sum(dim=1)  # (M, D)
     sums = views.new_zeros(classes, views.shape[1]).index_add(0, train.labels, views)
-    return unit(sums).half().float()
+    # A class without a shot has no direction: zeros, which are near no image.
+    return (sums / sums.norm(dim=1, keepdim=True).clamp(min=1e-12)).half().float()
 
 
 def nearest(pooled: Tensor, centres: Tensor) -> Tensor:

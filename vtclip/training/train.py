@@ -214,7 +214,10 @@ def read_task(
             found = FeatureSet(choose_on, spatial=method.reads_spatial)
             check_origin(choose_on[0], found.metadata, texts, metadata)
             check_labels(choose_on[0], found.rows, texts, len(all_classes.features))
-            rows = found.rows.with_row_index("row")
+            # A list of picks may train on images of the validation split.
+            learned = rows.filter(split="train").select("image").unique()
+            whole = found.rows.with_row_index("row")
+            rows = whole.join(learned, on="image", how="anti", maintain_order="left")
         val = _select(found, rows, split, device, labels, views=False)
         task = replace(task, train=train, val=val)
     if method.reads_text_tower:

@@ -18,8 +18,8 @@ with gpu_job(
     tower = None
     if params.tower is not None:
         # By name, so that its code is part of the hash of such methods alone.
-        tower = import_module("vtclip.backbones.prompts").load_text_tower(
-            **params.tower, pretrained=given.weights, device=device
+        tower = import_module(params.tower["module"]).load_tower(
+            **params.tower["backbone"], pretrained=given.weights, device=device
         )
     train_oracle(
         params.method,
