@@ -88,3 +88,8 @@ def test_all_shots_of_a_tower_method_are_as_many_as_a_class_has(config):
         job(plan, "train_head", GLYPHS, "birds@fold1", "clip_lora", k, 1) for k in (1, ALL)
     )
     assert few.runtime <= every.runtime < 7 * 24 * 60
+
+
+def test_a_footnote_says_that_every_image_is_a_test_image(config):
+    note = "birds: every image is a test image, of the heads of a fold that have not seen it."
+    assert note in planned(config).notes

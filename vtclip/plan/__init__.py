@@ -286,6 +286,12 @@ class Plan(Contents):
         choices = describe_choices(methods, choose=self.experiment.choose, left_out=left_out)
         return [
             choices,
+            *(
+                f"{dataset.title}: every image is a test image, of the heads of a fold that have "
+                "not seen it."
+                for dataset in self.datasets.values()
+                if dataset.folds
+            ),
             *describe_changes(methods),
             *describe_texts(self.experiment, self.sentences),
         ]
