@@ -361,7 +361,9 @@ def test_a_datasets_file_that_leads_nowhere_stops_only_those_who_use_it(demo, he
     folder.mkdir(parents=True)
     (folder / "mine.yaml").symlink_to(here / "gone.yaml")
     planned(demo)
-    assert_says(refused(demo, datasets=["mine"]), "config/datasets/mine.yaml: there is no such file")
+    assert_says(
+        refused(demo, datasets=["mine"]), "config/datasets/mine.yaml: there is no such file"
+    )
 
 
 def test_an_experiment_of_which_no_dataset_can_be_had(paper):
