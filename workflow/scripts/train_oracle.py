@@ -1,4 +1,4 @@
-"""Rule train_oracle: vtclip.training.oracle_jobs.train_oracle."""
+"""Rule train_oracle: vtclip.training.oracle.train_oracle."""
 
 from importlib import import_module
 
