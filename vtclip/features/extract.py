@@ -127,12 +127,12 @@ def extract_shots(
         ExtractionError: images that cannot be read, all of them named.
     """
     rows = read_parquet(shots)
-    views = pl.DataFrame({"view": range(number + 1)})
-    train = rows.filter(split="train").join(views, how="cross", maintain_order="left_right")
+    train = _in_all_views(rows.filter(split="train"), number)
     val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
-    transform = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
+    pictures = _picture(
+        backbone, pl.concat([train, val]), images, exif, scale=scale, flip=flip, seed=seed
+    )
     metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
-    pictures = Pictures(pl.concat([train, val]), transform, Path(images), exif=exif)
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
@@ -170,12 +170,9 @@ def extract_fold(
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
-    views = pl.DataFrame({"view": range(number + 1)})
-    rows = read_parquet(manifest).filter(split=f"fold{fold}")
-    rows = rows.join(views, how="cross", maintain_order="left_right")
-    transform = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=0)
+    rows = _in_all_views(read_parquet(manifest).filter(split=f"fold{fold}"), number)
+    pictures = _picture(backbone, rows, images, exif, scale=scale, flip=flip, seed=0)
     metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": 0}
-    pictures = Pictures(rows, transform, Path(images), exif=exif)
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
@@ -231,9 +228,27 @@ def extract_validation(
 def _in_test_view(
     backbone: Backbone, rows: pl.DataFrame, images: str | Path, exif: Exif
 ) -> Pictures:
-    size = backbone.image_size
-    transform = Views(backbone.preprocess, size, scale=(1.0, 1.0), flip=False, seed=0)
     rows = rows.with_columns(view=pl.lit(0, pl.Int64))
+    return _picture(backbone, rows, images, exif, scale=(1.0, 1.0), flip=False, seed=0)
+
+
+def _in_all_views(rows: pl.DataFrame, number: int) -> pl.DataFrame:
+    """Each image in the test view and in so many random ones."""
+    views = pl.DataFrame({"view": range(number + 1)})
+    return rows.join(views, how="cross", maintain_order="left_right")
+
+
+def _picture(
+    backbone: Backbone,
+    rows: pl.DataFrame,  # with `view`
+    images: str | Path,
+    exif: Exif,
+    *,
+    scale: tuple[float, float],
+    flip: bool,
+    seed: int,
+) -> Pictures:
+    transform = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
     return Pictures(rows, transform, Path(images), exif=exif)
 
 
