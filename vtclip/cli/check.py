@@ -1,7 +1,7 @@
 """Check the labels of a dataset by the features of its images; nothing is changed.
 
 It prints images whose label the other images contradict, near-duplicates, and classes that can
-hardly be told apart, with lines to paste under `leave_out:` in the dataset's file. Features that
+hardly be distinguished, with lines to paste under `leave_out:` in the dataset's file. Features that
 the experiment has computed are used. Other images are encoded, and their features are kept.
 """
 
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vtclip import paths
-from vtclip.cli.classify import positive, take_device
+from vtclip.cli.classify import add_device, positive, take_device
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,12 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="labels and pairs to show (default: 20)",
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="where to encode images (default: a GPU if there is one)",
-    )
+    add_device(parser, to="encode images")
 
 
 def run(given: argparse.Namespace) -> int:

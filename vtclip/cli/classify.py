@@ -67,16 +67,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also draw what the two most probable classes attend to, into this folder",
     )
+    add_backbone(parser)
+    add_device(parser)
+
+
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the weights that a head goes with."""
     parser.add_argument(
         "--backbone",
         metavar="FILE",
         help="the backbone's weights (default: those in HEAD or in resources/backbones/)",
     )
+
+
+def add_device(parser: argparse.ArgumentParser, *, to: str = "compute") -> None:
+    """Add the option of the device."""
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
-        help="where to compute (default: a GPU if there is one)",
+        help=f"where to {to} (default: a GPU if there is one)",
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vtclip.cli.classify import add_rules
+from vtclip.cli.classify import add_backbone, add_rules
 from vtclip.files import sha256_of
 
 HELP = "write a trained head into one file"
@@ -34,11 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write an ONNX graph from pixels to logits, including the backbone",
     )
     add_rules(parser)
-    parser.add_argument(
-        "--backbone",
-        metavar="FILE",
-        help="the backbone's weights (default: those in HEAD or in resources/backbones/)",
-    )
+    add_backbone(parser)
 
 
 def run(given: argparse.Namespace) -> int:

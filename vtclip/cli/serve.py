@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from vtclip.cli.classify import add_rules, take_device
+from vtclip.cli.classify import add_backbone, add_rules, take_device
 
 HELP = "classify images in the browser"
 EXAMPLES = """examples:
@@ -23,11 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_rules(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="port (default: 8000; 0: any)")
-    parser.add_argument(
-        "--backbone",
-        metavar="FILE",
-        help="the backbone's weights (default: those in HEAD or in resources/backbones/)",
-    )
+    add_backbone(parser)
 
 
 def run(given: argparse.Namespace) -> int:

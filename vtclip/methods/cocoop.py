@@ -74,7 +74,7 @@ class CoCoOp(CoOp):
         return learner.state_dict()
 
     def for_classes(self, head: Head, prompts: Prompts | None) -> Head:
-        """The same head: it keeps nothing of the classes."""
+        """Return the head, which has nothing of the classes."""
         return head
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:

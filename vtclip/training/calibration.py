@@ -68,7 +68,7 @@ class Calibration:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to(self, device: torch.device | str) -> Calibration:
-        """The same on a device."""
+        """Copy to a device."""
         return Calibration(**{name: each.to(device) for name, each in self.tensors().items()})
 
     def log_probabilities(self, logits: Tensor) -> Tensor:

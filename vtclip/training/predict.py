@@ -105,7 +105,7 @@ def read_batches(images: FeatureSet, labels: range, device: torch.device) -> Bat
 def _read_images(
     towers: Towers, manifest: str | Path, labels: range, folder: str, **options: Any
 ) -> Batches:
-    """The same of the test images themselves."""
+    """The batches of the test images themselves."""
     known = pl.col("label").is_between(labels.start, labels.stop - 1)
     rows = read_parquet(manifest).filter(known, is_tested())
     batches = towers.read_test(rows, folder, batch_size=BATCH, **options)
