@@ -25,7 +25,7 @@ from vtclip.features.loading import Pictures, explaining_workers, load_images
 from vtclip.features.views import Views
 from vtclip.files import write_tensors
 from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
-from vtclip.methods import METHODS
+from vtclip.methods import METHODS, make_method
 from vtclip.nn.learner import eval_on
 from vtclip.nn.towers import Towers
 from vtclip.nn.visual_guided import VisualGuidedHead
@@ -63,7 +63,6 @@ class Classifier:
         described = saved.description
         if described.method not in METHODS:
             raise SavedError(f"{saved.source}: the method '{described.method}' is not known here.")
-        kind = METHODS[described.method]
         self.description = described
         self.class_names = described.class_names
         self.backbone, self.encode = backbone, Encoder(backbone)
@@ -72,12 +71,12 @@ class Classifier:
         )
         calibration = saved.calibration
         self.calibration = None if calibration is None else calibration.to(backbone.device)
-        self.method = kind(kind.settings_type.model_validate(described.settings))
+        self.method = make_method(described.method, described.settings)
         self.texts = Texts(
             saved.texts.to(backbone.device),
             described.logit_scale,
             has_pooled_token=backbone.has_pooled_token,
-            made_of=self._prompts() if kind.predicts_with_tower else None,
+            made_of=self._prompts() if self.method.predicts_with_tower else None,
         )
         head = {name: tensor.to(backbone.device) for name, tensor in saved.head.items()}
         try:

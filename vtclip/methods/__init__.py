@@ -86,6 +86,12 @@ def _describe_failure(module: str, error: Exception) -> ConfigError:
     return ConfigError(f"{place}: cannot be imported: {type(error).__name__}: {error}")
 
 
+def make_method(name: str, settings: Mapping[str, Any]) -> Method:
+    """The method with its settings, which are plain values."""
+    kind = METHODS[name]
+    return kind(kind.settings_type.model_validate(settings))
+
+
 def method_module(name: str) -> str:
     """The module of a method, for the hash of its code."""
     return METHODS[name].__module__

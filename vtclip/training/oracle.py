@@ -23,14 +23,13 @@ from vtclip.files import (
     write_record,
     write_tensors,
 )
-from vtclip.methods import METHODS
+from vtclip.methods import make_method
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import read_parquet, write_parquet
 from vtclip.paths import receipt_of
-from vtclip.runtime.devices import has_double
 from vtclip.task import Classifier, Head, TextTower
 from vtclip.training.predict import read_batches
-from vtclip.training.train import check_head, fit, read_task
+from vtclip.training.train import check_head, fit, fitting_device, read_task
 
 COLUMNS = ["shots", "seed", "image", "label", "prediction"]
 
@@ -79,9 +78,8 @@ def train_oracle(
         sample: the sampled images, where the features are those of folds.
     """
     torch.manual_seed(seed)
-    chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
-    if chosen.fits_in_double and not has_double(device):
-        device = torch.device("cpu")
+    chosen = make_method(method, settings)
+    device = fitting_device(chosen, device)
     task = read_task(
         chosen, texts, features, sample, seed=seed, device=device, tower=tower, dataset=dataset,
         choose_on=test, split="test",

@@ -23,7 +23,7 @@ from vtclip.features.texts import (
     read_texts,
 )
 from vtclip.files import measure, read_calibration, read_head, read_record, write_record
-from vtclip.methods import METHODS
+from vtclip.methods import make_method
 from vtclip.methods.base import Method
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import read_parquet, write_parquet
@@ -171,7 +171,7 @@ def predict_test(
         PredictionError: a head of another method, dataset, run or number of classes, or logits that
             are no numbers.
     """
-    chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
+    chosen = make_method(method, settings)
     all_classes, metadata = read_classes(texts, device)
     names = read_class_names(texts)
     labels = ClassSplit.parse(tested).labels(len(names))

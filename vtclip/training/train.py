@@ -24,7 +24,7 @@ from vtclip.features.store import (
 )
 from vtclip.features.texts import check_labels, read_class_names, read_classes
 from vtclip.files import CALIBRATION, measure, write_record, write_tensors
-from vtclip.methods import METHODS
+from vtclip.methods import make_method
 from vtclip.methods.base import Method, Training
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import read_parquet, write_parquet
@@ -89,9 +89,8 @@ def train_head(
     """
     started = time.perf_counter()
     torch.manual_seed(seed)
-    chosen = METHODS[method](METHODS[method].settings_type.model_validate(settings))
-    if chosen.fits_in_double and not has_double(device):
-        device = torch.device("cpu")
+    chosen = make_method(method, settings)
+    device = fitting_device(chosen, device)
     files = [features] if isinstance(features, str | Path) else list(features or ())
     others = [] if choose_on is None else [choose_on]
     task = read_task(
@@ -177,6 +176,13 @@ def check_head(head: Head, history: pl.DataFrame) -> None:
                 f"The head's '{name}' contains {tensor[place].item()}{when}. Try a smaller "
                 "`learning_rate`, a longer `warmup`, or `clip_gradient: 1.0`."
             )
+
+
+def fitting_device(method: Method, device: torch.device) -> torch.device:
+    """The device, or the CPU for a method in double precision that the device does not have."""
+    if method.fits_in_double and not has_double(device):
+        return torch.device("cpu")
+    return device
 
 
 def read_task(
