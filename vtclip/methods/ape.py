@@ -67,16 +67,8 @@ class APESettings(Settings):
         description="weight of the texts' variance in the choice of channels, 0 to 1; the rest is "
         "that of the similarity of classes",
     )
-    alpha: Alphas = Field(
-        default=OTHERS.lists()["alpha"],
-        description="weights of the cache to choose from on the validation shots, 0 or more",
-        examples=[[0.5, 1.0, 2.0]],
-    )
-    beta: Betas = Field(
-        default=OTHERS.lists()["beta"],
-        description="sharpnesses of the cache to choose from on the validation shots, above 0",
-        examples=[[1.0, 5.5]],
-    )
+    alpha: Alphas = OTHERS.lists()["alpha"]
+    beta: Betas = OTHERS.lists()["beta"]
     gamma: Alphas = Field(
         default=OTHERS.lists()["gamma"],
         description="how much shots count that zero-shot misses, to choose from, 0 or more",

@@ -90,11 +90,7 @@ class APETSettings(Recipe):
         ge=0,
         description="weight of the cache while the residuals are trained, 0 or more",
     )
-    alpha: Alphas = Field(
-        default=OTHERS.lists()["alpha"],
-        description="weights of the cache to choose from on the validation shots, 0 or more",
-        examples=[[0.5, 1.0, 2.0]],
-    )
+    alpha: Alphas = OTHERS.lists()["alpha"]
     beta: Betas = Field(
         default=OTHERS.lists()["beta"],
         description="sharpnesses of the cache to choose from on the validation shots, above 0; the "

@@ -10,8 +10,22 @@ from vtclip.cost import BATCH, DOUBLE, SINGLE, Size, Work
 from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
 
-Alphas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
-Betas = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+Alphas = Annotated[
+    list[Annotated[float, Field(ge=0)]],
+    Field(
+        min_length=1,
+        description="weights of the cache to choose from on the validation shots, 0 or more",
+        examples=[[0.5, 1.0, 2.0]],
+    ),
+]
+Betas = Annotated[
+    list[Annotated[float, Field(gt=0)]],
+    Field(
+        min_length=1,
+        description="sharpnesses of the cache to choose from on the validation shots, above 0",
+        examples=[[1.0, 5.5]],
+    ),
+]
 # The authors' grids begin at 0.1 and end, by dataset, at up to 50 for both, with 4,000 pairs. These
 # 81 pairs span them all.
 ALPHAS: list[float] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
@@ -21,16 +35,8 @@ BETAS: list[float] = [0.1, 0.5, 1.0, 2.0, 3.5, 5.5, 10.0, 20.0, 50.0]
 class TipAdapterSettings(Settings):
     """Settings of Tip-Adapter."""
 
-    alpha: Alphas = Field(
-        default=ALPHAS,
-        description="weights of the cache to choose from on the validation shots, 0 or more",
-        examples=[[0.5, 1.0, 2.0]],
-    )
-    beta: Betas = Field(
-        default=BETAS,
-        description="sharpnesses of the cache to choose from on the validation shots, above 0",
-        examples=[[1.0, 5.5]],
-    )
+    alpha: Alphas = ALPHAS
+    beta: Betas = BETAS
 
 
 class TipAdapter(Method):
