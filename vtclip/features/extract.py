@@ -229,7 +229,7 @@ def _in_test_view(
     backbone: Backbone, rows: pl.DataFrame, images: str | Path, exif: Exif
 ) -> Pictures:
     rows = rows.with_columns(view=pl.lit(0, pl.Int64))
-    return _picture(backbone, rows, images, exif, scale=(1.0, 1.0), flip=False, seed=0)
+    return _picture(backbone, rows, images, exif)
 
 
 def _in_all_views(rows: pl.DataFrame, number: int) -> pl.DataFrame:
@@ -243,12 +243,9 @@ def _picture(
     rows: pl.DataFrame,  # with `view`
     images: str | Path,
     exif: Exif,
-    *,
-    scale: tuple[float, float],
-    flip: bool,
-    seed: int,
+    **random_views: Any,
 ) -> Pictures:
-    transform = Views(backbone.preprocess, backbone.image_size, scale=scale, flip=flip, seed=seed)
+    transform = Views(backbone.preprocess, backbone.image_size, **random_views)
     return Pictures(rows, transform, Path(images), exif=exif)
 
 

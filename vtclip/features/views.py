@@ -36,9 +36,10 @@ class Views:
         preprocess: Compose,  # the backbone's test transform
         image_size: int,  # height and width of a view, in pixels
         *,
-        scale: tuple[float, float],  # smallest and largest share of the image's area in a crop
-        flip: bool,  # mirror half of the random views
-        seed: int,  # decides the pixels, together with the image's name and the view's number
+        # Of the random views, which not all need:
+        scale: tuple[float, float] = (1.0, 1.0),  # smallest and largest share of the image's area
+        flip: bool = False,  # mirror half of them
+        seed: int = 0,  # decides the pixels, together with the image's name and the view's number
     ) -> None:
         self.image_size = image_size
         steps = preprocess.transforms

@@ -66,9 +66,7 @@ class Classifier:
         self.description = described
         self.class_names = described.class_names
         self.backbone, self.encode = backbone, Encoder(backbone)
-        self.views = Views(
-            backbone.preprocess, backbone.image_size, scale=(1.0, 1.0), flip=False, seed=0
-        )
+        self.views = Views(backbone.preprocess, backbone.image_size)
         calibration = saved.calibration
         self.calibration = None if calibration is None else calibration.to(backbone.device)
         self.method = make_method(described.method, described.settings)

@@ -143,7 +143,7 @@ class Towers(prompts.TextTower):
         workers: int,
     ) -> Iterator[Tensor]:
         """Pixels (B, 3, H, W) of the test views of some rows of a manifest, in their order."""
-        views = self._views(scale=(1.0, 1.0), flip=False, seed=0)
+        views = self._views()
         shown = rows.with_columns(view=pl.lit(0, pl.Int64))
         pictures = Pictures(shown, views, Path(images), exif=exif)
         with explaining_workers():
