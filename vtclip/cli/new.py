@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtclip import paths
 from vtclip.config.dataset import MEAN, Dataset
+from vtclip.data.pick_lists import count_validation
 from vtclip.files import write_text
 from vtclip.settings import ConfigError, check, read_yaml, refusal
 from vtclip.wording import count, explain_alike, find_alike, to_yaml
@@ -171,7 +172,7 @@ def _most_shots(counts: DataFrame) -> int:
     if "images" in counts.columns:
         smallest = min(counts["images"])
         rest = smallest - -(-smallest // FOLDS)  # without one fold
-        return rest - min(4, max(1, rest // 4))
+        return rest - count_validation(rest)
     most = int(counts["train"].to_numpy().min())
     # Validation shots come out of the training images where there are no others.
     return most if counts["val"].sum() else most - 1

@@ -22,6 +22,7 @@ IMAGE = ("image", "impath", "_impath", "path", "image_path", "img_path", "filena
 LABEL = ("label", "_label", "class_id", "target")
 NAME = ("class_name", "classname", "_classname", "class")
 TRAIN, VAL = "train", "val"
+VAL_SHOTS = 4  # CoOp never takes more than four validation images per class.
 
 
 class PicksError(ValueError):
@@ -135,6 +136,11 @@ class _Unpickler(pickle.Unpickler):
         if kind is not self.record or base is not object or state is not None:
             raise PicksError(f"{self.path}: expected Datum records, found another object.")
         return self.record()
+
+
+def count_validation(images: int, shots: int = VAL_SHOTS) -> int:
+    """Number of a class's images in folds that are validated on."""
+    return min(shots, VAL_SHOTS, max(1, images // 4))
 
 
 def find_list(picks: str, *, dataset: str, shots: int, seed: int) -> Path | None:

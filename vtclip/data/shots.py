@@ -11,14 +11,21 @@ from typing import Any
 
 import polars as pl
 
-from vtclip.data.pick_lists import TRAIN, VAL, Pick, PicksError, read_picks
+from vtclip.data.pick_lists import (
+    TRAIN,
+    VAL,
+    VAL_SHOTS,
+    Pick,
+    PicksError,
+    count_validation,
+    read_picks,
+)
 from vtclip.files import write_text
 from vtclip.parquet import read_metadata_key, read_parquet, write_parquet
 from vtclip.wording import count, did_you_mean, list_some
 
 logger = logging.getLogger(__name__)
 
-VAL_SHOTS = 4  # CoOp never takes more than four validation images per class.
 SHOWN = 5  # images of each kind in an error
 IMAGES = b"images_sha256"  # key of the metadata: checksum of the images
 
@@ -122,11 +129,6 @@ def keep_uneven(
 def is_in_folds(manifest: pl.DataFrame) -> bool:
     """True for a manifest whose splits are folds."""
     return manifest["split"].str.starts_with("fold").any()
-
-
-def count_validation(images: int, shots: int = VAL_SHOTS) -> int:
-    """Number of a class's images in folds that are validated on."""
-    return min(shots, VAL_SHOTS, max(1, images // 4))
 
 
 def _sample_folds(rows: pl.DataFrame, shots: int, generator: random.Random) -> pl.DataFrame:

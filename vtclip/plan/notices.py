@@ -12,7 +12,7 @@ from vtclip.config.experiment import Experiment
 from vtclip.data.descriptions import Sentences
 from vtclip.data.folders import SPLITS, UNSPLIT
 from vtclip.data.inventory import find_tree, images_folder
-from vtclip.data.pick_lists import FORMS, PicksError, find_list, read_picks
+from vtclip.data.pick_lists import FORMS, PicksError, count_validation, find_list, read_picks
 from vtclip.data.walk import walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
@@ -50,7 +50,7 @@ def _count_in_folds(found: Numbers, folds: int) -> Numbers:
     """Images of each class that a fold's heads learn from, the fewest; and all to predict."""
     whole = [sum(numbers) for numbers in zip(*found.values(), strict=True)]
     rest = [number - -(-number // folds) for number in whole]
-    val = [min(4, max(1, number // 4)) for number in rest]
+    val = [count_validation(number) for number in rest]
     train = [number - kept for number, kept in zip(rest, val, strict=True)]
     return {"train": train, "val": val, "test": whole}
 

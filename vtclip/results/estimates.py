@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from vtclip.data.shots import VAL_SHOTS
+from vtclip.data.pick_lists import VAL_SHOTS
 from vtclip.files import read_record, write_record
 from vtclip.parquet import read_parquet
 from vtclip.paths import Run, distinct, format_shots, name_shots

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtclip.config.dataset import ClassSplit
-from vtclip.data.shots import VAL_SHOTS
+from vtclip.data.pick_lists import VAL_SHOTS
 from vtclip.files import read_record
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
