@@ -23,6 +23,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when torch is imported
 import open_clip
 import torch
 from methods import BACKBONE, CLASSES, SHOTS, VIEWS, make_task, time_fit
+from towers import make_vtclip, take_step
 
 from vtclip.backbones.backbone import load_backbone
 from vtclip.backbones.shapes import read_shape
@@ -30,8 +31,10 @@ from vtclip.config.backbone_config import BackboneConfig
 from vtclip.cost import Size, training_threads
 from vtclip.demo.pretrain import pretrain
 from vtclip.methods import METHODS
+from vtclip.methods.base import Method
+from vtclip.nn.learner import AdamW
 
-STEPS, BUSY = 4, 2
+STEPS, BUSY, TOWERS = 4, 2, "ViT-B-32"
 TINY = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": 32, "patch_size": 4, "width": 128, "layers": 3, "head_width": 32},
@@ -74,10 +77,22 @@ def list_parts(methods: list[str]) -> Iterator[tuple[str, int, Callable[[], obje
     model = open_clip.create_model("tiny", load_weights=False)
     yield "Pre-training of the demo", 2, lambda: pretrain(model, "tiny", 20, 1e-4, 0)
     for name in methods:
+        if METHODS[name].reads_images:
+            yield f"{METHODS[name].title}, a step", cores, make_tower_step(METHODS[name])
+            continue
         method = METHODS[name](METHODS[name].settings_type(**SETTINGS.get(name, {})))
         task = make_task(method, STEPS)
         threads = min(cores, training_threads(method.work(size), on_gpu=False))
         yield method.title, threads, partial(time_fit, method, task, STEPS)
+
+
+def make_tower_step(kind: type[Method]) -> Callable[[], object]:
+    """A step of a method that trains the towers: ViT-B/32, 20 classes, 4 images."""
+    names = [f"thing {number}" for number in range(20)]
+    learner = make_vtclip(load_backbone(TOWERS, pretrained=None, device="cpu"), names, kind)
+    optimiser = AdamW(learner.parameters(), weight_decay=0.01, epsilon=1e-8)
+    pixels, labels = torch.rand(4, 3, 224, 224), torch.arange(4)
+    return lambda: take_step(learner, optimiser, pixels, labels)
 
 
 def time_rounds(run: Callable[[], object], rounds: int) -> float:

@@ -74,11 +74,7 @@ def measure(kind: str, classes: int, batch: int, steps: int) -> dict[str, float]
     for step in range(1 + steps):
         if step == 1:
             started = time.perf_counter()
-        images = replace(Images(torch.empty(batch, 0), None, pixels=pixels), labels=labels)
-        loss = F.cross_entropy(classify(images), labels)
-        loss.backward()
-        optimiser.step(2e-4)
-        losses.append(loss.item())
+        losses.append(take_step(classify, optimiser, pixels, labels))
     return {
         "seconds": (time.perf_counter() - started) / steps,
         "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
@@ -86,9 +82,18 @@ def measure(kind: str, classes: int, batch: int, steps: int) -> dict[str, float]
     }
 
 
-def make_vtclip(backbone, names) -> nn.Module:
-    """The learner of the method."""
-    method = ClipLora(ClipLoraSettings())
+def take_step(classify, optimiser, pixels: Tensor, labels: Tensor) -> float:
+    """The loss of a step on pixels (B, 3, H, W) and labels (B,), before it."""
+    images = replace(Images(torch.empty(len(labels), 0), None, pixels=pixels), labels=labels)
+    loss = F.cross_entropy(classify(images), labels)
+    loss.backward()
+    optimiser.step(2e-4)
+    return loss.item()
+
+
+def make_vtclip(backbone, names, kind=ClipLora) -> nn.Module:
+    """The learner of a method that trains the towers."""
+    method = kind(kind.settings_type())
     prompts = Prompts(names, Towers(backbone))
     task = Task(Texts(torch.empty(0), 100.0, made_of=prompts), None, None, 1, prompts)
     return method.learner(method.initial_head(task), task)
