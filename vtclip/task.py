@@ -165,3 +165,15 @@ class Task:
     prompts: Prompts | None = None  # None for a method that makes none
     # (D, width) and (D,), the image tower's last linear map; None for a method that reads none
     projection: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def samples(self) -> Samples:
+        """`train`, for a method that learns from shots."""
+        assert self.train is not None
+        return self.train
+
+    @property
+    def val_samples(self) -> Samples:
+        """`val`, for a method that chooses."""
+        assert self.val is not None
+        return self.val

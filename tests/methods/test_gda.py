@@ -6,7 +6,7 @@ import torch
 
 from tests.methods.golden import assert_equal_to_size, classify
 from vtclip.methods import gda
-from vtclip.methods.base import score
+from vtclip.methods.base import score, stack_views
 from vtclip.methods.gda import GDA, GDASettings
 from vtclip.task import Samples
 
@@ -18,7 +18,7 @@ def only(alpha):
 
 
 def fit(task):
-    return gda.fit_gaussians(*gda.stack_views(task.train), 4)
+    return gda.fit_gaussians(*stack_views(task.train), 4)
 
 
 def slow_gaussians(task):

@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from vtclip.cost import Shape
-from vtclip.methods import METHODS, check_methods
+from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Images, Recipe, Samples, Task, Texts
 from vtclip.methods.linear_probe import LinearProbe, LinearProbeSettings
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
@@ -195,11 +195,11 @@ def test_methods_come_in_the_configurations_order():
 
 
 def test_a_method_of_the_joint_space_refuses_raw_spatial_features_before_any_job():
-    check_methods({"calip": None}, source="mine.yaml", spatial="projected")
+    check_spatial("calip", "projected", source="mine.yaml")
     with pytest.raises(
         ConfigError, match=r"(?s)calip.*found:    spatial: raw.*spatial: projected"
     ) as e:
-        check_methods({"calip": None}, source="mine.yaml", spatial="raw")
+        check_spatial("calip", "raw", source="mine.yaml")
     assert "mine.yaml" in str(e.value)
 
 

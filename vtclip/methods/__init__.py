@@ -11,7 +11,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from traceback import extract_tb
 from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any
 
 from vtclip import paths
 from vtclip.methods.base import Method
@@ -47,7 +47,10 @@ def _is_method_name(name: str) -> bool:
 @cache  # a plan calls it thousands of times
 def _find_class(module: ModuleType) -> type[Method]:
     """The one method that a module defines; ConfigError if it defines none, or several."""
-    classes = {value for value in vars(module).values() if _is_method(value, module)}
+    own = (value for value in vars(module).values() if isinstance(value, type))
+    classes = {
+        kind for kind in own if issubclass(kind, Method) and kind.__module__ == module.__name__
+    }
     if len(classes) == 1:
         return classes.pop()
     name = module.__name__.rpartition(".")[2]
@@ -57,12 +60,6 @@ def _find_class(module: ModuleType) -> type[Method]:
         "  expected: one class that inherits from vtclip.methods.base.Method; a file that is "
         "no method has a name that begins with '_'"
     )
-
-
-def _is_method(value: object, module: ModuleType) -> TypeGuard[type[Method]]:
-    """Check that something in a module is a method, and not imported."""
-    is_method = isinstance(value, type) and issubclass(value, Method)
-    return is_method and value.__module__ == module.__name__
 
 
 def _import(name: str) -> ModuleType:
@@ -97,15 +94,12 @@ def method_module(name: str) -> str:
     return METHODS[name].__module__
 
 
-def check_methods(
-    methods: Mapping[str, Any], *, source: str, spatial: str = "projected"
-) -> dict[str, Settings]:
+def check_methods(methods: Mapping[str, Any], *, source: str) -> dict[str, Settings]:
     """Check an experiment's methods, name -> plain values or None; the order stays, the tables'."""
     for name in methods:
         if name not in METHODS:
             raise unknown("method", name, METHODS, source=f"{source}: methods")
         _check_one_file(name)
-        check_spatial(name, spatial, source=source)
     return {
         name: check(METHODS[name].settings_type, values or {}, source=f"{source}: methods.{name}")
         for name, values in methods.items()

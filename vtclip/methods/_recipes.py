@@ -54,6 +54,9 @@ EpochsOf = Annotated[
         "applies only where `epochs` is left out too"
     ),
 ]
+# Values to choose from.
+NonNegatives = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
+Positives = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 Template = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")]  # of a prompt
 StopAtLoss = Annotated[
     float | None,

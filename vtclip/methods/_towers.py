@@ -8,17 +8,7 @@ from pydantic import Field
 
 from vtclip.cost import BATCH, SINGLE, Shape, Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import (
-    Classifier,
-    Head,
-    Images,
-    Method,
-    Module,
-    Task,
-    Tensor,
-    Texts,
-    Training,
-)
+from vtclip.methods.base import Classifier, Head, Images, Method, Module, Task, Tensor, Texts
 from vtclip.settings import refusal
 from vtclip.task import Change, Towers
 
@@ -30,7 +20,7 @@ PROMPT_TOKENS = 17  # of "a photo of a" and a name; the paper's datasets have 8 
 KEPT = 24
 
 
-class TowerRecipe(Training):
+class TowerRecipe(base.Training):
     """The settings of a training of so many steps per shot, through both towers."""
 
     lowest_rate: ClassVar[float] = 1e-6

@@ -1,18 +1,20 @@
 """APE: Tip-Adapter on the best channels (Zhu et al., ICCV 2023, arXiv 2304.01195)."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self, TypeVar
 
 from pydantic import Field
 
-from vtclip.cost import BATCH, DOUBLE, SINGLE, Size, Work
+from vtclip.cost import DOUBLE, SINGLE, Size, Work
+from vtclip.methods._cache import Alphas, Betas, cache_work, look_up, make_keys, search, soft_labels
 from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, unit
-from vtclip.methods.tip_adapter import Alphas, Betas
 from vtclip.settings import Settings
 
 CHANNELS = 1024  # of RN50, which the authors' numbers of channels are for
 SMALL = 1e-6  # added to probabilities before their logarithms
-LOGITS = 1 << 22  # of validation shots at a time
+
+
+Chosen = TypeVar("Chosen", bound=Settings)
 
 
 class Published(NamedTuple):
@@ -78,9 +80,13 @@ class APESettings(Settings):
     def for_dataset(self, dataset: str) -> Self:
         """With the authors' settings for a dataset, where none are given."""
         published = PUBLISHED.get(dataset, OTHERS)
-        values = published._asdict() | published.lists()
-        fields = type(self).model_fields.keys() - self.model_fields_set
-        return self.model_copy(update={key: values[key] for key in fields & values.keys()})
+        return fill_in(self, published._asdict() | published.lists())
+
+
+def fill_in(settings: Chosen, values: Mapping[str, Any]) -> Chosen:
+    """Settings with the values of those that a user has left out."""
+    fields = type(settings).model_fields.keys() - settings.model_fields_set
+    return settings.model_copy(update={key: values[key] for key in fields & values.keys()})
 
 
 class APE(Method):
@@ -99,9 +105,8 @@ class APE(Method):
 
     def initial_head(self, task: Task) -> Head:
         """The cache, with alpha, beta and gamma chosen on the validation shots."""
-        assert task.train is not None
-        texts, labels = task.texts.features, task.train.labels
-        keys = unit(task.train.pooled.mean(dim=1))
+        texts, labels = task.texts.features, task.samples.labels
+        keys = make_keys(task)
         number = count_channels(self.settings.channels, texts.shape[1])
         channels = choose_channels(texts, number, self.settings.variance, keys, labels)
         keys, narrow = unit(keys[:, channels]), unit(texts[:, channels])
@@ -110,11 +115,12 @@ class APE(Method):
         gammas = sorted(self.settings.gamma)
         values = [soft_labels(labels, (gamma * divergence).exp(), texts) for gamma in gammas]
         beta, alpha, place = search(
-            self.settings, task, texts, values, lambda pooled: unit(pooled[:, channels]) @ keys.T
-        )
-        chosen = keys.new_tensor([alpha, beta, gammas[place]])
+            task, texts, values, lambda pooled: unit(pooled[:, channels]) @ keys.T,
+            alphas=self.settings.alpha, betas=self.settings.beta,
+        )  # fmt: skip
         head = {"channels": channels, "keys": keys, "labels": labels, "divergence": divergence}
-        return head | dict(zip(("alpha", "beta", "gamma"), chosen, strict=True))
+        chosen = {"alpha": alpha, "beta": beta, "gamma": gammas[place]}
+        return head | {name: keys.new_tensor(value) for name, value in chosen.items()}
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The texts and the cache."""
@@ -130,7 +136,11 @@ class APE(Method):
 
     def work(self, size: Size) -> Work:
         """The lookups of the search, and one per test image."""
-        work = cache_work(super().work(size), size, self.settings, len(self.settings.gamma))
+        settings = self.settings
+        work = cache_work(
+            super().work(size), size, alphas=len(settings.alpha), betas=len(settings.beta),
+            gammas=len(settings.gamma),
+        )  # fmt: skip
         channels = count_channels(self.settings.channels, size.shape.dim)
         keys = size.images * (channels * SINGLE + SINGLE + DOUBLE)
         return work._replace(head_bytes=keys + channels * DOUBLE)
@@ -162,93 +172,3 @@ def choose_channels(
     pairs = members.sum() ** 2 - (members**2).sum()
     similarity = (sums.sum(dim=0) ** 2 - (sums**2).sum(dim=0)) / pairs  # (D,)
     return torch.topk(variance * texts.var(dim=0) - (1 - variance) * similarity, number).indices
-
-
-def soft_labels(labels: Tensor, weights: Tensor, texts: Tensor) -> Tensor:
-    """The weight of each key at its class, and 0 at the others: (M, K)."""
-    from torch.nn.functional import one_hot
-
-    return one_hot(labels, len(texts)).to(weights.dtype) * weights[:, None]
-
-
-def look_up(cosines: Tensor, values: Tensor, beta: Tensor | float) -> Tensor:
-    """exp(-beta (1 - cosine)) of each key, times its values: (B, M), (M, K) -> (B, K)."""
-    return (-beta * (1 - cosines)).exp() @ values
-
-
-class Searched(Protocol):
-    """Settings with values to choose from."""
-
-    @property
-    def alpha(self) -> Sequence[float]:
-        """Weights of the cache."""
-
-    @property
-    def beta(self) -> Sequence[float]:
-        """Sharpnesses of the cache."""
-
-
-def search(
-    settings: Searched,
-    task: Task,
-    texts: Tensor,  # (K, D)
-    values: Sequence[Tensor],  # G of (M, K)
-    compare: Callable[[Tensor], Tensor],  # unit images (B, D) -> cosines with the keys (B, M)
-) -> tuple[float, float, int]:
-    """Beta, alpha and the place of the values that are best on the validation shots.
-
-    Of equally many hits the likeliest, and of equals the smallest beta, then alpha, as `choose`.
-    """
-    import torch
-
-    betas, alphas = sorted(settings.beta), sorted(settings.alpha)
-    if len(betas) * len(alphas) * len(values) == 1:
-        return betas[0], alphas[0], 0
-    assert task.val is not None
-    pooled, labels = unit(task.val.pooled[:, 0]), task.val.labels
-    zero_shot, cosines = task.texts.logit_scale * pooled @ texts.T, compare(pooled)
-    tried = torch.stack(
-        [
-            torch.stack(
-                [
-                    score_all(zero_shot, look_up(cosines, each, beta), alphas, labels)
-                    for each in values
-                ],
-                dim=1,
-            )
-            for beta in betas
-        ]
-    )  # (betas, alphas, G, 2)
-    hits, likelihood = tried.unbind(dim=-1)
-    best = likelihood.masked_fill(hits < hits.max(), -torch.inf).argmax()
-    beta, alpha, place = torch.unravel_index(best.cpu(), hits.shape)
-    return betas[int(beta)], alphas[int(alpha)], int(place)
-
-
-def score_all(zero_shot: Tensor, cached: Tensor, alphas: Sequence[float], labels: Tensor) -> Tensor:
-    """Hits, and the mean log-likelihood of the labels, with each alpha: (A, 2)."""
-    import torch
-
-    found = []
-    for part in zero_shot.new_tensor(alphas).split(max(1, LOGITS // zero_shot.numel())):
-        logits = zero_shot + part[:, None, None] * cached  # (A, B, K)
-        hits = (logits.argmax(dim=2) == labels).sum(dim=1)
-        own = labels.expand(len(part), -1)[:, :, None]
-        likelihood = logits.log_softmax(dim=2).gather(2, own).mean(dim=(1, 2))
-        found.append(torch.stack([hits.to(likelihood.dtype), likelihood], dim=1))
-    return torch.cat(found)
-
-
-def cache_work(plain: Work, size: Size, settings: Searched, gammas: int = 1) -> Work:
-    """The work of a search, and of a lookup per test image."""
-    classes, dim, keys, val = size.classes, size.shape.dim, size.images, size.val_images
-    lookup = 2 * keys * (dim + classes)
-    scoring = 10 * classes * len(settings.alpha)
-    values = keys * classes * (DOUBLE + gammas * SINGLE)  # one-hot as whole numbers, then floats
-    return plain._replace(
-        flops=len(settings.beta) * gammas * val * (lookup + scoring),
-        part_bytes=values + (3 * val * keys + 4 * max(LOGITS, val * classes)) * SINGLE,
-        predict_flops=lookup + 2 * classes * dim,
-        head_bytes=keys * (dim * SINGLE + SINGLE + DOUBLE),
-        batch_bytes=keys * classes * (DOUBLE + SINGLE) + 2 * BATCH * keys * SINGLE,
-    )

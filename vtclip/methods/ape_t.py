@@ -6,30 +6,9 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods.ape import (
-    CHANNELS,
-    OTHERS,
-    PUBLISHED,
-    cache_work,
-    choose_channels,
-    count_channels,
-    look_up,
-    search,
-    soft_labels,
-)
-from vtclip.methods.base import (
-    Classifier,
-    Head,
-    Images,
-    Method,
-    Module,
-    Recipe,
-    Task,
-    Tensor,
-    Texts,
-    unit,
-)
-from vtclip.methods.tip_adapter import Alphas, Betas
+from vtclip.methods._cache import Alphas, Betas, cache_work, look_up, make_keys, search, soft_labels
+from vtclip.methods.ape import CHANNELS, OTHERS, PUBLISHED, choose_channels, count_channels, fill_in
+from vtclip.methods.base import Classifier, Head, Images, Method, Module, Task, Tensor, Texts, unit
 
 
 class Trained(NamedTuple):
@@ -58,7 +37,7 @@ TRAINED = {
 FIRST = TRAINED["imagenet"]  # of datasets that the authors have no settings for
 
 
-class APETSettings(Recipe):
+class APETSettings(base.Recipe):
     """Settings of APE-T; those left out are the authors' for the dataset, or for ImageNet."""
 
     learning_rate: base.LearningRate = FIRST.learning_rate
@@ -101,11 +80,9 @@ class APETSettings(Recipe):
     def for_dataset(self, dataset: str) -> Self:
         """With the authors' settings for a dataset, where none are given."""
         trained = TRAINED.get(dataset, FIRST)._asdict()
-        del trained["epochs"]
+        del trained["epochs"]  # they are of `epochs_of`
         values = trained | PUBLISHED.get(dataset, OTHERS).lists()
-        fields = type(self).model_fields.keys() - self.model_fields_set
-        chosen = {key: values[key] for key in fields & values.keys()}
-        return super().for_dataset(dataset).model_copy(update=chosen)
+        return fill_in(super().for_dataset(dataset), values)
 
 
 class APET(Method):
@@ -124,9 +101,8 @@ class APET(Method):
 
     def initial_head(self, task: Task) -> Head:
         """The cache without residuals, at the alpha and beta of training."""
-        assert task.train is not None
-        texts, labels = task.texts.features, task.train.labels
-        keys = unit(task.train.pooled.mean(dim=1))
+        texts, labels = task.texts.features, task.samples.labels
+        keys = make_keys(task)
         number = count_channels(self.settings.channels, texts.shape[1])
         return {
             "channels": choose_channels(texts, number, self.settings.variance),
@@ -156,8 +132,9 @@ class APET(Method):
         vectors, keys = add_residual(head, task.texts.features)
         values = [soft_labels(head["labels"], head["weights"], vectors)]
         beta, alpha, _ = search(
-            self.settings, task, vectors, values, lambda pooled: pooled @ keys.T
-        )
+            task, vectors, values, lambda pooled: pooled @ keys.T,
+            alphas=self.settings.alpha, betas=self.settings.beta,
+        )  # fmt: skip
         return head | {"alpha": keys.new_tensor(alpha), "beta": keys.new_tensor(beta)}
 
     def settings_without_choice(self, shots: int) -> APETSettings:
@@ -167,7 +144,8 @@ class APET(Method):
 
     def work(self, size: Size) -> Work:
         """The search, and the training of the residuals."""
-        searched = cache_work(super().work(size), size, self.settings)
+        alphas, betas = len(self.settings.alpha), len(self.settings.beta)
+        searched = cache_work(super().work(size), size, alphas=alphas, betas=betas)
         steps, batch = self.settings.steps(size), self.settings.batch(size)
         step = 6 * size.images * (size.shape.dim + size.classes)  # there and back, each image
         numbers = 3 * size.images * size.shape.dim + 4 * batch * size.images

@@ -16,8 +16,10 @@ from vtclip.methods._recipes import EpochsOf as EpochsOf
 from vtclip.methods._recipes import Epsilon as Epsilon
 from vtclip.methods._recipes import LastBatch as LastBatch
 from vtclip.methods._recipes import LearningRate as LearningRate
+from vtclip.methods._recipes import NonNegatives as NonNegatives
 from vtclip.methods._recipes import OptimiserName as OptimiserName
 from vtclip.methods._recipes import PositiveInt as PositiveInt
+from vtclip.methods._recipes import Positives as Positives
 from vtclip.methods._recipes import Recipe as Recipe
 from vtclip.methods._recipes import Select as Select
 from vtclip.methods._recipes import StopAtLoss as StopAtLoss
@@ -189,6 +191,11 @@ def score(logits: Tensor, labels: Tensor) -> tuple[int, float]:
 
     hits = int((logits.argmax(dim=1) == labels).sum())
     return hits, -cross_entropy(logits, labels).item()
+
+
+def stack_views(shots: Samples) -> tuple[Tensor, Tensor]:
+    """All views of all shots as rows (N, D), and their labels (N,)."""
+    return shots.pooled.flatten(0, 1), shots.labels.repeat_interleave(shots.pooled.shape[1])
 
 
 UPDATE = 30  # operations on each weight in a step: the norms, their way back, Adam's

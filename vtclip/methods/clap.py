@@ -57,12 +57,11 @@ def class_confidence(task: Task) -> Tensor:
     """
     import torch
 
-    assert task.train is not None
-    views, labels = task.train.pooled.shape[1], task.train.labels
+    pooled, labels = task.samples.pooled, task.samples.labels
     own = torch.stack(
         [
-            task.texts.logits(task.train.pooled[:, view]).softmax(dim=1).gather(1, labels[:, None])
-            for view in range(views)
+            task.texts.logits(pooled[:, view]).softmax(dim=1).gather(1, labels[:, None])
+            for view in range(pooled.shape[1])
         ]
     )  # (V, M, 1)
     classes = len(task.texts.features)

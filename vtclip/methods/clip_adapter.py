@@ -3,31 +3,17 @@
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import (
-    Classifier,
-    DasslRecipe,
-    Head,
-    Images,
-    Method,
-    Task,
-    Tensor,
-    Texts,
-)
+from vtclip.methods.base import Classifier, DasslRecipe, Head, Images, Method, Task, Tensor, Texts
 
 
 class CLIPAdapterSettings(DasslRecipe):
     """Settings of CLIP-Adapter; the defaults are those of its authors' code."""
 
     ratio: float = Field(
-        default=0.2,
-        ge=0,
-        le=1,
-        description="share of the adapted feature in the sum, 0 to 1",
+        default=0.2, ge=0, le=1, description="share of the adapted feature in the sum, 0 to 1"
     )
     reduction: int = Field(
-        default=4,
-        ge=1,
-        description="how many times narrower the hidden layer is than the feature",
+        default=4, ge=1, description="how many times narrower the hidden layer is than the feature"
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
+from vtclip.methods import base
 from vtclip.methods.base import Classifier, Head, Method, Task, Tensor, Texts, score, unit
 from vtclip.settings import LARGEST, Settings
 
@@ -22,14 +23,12 @@ STEP = 20  # operations of AdamW on a weight, by the time that they take
 class CrossModalSettings(Settings):
     """Settings of the cross-modal linear probe. The defaults are the paper's."""
 
-    learning_rate: list[Annotated[float, Field(gt=0)]] = Field(
+    learning_rate: base.Positives = Field(
         default=[1e-4, 1e-3],
-        min_length=1,
         description="largest learning rates to choose from on the validation shots, above 0",
     )
-    weight_decay: list[Annotated[float, Field(ge=0)]] = Field(
+    weight_decay: base.NonNegatives = Field(
         default=[0.0, 1e-4, 1e-2],
-        min_length=1,
         description="weight decays to choose from on the validation shots, 0 or more",
         examples=[[0.0, 0.01]],
     )
@@ -79,8 +78,7 @@ class CrossModal(Method):
         heads = (head for size in sizes for head in self._descend(task, size))
         if self.settings.select == "last" and len(sizes) * len(self._pairs()) == 1:
             return next(heads)
-        assert task.val is not None
-        pooled, labels = unit(task.val.pooled[:, 0]), task.val.labels
+        pooled, labels = unit(task.val_samples.pooled[:, 0]), task.val_samples.labels
         scale = task.texts.logit_scale
         return max(heads, key=lambda head: score(scale * pooled @ head["weight"].T, labels))
 
@@ -123,11 +121,10 @@ class CrossModal(Method):
 
         from vtclip.nn.learner import AdamW
 
-        assert task.train is not None
         iterations = self.settings.iterations
         texts, text_labels = list_texts(task.texts)
-        images = unit(task.train.pooled.flatten(0, 1))  # (N, D): all views
-        image_labels = task.train.labels.repeat_interleave(task.train.pooled.shape[1])
+        rows, image_labels = base.stack_views(task.samples)
+        images = unit(rows)  # (N, D)
         pairs, checks_often = self._pairs(), self.settings.select == "val"
         weights = task.texts.features.repeat(len(pairs), 1, 1)  # (pairs, K, D): side by side
         optimisers = [

@@ -3,23 +3,13 @@
 import logging
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import (
-    Classifier,
-    Head,
-    Images,
-    Method,
-    Samples,
-    Task,
-    Tensor,
-    Texts,
-    choose,
-    unit,
-)
+from vtclip.methods import base
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
 
 ROWS = 4096  # in double precision at a time
@@ -29,13 +19,10 @@ ROUNDING = 1e-12  # a variance of features of unit length that is rounding alone
 logger = logging.getLogger(__name__)
 
 
-Alphas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
-
-
 class GDASettings(Settings):
     """Settings of GDA. The values are the paper's."""
 
-    alpha: Alphas | Literal["balanced"] = Field(
+    alpha: base.NonNegatives | Literal["balanced"] = Field(
         default=[1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0],
         description="weights of the Gaussians to choose from on the validation shots, 0 or more; "
         "or `balanced` for a weight from the training images alone",
@@ -67,8 +54,7 @@ class GDA(Method):
         """The Gaussians, with alpha chosen on the validation shots."""
         import torch
 
-        assert task.train is not None
-        weight, bias = fit_gaussians(*stack_views(task.train), len(task.texts.features))
+        weight, bias = fit_gaussians(*base.stack_views(task.samples), len(task.texts.features))
         if self.settings.alpha == "balanced":
             alphas = [balanced_alpha(weight, bias, task)]
         else:
@@ -80,8 +66,7 @@ class GDA(Method):
         self, alphas: list[float], weight: Tensor, bias: Tensor, task: Task
     ) -> Iterator[Tensor]:
         """The logits of the validation shots with each alpha."""
-        assert task.val is not None
-        pooled = task.val.pooled[:, 0]
+        pooled = task.val_samples.pooled[:, 0]
         zero_shot, discriminant = task.texts.logits(pooled), unit(pooled) @ weight.T + bias
         for alpha in alphas:
             yield zero_shot + alpha * discriminant
@@ -100,16 +85,20 @@ class GDA(Method):
         return self.settings.model_copy(update={"alpha": "balanced"})
 
     def work(self, size: Size) -> Work:
-        """The rows' products, a few rows at a time, and one system of D equations."""
-        classes, dim, rows = size.classes, size.shape.dim, size.images * size.views
-        weights = classes * (dim + 1)
-        plain = super().work(size)
-        return plain._replace(
-            flops=2 * rows * dim**2 + dim**3 / 3 + 2 * classes * dim**2,
-            part_bytes=(3 * dim**2 + 4 * min(rows, ROWS) * dim + 4 * weights) * DOUBLE,
-            predict_flops=4 * classes * dim,
-            head_bytes=weights * SINGLE,
-        )
+        """One fit of the Gaussians."""
+        return gaussian_work(super().work(size), size)
+
+
+def gaussian_work(plain: Work, size: Size, fits: int = 1) -> Work:
+    """The rows' products, a few rows at a time, and for each fit a system of D equations."""
+    classes, dim, rows = size.classes, size.shape.dim, size.images * size.views
+    weights = classes * (dim + 1)
+    return plain._replace(
+        flops=fits * (2 * rows * dim**2 + dim**3 / 3 + 2 * classes * dim**2),
+        part_bytes=(3 * dim**2 + 4 * min(rows, ROWS) * dim + 4 * fits * weights) * DOUBLE,
+        predict_flops=4 * classes * dim,
+        head_bytes=weights * SINGLE,
+    )
 
 
 def balanced_alpha(weight: Tensor, bias: Tensor, task: Task) -> float:
@@ -120,17 +109,11 @@ def balanced_alpha(weight: Tensor, bias: Tensor, task: Task) -> float:
     """
     # A fixed alpha will not do: the discriminant's size changes with shots, views and D by a factor
     # of a hundred, so that 1.0 is far below zero-shot at 1 shot, and 0.001 no gain at 16.
-    assert task.train is not None
-    pooled = task.train.pooled[:, 0]
+    pooled = task.samples.pooled[:, 0]
     shots = len(pooled) / len(task.texts.features)
     discriminant = (unit(pooled) @ weight.T + bias).std(dim=1).mean().item()
     zero_shot = task.texts.logits(pooled).std(dim=1).mean().item()
     return BALANCE * shots**0.5 * zero_shot / discriminant if discriminant > 0 else 0.0
-
-
-def stack_views(shots: Samples) -> tuple[Tensor, Tensor]:
-    """All views of all shots as rows (N, D), and their labels (N,)."""
-    return shots.pooled.flatten(0, 1), shots.labels.repeat_interleave(shots.pooled.shape[1])
 
 
 def fit_gaussians(

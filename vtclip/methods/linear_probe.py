@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator
 from copy import copy
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
+from vtclip.methods import base
 from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
 from vtclip.settings import Settings
 
@@ -26,9 +27,8 @@ LONGEST = 200  # the same in the mean over the longest chain
 class LinearProbeSettings(Settings):
     """Settings of the linear probe."""
 
-    inverse_regularisation: list[Annotated[float, Field(gt=0)]] = Field(
+    inverse_regularisation: base.Positives = Field(
         default=[10.0**power for power in range(-2, 6)],
-        min_length=1,
         description="values of scikit-learn's C to choose from on the validation shots, above 0",
         examples=[[0.1, 1.0, 10.0, 100.0]],
     )
@@ -49,12 +49,11 @@ class LinearProbe(Method):
         import torch
         from threadpoolctl import threadpool_limits
 
-        assert task.train is not None
         strengths = sorted(self.settings.inverse_regularisation)
-        labels, classes = task.train.labels.cpu().numpy(), len(task.texts.features)
+        labels, classes = task.samples.labels.cpu().numpy(), len(task.texts.features)
         threads = torch.get_num_threads()  # read before the limit, which is PyTorch's, too
         with threadpool_limits(1):
-            images = unit(task.train.pooled[:, 0].cpu().double())
+            images = unit(task.samples.pooled[:, 0].cpu().double())
             # Centred, and long beside the intercept's column of ones, images take L-BFGS to the
             # same optimum, for the intercept is not regularised, in fewer iterations. In single
             # precision its line search is lost in rounding before the gradient is small.
@@ -73,8 +72,7 @@ class LinearProbe(Method):
 
     def _try(self, heads: list[Head], task: Task) -> Iterator[Tensor]:
         """The logits of the validation shots with each head."""
-        assert task.val is not None
-        images = Images(task.val.pooled[:, 0].cpu(), None)
+        images = Images(task.val_samples.pooled[:, 0].cpu(), None)
         for head in heads:
             yield self.classifier(head, task.texts)(images)
 

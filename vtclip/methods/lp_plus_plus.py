@@ -40,8 +40,7 @@ class LPPlusPlus(Method):
         heads = descend(task, self.settings.epochs)
         if self.settings.select == "last":
             return deque(heads, maxlen=1).pop()
-        assert task.val is not None
-        images, labels = Images(task.val.pooled[:, 0], None), task.val.labels
+        images, labels = Images(task.val_samples.pooled[:, 0], None), task.val_samples.labels
         return max(heads, key=lambda head: score(self.classifier(head, task.texts)(images), labels))
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
@@ -76,8 +75,8 @@ def descend(task: Task, epochs: int) -> Iterator[Head]:
     import torch
     from torch.nn.functional import one_hot
 
-    assert task.train is not None
-    features, texts, labels = unit(task.train.pooled[:, 0]), task.texts.features, task.train.labels
+    features, labels = unit(task.samples.pooled[:, 0]), task.samples.labels
+    texts = task.texts.features
     (number, dim), classes = features.shape, len(texts)
     targets = one_hot(labels, classes).to(features.dtype)  # (M, K)
     cosines = features @ texts.T  # (M, K)

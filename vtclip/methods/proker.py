@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Annotated
 
 from pydantic import Field
 
@@ -24,15 +23,13 @@ CONSTANTS = {  # from which number of shots on: beta and ridge, as the authors f
 class ProKeRSettings(Settings):
     """Settings of ProKeR. The values lie within the paper's grids, which differ by dataset."""
 
-    beta: list[Annotated[float, Field(gt=0)]] = Field(
+    beta: base.Positives = Field(
         default=[0.5, 1.0, 1.5, 2.0, 2.5, 3.0],
-        min_length=1,
         description="sharpnesses of the kernel to choose from on the validation shots, above 0",
         examples=[[1.0, 3.0]],
     )
-    ridge: list[Annotated[float, Field(gt=0)]] = Field(
+    ridge: base.Positives = Field(
         default=[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0],
-        min_length=1,
         description="values of the paper's lambda to choose from on the validation shots, above 0; "
         "small ones stay near zero-shot",
         examples=[[0.05, 0.1]],
@@ -66,8 +63,7 @@ class ProKeR(Method):
         """The regression, with beta and ridge chosen on the validation shots."""
         import torch
 
-        assert task.train is not None
-        keys, labels = self._rows(task.train)
+        keys, labels = self._rows(task.samples)
         pairs = list(product(sorted(self.settings.beta), sorted(self.settings.ridge)))
         beta, ridge = choose(pairs, self._try(keys, labels, task), task.val)
         kernel = rbf_kernel(keys, keys, beta)
@@ -88,7 +84,8 @@ class ProKeR(Method):
             )
         if self._count_rows(images, views) == images:
             return unit(shots.pooled.mean(dim=1).double()), shots.labels
-        return unit(shots.pooled.double().flatten(0, 1)), shots.labels.repeat_interleave(views)
+        rows, labels = base.stack_views(shots)
+        return unit(rows.double()), labels
 
     def _count_rows(self, images: int, views: int) -> int:
         """N: every view, or every image where views would be too many."""
@@ -96,9 +93,8 @@ class ProKeR(Method):
 
     def _try(self, keys: Tensor, labels: Tensor, task: Task) -> Iterator[Tensor]:
         """The logits of the validation shots with each pair."""
-        assert task.val is not None
         missed = residuals(keys, labels, task.texts)
-        pooled = unit(task.val.pooled[:, 0].double())
+        pooled = unit(task.val_samples.pooled[:, 0].double())
         zero_shot = pooled @ task.texts.features.T.double()
         for beta in sorted(self.settings.beta):
             kernel, query = rbf_kernel(keys, keys, beta), rbf_kernel(pooled, keys, beta)

@@ -47,18 +47,17 @@ class ProLIP(Method):
 
         from vtclip.nn.learner import Adam
 
-        assert task.train is not None
         assert task.projection is not None
         start, bias = task.projection
         weight = start.clone().requires_grad_()
-        penalty = task.train.labels.bincount().max().item() ** -self.settings.power
+        penalty = task.samples.labels.bincount().max().item() ** -self.settings.power
         adam = Adam([weight], weight_decay=0.0, epsilon=EPSILON)
         steps = self.settings.steps
         for step in range(steps):
             with torch.enable_grad():
-                view = take_view(task.train, step).to(bias.dtype)
+                view = take_view(task.samples, step).to(bias.dtype)
                 logits = project(view, weight, bias, task.texts)
-                loss = torch.nn.functional.cross_entropy(logits, task.train.labels)
+                loss = torch.nn.functional.cross_entropy(logits, task.samples.labels)
                 loss = loss + penalty * (weight - start).square().sum()
             loss.backward()
             adam.step(self.settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2)

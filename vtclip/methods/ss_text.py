@@ -3,16 +3,8 @@
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import (
-    Classifier,
-    Head,
-    Method,
-    Task,
-    Tensor,
-    Texts,
-    cosine_classifier,
-    unit,
-)
+from vtclip.methods import base
+from vtclip.methods.base import Classifier, Head, Method, Task, Tensor, Texts, unit
 from vtclip.settings import Settings
 
 LARGEST_NUMBER = 1000  # of shots by which a class's sum is weighted: lambda is 1e-3 or more
@@ -41,9 +33,8 @@ class SSText(Method):
 
     def initial_head(self, task: Task) -> Head:
         """The sum, in closed form."""
-        assert task.train is not None
-        texts, labels = task.texts, task.train.labels
-        shots = unit(task.train.pooled[:, 0])  # (M, D)
+        texts, labels = task.texts, task.samples.labels
+        shots = unit(task.samples.pooled[:, 0])  # (M, D)
         sums = texts.features.new_zeros(texts.features.shape).index_add(0, labels, shots)
         inverse_lambda = self.inverse_lambda(labels.bincount(minlength=len(sums)))
         part = self.settings.images * texts.logit_scale * inverse_lambda / len(labels)
@@ -55,7 +46,7 @@ class SSText(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the vectors."""
-        return cosine_classifier(head["vectors"], texts)
+        return base.cosine_classifier(head["vectors"], texts)
 
     def work(self, size: Size) -> Work:
         """One pass over the shots."""

@@ -4,16 +4,7 @@ from pydantic import Field
 
 from vtclip.cost import Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import (
-    Classifier,
-    DasslRecipe,
-    Head,
-    Method,
-    Task,
-    Texts,
-    cosine_classifier,
-    cosine_head_work,
-)
+from vtclip.methods.base import Classifier, DasslRecipe, Head, Method, Task, Texts, cosine_head_work
 
 
 class TaskResSettings(DasslRecipe):
@@ -52,7 +43,7 @@ class TaskRes(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the texts with their residuals."""
-        return cosine_classifier(head["means"] + self.settings.alpha * head["residual"], texts)
+        return base.cosine_classifier(head["means"] + self.settings.alpha * head["residual"], texts)
 
     def work(self, size: Size) -> Work:
         """The residuals' training."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field
 
-from vtclip.cost import DOUBLE, SINGLE, Size, Work
+from vtclip.cost import Size, Work
+from vtclip.methods import base
 from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, choose, unit
-from vtclip.methods.gda import ROWS, Alphas, fit_gaussians, stack_views
+from vtclip.methods.gda import fit_gaussians, gaussian_work
 from vtclip.settings import Settings
 
 GAMMA = 50.0
@@ -16,18 +17,16 @@ GAMMA_OF = {"flowers102": 100.0, "imagenet": 1.0}
 GAMMAS = [5.0 * i for i in range(1, 21)]  # that TIMO-S chooses from
 NUMBERS = 10  # of texts that TIMO-S chooses from
 
-Gammas = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]
-
 
 class TIMOSettings(Settings):
     """Settings of TIMO; the values are the authors'."""
 
-    alpha: Alphas = Field(
+    alpha: base.NonNegatives = Field(
         default=[10.0**i for i in range(-4, 5)],
         description="weights of the guided texts to choose from on the validation shots, 0 or more",
         examples=[[0.1, 1.0, 10.0]],
     )
-    gamma: Gammas = Field(
+    gamma: base.NonNegatives = Field(
         default=[GAMMA],
         description="how much a text counts that is near its class's images, to choose from, 0 or "
         "more; left out, the authors' for the dataset",
@@ -88,16 +87,14 @@ class TIMO(Method):
 
     def _try_texts(self, guided: list[Tensor], task: Task) -> Iterator[Tensor]:
         """The logits of the validation shots with each gamma's texts alone."""
-        assert task.val is not None
         for texts in guided:
-            yield task.texts.logit_scale * unit(task.val.pooled[:, 0]) @ texts.T
+            yield task.texts.logit_scale * unit(task.val_samples.pooled[:, 0]) @ texts.T
 
     def _try(
         self, fitted: list[tuple[Tensor, Tensor]], texts: Tensor, task: Task
     ) -> Iterator[Tensor]:
         """The logits of the validation shots with each number of texts and each alpha."""
-        assert task.val is not None
-        pooled = unit(task.val.pooled[:, 0])
+        pooled = unit(task.val_samples.pooled[:, 0])
         for weight, bias in fitted:
             for alpha in sorted(self.settings.alpha):
                 yield alpha * pooled @ texts.T + pooled @ weight.T + bias
@@ -113,24 +110,16 @@ class TIMO(Method):
         return logits
 
     def work(self, size: Size) -> Work:
-        """The products of shots and texts, and a system of D equations for each number of texts."""
-        classes, dim, rows = size.classes, size.shape.dim, size.images * size.views
-        fits, weights = NUMBERS if self.settings.search else 1, classes * (dim + 1)
-        fit_flops = 2 * rows * dim**2 + dim**3 / 3 + 2 * classes * dim**2
-        plain = super().work(size)
-        return plain._replace(
-            flops=fits * fit_flops,
-            part_bytes=(3 * dim**2 + 4 * min(rows, ROWS) * dim + 4 * fits * weights) * DOUBLE,
-            predict_flops=4 * classes * dim,
-            head_bytes=2 * weights * SINGLE,
-        )
+        """The Gaussians for each number of texts; the head has the guided texts beside them."""
+        fits = NUMBERS if self.settings.search else 1
+        work = gaussian_work(super().work(size), size, fits)
+        return work._replace(head_bytes=2 * work.head_bytes)
 
 
 def find_prototypes(task: Task) -> Tensor:
     """The mean of each class's shots, of unit length (K, D); of a class without any, its text."""
-    assert task.train is not None
-    texts, labels = task.texts.features, task.train.labels
-    keys = unit(task.train.pooled.mean(dim=1))
+    texts, labels = task.texts.features, task.samples.labels
+    keys = unit(task.samples.pooled.mean(dim=1))
     sums = texts.new_zeros(texts.shape).index_add(0, labels, keys)
     missing = labels.bincount(minlength=len(texts)) == 0
     return unit(sums.where(~missing[:, None], texts))
@@ -155,8 +144,7 @@ def fit(task: Task, prompts: Tensor, nearness: Tensor, number: int) -> tuple[Ten
     """
     import torch
 
-    assert task.train is not None
-    rows, labels = stack_views(task.train)
+    rows, labels = base.stack_views(task.samples)
     classes, texts, _ = prompts.shape
     order = nearness.argsort(dim=1, descending=True, stable=True)
     taken = order[:, [place % texts for place in range(number)]]  # (K, number)

@@ -19,9 +19,7 @@ class VTClipSettings(Recipe):
 
     blocks: int = Field(default=1, ge=1, description="blocks, 1 or more")
     heads: int = Field(
-        default=8,
-        ge=1,
-        description="attention heads, a divisor of the features' width",
+        default=8, ge=1, description="attention heads, a divisor of the features' width"
     )
     self_attention: bool = Field(
         default=True, description="whether the texts attend to one another first"
@@ -73,10 +71,9 @@ class VTClip(Method):
         """Fresh weights, whose logits are the zero-shot logits."""
         import torch
 
-        assert task.train is not None
-        assert task.train.spatial is not None
+        assert task.samples.spatial is not None
         torch.manual_seed(task.seed)
-        return self._build(task.texts, width=task.train.spatial.shape[-1]).state_dict()
+        return self._build(task.texts, width=task.samples.spatial.shape[-1]).state_dict()
 
     def classifier(self, head: Head, texts: Texts) -> "VisualGuidedHead":
         """The guided texts' similarity with the pooled feature."""

@@ -2,16 +2,7 @@
 
 from vtclip.cost import Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import (
-    Classifier,
-    DasslRecipe,
-    Head,
-    Method,
-    Task,
-    Texts,
-    cosine_classifier,
-    cosine_head_work,
-)
+from vtclip.methods.base import Classifier, DasslRecipe, Head, Method, Task, Texts, cosine_head_work
 
 
 class ZSLPSettings(DasslRecipe):
@@ -43,7 +34,7 @@ class ZSLP(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the trained vectors."""
-        return cosine_classifier(head["vectors"], texts)
+        return base.cosine_classifier(head["vectors"], texts)
 
     def work(self, size: Size) -> Work:
         """The vectors' training."""
