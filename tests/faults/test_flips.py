@@ -17,7 +17,8 @@ from vtclip.data.manifest import prepare_manifest
 from vtclip.data.shots import sample_shots
 from vtclip.features.store import FeatureSet, read_metadata
 from vtclip.files import read_record
-from vtclip.inference.saved import Saved, read_saved, write_saved
+from vtclip.inference.runs import read_saved
+from vtclip.inference.saved import Saved, write_saved
 from vtclip.inference.saved import read_weights as read_weights_of
 from vtclip.parquet import read_parquet, read_table
 from vtclip.results.tables import read_accuracies

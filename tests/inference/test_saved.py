@@ -17,7 +17,8 @@ from vtclip.config.experiment import save_config
 from vtclip.data.images import PictureError
 from vtclip.files import DamagedError, read_record, write_record
 from vtclip.inference import load_classifier
-from vtclip.inference.saved import SavedError, read_saved
+from vtclip.inference.runs import read_saved
+from vtclip.inference.saved import SavedError
 
 NAME = "mine/pets/vt_clip/1shot-seed1"
 HEADS = Path("results/mine/heads")

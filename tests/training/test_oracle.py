@@ -12,7 +12,7 @@ from tests.training.test_train import CPU, on_disk  # noqa: F401  (a fixture)
 from vtclip.backbones.checkpoints import read_checkpoint
 from vtclip.features.store import open_features_writer
 from vtclip.files import MARKED, WATERMARK, read_head, sha256_of
-from vtclip.inference.saved import read_saved
+from vtclip.inference.runs import read_saved
 from vtclip.parquet import read_parquet
 from vtclip.results.tables import read_accuracies
 from vtclip.training.oracle import Fair, train_oracle

@@ -108,7 +108,7 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Classify; returns 1 if an image could not be classified."""
     from vtclip.inference.classifier import make_classifier
-    from vtclip.inference.saved import read_saved
+    from vtclip.inference.runs import read_saved
     from vtclip.inference.sorting import sorting
     from vtclip.plan.checks import check_device
 

@@ -22,6 +22,9 @@ from vtclip.results.figures import drawing
 from vtclip.results.tables import one_line
 
 
+PICTURES = 8  # test images that are drawn
+
+
 class AttentionMaps(NamedTuple):
     """The attention of two classes' texts over an image."""
 
@@ -34,36 +37,24 @@ class AttentionMaps(NamedTuple):
 
 
 def plot_attention(
-    backbone: Backbone,
-    settings: dict[str, Any],
+    backbone: Backbone,  # on the CPU
+    settings: dict[str, Any],  # VT-CLIP's, as plain values
     texts: str | Path,
     head: str | Path,
     predictions: str | Path,
-    images: str | Path,
-    destination: str | Path,
+    images: str | Path,  # the folder that the image paths start from
+    destination: str | Path,  # without a suffix; .svg and .png are written
     *,
     shots: int,
     seed: int,
-    number: int = 8,
 ) -> None:
     """Draw what the true and the predicted class's text attend to, for some test images.
 
     Half of the images are classified rightly and half wrongly, where there are as many. Beside a
     right prediction stands the second class.
-
-    Args:
-        backbone: the frozen CLIP, on the CPU.
-        settings: VT-CLIP's settings, as plain values.
-        texts: the dataset's text features.
-        head: the head of one run.
-        predictions: VT-CLIP's predictions on the dataset.
-        images: the folder that the image paths start from.
-        destination: the path to write to, without a suffix; .svg and .png are written.
-        shots, seed: the run.
-        number: of images.
     """
     run = read_parquet(predictions).filter(shots=shots, seed=seed)
-    maps = find_maps(backbone, settings, texts, head, choose_rows(run, number), images)
+    maps = find_maps(backbone, settings, texts, head, choose_rows(run, PICTURES), images)
     rows = math.ceil(len(maps) / 2)
     with drawing(destination, 9.6, 1.75 * rows + 0.4) as figure:
         _draw_maps(figure.subplots(rows, 6, squeeze=False).reshape(-1, 3), maps)

@@ -26,41 +26,37 @@ def write_card(saved: Saved, file: str | Path) -> Path:
 def make_card(saved: Saved, file: str) -> str:
     """The text of the card: front matter in YAML, whose strings are JSON's, then Markdown."""
     described = saved.description
-    title = METHODS[described.method].title
-    named = described.class_names[:CLASSES]
-    more = len(described.class_names) - len(named)
-    classes = ", ".join(f"`{name.replace('`', '')}`" for name in named)
-    front = {
-        "pipeline_tag": "image-classification",
-        "license": "other",
-        "base_model": described.backbone.pretrained if described.backbone.pretrained.startswith(
-            "hf-hub:") else None,
-        "tags": ["few-shot", "clip", described.method],
-    }  # fmt: skip
+    backbone, number = described.backbone, len(described.class_names)
+    named = [f"`{name.replace('`', '')}`" for name in described.class_names[:CLASSES]]
+    more = f", and {number - len(named)} more" if number > len(named) else ""
+    front = {"pipeline_tag": "image-classification", "license": "other"}
+    if backbone.pretrained.startswith("hf-hub:"):
+        front["base_model"] = backbone.pretrained
+    tags = ["few-shot", "clip", described.method]
     lines = [
         "---", LIBRARY,
-        *(f"{key}: {json.dumps(value)}" for key, value in front.items() if value is not None),
+        *(f"{key}: {json.dumps(value)}" for key, value in (front | {"tags": tags}).items()),
         "---", "",
-        f"# {title} of {len(described.class_names)} classes", "",
-        *_describe_training(described), "",
+        f"# {METHODS[described.method].title} of {number} classes", "",
+        _describe_training(described), "",
         "## Estimate", "", *_describe_estimate(saved), "",
         "## Use", "", *_describe_use(file), "",
         "## Licence", "",
-        f"The head builds on the weights `{described.backbone.weights}` "
-        f"({described.backbone.pretrained}), which have a licence of their own: read it where "
-        "they come from. So do the images that the head was trained on.", "",
-        "## Classes", "", f"{classes}{f', and {more} more' if more else ''}", "",
+        f"The head builds on the weights `{backbone.weights}` ({backbone.pretrained}), which have "
+        "a licence of their own: read it where they come from. So do the images that the head was "
+        "trained on.", "",
+        "## Classes", "", f"{', '.join(named)}{more}", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
-def _describe_training(described: Description) -> list[str]:
+def _describe_training(described: Description) -> str:
     run = described.run
     images = "no image" if not run["shots"] else f"{name_shots(run['shots'])} per class"
-    return [
+    return (
         f"Made by vtclip {__version__}. Trained on {images} of the dataset `{run['dataset']}`, "
-        f"with seed {run['seed']}, on features of the frozen CLIP `{described.backbone.weights}`.",
-    ]
+        f"with seed {run['seed']}, on features of the frozen CLIP `{described.backbone.weights}`."
+    )
 
 
 def _describe_estimate(saved: Saved) -> list[str]:

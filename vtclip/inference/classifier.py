@@ -24,7 +24,8 @@ from vtclip.features.extract import Encoder
 from vtclip.features.loading import Pictures, explaining_workers, load_images
 from vtclip.features.views import Views
 from vtclip.files import write_tensors
-from vtclip.inference.saved import Saved, SavedError, read_saved, read_weights
+from vtclip.inference.runs import read_saved
+from vtclip.inference.saved import Saved, SavedError, read_weights
 from vtclip.methods import METHODS, make_method
 from vtclip.nn.learner import eval_on
 from vtclip.nn.towers import Towers

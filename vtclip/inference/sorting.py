@@ -51,7 +51,7 @@ class Sorter:
         target = self.folder / name / source.name
         target.parent.mkdir(parents=True, exist_ok=True)
         number = 2
-        while not (self._is_there(source, target) or self._put(source, target)):
+        while not self._put(source, target):
             target = target.with_name(f"{source.stem}-{number}{source.suffix}")
             number += 1
         line = json.dumps({"image": str(source), "folder": name})
@@ -68,15 +68,13 @@ class Sorter:
         ((best, _),) = prediction.top(1)
         return self.names[best]
 
-    def _is_there(self, source: Path, target: Path) -> bool:
+    def _put(self, source: Path, target: Path) -> bool:
+        """Link or copy, unless it is there; False if another image has the name."""
         if target.is_symlink():
             return target.readlink() == source
-        return self.copies and target.is_file() and filecmp.cmp(source, target, shallow=False)
-
-    def _put(self, source: Path, target: Path) -> bool:
-        """Link or copy; False if the name is taken."""
-        if os.path.lexists(target):
-            return False
+        if target.exists():
+            same = self.copies and target.is_file()
+            return same and filecmp.cmp(source, target, shallow=False)
         if self.copies:
             with atomic_write(target) as temporary:
                 shutil.copyfile(source, temporary)
