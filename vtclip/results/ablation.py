@@ -24,22 +24,14 @@ SCHEMA = {
 
 
 def aggregate_ablation(
-    runs: Sequence[Run],
-    destination: str | Path,
+    runs: Sequence[Run],  # of all variants, in the table's order; the label names the variant
+    destination: str | Path,  # without a suffix
     *,
-    titles: Mapping[str, str] = {},
+    titles: Mapping[str, str] = {},  # dataset -> the name to show in footnotes
     notes: Sequence[str] = (),
-    samples: Sequence[Sample] = (),
+    samples: Sequence[Sample] = (),  # the images of one seed for each dataset and number of shots
 ) -> pl.DataFrame:
     """Write the ablation table as Parquet, CSV and Markdown.
-
-    Args:
-        runs: all heads of all variants, in the table's order; a label says which variant it is,
-            CONFIGURED that it is the method as configured.
-        destination: the path to write to, without a suffix.
-        titles: dataset -> the name to show in footnotes.
-        notes: footnotes of the Markdown table.
-        samples: the images of one seed for each dataset and number of shots.
 
     Returns:
         backbone, dataset, variant, images (validation or test), shots, mean, gain, gain_std, seeds;
@@ -103,14 +95,9 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def plot_ablation(table: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
-    """Draw each variant's gain on the test images.
+    """Draw each variant's gain on the test images, as .svg and .png.
 
     A panel per dataset and backbone, a marker per number of shots.
-
-    Args:
-        table: the ablation table, in Parquet.
-        destination: the path to write to, without a suffix; .svg and .png are written.
-        titles: dataset -> the panel's title.
     """
     gains = tables.drop_lone_mean(read_parquet(table)).filter(
         pl.col("variant") != CONFIGURED, images=TEST

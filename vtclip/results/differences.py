@@ -16,24 +16,8 @@ import numpy as np
 import polars as pl
 
 from vtclip.paths import Run, name_shots
-from vtclip.results.ranks import (
-    ALPHA,
-    MIN_DATASETS,
-    correct_by_holm,
-    measure_effect,
-    rank_methods,
-    render_ranks,
-    take_units,
-    unit_of,
-)
-from vtclip.results.tables import (
-    align,
-    backbone_column,
-    escape_markdown,
-    pivot,
-    read_runs,
-    write_table,
-)
+from vtclip.results import ranks, tables
+from vtclip.results.ranks import ALPHA, MIN_DATASETS
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
@@ -46,24 +30,17 @@ SCHEMA = {
 
 
 def aggregate_differences(
-    runs: Sequence[Run],
-    destination: str | Path,
+    runs: Sequence[Run],  # all heads on their own test sets
+    destination: str | Path,  # without a suffix
     *,
-    reference: str,
-    titles: Mapping[str, str] = {},
+    reference: str,  # the method that the Markdown table compares with all others
+    titles: Mapping[str, str] = {},  # method -> the name to show there
     notes: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Write the lead of each method over each other, as Parquet, CSV and Markdown.
 
     Two methods are compared run by run: the same backbone, dataset, seed and shots. A method that
     uses no shots is compared at every number of shots.
-
-    Args:
-        runs: all heads on their own test sets.
-        destination: the path to write to, without a suffix.
-        reference: the method that the Markdown table compares with all others.
-        titles: method -> the name to show there; left out, the methods' own names.
-        notes: footnotes of that table.
 
     Returns:
         backbone, method, other, shots, difference (points of accuracy, the mean over pairs), low,
@@ -73,7 +50,7 @@ def aggregate_differences(
         all pairs of methods at that number of shots), effect (Cohen's d over units), won (share of
         units). The average ranks are in a table beside it, `ranks`.
     """
-    found = read_runs(runs)
+    found = tables.read_runs(runs)
     methods = found["method"].unique(maintain_order=True)
     shots = sorted(found.filter(pl.col("shots") > 0)["shots"].unique()) or [0]
     rows = [
@@ -85,46 +62,38 @@ def aggregate_differences(
     ]
     table = _correct(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
     seen = [(method, k, _runs_at(found, method, k)) for k in shots for method in methods]
-    ranks = rank_methods(_align_seeds(seen))
-    write_table(ranks, Path(destination).with_name("ranks"))
+    ranked = ranks.rank_methods(_align_seeds(seen))
+    tables.write_table(ranked, Path(destination).with_name("ranks"))
     text = _render(table, found, reference, titles, notes)
     claims = _claim(table, reference, titles, found["dataset"].n_unique())
-    write_table(table, destination, md="\n".join([text, claims, render_ranks(ranks, titles)]))
+    tables.write_table(
+        table, destination, md="\n".join([text, claims, ranks.render_ranks(ranked, titles)])
+    )
     return table
 
 
 def _correct(table: pl.DataFrame) -> pl.DataFrame:
     """The table with Holm's correction over the pairs of methods at each number of shots."""
-    table = table.with_row_index("row")
-    tested = table.filter(pl.col("p").is_not_null())
-    corrected = [
-        group.select("row", p_holm=pl.Series(correct_by_holm(group["p"].to_list())))
-        for group in tested.partition_by("backbone", "shots")
-    ]
-    schema = {"row": pl.UInt32, "p_holm": pl.Float64}
-    found = pl.concat([pl.DataFrame(schema=schema), *corrected])
-    joined = table.drop("p_holm").join(found, on="row", how="left", maintain_order="left")
-    return joined.select(list(SCHEMA))
+    numbered = table.with_row_index("row")
+    for group in numbered.drop_nulls("p").partition_by("backbone", "shots"):
+        corrected = pl.Series("p_holm", ranks.correct_by_holm(group["p"].to_list()))
+        numbered = numbered.update(group.with_columns(corrected), on="row")
+    return numbered.drop("row")
 
 
 def _align_seeds(seen: Sequence[tuple[str, int, pl.DataFrame]]) -> pl.DataFrame:
     """The accuracies of methods at each number of shots; one without shots has every seed."""
-    tables = [
+    named = [
         runs.with_columns(method=pl.lit(method), shots=pl.lit(k, pl.Int32))
         for method, k, runs in seen
     ]
-    seeded = [table for table in tables if "seed" in table.columns]
-    rows = ["backbone", "shots", "dataset"]
+    seeded = [runs for runs in named if "seed" in runs.columns]
     if not seeded:
-        return pl.concat(tables).with_columns(seed=pl.lit(0, pl.Int32))
+        return pl.concat(named).with_columns(seed=pl.lit(0, pl.Int32))
+    rows = ["backbone", "shots", "dataset"]
     seeds = pl.concat(seeded, how="diagonal").select(*rows, "seed").unique(maintain_order=True)
-    columns = [*rows, "seed", "method", "accuracy"]
-    return pl.concat(
-        [
-            (table if "seed" in table.columns else table.join(seeds, on=rows)).select(columns)
-            for table in tables
-        ]
-    )
+    joined = [runs if "seed" in runs.columns else runs.join(seeds, on=rows) for runs in named]
+    return pl.concat([runs.select(*rows, "seed", "method", "accuracy") for runs in joined])
 
 
 def _compare(runs: pl.DataFrame, method: str, other: str, shots: int) -> tuple[Any, ...] | None:
@@ -136,7 +105,7 @@ def _compare(runs: pl.DataFrame, method: str, other: str, shots: int) -> tuple[A
         return None
     pairs = pairs.with_columns(difference=pl.col("accuracy") - pl.col("accuracy_other"))
     low, high, resampled = bootstrap_interval(pairs)
-    effect = measure_effect(take_units(pairs, "difference")["difference"].to_list())
+    effect = ranks.measure_effect(ranks.take_units(pairs, "difference")["difference"].to_list())
     mean = pairs["difference"].mean()
     return mean, low, high, resampled, pairs.height, effect.p, None, effect.size, effect.won
 
@@ -194,16 +163,22 @@ def _render(
     notes: Sequence[str],
 ) -> str:
     """The reference's lead over every other method; a column per number of shots."""
-    led = table.filter((pl.col("method") == reference) | (pl.col("other") == reference))
-    is_led = pl.col("method") == reference
-    beaten = pl.when(is_led).then("other").otherwise("method")
+    led = _select_led(table, reference)
+    leads = pl.col("method") == reference
+    beaten, sign = pl.when(leads).then("other").otherwise("method"), pl.when(leads).then(1)
     over = f"{titles.get(reference, reference)} over"
-    rows = pivot(
-        led.with_columns(pl.when(is_led).then(1).otherwise(-1).alias("sign"), beaten.alias(over)),
-        [*backbone_column(table), over], "shots", _cell, order=sorted(table["shots"].unique()),
+    rows = tables.pivot(
+        led.with_columns(beaten.alias(over), sign=sign.otherwise(-1)),
+        [*tables.backbone_column(table), over], "shots", _cell,
+        order=sorted(table["shots"].unique()),
         names={over: lambda method: titles.get(method, method), "shots": name_shots},
     )  # fmt: skip
-    return f"{align(rows)}\n\n{' '.join([_explain(led, found), *notes])}\n"
+    return f"{tables.align(rows)}\n\n{' '.join([_explain(led, found), *notes])}\n"
+
+
+def _select_led(table: pl.DataFrame, reference: str) -> pl.DataFrame:
+    """The pairs of methods of which the reference is one."""
+    return table.filter(pl.any_horizontal(pl.col("method", "other") == reference))
 
 
 def _explain(table: pl.DataFrame, found: pl.DataFrame) -> str:
@@ -229,8 +204,7 @@ def _explain(table: pl.DataFrame, found: pl.DataFrame) -> str:
 
 def _claim(table: pl.DataFrame, reference: str, titles: Mapping[str, str], datasets: int) -> str:
     """The leads of the reference, and over it, that the rule lets anyone claim."""
-    led = table.filter((pl.col("method") == reference) | (pl.col("other") == reference))
-    unit, several = unit_of(datasets), table["backbone"].n_unique() > 1
+    unit, several = ranks.unit_of(datasets), table["backbone"].n_unique() > 1
     largest = table.group_by("backbone", "shots").agg(pl.len(), pl.max("pairs")).max()
     pairs = largest["len"].item() or 0
     units = datasets if unit == "dataset" else largest["pairs"].item() or 0
@@ -242,7 +216,12 @@ def _claim(table: pl.DataFrame, reference: str, titles: Mapping[str, str], datas
     if least >= ALPHA:
         rule += f" With {units} {unit}s the smallest p of {pairs} pairs can be {least:.3g}."
     found = []
-    for row in led.filter(pl.col("p_holm") < ALPHA).sort("shots", maintain_order=True).to_dicts():
+    for row in (
+        _select_led(table, reference)
+        .filter(pl.col("p_holm") < ALPHA)
+        .sort("shots", maintain_order=True)
+        .to_dicts()
+    ):
         names = [row["method"], row["other"]]
         winner, loser = names if row["difference"] > 0 else names[::-1]
         size = "" if row["effect"] is None else f", effect size {abs(row['effect']):.1f}"
@@ -251,7 +230,7 @@ def _claim(table: pl.DataFrame, reference: str, titles: Mapping[str, str], datas
             f"- {titles.get(winner, winner)} over {titles.get(loser, loser)} at "
             f"{name_shots(row['shots'])}{where}: p {row['p_holm']:.3g}{size}."
         )
-    claims = "\n".join(map(escape_markdown, found)) if found else "No lead may be claimed."
+    claims = "\n".join(map(tables.escape_markdown, found)) if found else "No lead may be claimed."
     return f"{rule} The effect size is Cohen's d over {unit}s.\n\n{claims}\n"
 
 

@@ -51,25 +51,19 @@ def find_interval(share: float, images: float) -> tuple[float, float]:
 
 
 def aggregate_estimates(
-    runs: Sequence[Run],
-    manifests: Mapping[str, str | Path],
-    destination: str | Path,
-    confusions: str | Path,
-    best: str | Path,
+    runs: Sequence[Run],  # all heads on their own test sets
+    manifests: Mapping[str, str | Path],  # of each dataset in folds
+    destination: str | Path,  # without a suffix
+    confusions: str | Path,  # without a suffix
+    best: str | Path,  # a JSON file
     *,
-    titles: Mapping[str, str] = {},
+    titles: Mapping[str, str] = {},  # method or dataset -> the name to show
 ) -> pl.DataFrame:
     """Write the tables of estimates and confusions, and which head to take.
 
-    Args:
-        runs: all heads on their own test sets.
-        manifests: the manifest of each dataset in folds.
-        destination: the path of the table of estimates, without a suffix: Parquet, CSV, Markdown.
-        confusions: that of the table of the chosen heads' predictions, Parquet and CSV: dataset,
-            class_name, predicted, images (of that class, a mean over seeds).
-        best: the JSON file: dataset -> what `describe_head` says of the head to take, and its
-            classes, the least accurate first. A dataset without a head to take is not in it.
-        titles: method or dataset -> the name to show.
+    The confusions are the chosen heads' predictions: dataset, class_name, predicted, images (of
+    that class, a mean over seeds). `best` is dataset -> what `describe_head` says of the head to
+    take, and its classes, the least accurate first; a dataset without such a head is not in it.
 
     Returns:
         backbone, dataset, method, shots, accuracy, low, high (percent; a 95 % interval), images,
@@ -99,16 +93,11 @@ def aggregate_estimates(
 def _read_hits(runs: Sequence[Run], manifest: str | Path | None) -> pl.DataFrame:
     """Share of seeds that classify each image correctly: KEY, image, hit, seeds, split."""
     found = []
-    for backbone, dataset, method, predictions in dict.fromkeys(
-        (run.backbone, run.dataset, run.method, run.predictions) for run in runs
-    ):
-        table = read_parquet(predictions, "shots", "seed", "image", "label", "prediction")
-        hit = (pl.col("prediction") == pl.col("label")).mean().alias("hit")
-        each = table.group_by("shots", "image", maintain_order=True).agg(
-            hit, pl.len().cast(pl.Int32).alias("seeds")
-        )
-        named = {"backbone": backbone, "dataset": dataset, "method": method}
-        found.append(each.with_columns(pl.lit(value).alias(key) for key, value in named.items()))
+    for run in tables.by_file(runs):
+        table = read_parquet(run.predictions, "shots", "seed", "image", "label", "prediction")
+        hit = (pl.col("prediction") == pl.col("label")).mean()
+        each = table.group_by("shots", "image", maintain_order=True)
+        found.append(tables.name_rows(each.agg(hit=hit, seeds=pl.len().cast(pl.Int32)), run))
     hits = pl.concat(found)
     if manifest is None:
         return hits.with_columns(split=pl.lit(TESTED))

@@ -19,29 +19,18 @@ WIDTH = 100  # columns of a terminal
 
 
 def aggregate_results(
-    runs: Sequence[Run],
-    destination: str | Path,
+    runs: Sequence[Run],  # all heads on their own test sets, in the table's order
+    destination: str | Path,  # without a suffix
     *,
-    titles: Mapping[str, str] = {},
-    missing: Sequence[str] = (),
-    published: pl.DataFrame = NOTHING_PUBLISHED,
-    notes: Sequence[str] = (),
-    samples: Sequence[Sample] = (),
-    unmet: Sequence[str] = (),
-    metrics: pl.DataFrame | None = None,
+    titles: Mapping[str, str] = {},  # method -> the name to show
+    missing: Sequence[str] = (),  # datasets that were left out; the table says so
+    published: pl.DataFrame = NOTHING_PUBLISHED,  # of `read_published`, to stand beside ours
+    notes: Sequence[str] = (),  # more follow where the runs differ in what made them
+    samples: Sequence[Sample] = (),  # the images of one seed for each dataset and number of shots
+    unmet: Sequence[str] = (),  # sentences about settings that are used in part, or not at all
+    metrics: pl.DataFrame | None = None,  # whose macro accuracy follows the table in Markdown
 ) -> pl.DataFrame:
     """Write the results table as Parquet, CSV, Markdown, LaTeX and plain text.
-
-    Args:
-        runs: all heads on their own test sets, in the table's order.
-        destination: the path to write to, without a suffix.
-        titles: method -> the name to show; left out, the methods' own names.
-        missing: datasets that were left out; the table says so.
-        published: the result of `read_published`, to stand beside our numbers.
-        notes: footnotes; more follow where the runs differ in what made them.
-        samples: the images of one seed for each dataset and number of shots.
-        unmet: sentences about settings that are used in part, or not at all.
-        metrics: of `aggregate_metrics`; their macro accuracy follows the table in Markdown.
 
     Returns:
         backbone, dataset, method, shots, mean, std (of a sample; null for one seed), seeds,
@@ -102,12 +91,10 @@ def render_markdown(
     rows += _missing_rows(missing, rows[0])
     text = f"{tables.align(rows)}\n\n{' '.join([_explain(results), *notes])}\n"
     beside = results.drop_nulls("published")
-    if beside.is_empty():
-        return text
-    marks, explained = tables.mark_published(beside)
-
-    rows = _lay_out(beside, partial(tables.compare_published, marks=marks), titles)
-    return f"{text}\nOurs / published (difference):\n\n{tables.align(rows)}\n\n{explained}\n"
+    published = tables.render_published(
+        beside, lambda cell: tables.align(_lay_out(beside, cell, titles))
+    )
+    return "\n".join(filter(None, [text, published]))
 
 
 def _render_macro(metrics: pl.DataFrame | None, titles: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 import polars as pl
@@ -16,7 +17,7 @@ from matplotlib.ticker import LogFormatter
 
 from vtclip.files import BLANK, MARK, atomic_write, read_record, seal
 from vtclip.parquet import read_parquet
-from vtclip.paths import ALL, Run, format_shots
+from vtclip.paths import ALL, Run, format_shots, name_shots
 from vtclip.results.tables import MEAN, drop_lone_mean, one_line, read_notes
 
 STYLES = ("o-", "s-", "^-", "D-", "v-", "P-", "X-", "*-")
@@ -46,32 +47,35 @@ def drawing(destination: str | Path, width: float, height: float) -> Iterator[Fi
 def draw_panels(
     destination: str | Path,
     table: pl.DataFrame,
-    draw: Callable[[Axes, pl.DataFrame], None],  # the rows of a backbone and dataset
+    draw: Callable[[Axes, pl.DataFrame], None],  # the rows of a panel
     titles: Mapping[str, str],
     *,
+    by: Literal["dataset", "shots"] = "dataset",  # what a panel is of, beside the backbone
     columns: int,  # panels side by side
     panel_size: tuple[float, float],  # width and height, in inches
-    legend_columns: int,  # names side by side at most
+    legend_columns: int = 1,  # names side by side at most
     margins: tuple[float, float] = (0, 0),  # more width and height of the figure
     share_y: bool = False,
     notes: Sequence[str] = (),  # above the panels
 ) -> None:
-    """Draw a panel per backbone and dataset, with one legend for all of them."""
-    groups = table.partition_by("backbone", "dataset", maintain_order=True)
+    """Draw a panel per backbone and dataset or number of shots, with one legend for all."""
+    groups = table.partition_by("backbone", by, maintain_order=True)
     several = table["backbone"].n_unique() > 1
-    rows = math.ceil(len(groups) / columns)
+    rows = max(1, math.ceil(len(groups) / columns))
     width, height = panel_size[0] * columns + margins[0], panel_size[1] * rows + margins[1]
     with drawing(destination, width, height) as figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharey=share_y).flatten()
         for panel, group in zip(panels, groups, strict=False):
             draw(panel, group)
-            name = title_of(group["dataset"][0], titles)
+            of = group[by][0]
+            name = name_shots(of) if by == "shots" else title_of(of, titles)
             panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=11)
         for panel in panels[len(groups) :]:
             panel.set_visible(False)
         handles, labels = panels[0].get_legend_handles_labels()
-        ncols = min(legend_columns, len(labels))
-        figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+        if labels:
+            ncols = min(legend_columns, len(labels))
+            figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
         if notes:
             figure.suptitle(textwrap.fill(one_line(" ".join(notes)), int(14 * width)), fontsize=8)
 
@@ -107,11 +111,6 @@ def plot_accuracy(results: str | Path, destination: str | Path, titles: Mapping[
     Methods that use no shots are horizontal lines. All shots, of which each class may have another
     number, stand one doubling to the right of the largest number. Published numbers are thin dashed
     lines in the colour of their method. Each backbone has its own panels.
-
-    Args:
-        results: the results table, in Parquet.
-        destination: the path to write to, without a suffix; .svg and .png are written.
-        titles: dataset or method -> the name to show.
     """
     table = drop_lone_mean(read_parquet(results))
     draw_panels(
@@ -155,14 +154,7 @@ def _place(shots: int, known: Sequence[int]) -> int:
 def plot_cost(
     results: str | Path, runs: Sequence[Run], destination: str | Path, titles: Mapping[str, str]
 ) -> None:
-    """Draw accuracy against training cost; a line per method, a point per number of shots.
-
-    Args:
-        results: the results table, in Parquet.
-        runs: all heads on their own test sets.
-        destination: the path to write to, without a suffix; .svg and .png are written.
-        titles: method -> the name to show.
-    """
+    """Draw accuracy against training cost; a line per method, a point per number of shots."""
     costs = read_costs(runs)
     accuracies = read_parquet(results)
     over = ", the mean over datasets" if accuracies["dataset"].n_unique() > 2 else ""

@@ -33,13 +33,7 @@ Used = Mapping[tuple[str, int], Mapping[str, _Span]]  # dataset, shots -> split 
 def describe_used(
     runs: Sequence[Run], samples: Sequence[Sample], titles: Mapping[str, str]
 ) -> list[str]:
-    """Sentences about classes with fewer images than requested, and trainings that ended early.
-
-    Args:
-        runs: the heads of a table.
-        samples: the images of one seed for each dataset and number of shots.
-        titles: dataset or method -> the name to show.
-    """
+    """Sentences about classes with fewer images than requested, and trainings that ended early."""
     used = {(sample.dataset, sample.shots): _count_images(sample) for sample in samples}
     return [*_describe_images(used, titles), *_describe_epochs(runs, used, titles)]
 

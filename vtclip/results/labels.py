@@ -34,15 +34,11 @@ class LabelCheck(NamedTuple):
 
 
 def check_labels(
-    images: pl.DataFrame, features: np.ndarray, hashes: np.ndarray | None = None
+    images: pl.DataFrame,  # image, label (numbers) and split; M rows
+    features: np.ndarray,  # (M, D), pooled
+    hashes: np.ndarray | None = None,  # (M, 256), of `hash_images`, for near-duplicates
 ) -> LabelCheck:
-    """Check labels by the features of all images.
-
-    Args:
-        images: image, label (numbers) and split; M rows.
-        features: (M, D), pooled.
-        hashes: (M, 256), of `hash_images`, for near-duplicates.
-    """
+    """Check labels by the features of all images."""
     labels = images["label"].to_numpy()
     scores = leave_one_out(features, labels)
     return LabelCheck(
@@ -168,13 +164,7 @@ def _find_alike(scores: np.ndarray, labels: np.ndarray) -> pl.DataFrame:
 
 
 def describe_check(check: LabelCheck, names: Mapping[int, str], top: int = TOP) -> list[str]:
-    """Describe what is doubtful in lines of text, and end with lines for a dataset's file.
-
-    Args:
-        check: what was found.
-        names: label -> class name.
-        top: suspicious labels, and pairs, that are shown.
-    """
+    """Describe what is doubtful in lines of text, and end with lines for a dataset's file."""
     suspicious = [
         f"{row['image']}: {names[row['label']]}, looks like {names[row['looks_like']]} "
         f"(by {row['margin']:.2f}); nearest: {', '.join(row['nearest'])}"

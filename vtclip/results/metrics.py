@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, recall_score
 from vtclip.config.dataset import ClassSplit
 from vtclip.parquet import read_parquet
 from vtclip.paths import Run
-from vtclip.results.tables import KEY, mean_and_deviation, write_table
+from vtclip.results.tables import KEY, by_file, mean_and_deviation, write_table
 
 BINS = 15  # of confidence, as is usual for the expected calibration error (Guo et al., 2017)
 
@@ -21,28 +21,23 @@ def aggregate_metrics(
 ) -> pl.DataFrame:
     """Write macro F1 and calibration error of each run's predictions, and accuracy by class.
 
-    Args:
-        runs: all heads on their own test sets; their texts have the class names.
-        metrics, classes: the paths to write to, without a suffix, as Parquet and CSV.
-
     Returns:
         backbone, dataset, method, shots, macro_f1, macro_f1_std, calibration_error,
         calibration_error_std, macro_accuracy (the mean over classes), macro_accuracy_std, seeds; in
-        percent. The table of classes: backbone, dataset, method,
-        shots, label, class_name, accuracy (percent, the mean over seeds), images.
+        percent. The table of classes: backbone, dataset, method, shots, label, class_name, accuracy
+        (percent, the mean over seeds), images.
     """
     measured, by_class = [], []
-    for backbone, dataset, method, predictions, texts in dict.fromkeys(
-        (run.backbone, run.dataset, run.method, run.predictions, run.texts) for run in runs
-    ):
-        names = read_parquet(texts, "label", "class_name")
-        labels = ClassSplit.parse(dataset).labels(names.height)
+    for run in by_file(runs):
+        names = read_parquet(run.texts, "label", "class_name")
+        labels = ClassSplit.parse(run.dataset).labels(names.height)
         names = names.slice(labels.start, len(labels))
-        table = read_parquet(predictions, "shots", "seed", "label", "prediction", "confidence")
+        table = read_parquet(run.predictions, "shots", "seed", "label", "prediction", "confidence")
         for (shots, seed), found in table.group_by("shots", "seed", maintain_order=True):
-            run = dict(zip(KEY, (backbone, dataset, method, shots), strict=True)) | {"seed": seed}
-            measured.append(run | measure(found))
-            named = {name: pl.lit(value) for name, value in run.items()}
+            key = (run.backbone, run.dataset, run.method, shots)
+            cell = dict(zip(KEY, key, strict=True)) | {"seed": seed}
+            measured.append(cell | measure(found))
+            named = {name: pl.lit(value) for name, value in cell.items()}
             by_class.append(_measure_classes(found, names).with_columns(**named))
     table = mean_and_deviation(
         pl.DataFrame(measured), KEY, "macro_f1", "calibration_error", "macro_accuracy"

@@ -6,6 +6,7 @@ are `MIN_DATASETS` of them, as Demšar (2006) has it; with fewer a run, one seed
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from vtclip.parquet import read_parquet
 from vtclip.paths import name_shots
-from vtclip.results.figures import drawing, title_of
+from vtclip.results.figures import draw_panels, title_of
 from vtclip.results.tables import align, backbone_column, pivot
 
 ALPHA = 0.05
@@ -90,15 +91,10 @@ def average_ranks(accuracies: np.ndarray) -> tuple[np.ndarray, float | None, flo
 
 
 def rank_methods(accuracies: pl.DataFrame) -> pl.DataFrame:
-    """Rank the methods at each number of shots.
+    """Rank the methods at each number of shots, by the units that all of them have.
 
-    Args:
-        accuracies: backbone, shots, dataset, seed, method, accuracy. A unit that not all of the
-            methods have is left out.
-
-    Returns:
-        backbone, shots, method, rank, units, unit (dataset or run), chi_square and p (Friedman's),
-        critical_difference (Nemenyi's).
+    accuracies: backbone, shots, dataset, seed, method, accuracy. Returns the columns of SCHEMA;
+    chi_square and p are Friedman's, critical_difference Nemenyi's.
     """
     rows = []
     for (backbone, shots), group in accuracies.group_by("backbone", "shots", maintain_order=True):
@@ -125,8 +121,8 @@ def render_ranks(ranks: pl.DataFrame, titles: Mapping[str, str]) -> str:
         ranks, [*backbone_column(ranks), "method"], "shots", lambda row: f"{row['rank']:.2f}",
         names={"method": lambda method: titles.get(method, method), "shots": name_shots},
     )  # fmt: skip
-    tests = "; ".join(map(_describe_test, ranks.unique(["backbone", "shots"], maintain_order=True)
-                          .sort("shots", maintain_order=True).to_dicts()))  # fmt: skip
+    tested = ranks.unique(["backbone", "shots"], maintain_order=True)
+    tests = "; ".join(map(_describe_test, tested.sort("shots", maintain_order=True).to_dicts()))
     return (
         f"Average ranks, 1 the best:\n\n{align(rows)}\n\nThe mean over units of a method's rank "
         f"among all methods. Two methods differ by Nemenyi's test at {ALPHA:.0%} where their "
@@ -146,29 +142,17 @@ def plot_ranks(ranks: str | Path, destination: str | Path, titles: Mapping[str, 
     """Draw the average ranks, each with a bar as long as the critical difference.
 
     Two methods whose bars do not overlap differ by Nemenyi's test.
-
-    Args:
-        ranks: the table of `rank_methods`, in Parquet.
-        destination: the path to write to, without a suffix; .svg and .png are written.
-        titles: method -> the name to show.
     """
     table = read_parquet(ranks)
-    groups = table.partition_by("backbone", "shots", maintain_order=True)
-    several = table["backbone"].n_unique() > 1
-    methods = table["method"].unique(maintain_order=True)
-    columns = max(1, min(4, len(groups)))
-    lines = max(1, -(-len(groups) // columns))
-    with drawing(destination, 3.4 * columns + 1, (0.25 * len(methods) + 1.1) * lines) as figure:
-        panels = figure.subplots(lines, columns, squeeze=False).flatten()
-        for panel, group in zip(panels, groups, strict=False):
-            _draw_ranks(panel, group.sort("rank", maintain_order=True), titles)
-            name = name_shots(group["shots"][0])
-            panel.set_title(f"{name}\n{group['backbone'][0]}" if several else name, fontsize=10)
-        for panel in panels[len(groups) :]:
-            panel.set_visible(False)
+    groups, methods = table.select("backbone", "shots").n_unique(), table["method"].n_unique()
+    draw_panels(
+        destination, table, partial(_draw_ranks, titles=titles), titles, by="shots",
+        columns=max(1, min(4, groups)), panel_size=(3.4, 0.25 * methods + 1.1), margins=(1, 0),
+    )  # fmt: skip
 
 
 def _draw_ranks(panel: Axes, group: pl.DataFrame, titles: Mapping[str, str]) -> None:
+    group = group.sort("rank", maintain_order=True)
     half = group["critical_difference"][0] / 2
     places = range(len(group), 0, -1)
     panel.errorbar(

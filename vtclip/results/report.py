@@ -57,76 +57,58 @@ CAPTIONS = {
 def report(
     destination: str | Path,
     *,
-    runs: Sequence[Run],
-    examples: Sequence[Example],
-    name: str,
-    titles: Mapping[str, str],
-    reference: str,
-    choices: Mapping[str, str],
-    missing: Mapping[str, str],
-    tables: Mapping[str, str | Path],
+    runs: Sequence[Run],  # all heads on their own test sets
+    examples: Sequence[Example],  # the datasets whose images the page shows
+    name: str,  # of the experiment
+    titles: Mapping[str, str],  # dataset or method -> the name to show
+    reference: str,  # the method whose mistakes are shown where there is no head to take
+    choices: Mapping[str, str],  # title of a method -> a sentence about what it chooses in a run
+    missing: Mapping[str, str],  # dataset that was left out -> the reason
+    tables: Mapping[str, str | Path],  # "results", "differences" and "metrics", in Parquet
     config: str | Path,
-    best: str | Path,
-    figures: Sequence[str | Path],
-    picks: Mapping[str, str | Path] = {},
-    template: str | Path = PROJECT / TEMPLATE,
+    best: str | Path,  # of `aggregate_estimates`
+    figures: Sequence[str | Path],  # SVG files
+    picks: Mapping[str, str | Path] = {},  # name of each list of `vtclip picks` -> its images
+    template: str | Path = PROJECT / TEMPLATE,  # whatever is filled in is escaped
 ) -> None:
-    """Write the page.
-
-    Args:
-        destination: the HTML file.
-        runs: all heads on their own test sets.
-        examples: the datasets whose images the page shows.
-        name: of the experiment.
-        titles: dataset or method -> the name to show.
-        reference: the method whose mistakes are shown where there is no head to take.
-        choices: title of a method -> a sentence about what it chooses in a run.
-        missing: dataset that was left out -> the reason.
-        tables: "results", "differences" and "metrics", in Parquet.
-        config: the experiment's configuration.
-        best: which head of each dataset to take, as `aggregate_estimates` writes it.
-        figures: SVG files.
-        picks: name of each list of `vtclip picks` -> the file of the images that it lists.
-        template: the page's template; whatever is filled in is escaped.
-    """
+    """Write the page, an HTML file."""
     titles = {**titles, MEAN: "Mean over datasets"}
     check_receipt(config)
     results = drop_lone_mean(read_parquet(tables["results"]))
-    chosen = read_record(best)
+    chosen, records = read_record(best), distinct(runs, "record")
     shown = [(example, find_shown(example, runs, chosen, reference)) for example in examples]
+    values = {
+        "name": name, "missing": missing, "choices": choices, "titles": titles, "best": chosen,
+        "datasets": list(dict.fromkeys(results["dataset"])),
+        "reference": titles.get(reference, reference),
+        "results": tabulate_results(results, titles),
+        "explained": describe_mean(results),
+        "notes": read_notes(tables["results"]),
+        "differences": read_parquet(tables["differences"]).to_dicts(),
+        "metrics": read_parquet(tables["metrics"]).to_dicts(),
+        "costs": read_costs(runs).to_dicts(),
+        "figures": [(embed_svg(each), CAPTIONS.get(Path(each).stem, Path(each).stem))
+                    for each in figures],
+        "examples": [_describe_example(*each, len(examples)) for each in shown],
+        "calibrations": [describe_calibration(*each) for each in shown],
+        "tested_at": (COVERAGE, REFUSED),
+        "picks": [(name, checksum_of(read_parquet(file))) for name, file in picks.items()],
+        "explained_best": EXPLAINED,
+        "settings": describe_settings(records),
+        "config": Path(config).read_text(encoding="utf-8"),
+        "provenance": describe_provenance(records),
+        "confidence": f"{CONFIDENCE:.0%}",
+    }  # fmt: skip
+    write_text(destination, _fill_in(Path(template), values))
+
+
+def _fill_in(template: Path, values: Mapping[str, Any]) -> str:
+    loader = FileSystemLoader(template.parent)
     environment = Environment(
-        loader=FileSystemLoader(Path(template).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
     )  # fmt: skip
-    page = environment.get_template(Path(template).name).render(
-        name=name,
-        datasets=list(dict.fromkeys(results["dataset"])),
-        titles=titles,
-        reference=titles.get(reference, reference),
-        results=tabulate_results(results, titles),
-        explained=describe_mean(results),
-        notes=read_notes(tables["results"]),
-        differences=read_parquet(tables["differences"]).to_dicts(),
-        metrics=read_parquet(tables["metrics"]).to_dicts(),
-        costs=read_costs(runs).to_dicts(),
-        figures=[
-            (embed_svg(figure), CAPTIONS.get(Path(figure).stem, Path(figure).stem))
-            for figure in figures
-        ],
-        examples=[_describe_example(*each, len(examples)) for each in shown],
-        calibrations=[describe_calibration(*each) for each in shown],
-        tested_at=(COVERAGE, REFUSED),
-        choices=choices,
-        picks=[(name, checksum_of(read_parquet(file))) for name, file in picks.items()],
-        missing=missing,
-        best=chosen,
-        explained_best=EXPLAINED,
-        settings=describe_settings(distinct(runs, "record")),
-        config=Path(config).read_text(encoding="utf-8"),
-        provenance=describe_provenance(distinct(runs, "record")),
-        confidence=f"{CONFIDENCE:.0%}",
-    )
-    write_text(destination, page)
+    return environment.get_template(template.name).render(values)
 
 
 def tabulate_results(results: pl.DataFrame, titles: Mapping[str, str]) -> list[list[Any]]:
@@ -199,19 +181,17 @@ def _describe_example(example: Example, shown: Sequence[Run], number: int) -> di
 
 def describe_calibration(example: Example, runs: Sequence[Run]) -> dict[str, Any]:
     """The test of some heads' calibrations: means over the runs, None where unknown."""
-    receipt = Path(receipt_of(runs[0].predictions))
+    receipt, shots = Path(receipt_of(runs[0].predictions)), runs[0].shots
     tests = read_record(receipt).get("calibration", []) if receipt.is_file() else []
-    shots = runs[0].shots
-    found: dict[str, Any] = {"dataset": example.dataset, "backbone": example.backbone}
-    found |= {"method": runs[0].method, "shots": name_shots(shots)}
-    for name in DECIDED:
-        values = [test[name] for test in tests if test["shots"] == shots]
-        found[name] = _mean(values)
-    found |= {"others": "", "others_refused": None}
+    found: dict[str, Any] = {
+        "dataset": example.dataset, "backbone": example.backbone, "method": runs[0].method,
+        "shots": name_shots(shots), "others": "", "others_refused": None,
+    }  # fmt: skip
+    found |= {name: _mean([test[name] for test in tests if test["shots"] == shots])
+              for name in DECIDED}  # fmt: skip
     if example.others is not None:
         found["others"] = Path(example.others).parts[-3]
-        heads = [run.head for run in runs]
-        found["others_refused"] = _mean(_refuse_others(heads, example.others))
+        found["others_refused"] = _mean(_refuse_others([run.head for run in runs], example.others))
     return found
 
 

@@ -7,6 +7,7 @@ here too, to stand beside the runs'.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,20 @@ NOTHING_PUBLISHED = pl.DataFrame(schema={
 
 def read_runs(runs: Iterable[Run]) -> pl.DataFrame:
     """Accuracy in percent by backbone, dataset, method, shots and seed."""
-    files = dict.fromkeys((run.backbone, run.dataset, run.method, run.predictions) for run in runs)
-    tables = [
-        read_accuracies(predictions).with_columns(
-            backbone=pl.lit(backbone), dataset=pl.lit(dataset), method=pl.lit(method)
-        )
-        for backbone, dataset, method, predictions in files
-    ]
-    return pl.concat(tables)
+    return pl.concat([name_rows(read_accuracies(run.predictions), run) for run in by_file(runs)])
+
+
+def by_file(runs: Iterable[Run]) -> list[Run]:
+    """One run for each file of predictions, or reason why there is none."""
+    key = attrgetter("backbone", "dataset", "tested", "method", "predictions")
+    return list({key(run): run for run in runs}.values())
+
+
+def name_rows(table: pl.DataFrame, run: Run) -> pl.DataFrame:
+    """The table, each of its rows with a run's backbone, dataset and method."""
+    return table.with_columns(
+        backbone=pl.lit(run.backbone), dataset=pl.lit(run.dataset), method=pl.lit(run.method)
+    )
 
 
 def read_accuracies(path: str | Path) -> pl.DataFrame:
@@ -210,19 +217,28 @@ def escape_latex(text: str) -> str:
     return one_line(text).translate(_LATEX)
 
 
-def mark_published(beside: pl.DataFrame) -> tuple[dict[str, str], str]:
-    """A mark for each of `published_chosen_on`, and the sentence that explains the marks."""
+def render_published(
+    beside: pl.DataFrame, lay_out: Callable[[Callable[[dict[str, Any]], str]], str]
+) -> str:
+    """Ours, theirs and the difference in Markdown, as `lay_out` lays out cells; "" without theirs.
+
+    A mark beside a published number says which of `published_chosen_on` it is.
+    """
+    if beside.is_empty():
+        return ""
     kinds = beside["published_chosen_on"].unique(maintain_order=True)
     marks = {kind: str(number).translate(RAISED) for number, kind in enumerate(kinds, start=1)}
     words = {kind: ", or ".join(CHOSEN_ON[word] for word in kind.split("; ")) for kind in kinds}
     explained = "; ".join(f"{mark} {words[kind]}" for kind, mark in marks.items())
-    return marks, f"What the published numbers' settings were chosen on: {explained}."
 
+    def cell(row: dict[str, Any]) -> str:
+        theirs = f"{row['published']:.1f}{marks[row['published_chosen_on']]}"
+        return f"{row['mean']:.1f} / {theirs} ({row['difference']:+.1f})"
 
-def compare_published(row: Mapping[str, Any], marks: Mapping[str, str]) -> str:
-    """Ours, theirs with its mark, and the difference."""
-    theirs = f"{row['published']:.1f}{marks[row['published_chosen_on']]}"
-    return f"{row['mean']:.1f} / {theirs} ({row['difference']:+.1f})"
+    return (
+        f"Ours / published (difference):\n\n{lay_out(cell)}\n\n"
+        f"What the published numbers' settings were chosen on: {explained}.\n"
+    )
 
 
 class PublishedError(ValueError):
@@ -234,36 +250,18 @@ def read_published(
 ) -> pl.DataFrame:
     """The published numbers for some backbones; none for other weights than OpenAI's.
 
-    Args:
-        path: a CSV file with method, dataset, shots, accuracy (percent), backbone, chosen_on (of
-            CHOSEN_ON), source.
-        backbones: (features folder, open_clip's name, its tag of the weights) of each;
-            `-quickgelu` at the end of a name makes no other backbone.
-        by_test_set: True for a file with a column `tested` too, for the table of test sets.
+    The CSV file has the columns PUBLISHED, and `tested` for the table of test sets. A backbone is
+    its features folder, open_clip's name and its tag of the weights; `-quickgelu` at the end of a
+    name makes no other backbone.
 
     Returns:
         backbone (the features folder), method, dataset, shots, published (percent), chosen_on,
-        source; and tested, if the file has it.
-
-    Raises:
-        PublishedError: a column is missing, something else was chosen on, or a number is there
-            twice.
+        source; and tested, by test set.
     """
     more = ["tested"] if by_test_set else []
     schema = PUBLISHED | dict.fromkeys(more, pl.String)
     table = pl.read_csv(path, schema_overrides=schema)
-    missing = [column for column in schema if column not in table.columns]
-    if missing:
-        raise PublishedError(
-            f"{path}: expected the columns {', '.join(schema)}; missing: {', '.join(missing)}."
-        )
-    strange = table.filter(~pl.col("chosen_on").fill_null("").is_in(list(CHOSEN_ON)))
-    if strange.height:
-        row = strange.row(0, named=True)
-        raise PublishedError(
-            f"{path}: {row['method']}, {row['dataset']}, {row['shots']}: chosen_on: found "
-            f"{row['chosen_on'] or 'no word'}; expected one of: {'; '.join(CHOSEN_ON)}."
-        )
+    _check_published(table, schema, path)
     names = [
         (folder, name.removesuffix("-quickgelu"))
         for folder, name, weights in backbones
@@ -280,3 +278,19 @@ def read_published(
         found = ", ".join(str(value) for value in twice.row(0))
         raise PublishedError(f"{path}: {found} is there twice. Keep one of the two lines.")
     return table
+
+
+def _check_published(table: pl.DataFrame, schema: Iterable[str], path: str | Path) -> None:
+    """Refuse a file without a column, or with something else that was chosen on."""
+    missing = [column for column in schema if column not in table.columns]
+    if missing:
+        raise PublishedError(
+            f"{path}: expected the columns {', '.join(schema)}; missing: {', '.join(missing)}."
+        )
+    strange = table.filter(~pl.col("chosen_on").fill_null("").is_in(list(CHOSEN_ON)))
+    if strange.height:
+        row = strange.row(0, named=True)
+        raise PublishedError(
+            f"{path}: {row['method']}, {row['dataset']}, {row['shots']}: chosen_on: found "
+            f"{row['chosen_on'] or 'no word'}; expected one of: {'; '.join(CHOSEN_ON)}."
+        )

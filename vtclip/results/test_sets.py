@@ -31,22 +31,16 @@ NOTE = (
 
 
 def aggregate_tests(
+    # All heads on all test sets, in the table's order; one with a reason, and without predictions,
+    # where a method's heads cannot be tested.
     runs: Sequence[Run],
-    destination: str | Path,
+    destination: str | Path,  # without a suffix
     *,
-    titles: Mapping[str, str] = {},
+    titles: Mapping[str, str] = {},  # dataset or method -> the name to show
     notes: Sequence[str] = (),
-    published: pl.DataFrame = NOTHING_PUBLISHED,
+    published: pl.DataFrame = NOTHING_PUBLISHED,  # of `read_published`, by test set
 ) -> pl.DataFrame:
     """Write the table as Parquet, CSV and Markdown.
-
-    Args:
-        runs: all heads on all test sets, in the table's order; one with a reason, and without
-            predictions, where a method's heads cannot be tested.
-        destination: the path to write to, without a suffix.
-        titles: dataset or method -> the name to show.
-        notes: footnotes of the Markdown table.
-        published: the result of `read_published` by test set.
 
     Returns:
         backbone, dataset, tested, method, shots, mean, std, calibration_error,
@@ -73,14 +67,13 @@ def aggregate_tests(
 def _read_runs(runs: Sequence[Run]) -> pl.DataFrame:
     """A row per run; one without numbers, and with the reason, where there are no predictions."""
     found = []
-    for backbone, dataset, tested, method, predictions, reason in dict.fromkeys(
-        (run.backbone, run.dataset, run.tested, run.method, run.predictions, run.reason)
-        for run in runs
-    ):
-        rows = _measure_runs(predictions) if predictions else [{"reason": reason}]
-        shown = ClassSplit.parse(tested).half or tested
-        names = {"backbone": backbone, "dataset": dataset_name(dataset), "method": method}
-        found += [names | {"tested": shown} | row for row in rows]
+    for run in tables.by_file(runs):
+        rows = _measure_runs(run.predictions) if run.predictions else [{"reason": run.reason}]
+        names = {
+            "backbone": run.backbone, "dataset": dataset_name(run.dataset),
+            "tested": ClassSplit.parse(run.tested).half or run.tested, "method": run.method,
+        }  # fmt: skip
+        found += [names | row for row in rows]
     return pl.DataFrame(found, schema=SCHEMA)
 
 
@@ -158,11 +151,8 @@ def _render(table: pl.DataFrame, titles: Mapping[str, str], notes: Sequence[str]
         f"{_lay_out_measure(table, 'calibration_error', 'calibration_error_std', titles)}\n",
     ]
     beside = table.drop_nulls("difference")
-    if not beside.is_empty():
-        marks, explained = tables.mark_published(beside)
-        rows = _lay_out(beside, partial(tables.compare_published, marks=marks), titles)
-        parts += ["Ours / published (difference):\n", f"{rows}\n", f"{explained}\n"]
-    return "\n".join(parts)
+    parts.append(tables.render_published(beside, lambda cell: _lay_out(beside, cell, titles)))
+    return "\n".join(filter(None, parts))
 
 
 def _lay_out_measure(table: pl.DataFrame, mean: str, std: str, titles: Mapping[str, str]) -> str:
@@ -198,13 +188,7 @@ def _lay_out(
 
 
 def plot_tests(table: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
-    """Draw accuracy by test set at the most shots: a panel per dataset, a marker per method.
-
-    Args:
-        table: the table of test sets, in Parquet.
-        destination: the path to write to, without a suffix; .svg and .png are written.
-        titles: dataset or method -> the name to show.
-    """
+    """Draw accuracy by test set at the most shots: a panel per dataset, a marker per method."""
     found = read_parquet(table)
     methods = found["method"].unique(maintain_order=True).to_list()
     groups = found.group_by("backbone", "dataset").agg(pl.col("tested").n_unique())
