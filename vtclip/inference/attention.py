@@ -21,7 +21,6 @@ from vtclip.parquet import read_parquet
 from vtclip.results.figures import drawing
 from vtclip.results.tables import one_line
 
-
 PICTURES = 8  # test images that are drawn
 
 
