@@ -39,10 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the file."""
-    from vtclip.inference.card import write_card
     from vtclip.inference.classifier import make_classifier
     from vtclip.inference.runs import read_saved
-    from vtclip.inference.saved import write_saved
+    from vtclip.inference.saved import write_card, write_saved
 
     if Path(given.file).exists() and not Path(given.file).is_file():
         found = "a folder" if Path(given.file).is_dir() else "a device"

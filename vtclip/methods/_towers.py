@@ -71,12 +71,15 @@ class TowerMethod(Method):
         """The head's tensors, trained through both towers."""
         from vtclip.nn.learner import Learner
 
+        texts, towers = task.texts, towers_of(task.texts)
+
         def classify(head: Head) -> Classifier:
             def logits(images: Images) -> Tensor:
                 if images.labels is None:
-                    return self.classifier(head, task.texts)(images)
-                change = self.change(head, towers_of(task.texts), training=True)
-                return self._compare(change, task.texts, images)
+                    return self.classifier(head, texts)(images)
+                change = self.change(head, towers, training=True)
+                classes = self._read_classes(change, texts)
+                return classes.logits(encode_pixels(towers, images, change))
 
             return logits
 
@@ -88,10 +91,9 @@ class TowerMethod(Method):
         classes = self._read_classes(self.change(head, towers, training=False), texts)
 
         def logits(images: Images) -> Tensor:
-            assert images.pixels is not None
             # Made for each batch: many heads share one backbone.
             change = self.change(head, towers, training=False)
-            return classes.logits(towers.encode_images(images.pixels, change))
+            return classes.logits(encode_pixels(towers, images, change))
 
         return logits
 
@@ -138,16 +140,17 @@ class TowerMethod(Method):
             )
         )
 
-    def _compare(self, change: Change, texts: Texts, images: Images) -> Tensor:
-        assert images.pixels is not None
-        classes = self._read_classes(change, texts)
-        return classes.logits(towers_of(texts).encode_images(images.pixels, change))
-
     def _read_classes(self, change: Change, texts: Texts) -> Texts:
         assert texts.made_of is not None
         names, template = texts.made_of.class_names, self.settings.template
         features = towers_of(texts).encode_prompts(names, template, change)
         return Texts(features, texts.logit_scale)
+
+
+def encode_pixels(towers: Towers, images: Images, change: Change) -> Tensor:
+    """Features (B, D) of images by the changed image tower."""
+    assert images.pixels is not None
+    return towers.encode_images(images.pixels, change)
 
 
 def towers_of(texts: Texts) -> Towers:

@@ -6,8 +6,16 @@ from typing import Any, NamedTuple, Self, TypeVar
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods._cache import Alphas, Betas, cache_work, look_up, make_keys, search, soft_labels
 from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, unit
+from vtclip.methods.tip_adapter import (
+    Alphas,
+    Betas,
+    cache_work,
+    look_up,
+    make_keys,
+    search,
+    soft_labels,
+)
 from vtclip.settings import Settings
 
 CHANNELS = 1024  # of RN50, which the authors' numbers of channels are for

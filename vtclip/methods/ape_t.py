@@ -6,9 +6,17 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods._cache import Alphas, Betas, cache_work, look_up, make_keys, search, soft_labels
 from vtclip.methods.ape import CHANNELS, OTHERS, PUBLISHED, choose_channels, count_channels, fill_in
 from vtclip.methods.base import Classifier, Head, Images, Method, Module, Task, Tensor, Texts, unit
+from vtclip.methods.tip_adapter import (
+    Alphas,
+    Betas,
+    cache_work,
+    look_up,
+    make_keys,
+    search,
+    soft_labels,
+)
 
 
 class Trained(NamedTuple):

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods._towers import TowerMethod, TowerRecipe, towers_of
+from vtclip.methods._towers import TowerMethod, TowerRecipe, encode_pixels, towers_of
 from vtclip.methods.base import Classifier, Head, Images, Module, Prompts, Task, Tensor, Texts, unit
 from vtclip.task import Change, Towers
 
@@ -61,22 +61,29 @@ class TwoStage(TowerMethod):
             classes = self._read_classes(change, task.texts).features
         steps = {"steps_per_shot": self.settings.classifier_steps_per_shot}
         learner = Learner(
-            head | {CLASSES: classes},
-            (CLASSES,),
-            lambda head: self._compare_vectors(head, task.texts),
+            head | {CLASSES: classes}, (CLASSES,), lambda head: self.classifier(head, task.texts)
         )
         return learner, self.settings.model_copy(update=steps)
 
     def change(self, head: Head, towers: Towers, *, training: bool) -> Change:
         """The norms in the place of the backbone's."""
-        norms = {name: tensor for name, tensor in head.items() if name != CLASSES}
-        return super().change(norms, towers, training=training)
+        return super().change(self.for_classes(head, None), towers, training=training)
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """By the vectors of the second stage, or by the texts of classes that have none."""
-        if CLASSES in head:
-            return self._compare_vectors(head, texts)
-        return super().classifier(head, texts)
+        import torch
+
+        if CLASSES not in head:
+            return super().classifier(head, texts)
+        towers, classes = towers_of(texts), Texts(unit(head[CLASSES]), texts.logit_scale)
+
+        def logits(images: Images) -> Tensor:
+            with torch.no_grad():
+                change = self.change(head, towers, training=False)
+                pooled = encode_pixels(towers, images, change)
+            return classes.logits(pooled)
+
+        return logits
 
     def for_classes(self, head: Head, prompts: Prompts | None) -> Head:
         """The norms alone."""
@@ -90,18 +97,3 @@ class TwoStage(TowerMethod):
             flops=plain.flops + images * size.shape.image_flops,
             head_bytes=plain.head_bytes + size.classes * size.shape.dim * SINGLE,
         )
-
-    def _compare_vectors(self, head: Head, texts: Texts) -> Classifier:
-        import torch
-
-        towers = towers_of(texts)
-        classes = Texts(unit(head[CLASSES]), texts.logit_scale)
-
-        def logits(images: Images) -> Tensor:
-            assert images.pixels is not None
-            with torch.no_grad():
-                change = self.change(head, towers, training=False)
-                pooled = towers.encode_images(images.pixels, change)
-            return classes.logits(pooled)
-
-        return logits
