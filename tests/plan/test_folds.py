@@ -82,6 +82,13 @@ def test_folds_have_no_whole_split_to_choose_on(config, key):
         planned(config | key | {"methods": {"tip_adapter": None}})
 
 
+def test_a_tower_method_learns_from_no_image_of_the_fold_that_it_predicts(config):
+    plan = planned(config | {"methods": {"clip_lora": None}})
+    for dataset in ("birds@fold1", "birds"):
+        head = job(plan, "train_head", GLYPHS, dataset, "clip_lora", "all", 1)
+        assert head.inputs["shots"] == f"results/shots/{dataset}/allshot-seed1.parquet"
+
+
 def test_all_shots_of_a_tower_method_are_as_many_as_a_class_has(config):
     plan = planned(config | {"methods": {"clip_lora": None}})
     few, every = (

@@ -177,8 +177,8 @@ class Contents:
 
     def sample_of(self, dataset: str, shots: int, seed: int) -> str:
         """The images of a run."""
-        number = paths.format_shots(shots)
-        return self.samples.format(dataset=dataset_name(dataset), shots=number, seed=seed)
+        number, split = paths.format_shots(shots), ClassSplit.parse(dataset)._replace(half="")
+        return self.samples.format(dataset=split, shots=number, seed=seed)
 
     def list_of(self, dataset: str, shots: int, seed: int) -> str:
         """The list of a run's images that `vtclip picks` writes."""
