@@ -1,12 +1,14 @@
 """Seconds and memory that one head of each method takes to fit, at 16 shots of 100 classes.
 
 On invented features of RN50's shapes (D = 1,024, 50 tokens, five views), at the methods' default
-settings, each in a process of its own on one core. Seconds are the processor's, so that a busy
-machine counts no less. A training by gradient takes a few steps and is scaled up to all of them.
-Memory is what fitting takes beside the process and the features.
+settings, each in a process of its own on one core. Methods that train the towers have ViT-B/16 and
+images of noise. Seconds are the processor's, so that a busy machine counts no less. A training by
+gradient takes a few steps and is scaled up to all of them. Memory is what fitting takes beside the
+process and the features, or the images.
 """
 
 import argparse
+import math
 import subprocess
 import sys
 import time
@@ -21,14 +23,15 @@ from torch import Tensor
 from vtclip.backbones.backbone import load_backbone
 from vtclip.backbones.prompts import TextTower
 from vtclip.methods import METHODS
-from vtclip.methods.base import Method, Recipe
+from vtclip.methods.base import Method, Recipe, Training
 from vtclip.nn.learner import Learner
+from vtclip.nn.towers import Towers
 from vtclip.task import Prompts, Samples, Task, Texts
 from vtclip.training.optimise import measure_accuracy, optimise
 
 CLASSES, SHOTS, VIEWS, TOKENS, DIM = 100, 16, 5, 50, 1024
 WIDTH = 2048  # before the projection
-BACKBONE = "RN50-quickgelu"
+BACKBONE, TOWERS = "RN50-quickgelu", "ViT-B-16-quickgelu"
 CPU = torch.device("cpu")
 
 
@@ -76,35 +79,50 @@ def time_fit(method: Method, task: Task, steps: int) -> float:
     started = time.process_time()
     head = method.initial_head(task)
     learner = method.learner(head, task)
+    seconds = time.process_time() - started
     if learner is None:
-        return time.process_time() - started
-    seconds = time.process_time() - started + time_training(learner, method, task, steps)
+        return seconds
+    seconds += time_training(learner, method.settings, task, steps)
     started = time.process_time()
-    method.finish(learner, task)
-    return seconds + time.process_time() - started
+    second = method.second_learner(method.finish(learner, task), task)
+    seconds += time.process_time() - started
+    return seconds if second is None else seconds + time_training(*second, task, steps)
 
 
-def time_training(learner: Learner, method: Method, task: Task, steps: int) -> float:
-    """Seconds of the steps of a training, and of measuring the validation shots in each epoch."""
-    recipe = method.settings
-    assert isinstance(recipe, Recipe)
-    epochs, images = recipe.epochs_at(SHOTS), CLASSES * SHOTS
+def time_training(learner: Learner, recipe: Training, task: Task, steps: int) -> float:
+    """Seconds of the steps of a training, and of measuring the validation shots after epochs."""
+    images = CLASSES * SHOTS
     few = first(task.train, min(images, steps * recipe.batch_size))
     some = first(task.val, recipe.batch_size)
-    once = recipe.model_copy(update={"epochs": 1, "select": "last"})
+    # The first hundred images are one shot of each class.
+    short = {"epochs": 1} if isinstance(recipe, Recipe) else {"steps_per_shot": steps}
+    once = recipe.model_copy(update=short | {"select": "last"})
     started = time.process_time()
     optimise(learner, replace(task, train=few, val=None), once)
     trained = time.process_time()
     measure_accuracy(learner, some)
     measured = time.process_time()
-    training = (trained - started) * images / len(few.labels)
-    measuring = (measured - trained) * CLASSES * 4 / len(some.labels)
-    return epochs * (training + measuring)
+    whole, taken = recipe.steps_at(SHOTS, images), recipe.steps_per_epoch(len(few.labels))
+    epochs = math.ceil(whole / recipe.steps_per_epoch(images))
+    measurements = epochs // recipe.measured_every(epochs)
+    measuring = (measured - trained) * len(task.val.labels) / len(some.labels)
+    return (trained - started) * whole / taken + measurements * measuring
 
 
 def first(shots: Samples, number: int) -> Samples:
     """The first of some images."""
-    return Samples(*(None if part is None else part[:number] for part in vars(shots).values()))
+    spatial = None if shots.spatial is None else shots.spatial[:number]
+    return replace(
+        shots, pooled=shots.pooled[:number], spatial=spatial, labels=shots.labels[:number]
+    )
+
+
+class Noise:
+    """Images of noise, in the place of decoded ones."""
+
+    def views(self, rows: Tensor, view: Tensor | int) -> Tensor:
+        """Pixels (B, 3, 224, 224) of some images."""
+        return torch.randn(len(rows), 3, 224, 224)
 
 
 def make_task(method: Method, steps: int) -> Task:
@@ -125,19 +143,23 @@ def make_task(method: Method, steps: int) -> Task:
         elif method.reads_spatial:
             held = min(len(labels), steps * method.settings.batch_size)
             spatial = torch.randn(held, views, TOKENS, DIM, generator=generator).half()
-        return Samples(pooled, spatial, labels)
+        return Samples(pooled, spatial, labels, Noise() if method.reads_images else None)
 
-    prompts = None
-    if method.reads_text_tower:
-        tower = TextTower(load_backbone(BACKBONE, pretrained=None, device=CPU))
-        prompts = Prompts(open_clip.IMAGENET_CLASSNAMES[:CLASSES], tower)
+    prompts = make_prompts(method) if method.reads_text_tower else None
     vectors = near(centres, CLASSES)
-    texts = Texts(F.normalize(vectors, dim=1), 100.0, means=vectors)
+    texts = Texts(F.normalize(vectors, dim=1), 100.0, means=vectors, made_of=prompts)
     views = VIEWS if method.reads_views else 1
     projection = torch.randn(DIM, WIDTH, generator=generator) / WIDTH**0.5, torch.zeros(DIM)
     return Task(
         texts, sample(SHOTS, views), sample(4, 1), seed=1, prompts=prompts, projection=projection
     )
+
+
+def make_prompts(method: Method) -> Prompts:
+    """Classes of ImageNet, and a tower or both with random weights."""
+    make, name = (Towers, TOWERS) if method.reads_images else (TextTower, BACKBONE)
+    tower = make(load_backbone(name, pretrained=None, device=CPU))
+    return Prompts(open_clip.IMAGENET_CLASSNAMES[:CLASSES], tower)
 
 
 if __name__ == "__main__":
