@@ -82,7 +82,7 @@ class Outer(Settings):
             {"several": [{}, {"rate": "x"}]},
             ["several.1.rate", "found:    rate: x", "    rate: 0.1"],
         ),
-        ({"several": [3]}, ["several.0", "found:    0: 3", "    several: [{rate: 0.1}]"]),
+        ({"several": [3]}, ["several.0", "found:    several: [3]", "    several: [{rate: 0.1}]"]),
         ({"several": {"a": 1}}, ["several", "found:    several: {a: 1}", "several: [{rate: 0.1}]"]),
         ({3: 4}, ["3: ", "should be strings", "found:    3: 4"]),
     ],
@@ -94,6 +94,21 @@ def test_a_wrong_value_inside_a_mapping_is_named_by_the_users_key(values, said):
     assert message.count("mine.yaml: ") == 1, message
     for part in said:
         assert part in message
+
+
+class Strict(Settings):
+    internal = frozenset({"derived"})
+    largest: int = Field(description="a number", examples=[4])
+    derived: int = Field(default=1, description="set by the package")
+
+
+def test_a_misspelt_key_has_one_error_that_lists_the_keys_that_a_user_writes():
+    with pytest.raises(ConfigError) as error:
+        check(Strict, {"larges": 3}, source="mine.yaml")
+    message = str(error.value)
+    assert message.count("mine.yaml: ") == 1, message
+    assert "known: largest.\n" in message
+    assert "    largest: 3" in message
 
 
 @pytest.mark.parametrize("path", ["n" * 256, "a/" + "é" * 128, "a/" * 2500, "a\0b"])

@@ -42,6 +42,7 @@ class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values do not change once checked."""
 
     illustrated: ClassVar[frozenset[str]] = frozenset()  # examples of these fit other data alone
+    internal: ClassVar[frozenset[str]] = frozenset()  # keys that no user writes
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
@@ -164,7 +165,13 @@ def _find_problems(model: type[Settings], values: Mapping[str, Any]) -> list[_Pr
     except ValidationError as error:
         found = error.errors(include_url=False)
         # A default that depends on other values has none while these are wrong.
-        return _gather((each for each in found if each["type"] != NO_DEFAULT), values)
+        problems = _gather((each for each in found if each["type"] != NO_DEFAULT), values)
+        meant = {
+            (*each.location[:-1], _find_meant(_find_field(model, each.location)[0], each))
+            for each in problems
+            if each.kind == "extra_forbidden"
+        }
+        return [each for each in problems if each.kind != "missing" or each.location not in meant]
     return []
 
 
@@ -214,13 +221,14 @@ def _explain(model: type[Settings], problem: _Problem, values: Any, source: str)
     owner, name, inside = _find_field(model, location)
     message = problem.message
     if problem.kind == "extra_forbidden":
-        names = sorted(owner.model_fields)
-        message = f"there is no such key; known: {', '.join(names)}"
-        name, inside = "".join(difflib.get_close_matches(str(location[-1]), names, n=1)), ()
+        message = f"there is no such key; known: {', '.join(_list_keys(owner))}"
+        name, inside = _find_meant(owner, problem), ()
     lines = [f"{source}: {key}: {message}."]
     if problem.kind != "missing":
-        last = str(location[-1]) if location else key
-        lines.append(f"  found:    {last}: {shorten(problem.found)}")
+        last, found = location[-1] if location else key, problem.found
+        if isinstance(_find(values, location[:-1]), list):  # not the number of a place in it
+            last, found = location[-2], _find(values, location[:-1])
+        lines.append(f"  found:    {last}: {shorten(found)}")
     field = owner.model_fields.get(name)
     if field is not None and field.description:
         lines.append(f"  expected: {field.description}")
@@ -234,6 +242,17 @@ def _explain(model: type[Settings], problem: _Problem, values: Any, source: str)
                     lines += ["  for example:" if is_other else "  write:", write]
                 break
     return "\n".join(lines)
+
+
+def _list_keys(model: type[Settings]) -> list[str]:
+    """The keys that a user may write."""
+    return sorted(set(model.model_fields) - model.internal)
+
+
+def _find_meant(model: type[Settings], problem: _Problem) -> str:
+    """The key that a misspelt one was meant to be; "" if none is close."""
+    wrong = str(problem.location[-1])
+    return "".join(difflib.get_close_matches(wrong, _list_keys(model), n=1))
 
 
 def _find(values: Any, place: Location) -> Any:

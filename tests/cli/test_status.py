@@ -77,6 +77,18 @@ def test_what_is_still_to_be_written_shrinks_as_files_come(plan):
     assert set(estimate_bytes(plan)) == {"features"}
 
 
+def test_the_size_that_an_unknown_dataset_is_taken_to_have_is_named(plan, capsys):
+    main(["status", CONFIG])
+    assert "assumed" not in capsys.readouterr().out
+    Path("photos").mkdir()
+    Path("config/datasets").mkdir(parents=True)
+    Path("config/datasets/mine.yaml").write_text("{title: Mine, layout: folders, folder: photos}")
+    config = yaml.safe_load(Path(CONFIG).read_text()) | {"datasets": ["mine", "letters"]}
+    Path(CONFIG).write_text(yaml.safe_dump(config))
+    main(["status", CONFIG])
+    assert "in mine: 100 classes and 10,000 test images are assumed" in capsys.readouterr().out
+
+
 def test_downloads_count_with_what_is_unpacked_from_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     needed = estimate_bytes(read_plan(["config/first.yaml"]))

@@ -31,9 +31,9 @@ def test_uneven_runs_have_names_of_their_own(demo):
     [
         ({"min": 1}, "shots: max"),
         ({"min": 0, "max": 4}, "shots: min"),
-        ({"min": 5, "max": 4}, "min <= each number <= max"),
         ({"max": 4, "classes": {"seven": 9}}, "min <= each number <= max"),
         ({"max": 4, "sede": 1}, "shots: sede"),
+        ({"min": 5, "max": 4}, "shots: max: expected min <= max, found min: 5"),
     ],
 )
 def test_wrong_numbers_are_refused_by_their_key(demo, shots, key):

@@ -14,7 +14,7 @@ from vtclip.config.backbone_config import BackboneConfig
 from vtclip.files import measure, read_record, write_record, write_text
 from vtclip.paths import ALL, SHARED, ExperimentPaths, format_shots, receipt_of
 from vtclip.settings import LARGEST, PathText, Settings, check, refusal
-from vtclip.wording import to_yaml
+from vtclip.wording import shorten, to_yaml
 
 
 def _check_distinct(values: list[Any]) -> list[Any]:
@@ -131,16 +131,22 @@ class UnevenShots(Settings):
     )
     classes: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={},
-        validate_default=True,
         description="class name -> its number; those of the other classes are drawn",
         examples=[{"seven": 3, "eight": 16}],
     )
+
+    @field_validator("max")
+    @classmethod
+    def _check_max(cls, largest: int, found: ValidationInfo) -> int:
+        if largest < found.data.get("min", 1):
+            raise ValueError(f"expected min <= max, found min: {found.data['min']}")
+        return largest
 
     @field_validator("classes")
     @classmethod
     def _check_numbers(cls, classes: dict[str, int], found: ValidationInfo) -> dict[str, int]:
         low, high = found.data.get("min", 1), found.data.get("max", LARGEST)
-        if low > high or any(not low <= number <= high for number in classes.values()):
+        if any(not low <= number <= high for number in classes.values()):
             raise ValueError("expected min <= each number <= max")
         return classes
 
@@ -156,6 +162,7 @@ class Experiment(Settings):
     """One few-shot table to compute."""
 
     illustrated = frozenset({"texts"})
+    internal = frozenset({"uneven"})
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -196,7 +203,6 @@ class Experiment(Settings):
     uneven: UnevenShots | None = Field(
         default=None,
         description="numbers that differ from class to class, written as shots: {min, max, seed}",
-        examples=[{"min": 1, "max": 16, "seed": 1}],
     )
     picks: PathText | None = Field(
         default=None,
@@ -338,7 +344,8 @@ def _read_uneven(config: dict[str, Any], source: str) -> dict[str, Any]:
     if "uneven" in config:
         raise refusal(
             f"{source}: uneven", "numbers that differ are written under `shots`",
-            found=f"uneven: {config['uneven']}", expected="shots: {min, max, seed}, and no uneven",
+            found=f"uneven: {shorten(config['uneven'])}",
+            expected="shots: {min, max, seed}, and no uneven",
         )  # fmt: skip
     if not isinstance(shots, Mapping):
         return config

@@ -179,7 +179,7 @@ def _find_paths(file: str | Path, table: pl.DataFrame, files: _Files) -> str:
         return best
     example = next(iter(files.by_form["path"]), "no file")
     raise ManifestError(
-        f"{file}: no column names images of {files.folder}.\n"
+        f"{file}: no column names images of the folder '{files.folder}'.\n"
         f"  found:    {_describe_columns(table)}; in the folder {example}\n"
         "  expected: a column of paths below that folder, of file names, or of names without "
         "suffix\n  Name the images' folder with --images, or the column with --path-column."

@@ -13,6 +13,7 @@ from vtclip.settings import refusal
 from vtclip.task import Change, Towers
 
 Share = Annotated[float, Field(gt=0, le=1)]
+StepsPerShot = Annotated[base.PositiveInt, Field(description="steps of a training, per shot")]
 
 PROMPT_TOKENS = 17  # of "a photo of a" and a name; the paper's datasets have 8 to 16
 # Numbers that a token leaves in a block for the backward pass, and what passing back takes, as
@@ -27,7 +28,7 @@ class TowerRecipe(base.Training):
     learning_rate: base.LearningRate = 2e-4
     last_batch: base.LastBatch = "keep"
     warmup: base.Warmup = 0.0
-    steps_per_shot: base.PositiveInt
+    steps_per_shot: StepsPerShot
     template: base.Template = Field(
         default="a photo of a {}.",
         description="the prompt of all classes, with {} for the name, in place of the dataset's",

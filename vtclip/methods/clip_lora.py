@@ -8,8 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vtclip.methods import base
-from vtclip.methods._towers import TowerMethod, TowerRecipe, towers_of
+from vtclip.methods._towers import StepsPerShot, TowerMethod, TowerRecipe, towers_of
 from vtclip.methods.base import Head, Task, Tensor
 from vtclip.task import Change, Towers
 
@@ -19,7 +18,7 @@ TOWERS: tuple[Literal["image", "text"], ...] = ("image", "text")
 class ClipLoraSettings(TowerRecipe):
     """Settings of CLIP-LoRA; the defaults are the authors'."""
 
-    steps_per_shot: base.PositiveInt = 500
+    steps_per_shot: StepsPerShot = 500
     rank: int = Field(default=2, ge=1, description="rank of the changes, 1 or more")
     alpha: float = Field(
         default=1.0, gt=0, description="the changes are scaled by alpha / sqrt(rank), above 0"

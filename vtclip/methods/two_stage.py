@@ -6,7 +6,13 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods._towers import TowerMethod, TowerRecipe, encode_pixels, towers_of
+from vtclip.methods._towers import (
+    StepsPerShot,
+    TowerMethod,
+    TowerRecipe,
+    encode_pixels,
+    towers_of,
+)
 from vtclip.methods.base import Classifier, Head, Images, Module, Prompts, Task, Tensor, Texts, unit
 from vtclip.task import Change, Towers
 
@@ -16,7 +22,7 @@ CLASSES = "classes"  # the head's tensor (K, D) of the second stage
 class TwoStageSettings(TowerRecipe):
     """Settings of 2SFS; the defaults are the authors'."""
 
-    steps_per_shot: base.PositiveInt = 180  # 0.6 of the authors' 300
+    steps_per_shot: StepsPerShot = 180  # 0.6 of the authors' 300
     classifier_steps_per_shot: base.PositiveInt = Field(
         default=120, description="steps of the second stage, per shot, 1 or more"
     )
