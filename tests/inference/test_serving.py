@@ -8,6 +8,7 @@ import pytest
 from tests.cli.conftest import add_calibration, here, made  # noqa: F401  (fixtures)
 from vtclip.inference.classifier import load_classifier
 from vtclip.inference.serving import LARGEST, Answering, make_server
+from vtclip.settings import ConfigError
 
 
 @contextmanager
@@ -69,6 +70,12 @@ def test_all_but_images_of_bounded_size_for_this_machine_is_refused(port, status
     found, headers, body = ask(port, **arguments)
     assert (found, list(json.loads(body))) == (status, ["error"])
     assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_an_address_that_cannot_be_served_at_is_refused_in_one_error(port):
+    for taken in (port, 80000):
+        with pytest.raises(ConfigError, match=f"127.0.0.1, {taken}: .*\n  expected: .* is free"):
+            make_server(None, "127.0.0.1", taken)
 
 
 def test_two_images_are_classified_at_once():

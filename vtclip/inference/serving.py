@@ -16,6 +16,7 @@ from typing import Any
 from vtclip.inference.attention import draw_attention
 from vtclip.inference.classifier import Classifier
 from vtclip.nn.visual_guided import VisualGuidedHead
+from vtclip.settings import refusal
 from vtclip.training.calibration import Rules
 
 PAGE = Path(__file__).with_name("page.html")
@@ -155,6 +156,16 @@ class Server(ThreadingHTTPServer):
 
 
 def make_server(answer: Answer, host: str, port: int) -> Server:
-    """A server on an address; of the loopback addresses, requests by another name are refused."""
+    """A server on an address; of the loopback addresses, requests by another name are refused.
+
+    Raises:
+        ConfigError: nothing can be served there.
+    """
     hosts = LOOPBACK if host in ("127.0.0.1", "localhost", "::1") else ()
-    return Server((host, port), partial(Handler, answer, hosts))
+    try:
+        return Server((host, port), partial(Handler, answer, hosts))
+    except (OSError, OverflowError) as error:
+        raise refusal(
+            "--host, --port", "the page cannot be served there", found=f"{host}, {port}: {error}",
+            expected="an address of this machine, and a port that is free (--port 0: any)",
+        ) from None  # fmt: skip
