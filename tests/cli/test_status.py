@@ -98,7 +98,7 @@ def test_downloads_count_with_what_is_unpacked_from_them(tmp_path, monkeypatch):
 
 def test_a_configuration_that_is_not_there_is_refused(capsys):
     assert main(["status", "nothing.yaml"]) == 2
-    assert capsys.readouterr().err.startswith("vtclip: nothing.yaml: ")
+    assert "Unknown configuration 'nothing.yaml'; known: ablation, " in capsys.readouterr().err
     assert main(["--traceback", "status", "nothing.yaml"]) == 2
     assert capsys.readouterr().err.startswith("Traceback")
 

@@ -37,7 +37,7 @@ def run(given: argparse.Namespace) -> int:
     if missing:
         raise ValueError(
             f"{missing[0]}: the images of {len(missing)} of {len(plan.picks)} runs are not there "
-            "yet. Run Snakemake first."
+            "yet. Run the experiment first."
         )
     folder = Path(plan.paths.folder, "picks")
     sums = [

@@ -31,12 +31,13 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("config", metavar="CONFIG", help="the configuration; several are merged")
-    parser.add_argument(
+    options = parser.add_argument(
         "options",
         metavar="OPTION",
         nargs=argparse.REMAINDER,
         help="options of Snakemake, and after them its targets: `snakemake --help`",
     )
+    options.required = False  # nor does the error without CONFIG name it
 
 
 def run(given: argparse.Namespace) -> int:

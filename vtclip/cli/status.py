@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtclip import paths
+from vtclip.cli.run import find
 from vtclip.cost import SINGLE, features_bytes
 from vtclip.wording import count, list_some
 
@@ -77,7 +78,7 @@ def read_plan(configs: Sequence[str]) -> Plan:
     from vtclip.settings import ConfigError, read_yaml
 
     merged: dict[str, Any] = {}
-    files = [paths.find_config(config) for config in configs]
+    files = [find(config) for config in configs]
     for config in files:
         content = read_yaml(config)
         if not isinstance(content, dict):
