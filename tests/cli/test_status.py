@@ -80,7 +80,9 @@ def test_what_is_still_to_be_written_shrinks_as_files_come(plan):
 def test_the_size_that_an_unknown_dataset_is_taken_to_have_is_named(plan, capsys):
     main(["status", CONFIG])
     assert "assumed" not in capsys.readouterr().out
-    Path("photos").mkdir()
+    for name in ("heron", "stork"):
+        Path("photos", name).mkdir(parents=True)
+        Path("photos", name, "1.jpg").touch()
     Path("config/datasets").mkdir(parents=True)
     Path("config/datasets/mine.yaml").write_text("{title: Mine, layout: folders, folder: photos}")
     config = yaml.safe_load(Path(CONFIG).read_text()) | {"datasets": ["mine", "letters"]}

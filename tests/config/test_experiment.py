@@ -40,7 +40,7 @@ def test_a_wrong_value_is_shown_with_what_is_expected_and_the_lines_to_write(con
     config["seeds"] = [1, "two"]
     message = refused(config)
     assert "seeds.1" in message
-    assert "found:    1: two" in message
+    assert "found:    seeds: [1, two]" in message
     assert "expected: whole numbers, 0 to 2147483647, each once" in message
     assert "seeds: [1, 2, 3]" in message
 
@@ -71,7 +71,11 @@ def test_all_is_a_number_of_shots(config, written, read):
 
 @pytest.mark.parametrize(
     ("written", "part"),
-    [(["all", 1, "all"], "'all' is named twice"), (["many"], "found:    0: many"), (16, "16")],
+    [
+        (["all", 1, "all"], "'all' is named twice"),
+        (["many"], "found:    shots: [many]"),
+        (16, "16"),
+    ],
 )
 def test_a_wrong_number_of_shots_is_refused_with_what_is_expected(config, written, part):
     config["shots"] = written

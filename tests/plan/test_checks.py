@@ -114,7 +114,7 @@ def test_a_method_is_checked_against_every_backbone(demo):
         ("datasets", [], ["mine.yaml: datasets", "found:    datasets: []", "write:"]),
         ("datasets", ["digits", "digits"], ["datasets", "'digits' is named twice", "write:"]),
         ("datasets", "digits", ["datasets", "found:    datasets: digits", "write:"]),
-        ("shots", [0], ["shots.0", "found:    0: 0", "1 or more", "shots: [1, 2, 4, 8, 16]"]),
+        ("shots", [0], ["shots.0", "found:    shots: [0]", "1 or more", "shots: [1, 2, 4, 8, 16]"]),
         ("shots", [1, 1], ["shots", "1 is named twice"]),
         ("shots", [2**31 - 1], ["shots.0: no class has as many images: write `all`", "write:"]),
         ("seeds", [-1], ["seeds.0", "found:", "0 to 2147483647", "seeds: [1, 2, 3]"]),
