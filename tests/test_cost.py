@@ -14,6 +14,7 @@ from vtclip.cost import (
     Size,
     Work,
     backbone_memory,
+    copies_minutes,
     extraction_memory,
     extraction_minutes,
     features_bytes,
@@ -253,6 +254,12 @@ def test_each_2500_views_get_a_thread_and_sixteen_are_the_most():
 def test_unpacking_gets_the_time_of_a_slow_disk():
     assert unpacking_minutes(0) == RESERVE
     assert unpacking_minutes(6 * 10**9) == RESERVE + 10
+
+
+def test_copies_are_searched_for_in_less_time_where_features_choose_what_is_hashed():
+    imagenet = 143_000  # 50,000 test images and those of 15 runs
+    assert copies_minutes(imagenet, 1024) < copies_minutes(imagenet, 0)
+    assert copies_minutes(0, 1024) == RESERVE
 
 
 def test_the_arithmetic_knows_no_method_and_no_experiment():

@@ -14,6 +14,7 @@ PROCESS = 2000  # MB of a process with PyTorch, and what CUDA adds to it in main
 DECODER = 400  # MB of a process that decodes images
 VIEWS_A_DECODER = 2500  # that are worth starting one: five seconds or more
 DECODERS = 16  # at most; Snakemake gives a job no more than its machine has
+HASHED = 0.5  # of the images that are compared, at most; of Caltech101's, 0.27
 SENTENCES = 100  # about a class, of a file that is not there yet; published sets have up to 90
 IMAGES_A_SECOND = 25  # that are read, decoded and written, at the least
 CORE_FLOPS = 2e10  # that one core does in a second
@@ -113,6 +114,15 @@ def extraction_minutes(shape: Shape, views: int, threads: int = 1, *, on_gpu: bo
     """Minutes of a job that extracts the features of some views, on a GPU or on its cores."""
     encoded = (FLOPS if on_gpu else threads * ENCODING_FLOPS) / (shape.image_flops or 1)
     return RESERVE + math.ceil(views / min(IMAGES_A_SECOND, encoded) / 60)
+
+
+def copies_minutes(images: int, dim: int) -> int:
+    """Minutes of a job that compares images by features of D numbers and hashes some of them.
+
+    Without features, D = 0, it hashes all.
+    """
+    compared, hashed = 2 * images**2 * dim, images * (HASHED if dim else 1)
+    return RESERVE + math.ceil((compared / ENCODING_FLOPS + hashed / IMAGES_A_SECOND) / 60)
 
 
 def training_memory(size: Size, work: Work, threads: int = 1) -> int:

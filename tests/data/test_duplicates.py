@@ -6,7 +6,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from vtclip.data import duplicates
-from vtclip.data.duplicates import find_near_duplicates, group_near_duplicates, hash_images
+from vtclip.data.duplicates import (
+    find_copies,
+    find_near_duplicates,
+    group_near_duplicates,
+    hash_images,
+)
 
 
 def draw(seed):
@@ -87,6 +92,23 @@ def test_a_copy_is_near_whose_features_have_moved_less_than_the_distance_to_othe
     found = find_near_duplicates(table, features=np.vstack([features, moved]))
     assert pairs_of(found) == {(3, 40)}
     assert found["cosine"].item() < 0.97
+
+
+def test_only_images_with_nearer_features_than_most_are_hashed_and_copies_found_all_the_same():
+    generator = np.random.default_rng(0)
+    features, hashes = generator.normal(size=(400, 64)), generator.integers(0, 2, (400, 256))
+    features[390:] = features[:10] + 0.9 * generator.normal(size=(10, 64))
+    hashes[390:] = hashes[:10]
+    table, hashed = pl.DataFrame({"image": [str(number) for number in range(400)]}), []
+    assert find_near_duplicates(table, features=features).height < 10
+
+    def hash_some(images):
+        hashed.extend(images)
+        return hashes[[int(image) for image in images]].astype(np.float32)
+
+    found = find_copies(table, 200, features=features, hash_some=hash_some)
+    assert pairs_of(found.filter(bits=0)) == {(row, 390 + row) for row in range(10)}
+    assert len(hashed) == len(set(hashed)) < 200
 
 
 def test_images_that_pairs_link_are_one_group():

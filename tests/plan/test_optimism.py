@@ -90,6 +90,16 @@ def test_an_oracles_head_cannot_be_named_in_another_experiment(demo, here, link)
         planned(demo, backbone=backbone, name="other")
 
 
+@pytest.mark.parametrize("key", [{"choose": "all"}, {"optimism": True}])
+def test_a_method_that_reads_images_cannot_choose_on_a_whole_split(demo, key):
+    methods = {"zero_shot": None, "clip_lora": {"select": "val"}}
+    message = "clip_lora reads images, and can choose on the validation shots of a run alone"
+    with pytest.raises(ConfigError, match=message):
+        planned(demo, methods=methods, **key)
+    planned(demo, methods=methods)
+    planned(demo, methods={"clip_lora": None, "tip_adapter": None}, **key)
+
+
 def test_a_dataset_needs_a_validation_split(demo, own_dataset):
     counts = {"train": 200, "val": 0, "test": 100, "classes": 10}
     own_dataset("noval", "digits", counts=counts)

@@ -54,6 +54,16 @@ def test_an_oracle_is_at_least_as_good_as_the_fair_head_on_the_test_images(run):
     assert record["test_accuracy"] >= read_accuracies(run / "fair.parquet")["accuracy"][0]
 
 
+def test_an_oracle_can_read_the_projection(run, task):
+    (run / "second").mkdir()
+    train_oracle(
+        "prolip", {"steps": 2}, run / "texts.parquet", [run / "features.parquet"],
+        [run / "test.parquet"], [], run / "second/oracle.safetensors", shots=1, seed=1, device=CPU,
+        projection=task.projection,
+    )  # fmt: skip
+    assert f"{MARKED}weight" in load_file(run / "second/oracle.safetensors")
+
+
 def test_head_record_and_predictions_have_the_watermark(run):
     assert json.loads((run / "oracle/oracle.json").read_text())["watermark"] == WATERMARK
     assert all(name.startswith(MARKED) for name in load_file(run / "oracle/oracle.safetensors"))

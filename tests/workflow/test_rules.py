@@ -76,6 +76,15 @@ def test_nothing_outside_its_own_file_of_rules_reaches_the_oracle():
     assert snakefile.index("optimism.smk") > condition
 
 
+def test_an_oracle_is_given_all_that_a_head_is_but_for_images_and_a_choice():
+    rules = read_rules()
+    head, oracle = (
+        set(re.findall(r'"params", "(\w+)"', rules[rule][0])) for rule in ("train_head", ORACLE)
+    )
+    assert head - oracle == {"images", "validation"}
+    assert "load_projection(" in (ROOT / "workflow/scripts/train_oracle.py").read_text()
+
+
 def test_every_rule_runs_the_script_of_its_own_name():
     for rule, (text, file) in read_rules().items():
         for script in re.findall(r'"\.\./scripts/(\w+)\.py"', text):

@@ -1,6 +1,6 @@
 """Near-duplicates: images of one picture that was re-compressed, resized, cropped or mirrored."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,18 +70,60 @@ def find_near_duplicates(
         both, those of the second with `other_` before the name. By row.
     """
     unit = None if features is None else unit_rows(features.astype(np.float32))
-    found = np.zeros((0, 2), np.int64)
+    found = [np.zeros((0, 2), np.int64)]
     if unit is not None:
-        found = np.concatenate([found, _find_by_features(unit)])
+        found.append(_find_by_features(*_find_nearest(unit)))
     if hashes is not None:
-        found = np.concatenate([found, _find_by_hashes(hashes)])
-    row, other = np.unique(np.sort(found, axis=1), axis=0).T
+        found.append(_find_by_hashes(hashes))
+    return _describe_pairs(images, np.concatenate(found), unit, hashes)
+
+
+def find_copies(
+    images: pl.DataFrame,
+    first: int,
+    *,
+    features: np.ndarray,
+    hash_some: Callable[[Sequence[str]], np.ndarray],
+) -> pl.DataFrame:
+    """Find the near-duplicates of which one is among the first images, and hash few of all.
+
+    A copy that differs in few bits of the hash has near features too. So only these images are
+    hashed: of two that are among each other's nearest, if they are nearer to each other than most
+    images are to any.
+
+    Args:
+        images: a table with a row for each image, with a column image.
+        first: the number of images that are compared with the others.
+        features: (M, D), of any length.
+        hash_some: computes the hashes (N, 256) of N images.
+
+    Returns:
+        The pairs, as of `find_near_duplicates`.
+    """
+    unit = unit_rows(features.astype(np.float32))
+    nearest, distance = _find_nearest(unit)
+    limit = np.full(len(unit), np.median(distance[:, :1]))
+    near, close = _find_by_features(nearest, distance), _find_mutual(nearest, distance, limit)
+    near, close = (pairs[(pairs < first).sum(axis=1) == 1] for pairs in (near, close))
+    rows = np.unique(np.concatenate([near, close]))
+    hashes = np.full((len(unit), SIDE**2), np.nan, np.float32)
+    hashes[rows] = hash_some(images["image"][rows].to_list())
+    alike = close[_count_bits(hashes, close) <= MAX_BITS]
+    return _describe_pairs(images, np.concatenate([near, alike]), unit, hashes)
+
+
+def _describe_pairs(
+    images: pl.DataFrame, found: np.ndarray, unit: np.ndarray | None, hashes: np.ndarray | None
+) -> pl.DataFrame:
+    """The table of pairs (P, 2), each once."""
+    found = np.unique(np.sort(found, axis=1), axis=0)
+    row, other = found.T
     pairs = pl.DataFrame(
         {
             "row": row,
             "other_row": other,
             "cosine": None if unit is None else (unit[row] * unit[other]).sum(axis=1),
-            "bits": None if hashes is None else np.abs(hashes[row] - hashes[other]).sum(axis=1),
+            "bits": None if hashes is None else _count_bits(hashes, found),
         },
         PAIRS,
         strict=False,
@@ -105,6 +147,10 @@ def group_near_duplicates(pairs: pl.DataFrame, images: int) -> np.ndarray:
     return connected_components(links, directed=False)[1]
 
 
+def _count_bits(hashes: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return np.abs(hashes[pairs[:, 0]] - hashes[pairs[:, 1]]).sum(axis=1)
+
+
 def _find_by_hashes(hashes: np.ndarray) -> np.ndarray:
     """Pairs of rows (P, 2) whose hashes differ in few bits."""
     parts = []
@@ -115,13 +161,17 @@ def _find_by_hashes(hashes: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((0, 2), np.int64), *parts])
 
 
-def _find_by_features(unit: np.ndarray) -> np.ndarray:
+def _find_by_features(nearest: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """Pairs of rows (P, 2) that are near for this set of images, or the same but for rounding."""
-    nearest, distance = _find_nearest(unit)
-    rows = np.arange(len(unit))
-    limit = np.full(len(unit), -np.inf)
+    limit = np.full(len(nearest), -np.inf)
     if nearest.shape[1] == NEIGHBOURS:
         limit = np.minimum(NEAR * distance[:, -1], TYPICAL * np.median(distance[:, 0]))
+    return _find_mutual(nearest, distance, limit)
+
+
+def _find_mutual(nearest: np.ndarray, distance: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Pairs of rows (P, 2) nearer than the limit of both, or the same but for rounding."""
+    rows = np.arange(len(nearest))
     parts = [np.zeros((0, 2), np.int64)]
     for other, away in zip(nearest.T, distance.T, strict=True):
         is_mutual = (nearest[other, :-1] == rows[:, None]).any(axis=1)

@@ -98,9 +98,11 @@ def find_test_copies(plan: Plan, *, dataset: str) -> Job:
     }
     if receipt := plan.images_receipt(dataset):
         inputs["images"] = receipt
+    dim = 0
     for run in runs:
         if not METHODS[run.method].reads_images:
             backbone = paths.place_of(run.head)[0]
+            dim = plan.shapes[backbone].dim
             inputs["learned"] = [plan.shot_features_of(backbone, dataset, *run) for run in drawn]
             inputs["test"] = plan.test_features(backbone, dataset)
             break
@@ -111,5 +113,5 @@ def find_test_copies(plan: Plan, *, dataset: str) -> Job:
         inputs=inputs,
         params={"images": plan.images_of(dataset), "exif": plan.datasets[dataset].exif},
         mem_mb=1000 + images // 30,  # each is compared with a thousand at a time
-        runtime=10 + images // 1000,
+        runtime=cost.copies_minutes(images, dim),
     )

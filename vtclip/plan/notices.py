@@ -174,13 +174,23 @@ def check_validation(
     choosing = [each for each in methods if METHODS[each.method](each.settings).choices()]
     if not choosing or (experiment.choose == "none" and not experiment.optimism):
         return
+    on_all = experiment.choose == "all" or experiment.optimism
+    key, value, write = ("choose", "all", "validation")
+    if experiment.optimism:
+        key, value, write = ("optimism", "true", "false")
+    reading = [each.method for each in choosing if METHODS[each.method].reads_images]
+    if on_all and reading:
+        raise refusal(
+            f"{source}: {key}",
+            f"{reading[0]} reads images, and can choose on the validation shots of a run alone",
+            found=f"{key}: {value}, and {reading[0]} chooses",
+            expected=f"{reading[0]} with `select: last`, or not to choose on a whole split",
+            write=f"{key}: {write}",
+        )
     for name in trained:
         dataset = datasets[dataset_name(name)]
         has_split = _has_validation(dataset)
-        is_whole = has_split and not dataset.folds
-        if (experiment.choose == "all" or experiment.optimism) and not is_whole:
-            key, value = ("optimism", "true") if experiment.optimism else ("choose", "all")
-            write = "false" if experiment.optimism else "validation"
+        if on_all and (dataset.folds or not has_split):
             raise refusal(
                 f"{source}: {key}", f"{name} has no validation split", found=f"{key}: {value}",
                 expected="a dataset with one, or not to choose on a whole split",

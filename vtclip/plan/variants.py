@@ -201,7 +201,7 @@ def list_choosing(
     found: dict[str, list[Variant]] = {}
     for name, given in settings.items() if experiment.optimism else ():
         method = METHODS[name](given)
-        if method.few_shot and not method.reads_images and method.choices():
+        if method.few_shot and method.choices():
             found[name] = [
                 Variant(name, {"choose": choose}, given, choose=choose)
                 for choose in ("none", *CHOSEN_ON)

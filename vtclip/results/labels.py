@@ -1,6 +1,7 @@
 """Labels that the other images contradict, classes that are alike, and near-duplicates."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,13 @@ import numpy as np
 import polars as pl
 
 from vtclip.config.dataset import Exif
-from vtclip.data.duplicates import MAX_BITS, find_near_duplicates, hash_images, unit_rows
+from vtclip.data.duplicates import (
+    MAX_BITS,
+    find_copies,
+    find_near_duplicates,
+    hash_images,
+    unit_rows,
+)
 from vtclip.features.store import FeatureSet
 from vtclip.parquet import read_parquet
 from vtclip.results.tables import write_table
@@ -100,7 +107,8 @@ def find_test_copies(
         samples: the images of each run.
         images: the folder that image paths start from.
         exif: of the dataset.
-        features: files of one backbone with all these images; without, hashes alone are compared.
+        features: files of one backbone with all these images, of which few are then hashed;
+            without, hashes alone are compared, of all.
 
     Returns:
         test_image, image (that was drawn), cosine and bits (of the 256 of a hash that differ).
@@ -109,13 +117,14 @@ def find_test_copies(
     drawn = drawn.unique(maintain_order=True)
     tested = read_parquet(manifest, "image", "split").filter(split="test").select("image")
     both = pl.concat([drawn, tested])
-    pooled = None
+    hash_some = partial(hash_images, folder=images, exif=exif)
     if features:
         rows, found = read_pooled(features)
         places = {image: row for row, image in enumerate(rows["image"])}
         pooled = found[[places[image] for image in both["image"]]]
-    hashes = hash_images(both["image"].to_list(), images, exif=exif)
-    pairs = find_near_duplicates(both, features=pooled, hashes=hashes)
+        pairs = find_copies(both, drawn.height, features=pooled, hash_some=hash_some)
+    else:
+        pairs = find_near_duplicates(both, hashes=hash_some(both["image"].to_list()))
     across = pairs.filter(pl.col("row") < drawn.height, pl.col("other_row") >= drawn.height)
     table = across.select("image", "cosine", "bits", test_image="other_image")
     table = table.select("test_image", pl.exclude("test_image")).sort("test_image", "image")

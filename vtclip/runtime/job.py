@@ -11,8 +11,9 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -72,6 +73,24 @@ def gpu_job(
         yield found
     # Else Python looks for cycles among PyTorch's objects as it ends, for 0.4 s or more.
     gc.freeze()
+
+
+def load_tower(given: dict[str, Any] | None, weights: str, device: torch.device) -> Any:
+    """Load the tower that a method reads, of a job's `tower`; None if it reads none.
+
+    Its module is imported by name, so that its code is part of the hash of such methods alone.
+    """
+    if given is None:
+        return None
+    load = import_module(given["module"]).load_tower
+    return load(**given["backbone"], pretrained=weights, device=device)
+
+
+def load_projection(is_read: bool, weights: str) -> Any:
+    """Load the image tower's last linear map, likewise, for a method that reads it."""
+    if not is_read:
+        return None
+    return import_module("vtclip.backbones.checkpoints").read_projection(weights)
 
 
 @contextmanager

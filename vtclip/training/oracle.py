@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from vtclip.config.dataset import ClassSplit
 from vtclip.features.store import FeatureSet
@@ -54,6 +55,7 @@ def train_oracle(
     seed: int,
     device: torch.device,
     tower: TextTower | None = None,
+    projection: tuple[Tensor, Tensor] | None = None,
     dataset: str = "",
     sample: str | Path | None = None,
 ) -> None:
@@ -74,6 +76,7 @@ def train_oracle(
         seed: of the initial weights and of the batches.
         device: where to train.
         tower: the frozen text tower, for a method that reads it.
+        projection: the image tower's last linear map, for a method that reads it.
         dataset: its name; of a half of one, the classes of that half alone count.
         sample: the sampled images, where the features are those of folds.
     """
@@ -81,8 +84,8 @@ def train_oracle(
     chosen = make_method(method, settings)
     device = fitting_device(chosen, device)
     task = read_task(
-        chosen, texts, features, sample, seed=seed, device=device, tower=tower, dataset=dataset,
-        choose_on=test, split="test",
+        chosen, texts, features, sample, seed=seed, device=device, tower=tower,
+        projection=projection, dataset=dataset, choose_on=test, split="test",
     )  # fmt: skip
     head, history = fit(chosen, task, device)
     check_head(head, history)

@@ -94,8 +94,8 @@ def train_head(
     files = [features] if isinstance(features, str | Path) else list(features or ())
     others = [] if choose_on is None else [choose_on]
     task = read_task(
-        chosen, texts, files, sample, seed=seed, device=device, tower=tower, dataset=dataset,
-        choose_on=others,
+        chosen, texts, files, sample, seed=seed, device=device, tower=tower, projection=projection,
+        dataset=dataset, choose_on=others,
     )  # fmt: skip
     if chosen.reads_images:
         assert sample is not None
@@ -105,10 +105,6 @@ def train_head(
         _check_validation(chosen, task)
     else:
         task = replace(task, val=None)
-    if chosen.reads_projection:
-        assert projection is not None
-        weight, bias = projection
-        task = replace(task, projection=(weight.to(device), bias.to(device)))
     fitting = time.perf_counter()
     head, history = fit(chosen, task, device)
     classifier = eval_on(chosen.classifier(head, task.texts), device)
@@ -194,6 +190,7 @@ def read_task(
     seed: int,
     device: torch.device,
     tower: TextTower | None,
+    projection: tuple[Tensor, Tensor] | None,
     dataset: str,
     choose_on: Sequence[str | Path] = (),
     split: str = "val",
@@ -230,6 +227,10 @@ def read_task(
         assert tower is not None
         prompts = Prompts(names[labels.start : labels.stop], tower)
         task = replace(task, texts=replace(task.texts, made_of=prompts), prompts=prompts)
+    if method.reads_projection:
+        assert projection is not None
+        weight, bias = projection
+        task = replace(task, projection=(weight.to(device), bias.to(device)))
     return task
 
 

@@ -38,6 +38,7 @@ rule train_oracle:
         settings=from_plan(oracle_jobs.train_oracle, "params", "settings"),
         on_gpu=from_plan(oracle_jobs.train_oracle, "params", "on_gpu"),
         tower=from_plan(oracle_jobs.train_oracle, "params", "tower"),
+        projection=from_plan(oracle_jobs.train_oracle, "params", "projection"),
         code=from_plan(oracle_jobs.train_oracle, "code"),
     message:
         "Training an oracle of {wildcards.method} on {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"

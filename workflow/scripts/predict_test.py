@@ -1,8 +1,6 @@
 """Rule predict_test: vtclip.training.predict.predict_test."""
 
-from importlib import import_module
-
-from vtclip.runtime.job import gpu_job
+from vtclip.runtime.job import gpu_job, load_tower
 
 params = snakemake.params
 with gpu_job(
@@ -13,12 +11,7 @@ with gpu_job(
 ) as device:
     from vtclip.training.predict import Trained, TrainedHead, predict_test
 
-    tower, trained = None, None
-    if params.tower is not None:
-        # By name, so that its code is part of the hash of such methods alone.
-        tower = import_module(params.tower["module"]).load_tower(
-            **params.tower["backbone"], pretrained=snakemake.input.weights, device=device
-        )
+    trained = None
     if params.trained is not None:
         known = snakemake.input.trained_texts, snakemake.input.trained_manifest
         trained = Trained(params.trained, *known)
@@ -38,5 +31,5 @@ with gpu_job(
         manifest=snakemake.input.manifest,
         tested=snakemake.wildcards.tested,
         trained=trained,
-        tower=tower,
+        tower=load_tower(params.tower, snakemake.input.weights, device),
     )

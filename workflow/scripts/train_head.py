@@ -1,9 +1,8 @@
 """Rule train_head: vtclip.training.train.train_head."""
 
-from importlib import import_module
 from pathlib import Path
 
-from vtclip.runtime.job import gpu_job
+from vtclip.runtime.job import gpu_job, load_projection, load_tower
 
 params = snakemake.params
 with gpu_job(
@@ -16,17 +15,6 @@ with gpu_job(
     from vtclip.paths import parse_shots
     from vtclip.training.train import train_head
 
-    tower = None
-    if params.tower is not None:
-        # By name, so that its code is part of the hash of such methods alone.
-        tower = import_module(params.tower["module"]).load_tower(
-            **params.tower["backbone"], pretrained=snakemake.input.weights, device=device
-        )
-    projection = None
-    if params.projection:
-        projection = import_module("vtclip.backbones.checkpoints").read_projection(
-            snakemake.input.weights
-        )
     train_head(
         params.method,
         params.settings,
@@ -36,11 +24,11 @@ with gpu_job(
         shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
         device=device,
-        tower=tower,
+        tower=load_tower(params.tower, snakemake.input.weights, device),
         choose_on=snakemake.input.validation or None,
         validation=params.validation,
         dataset=snakemake.wildcards.dataset,
         sample=snakemake.input.shots or None,
         images=params.images,
-        projection=projection,
+        projection=load_projection(params.projection, snakemake.input.weights),
     )

@@ -1,8 +1,6 @@
 """Rule train_oracle: vtclip.training.oracle.train_oracle."""
 
-from importlib import import_module
-
-from vtclip.runtime.job import gpu_job
+from vtclip.runtime.job import gpu_job, load_projection, load_tower
 
 params, given = snakemake.params, snakemake.input
 with gpu_job(
@@ -15,12 +13,6 @@ with gpu_job(
     from vtclip.paths import parse_shots
     from vtclip.training.oracle import Fair, train_oracle
 
-    tower = None
-    if params.tower is not None:
-        # By name, so that its code is part of the hash of such methods alone.
-        tower = import_module(params.tower["module"]).load_tower(
-            **params.tower["backbone"], pretrained=given.weights, device=device
-        )
     train_oracle(
         params.method,
         params.settings,
@@ -32,7 +24,8 @@ with gpu_job(
         shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
         device=device,
-        tower=tower,
+        tower=load_tower(params.tower, given.weights, device),
+        projection=load_projection(params.projection, given.weights),
         dataset=snakemake.wildcards.dataset,
         sample=given.shots or None,
     )
