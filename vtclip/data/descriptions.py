@@ -62,22 +62,17 @@ class Sentences:
     swapped: str | None = None
 
     def read(self, class_names: Sequence[str] | None) -> list[list[str]]:
-        """Read the sentences of each class, by label; without class names, of all keys.
-
-        Raises:
-            ConfigError: the file is missing, has changed since it was fetched, has another form,
-                lacks classes, or has keys that are no classes.
-        """
+        """Read the sentences of each class, by label; without class names, of all keys."""
         found = self._read_keys()
         if class_names is None:
             return [*found.values()]
         names = [name.replace("_", " ") for name in class_names]
         missing = [name for name in dict.fromkeys(names) if name not in found]
-        others = [] if self.has_other_classes else [key for key in found if key not in {*names}]
         faults = [f"no sentence for the class {quote(name)}" for name in missing]
         faults += [
             f"no class is called {quote(key)}{did_you_mean(key, missing or names)}"
-            for key in others
+            for key in found
+            if key not in {*names} and not self.has_other_classes
         ]
         if faults:
             raise ConfigError(
@@ -165,11 +160,7 @@ def find_sentences(
     *,
     source: str,  # the key that names the descriptions, for errors
 ) -> Sentences:
-    """Find a dataset's sentences.
-
-    Raises:
-        ConfigError: there is no such set or file, or the set has no sentences for the dataset.
-    """
+    """Find a dataset's sentences."""
     if given.is_file:
         file = given.descriptions.replace("{dataset}", dataset)
         if not Path(file).is_file():
@@ -204,12 +195,11 @@ def find_all(
     texts: str | Descriptions, datasets: Mapping[str, Dataset], *, source: str
 ) -> dict[str, Sentences]:
     """Find the sentences of each dataset; none where the texts are of templates alone."""
-    if isinstance(texts, str):
-        return {}
-    source = f"{source}: texts.descriptions"
+    key = f"{source}: texts.descriptions"
     return {
-        name: find_sentences(texts, name, dataset, source=source)
+        name: find_sentences(texts, name, dataset, source=key)
         for name, dataset in datasets.items()
+        if not isinstance(texts, str)
     }
 
 

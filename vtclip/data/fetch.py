@@ -53,12 +53,10 @@ class NetworkError(Exception):
     """The network or this machine failed, which says nothing about the file."""
 
 
-class TransientError(NetworkError):
+class TransientError(Exception):
     """The connection or the server failed, for now; `pause` is its Retry-After, in seconds."""
 
-    def __init__(self, reason: str, pause: float = 0.0) -> None:
-        super().__init__(reason)
-        self.pause = pause
+    pause = 0.0
 
 
 class FetchError(RuntimeError):
@@ -73,39 +71,24 @@ def fetch_archive(
     *,
     pause: float = PAUSE,
 ) -> dict[str, Any]:
-    """Make sure that the right file is in place, and write a receipt.
+    """Make sure that the right file is in place; write its receipt, and return what is in it.
 
-    A file that is already at `destination` is verified and used. Otherwise the addresses are
-    tried in order. Each address has a part file of its own, from which the next try or the next
-    run goes on. If every address has answered that it does not have the file, a marker beside it
-    says so; a network that is down, or that requires a login, leaves no marker.
-
-    Args:
-        addresses: http(s) addresses, `gdrive:<id>`, or paths of local files, best first.
-        destination: path of the file.
-        receipt: a JSON file for address, bytes, sha256 and time, which are also returned.
-        expected: what the file must be.
-        pause: seconds before the second try of an address.
-
-    Raises:
-        FetchError: with the reason of each address, and where to put the file by hand.
-        ConfigError: a variable for certificates names no such file.
+    A file that is there is verified and used. Otherwise the addresses (http(s), `gdrive:<id>` or
+    local files) are tried in order. Each has a part file of its own, from which the next try or the
+    next run goes on. If every address has answered that it does not have the file, a marker beside
+    it says so; a network that is down, or that requires a login, leaves no marker.
     """
     destination = Path(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(destination.with_name(f".{destination.name}.lock")):
-        if destination.is_file():
-            try:
-                _verify(destination, expected)
-            except PermanentError as reason:
-                raise FetchError(
-                    f"{destination}: the file there is not the right one: {reason}. "
-                    "Move it away, or put the right one in its place. It was not changed."
-                ) from None
-            logger.info("%s is in place.", destination)
-            address = "in place"
-        else:
+        address = "in place"
+        if not destination.is_file():
             address = _try_addresses(addresses, destination, expected, pause)
+        elif fault := _find_fault(destination, expected):
+            raise FetchError(
+                f"{destination}: the file there is not the right one: {fault}. "
+                "Move it away, or put the right one in its place. It was not changed."
+            )
         content = {
             "file": destination.name,
             "address": address,
@@ -131,7 +114,7 @@ def write_marker(
     archive: str | Path, addresses: Sequence[str], expected: Expected, message: str
 ) -> None:
     """Write why an archive could not be downloaded, and what was searched for."""
-    write_text(marker_of(archive), f"{message}\n{_sign(addresses, expected)}")
+    write_text(marker_of(archive), f"{message}\n{_last_line(addresses, expected)}")
 
 
 def is_unavailable(archive: str | Path, addresses: Sequence[str], expected: Expected) -> bool:
@@ -142,18 +125,21 @@ def is_unavailable(archive: str | Path, addresses: Sequence[str], expected: Expe
     marker = marker_of(archive)
     if not marker.is_file() or any(_local_path(address).is_file() for address in addresses):
         return False
-    return marker.read_text(encoding="utf-8").endswith(_sign(addresses, expected))
+    return marker.read_text(encoding="utf-8").endswith(_last_line(addresses, expected))
 
 
-def _sign(addresses: Sequence[str], expected: Expected) -> str:
-    """The last line of a marker: a checksum of what was searched for, and where."""
-    searched = json.dumps([list(addresses), expected])
-    return f"(search {hashlib.sha256(searched.encode()).hexdigest()[:16]})\n"
+def _last_line(addresses: Sequence[str], expected: Expected) -> str:
+    """A marker's last line: a checksum of what was searched for, and where."""
+    return f"(search {_hash(json.dumps([list(addresses), expected]), 16)})\n"
 
 
 def part_of(archive: str | Path, address: str) -> Path:
     """Path of the part of an archive from one address: another one may have other bytes."""
-    return Path(f"{archive}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
+    return Path(f"{archive}.{_hash(address, 8)}.part")
+
+
+def _hash(text: str, digits: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def _try_addresses(
@@ -192,38 +178,36 @@ def _fetch_verified(address: str, part: Path, expected: Expected, pause: float) 
     A wrong file that came in pieces is fetched once more from zero: the server's file may have
     changed since the first piece.
     """
-    in_pieces = _download(address, part, expected, pause=pause)
-    try:
-        _verify(part, expected)
-    except PermanentError as reason:
-        if not in_pieces:
-            raise
-        logger.warning("%s: %s; it came in pieces: once more from its start", address, reason)
+    in_pieces = _download(address, part, expected, pause)
+    fault = _find_fault(part, expected)
+    if fault and in_pieces:
+        logger.warning("%s: %s; it came in pieces: once more from its start", address, fault)
         part.unlink()
-        _download(address, part, expected, pause=pause)
-        _verify(part, expected)
+        _download(address, part, expected, pause)
+        fault = _find_fault(part, expected)
+    if fault:
+        raise PermanentError(fault)
 
 
-def _verify(path: Path, expected: Expected) -> None:
-    """Check length, then checksum."""
+def _find_fault(path: Path, expected: Expected) -> str:
+    """Compare length, then checksum; "" for the right file."""
     size = path.stat().st_size
-    if expected.bytes is not None and size != expected.bytes:
-        raise PermanentError(f"expected {expected.bytes:,} bytes, found {size:,}")
+    if expected.bytes not in (None, size):
+        return f"expected {expected.bytes:,} bytes, found {size:,}"
     kinds = {
         "sha256": hashlib.sha256,
         "md5": hashlib.md5,
         "git_blob": lambda: hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False),
     }
-    known = [kind for kind in kinds if getattr(expected, kind)]
-    for kind in known[:1]:
-        checksum = getattr(expected, kind)
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, kinds[kind]).hexdigest()
-        if found != checksum:
-            raise PermanentError(f"expected {kind} {checksum}, found {found}")
+    for kind, function in kinds.items():
+        if checksum := getattr(expected, kind):
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, function).hexdigest()
+            return "" if found == checksum else f"expected {kind} {checksum}, found {found}"
+    return ""
 
 
-def _download(address: str, part: Path, expected: Expected, *, pause: float) -> bool:
+def _download(address: str, part: Path, expected: Expected, pause: float) -> bool:
     """Fetch one address into `part`; return True if `part` is made of several pieces."""
     in_pieces = False
     if urlsplit(address).scheme in ("http", "https"):
@@ -232,10 +216,10 @@ def _download(address: str, part: Path, expected: Expected, *, pause: float) -> 
     elif address.startswith(DRIVE):
         with trusted_certificates():
             _fetch_from_drive(address.removeprefix(DRIVE), part)
-    else:
-        if not _local_path(address).is_file():
-            raise PermanentError("there is no such file")
+    elif _local_path(address).is_file():
         shutil.copyfile(_local_path(address), part)
+    else:
+        raise PermanentError("there is no such file")
     with part.open("rb") as file:
         start = file.read(200).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
@@ -247,21 +231,25 @@ def _download(address: str, part: Path, expected: Expected, *, pause: float) -> 
 
 
 def _get_with_retries(address: str, part: Path, expected: Expected, pause: float) -> bool:
-    for number in range(1, TRIES + 1):
+    number = 1
+    while True:
         try:
             return _get(address, part, expected)
         except PERMANENT as error:
             raise PermanentError(str(error)) from None
         except (TransientError, httpx.RequestError) as error:
+            reason = explain(error)
             if isinstance(error, httpx.TooManyRedirects) or find_certificate_error(error):
-                raise NetworkError(explain(error)) from None  # which another try cannot change
-            reason = f"{explain(error)} (try {number} of {TRIES})"
-            requested = error.pause if isinstance(error, TransientError) else 0.0
-        if number < TRIES:
-            wait = min(LONGEST_PAUSE, max(requested, pause * 2 ** (number - 1)))
-            logger.warning("%s: %s; again in %.1f s", address, reason, wait)
-            time.sleep(wait)
-    raise TransientError(reason)
+                raise NetworkError(reason) from None  # which another try cannot change
+            requested = getattr(error, "pause", 0.0)
+        if number == TRIES:
+            raise NetworkError(f"{reason} (try {number} of {TRIES})")
+        wait = min(LONGEST_PAUSE, max(requested, pause * 2 ** (number - 1)))
+        logger.warning(
+            "%s: %s (try %d of %d); again in %.1f s", address, reason, number, TRIES, wait
+        )
+        time.sleep(wait)
+        number += 1
 
 
 def _get(address: str, part: Path, expected: Expected) -> bool:
@@ -293,8 +281,9 @@ def _check_response(response: httpx.Response, expected: Expected) -> int | None:
     """Refuse what is not the file; return the number of bytes that are announced."""
     status, headers = response.status_code, response.headers
     if status in TRANSIENT:
-        pause = headers.get("Retry-After", "")
-        raise TransientError(f"status {status}", float(pause) if pause.isdigit() else 0.0)
+        error, pause = TransientError(f"status {status}"), headers.get("Retry-After", "")
+        error.pause = float(pause) if pause.isdigit() else 0.0
+        raise error
     if status not in (200, 206):
         raise PermanentError(f"status {status}")
     if headers.get("Content-Type", "").startswith("text/html"):
@@ -327,19 +316,17 @@ def _append(response: httpx.Response, part: Path, have: int, total: int | None) 
 
 
 def _fetch_from_drive(file_id: str, part: Path) -> None:
-    """Fetch by gdown, which answers Google Drive's question before a large file.
-
-    All errors are transient: gdown raises the same one for a missing file, one that was requested
-    too often, and a visitor that Google takes for a robot.
-    """
+    """Fetch by gdown, which answers Google Drive's question before a large file."""
     import gdown
 
+    # Of the same kind for a missing file, one that was requested too often, and a visitor that
+    # Google takes for a robot.
     try:
         gdown.download(id=file_id, output=str(part), quiet=False)
     except Exception as error:  # gdown raises what its requests raise
-        raise TransientError(f"Google Drive: {explain(error)}") from None
+        raise NetworkError(f"Google Drive: {explain(error)}") from None
     if not part.is_file():
-        raise TransientError("Google Drive gave nothing")
+        raise NetworkError("Google Drive gave nothing")
 
 
 def _local_path(address: str) -> Path:

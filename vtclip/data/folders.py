@@ -22,7 +22,7 @@ NAMES = {
     "dev": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 UNSPLIT = ""  # the split of class folders that are in no split folder
-SHOWN = 5  # names in a message
+SHOWN = 5  # folders in a message
 MOST_SPLITS = 10  # folders that a message suggests as splits
 DEEPEST = 5  # levels of folders in which classes are searched, for a message
 
@@ -163,7 +163,12 @@ def _find_nested(images: Mapping[str, Sequence[str]]) -> list[str]:
 
     None is directly inside, or more are in folders whose names several classes share.
     """
-    counts = {folder: _count_inside(folder, paths) for folder, paths in images.items() if paths}
+    # Class folder -> folder in it, "" for itself -> images.
+    counts = {
+        folder: Counter(image[len(folder) + 1 :].rpartition("/")[0].split("/")[0] for image in each)
+        for folder, each in images.items()
+        if each
+    }
     inner = {(PurePosixPath(f).name, name) for f, each in counts.items() for name in each}
     owners = Counter(name for _, name in inner)
     shared = [name for name, number in owners.items() if name and number > 1]
@@ -176,21 +181,10 @@ def _find_nested(images: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
-def _count_inside(folder: str, images: Iterable[str]) -> Counter[str]:
-    """Count the images of a class folder by the folder in it that contains them; "" directly."""
-    paths = (PurePosixPath(image).relative_to(folder) for image in images)
-    return Counter(path.parts[0] if len(path.parts) > 1 else "" for path in paths)
-
-
 def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
     """Find the split folders, as folder -> split in order; empty if there are class folders."""
     folders = list_below(root, "")
-    for name in given:
-        if name not in folders:
-            raise ManifestError(
-                f"{root}: split_folders: there is no folder '{name}'; "
-                f"found: {list_some(folders, 20)}.{did_you_mean(name, folders)}"
-            )
+    _check_known(root, "split_folders: there is no folder", given, folders)
     found = given or {name: NAMES[name.lower()] for name in folders if name.lower() in NAMES}
     if not found:
         return {}
@@ -219,14 +213,19 @@ def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[1])))
 
 
+def _check_known(root: str | Path, what: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse the name of a folder that is not there."""
+    for name in names:
+        if name not in known:
+            raise ManifestError(
+                f"{root}: {what} '{name}'; found: {list_some(known, 20)}."
+                f"{did_you_mean(name, known)}"
+            )
+
+
 def _check_names(root: str | Path, tree: Tree, class_names: Mapping[str, str]) -> None:
     """Refuse a class name for a folder that is not there, and a blank one."""
-    for name in class_names:
-        if name not in tree.classes:
-            raise ManifestError(
-                f"{root}: class_names: there is no class folder '{name}'; "
-                f"found: {list_some(tree.classes, 20)}.{did_you_mean(name, tree.classes)}"
-            )
+    _check_known(root, "class_names: there is no class folder", class_names, tree.classes)
     for name in tree.classes:
         if is_blank(class_names.get(name, name)):
             raise ManifestError(
@@ -255,9 +254,7 @@ def _refuse_nested(root: str | Path, tree: Tree, inner: Mapping[str, Sequence[st
     nested = {folder: names for folder, names in inner.items() if names}
     if not nested:
         return
-    found = [
-        f"{folder}/  {list_some(f'{name}/' for name in names)}" for folder, names in nested.items()
-    ]
+    found = [f"{folder}/  {list_some(f'{n}/' for n in names)}" for folder, names in nested.items()]
     more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     folder, names = next(iter(nested.items()))
     readings = _list_readings(root, tree, f"{folder}/{names[0]}")

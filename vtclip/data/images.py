@@ -11,7 +11,6 @@ import logging
 import struct
 import warnings
 from contextlib import AbstractContextManager
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +60,9 @@ def open_picture(path: str | Path, *, exif: Exif = "ignore") -> Image.Image:
     except FileNotFoundError:
         raise PictureError("there is no such file") from None
     except UnidentifiedImageError:
-        empty = Path(path).stat().st_size == 0
-        raise PictureError(
-            "the file is empty" if empty else "Pillow cannot read it as an image"
-        ) from None
+        is_empty = Path(path).stat().st_size == 0
+        reason = "the file is empty" if is_empty else "Pillow cannot read it as an image"
+        raise PictureError(reason) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise PictureError(str(error) or type(error).__name__) from None
     except MemoryError:
@@ -90,15 +88,9 @@ def is_picture(path: str | Path) -> bool:
 
 def has_suffix(path: str | Path) -> bool:
     """Check that a file has the suffix of a picture."""
-    return Path(path).suffix.lower() in _suffixes()
-
-
-@cache
-def _suffixes() -> frozenset[str]:
-    formats = Image.registered_extensions().items()  # this also loads all of Pillow's formats
-    return frozenset(
-        suffix for suffix, name in formats if name in Image.OPEN and name not in NO_PICTURES
-    )
+    formats = Image.registered_extensions()  # this also loads all of Pillow's formats, once
+    name = formats.get(Path(path).suffix.lower())
+    return name in Image.OPEN and name not in NO_PICTURES
 
 
 def _warn_of_size(path: str | Path, picture: Image.Image) -> None:

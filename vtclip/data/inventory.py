@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,19 +108,16 @@ def explain_missing(
         if not any(p(name, archive.file).is_file() for p in (archive_path, archive_receipt))
     ]
     folder = archive_path(name, "").as_posix()
-    failed = [archive.file for archive in missing if _is_unavailable(name, archive, mirror)]
-    if failed:
-        what = f"{_join(failed)} could not be downloaded on an earlier run"
-        where = (
-            f"put it into {folder}/ by hand, or delete "
-            f"{marker_of(archive_path(name, failed[0]))} to try again"
-        )
-    else:
-        closed = [a.file for a in missing if not a.urls and mirror is None]
-        if not closed:
-            return None
-        what = f"{_join(closed)} require{'s' if len(closed) == 1 else ''} an account"
+    closed = [archive.file for archive in missing if not archive.urls and mirror is None]
+    if failed := [archive.file for archive in missing if _is_unavailable(name, archive, mirror)]:
+        what = f"{' and '.join(failed)} could not be downloaded on an earlier run"
+        marker = marker_of(archive_path(name, failed[0]))
+        where = f"put it into {folder}/ by hand, or delete {marker} to try again"
+    elif closed:
+        what = f"{' and '.join(closed)} require{'s' if len(closed) == 1 else ''} an account"
         where = f"get it from {dataset.source} and put it into {folder}/"
+    else:
+        return None
     return (
         f"{name} is left out: {what}.\n  To have it: {where}.\n"
         f"  To leave it out for good: take '{name}' from `{key}:` in {config}."
@@ -132,10 +129,6 @@ def _is_unavailable(name: str, archive: ArchiveFile, mirror: str | None) -> bool
     addresses = mirror_addresses(mirror, name, archive.file, archive.urls)
     expected = Expected(archive.bytes, archive.sha256, archive.md5)
     return is_unavailable(archive_path(name, archive.file), addresses, expected)
-
-
-def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 @dataclass(frozen=True)
@@ -174,9 +167,9 @@ def survey_folder(dataset: Mapping[str, Any], folder: str | Path) -> Survey:
     manifest = read_layout(dataset, folder)
     images = manifest["image"].to_list()
     with ThreadPoolExecutor(DECODERS) as decoders:
-        reasons = decoders.map(_find_damage, (Path(folder, image) for image in images))
-        reasons = progress(reasons, what="images read", total=len(images))
-        damaged = {image: why for image, why in zip(images, reasons, strict=True) if why}
+        found = decoders.map(_find_damage, (Path(folder, image) for image in images))
+        reasons = list(progress(found, what="images read", total=len(images)))
+    damaged = {image: why for image, why in zip(images, reasons, strict=True) if why}
     return Survey(manifest, damaged, _find_equal(Path(folder), images))
 
 
@@ -193,10 +186,10 @@ def _find_damage(path: Path) -> str:
 
 def _find_equal(folder: Path, images: list[str]) -> list[list[str]]:
     """Group images with the same content; only those of equal size are read."""
-    by_size: dict[int, list[str]] = {}
-    for image in images:
-        by_size.setdefault((folder / image).stat().st_size, []).append(image)
-    by_content: dict[str, list[str]] = {}
-    for image in chain.from_iterable(group for group in by_size.values() if len(group) > 1):
-        by_content.setdefault(sha256_of(folder / image), []).append(image)
-    return [group for group in by_content.values() if len(group) > 1]
+    sizes = {image: (folder / image).stat().st_size for image in images}
+    numbers = Counter(sizes.values())
+    groups = defaultdict(list)
+    for image, size in sizes.items():
+        if numbers[size] > 1:
+            groups[sha256_of(folder / image)].append(image)
+    return [group for group in groups.values() if len(group) > 1]

@@ -50,16 +50,7 @@ class LabelTable(NamedTuple):
 
 
 def read_table(dataset: Mapping[str, Any], folder: str | Path) -> LabelTable:
-    """Read the table of a dataset.
-
-    Args:
-        dataset: the dataset's file, as plain values: its table, columns and class_names.
-        folder: the folder with the images that the table names.
-
-    Raises:
-        ManifestError: a table that cannot be read, columns that are not there or not certain,
-            images that are missing, labels or splits that are none, or a name for no label.
-    """
+    """Read the table of a dataset, given as plain values, and find its images in the folder."""
     file, columns = Path(dataset["table"]), dataset.get("columns", {})
     table = _read(file)
     list_folder(folder)  # refuses one that cannot be read
@@ -109,7 +100,11 @@ def _read(file: Path) -> pl.DataFrame:
     if not text.strip():
         raise ManifestError(f"{file}: the table is empty.")
     try:
-        table = _read_lines(text) if file.suffix.lower() in LINES else _read_csv(text)
+        if file.suffix.lower() in LINES:
+            table = _read_lines(text)
+        else:
+            separator = max(SEPARATORS, key=text.partition("\n")[0].count)
+            table = pl.read_csv(io.StringIO(text), separator=separator, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
         raise ManifestError(
@@ -123,21 +118,14 @@ def _read(file: Path) -> pl.DataFrame:
     return table
 
 
-def _read_csv(text: str) -> pl.DataFrame:
-    header = text.partition("\n")[0]
-    separator = max(SEPARATORS, key=header.count)
-    return pl.read_csv(io.StringIO(text), separator=separator, infer_schema=False)
-
-
 def _read_lines(text: str) -> pl.DataFrame:
     """Read JSON lines; a list stays one, any other value becomes text."""
     table = pl.read_ndjson(io.StringIO(text), infer_schema_length=None)
-    kept = [name for name, kind in table.schema.items() if not isinstance(kind, pl.Struct)]
-    texts = [
-        pl.col(name).cast(pl.List(pl.String) if table.schema[name] == pl.List else pl.String)
-        for name in kept
-    ]
-    return table.select(texts)
+    return table.select(
+        pl.col(name).cast(pl.List(pl.String) if kind == pl.List else pl.String)
+        for name, kind in table.schema.items()
+        if not isinstance(kind, pl.Struct)
+    )
 
 
 class _Files:
@@ -294,14 +282,13 @@ def _read_splits(file: Path, column: pl.Series) -> list[str]:
 
 def _check_repeats(file: Path, images: Sequence[str], labels: Sequence[str]) -> None:
     """Refuse an image in two rows."""
-    seen: dict[str, int] = {}
-    for number, image in enumerate(images):
-        first = seen.setdefault(image, number)
-        if first != number:
+    for image, number in Counter(images).items():
+        if number > 1:
+            first, second = [row for row, name in enumerate(images) if name == image][:2]
             raise ManifestError(
                 f"{file}: the image {quote(image)} is in two rows.\n"
                 f"  found:    {_row(file, first)} with the label {quote(labels[first])}, "
-                f"{_row(file, number)} with {quote(labels[number])}\n"
+                f"{_row(file, second)} with {quote(labels[second])}\n"
                 "  expected: each image once, with one label"
             )
 

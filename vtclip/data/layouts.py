@@ -35,9 +35,7 @@ def read_coop_split(path: str | Path) -> pl.DataFrame:
     """
     path = Path(path)
     if not path.is_file():
-        raise ManifestError(
-            f"{path}: the split file is missing. A split is never invented: put the file there."
-        )
+        raise _missing(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -167,9 +165,7 @@ def _read_imagenet(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]:
     data = next(iter(root.glob("**/ILSVRC2012_validation_ground_truth.txt")), root).parent
     synsets = loadmat(str(data / "meta.mat"), squeeze_me=True)["synsets"]
     by_number = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets}
-    leaves = sorted(
-        wnid for number, wnid in by_number.items() if number <= len(IMAGENET_CLASSNAMES)
-    )
+    leaves = sorted(by_number[number] for number in range(1, len(IMAGENET_CLASSNAMES) + 1))
     places = {wnid: (label, IMAGENET_CLASSNAMES[label]) for label, wnid in enumerate(leaves)}
     for wnid in leaves:
         for path in sorted((root / "train" / wnid).glob("*.JPEG")):
@@ -195,8 +191,7 @@ def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]
 
 def _read_folders(dataset: Mapping[str, Any], root: Path) -> list[Row]:
     """Read a user's image folder: class folders, below split folders or without them."""
-    rows = list_images(root, dataset["class_names"], **_how_to_read(dataset))
-    return _split(rows, dataset)
+    return _split(list_images(root, dataset["class_names"], **_how_to_read(dataset)), dataset)
 
 
 def _read_table(dataset: Mapping[str, Any], root: Path) -> list[Row]:
@@ -215,15 +210,10 @@ def _how_to_read(dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _split(rows: list[Row], dataset: Mapping[str, Any]) -> list[Row]:
-    """Split the images by fractions where they have no split and are not divided into folds."""
+    """Split images without a split, unless folds divide them: each class shuffled and cut."""
     if rows[0][3] != UNSPLIT or dataset.get("folds"):
         return rows
-    return _split_by_fractions(rows, dataset["fractions"])
-
-
-def _split_by_fractions(rows: Iterable[Row], fractions: Mapping[str, Any]) -> list[Row]:
-    """Shuffle each class and cut it into train, val and test, with at least one image each."""
-    shares = Fractions.model_validate(fractions)
+    shares = Fractions.model_validate(dataset["fractions"])
     done: list[Row] = []
     for (label, name), group in groupby(rows, key=lambda row: row[1:3]):
         images = [image for image, *_ in group]
@@ -243,8 +233,12 @@ def _below(dataset: Mapping[str, Any], image: str) -> str:
 
 def _read_lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise ManifestError(f"{path}: the file is missing. A split is never invented.")
+        raise _missing(path)
     return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def _missing(path: Path) -> ManifestError:
+    return ManifestError(f"{path}: the file is missing. A split is never invented: put it there.")
 
 
 def _read_row(row: Any, split: str, path: Path) -> Row:
@@ -261,7 +255,7 @@ def _read_row(row: Any, split: str, path: Path) -> Row:
 
 def _tabulate(rows: Iterable[Row], path: Path) -> pl.DataFrame:
     """Refuse labels that are no classes, and images outside the dataset's folder."""
-    manifest = pl.DataFrame(list(rows), SCHEMA, orient="row")
+    manifest = pl.DataFrame(rows, SCHEMA, orient="row")
     _check_labels(manifest, path)
     outside = manifest.filter(pl.col("image").str.contains(r"^/|(^|/)\.\.(/|$)"))
     if not outside.is_empty():

@@ -39,19 +39,8 @@ def prepare_manifest(
     The file's metadata contain `left_out` (JSON): images that the dataset's file leaves out;
     `images_sha256`: a checksum of all the images, so that the manifest changes when they do;
     `identities` (JSON), unless classes have labels alone: what each class is; and, for images
-    without a receipt, `repeated`: how many contents are in several splits or classes.
-
-    Args:
-        dataset: the dataset's file, as plain values.
-        images: the folder that the image paths start from.
-        destination: the Parquet file to write.
-        receipt: the receipt of the images' folder; without it all images are read.
-
-    Raises:
-        ManifestError: a split file that is missing or of another form, other counts, an image that
-            is listed twice, missing images, a blank class name, a class without a training or a
-            test image, or too few images for the folds.
-        DamagedError: a receipt, or a split file that the workflow has unpacked, that has changed.
+    without a receipt, which are all read, `repeated`: how many contents are in several splits or
+    classes.
     """
     images_sha256 = None if receipt is None else check_folder(images, receipt)
     manifest = read_layout(dataset, images)
@@ -62,16 +51,13 @@ def prepare_manifest(
             raise ManifestError(f"{images}: expected {dict(dataset['counts'])}, found {found}.")
     left_out = list(dataset.get("leave_out", []))
     manifest = leave_out(manifest, left_out, images)
-    _check_repeats(manifest, Path(images))
-    missing = [image for image in manifest["image"] if not Path(images, image).is_file()]
-    if missing:
-        shown = "".join(f"\n  {image}" for image in missing[:10])
-        shown += _did_you_mean_file(missing[0], images)
-        raise ManifestError(
-            f"{images}: {len(missing)} of {manifest.height} images of the split are missing:{shown}"
-        )
+    _check_repeats(manifest, images)
+    _check_files(manifest, images)
     if folds := dataset.get("folds"):
-        manifest = deal_folds(manifest, folds, _group(manifest, images, dataset), source=images)
+        hashes = hash_images(manifest["image"].to_list(), images, exif=dataset["exif"])
+        pairs = find_near_duplicates(manifest, hashes=hashes)
+        groups = group_near_duplicates(pairs, manifest.height)
+        manifest = deal_folds(manifest, folds, groups, source=images)
     metadata = {"left_out": json.dumps(left_out)}
     if (identities := list_identities(dataset, Path(images), manifest)) is not None:
         metadata[IDENTITIES.decode()] = json.dumps(identities)
@@ -85,17 +71,7 @@ def prepare_manifest(
 
 
 def leave_out(manifest: pl.DataFrame, names: Sequence[str], images: str | Path) -> pl.DataFrame:
-    """Remove the named images from a manifest, and check the classes of what remains.
-
-    Args:
-        manifest: image, label, class_name, split.
-        names: images of the manifest.
-        images: the folder that the image paths start from, for messages.
-
-    Raises:
-        ManifestError: a name that the manifest does not have, a blank class name, or a class
-            without a training image, if other classes have one, or without a test image.
-    """
+    """Remove the named images from a manifest, and check the classes of what remains."""
     unknown = sorted(set(names) - set(manifest["image"]))
     if unknown:
         hint = did_you_mean(unknown[0], manifest["image"])
@@ -132,29 +108,13 @@ def _check_classes(manifest: pl.DataFrame, is_left: pl.Expr, images: str | Path)
         )
 
 
-def _group(manifest: pl.DataFrame, images: str | Path, dataset: Mapping[str, Any]) -> np.ndarray:
-    """Number the groups of near-duplicates (M,), by perceptual hash."""
-    hashes = hash_images(manifest["image"].to_list(), images, exif=dataset.get("exif", "ignore"))
-    return group_near_duplicates(find_near_duplicates(manifest, hashes=hashes), manifest.height)
-
-
 def deal_folds(
     manifest: pl.DataFrame, folds: int, groups: np.ndarray, *, source: str | Path
 ) -> pl.DataFrame:
-    """Divide the images into folds: each class evenly, and each group as a whole into one fold.
+    """Divide the images into folds: each class evenly, and each group (M,) as a whole into one.
 
-    Args:
-        manifest: image, label, class_name, split.
-        folds: their number.
-        groups: (M,), the group of each image.
-        source: the images' folder, for messages.
-
-    Returns:
-        The same images, by fold; `split` is `fold1`, `fold2`, ...
-
-    Raises:
-        ManifestError: a class of which fewer than two images are left without one of the folds: one
-            to train on and one to validate on.
+    Returns the same images by fold; `split` is `fold1`, `fold2`, ... Refuses a class of which fewer
+    than two images are left without one of the folds: one to train on and one to validate on.
     """
     labels = manifest["label"].to_numpy()
     sizes = np.bincount(labels)
@@ -187,14 +147,23 @@ def count_images(manifest: pl.DataFrame, counted: pl.Expr | bool = True) -> pl.D
     return manifest.group_by("label", "class_name").agg(*numbers).sort("label")
 
 
-def _did_you_mean_file(image: str, images: str | Path) -> str:
-    """Name a file with an image's path, in another folder or another form of the same letters."""
+def _check_files(manifest: pl.DataFrame, images: str | Path) -> None:
+    """Refuse images that are not there; name a file that may be the first, in another place."""
+    missing = [image for image in manifest["image"] if not Path(images, image).is_file()]
+    if not missing:
+        return
     files = (entry.path for entry in walk(images) if entry.kind == "file")
-    same = next((path for path in files if f"/{plain(path)}".endswith(f"/{plain(image)}")), None)
-    return "" if same is None else f"\n  There is '{same}'{show_difference(image, same)}."
+    ending = f"/{plain(missing[0])}"
+    alike = next((path for path in files if f"/{plain(path)}".endswith(ending)), None)
+    hint = f"\n  There is '{alike}'{show_difference(missing[0], alike)}." if alike else ""
+    raise ManifestError(
+        f"{images}: {len(missing)} of {manifest.height} images of the split are missing:"
+        + "".join(f"\n  {image}" for image in missing[:10])
+        + hint
+    )
 
 
-def _check_repeats(manifest: pl.DataFrame, images: Path) -> None:
+def _check_repeats(manifest: pl.DataFrame, images: str | Path) -> None:
     """Refuse an image in two rows: of two splits, of one, or with two labels."""
     seen: dict[str, int] = {}
     for row, image in enumerate(manifest["image"]):

@@ -77,20 +77,9 @@ def unpack_archives(
 ) -> int:
     """Unpack a dataset's archives into a folder, which appears only when it is complete.
 
-    Returns the number of files.
-
-    Args:
-        archives: in the order in which they are unpacked.
-        folder: replaced if it exists.
-        receipt: a JSON file for the number of files; written last.
-        wanted: paths of the files to unpack, as in the split, without the folders that the archive
-            puts above them. None for every file, under its own path.
-        left_out: those that may be missing.
-
-    Raises:
-        UnpackError: a broken archive, or one in a form that cannot be read; an unsafe member, a
-            name that comes twice, more members than any dataset has, or more bytes than images
-            could have; wanted files that no archive has. `folder` is unchanged then.
+    `wanted` are paths as in the split, without the folders that an archive puts above them; None
+    for every file, under its own path. Those of `left_out` may be missing. Returns the number of
+    files; after an UnpackError the folder is as before.
     """
     archives = list(archives)
     names = None if wanted is None else frozenset(wanted)
@@ -121,7 +110,7 @@ class _Unpacker:
         self.written: dict[str, str] = {}  # path -> SHA-256
 
     def run(self) -> None:
-        """Unpack."""
+        """Unpack the archive, or copy any other file."""
         path = self.archive.path
         try:
             with path.open("rb") as file:
@@ -132,9 +121,8 @@ class _Unpacker:
                             f"no member of it is called {self.archive.nested} (its `nested:`)\n"
                             f"  found: {list_some(self.written) or 'nothing'}"
                         )
-                elif reason := _why_no_archive(path):
-                    raise UnpackError(reason)
                 else:
+                    _refuse_unreadable(path)
                     self._write(path.name, file)
                     self._check_copy(path)
         except UnpackError as error:
@@ -234,23 +222,21 @@ def _explain_missing(missing: list[str], unpackers: list[_Unpacker], wanted: int
     for unpacker in unpackers:
         names = [*unpacker.names, *unpacker.written]
         lines.append(f"  found:    {unpacker.archive.path}: {list_some(names) or 'nothing'}")
-        if like := next((name for name in names if missing and _is_like(name, missing[0])), None):
-            lines.append(
-                f"  {like!a} and {missing[0]!a} differ in case, slashes or encoding: rename the "
+        for first in missing[:1]:
+            alike = [name for name in names if _simplify(name).endswith(_simplify(first))]
+            lines += [
+                f"  {like!a} and {first!a} differ in case, slashes or encoding: rename the "
                 "files, or write the names of the archive into the split"
-            )
+                for like in alike[:1]
+            ]
     return "\n".join(lines)
 
 
-def _is_like(name: str, other: str) -> bool:
-    """Compare two paths without case, kind of slash and encoding, and the folders above one."""
-    return f"/{_simplify(name)}".endswith(f"/{_simplify(other)}")
-
-
 def _simplify(path: str) -> str:
+    """A path without case, kind of slash and encoding, from a slash on."""
     with suppress(UnicodeError):  # a zip may have UTF-8 and not say so: zipfile then reads cp437
         path = path.encode("cp437").decode()
-    return unicodedata.normalize("NFC", path.replace("\\", "/")).casefold()
+    return unicodedata.normalize("NFC", "/" + path.replace("\\", "/")).casefold()
 
 
 def _check_path(path: str) -> None:
@@ -266,22 +252,21 @@ def _check_path(path: str) -> None:
 def _is_archive(path: Path) -> bool:
     """Check for a zip or tar file, also of one that is cut off."""
     with path.open("rb") as file:
-        if file.read(6).startswith(ARCHIVES):
-            return True
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+        start = file.read(6)
+    return start.startswith(ARCHIVES) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
 
 
-def _why_no_archive(path: Path) -> str | None:
-    """Explain what a file is that was meant as an archive; None for any other file."""
+def _refuse_unreadable(path: Path) -> None:
+    """Refuse a file that was meant as an archive, and is none that can be read."""
     with path.open("rb") as file:
         start = file.read(100)
     found = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for sign, what in OTHERS.items():
         if found.startswith(sign):
-            return f"it is {what}"
+            raise UnpackError(f"it is {what}")
     if path.name.lower().endswith(SUFFIXES):
-        return f"it is no archive: it begins with {start[:20]!r}" if start else "it is empty"
-    return None
+        begins = f"it is no archive: it begins with {start[:20]!r}"
+        raise UnpackError(begins if start else "it is empty")
 
 
 def _list_members(file: IO[bytes]) -> Iterator[Member]:

@@ -44,7 +44,7 @@ def walk(root: str | Path) -> Iterator[Entry]:
         try:
             entries = list_entries(root, folder)
         except OSError as error:
-            yield Entry(folder, "passed over", _reason(error))
+            yield Entry(folder, "passed over", str(error.strerror))
             continue
         for entry in entries:
             yield entry
@@ -108,14 +108,10 @@ def _describe(root: str | Path, path: str) -> Entry:
         status = Path(root, path).stat()
     except OSError as error:
         is_link = Path(root, path).is_symlink()
-        reason = "a link that leads nowhere" if is_link else _reason(error)
+        reason = "a link that leads nowhere" if is_link else str(error.strerror)
         return Entry(path, "passed over", reason)
     if stat.S_ISDIR(status.st_mode):
         return Entry(path, "folder")
     if stat.S_ISREG(status.st_mode):
         return Entry(path, "file", f"{status.st_size} {status.st_mtime_ns}")
     return Entry(path, "passed over", "no plain file")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or "not readable"
