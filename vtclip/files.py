@@ -34,8 +34,6 @@ BLANK = "0" * 64
 LISTS = {".csv", ".json", ".mat", ".tsv", ".txt"}  # suffixes of files that say what images show
 CALIBRATION = "calibration."  # before the names of such tensors in a head's file
 AGAIN = "Delete it and run again."
-
-
 MARKED = "oracle."  # before the names of what an oracle has chosen on the test images
 WATERMARK = (
     "ORACLE: chosen on the test images. It is no result, and cannot be classified with, exported "
@@ -51,9 +49,8 @@ class DamagedError(ValueError):
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path to write to, and rename it to `path` if the block succeeds.
 
-    It lies in a hidden folder beside `path`, so that the temporary files of a library that writes
-    beside its file are in there too. A killed process leaves this folder,
-    `.<name>.<machine>.<pid>.tmp`, and the next writer removes it.
+    It is in a hidden folder beside `path`, `.<name>.<machine>.<pid>.tmp`, with whatever a library
+    writes beside its file. A killed process leaves this folder, and the next writer removes it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,48 +141,40 @@ def check_receipt(path: str | Path) -> str:
     """Compare a file with its receipt, if there is one, and return its SHA-256."""
     found, receipt = sha256_of(path), Path(receipt_of(path))
     expected = read_record(receipt).get("sha256", found) if receipt.is_file() else found
-    with name_file_in_errors(path):
-        if found != expected:
+    if found != expected:
+        with name_file_in_errors(path):
             raise ValueError(f"expected SHA-256 {expected}, as in {receipt}, found {found}")
     return found
 
 
-def seal(path: str | Path) -> None:
-    """Write a file's own SHA-256 into it, in the place of the zeros after MARK.
-
-    It is computed with these zeros in its place.
-    """
+def seal(path: str | Path, start: int = 0) -> None:
+    """Write the SHA-256 of a file from `start` on into it, for the zeros after MARK."""
     with Path(path).open("r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            place = content.find((MARK + BLANK).encode()) + len(MARK)
-            digits = digest_around(content, place)
+            place = content.find((MARK + BLANK).encode(), start) + len(MARK)
+            digits = digest_around(content, place, start)
         file.seek(place)
         file.write(digits.encode())
 
 
 def check_seal(path: str | Path, advice: str = AGAIN) -> None:
-    """Compare a file's content with the seal inside it.
-
-    Raises:
-        DamagedError: it is not the content that was sealed, or there is no seal.
-    """
+    """Compare a file's content with the seal inside it; raise a DamagedError if they differ."""
     with (
         name_file_in_errors(path, advice),
         Path(path).open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
     ):
-        start = content.find(MARK.encode())
-        if start < 0:
+        place = content.find(MARK.encode()) + len(MARK)
+        if place < len(MARK):
             raise ValueError("it has no seal")
-        place = start + len(MARK)
         if content[place : place + len(BLANK)] != digest_around(content, place).encode():
             raise ValueError("its seal does not match")
 
 
-def digest_around(content: bytes | mmap.mmap, place: int) -> str:
-    """SHA-256 of a content with zeros for the 64 digits of its seal."""
+def digest_around(content: bytes | mmap.mmap, place: int, start: int = 0) -> str:
+    """SHA-256 of a content from `start` on, with zeros for the 64 digits of its seal."""
     with memoryview(content) as view:
-        digest = hashlib.sha256(view[:place])
+        digest = hashlib.sha256(view[start:place])
         digest.update(BLANK.encode())
         digest.update(view[place + len(BLANK) :])
     return digest.hexdigest()
@@ -199,10 +188,9 @@ def name_file_in_errors(path: str | Path, advice: str = AGAIN) -> Iterator[None]
     """
     try:
         yield
-    except DamagedError:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        is_of_system = isinstance(error, OSError) and error.errno is not None
+        if is_of_system or isinstance(error, DamagedError):
             raise
         reason = str(error).strip() or type(error).__name__
         raise DamagedError(f"{path}: the file is damaged: {reason}. {advice}") from error
@@ -221,13 +209,13 @@ def build_folder(
 ) -> int:
     """Build a folder, which appears only when it is complete, and then its receipt.
 
-    Returns the number of files. If another process is building the same folder from the same
-    sources, wait for it and take its work.
+    Returns the number of files. If another process builds the same folder from the same sources,
+    its work is taken.
     """
     folder, receipt = Path(folder), Path(receipt)
     asked = hashlib.sha256(sources.encode()).hexdigest()
-    receipt.parent.mkdir(parents=True, exist_ok=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    for path in (folder, receipt):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(receipt.with_name(f".{receipt.name}.lock")) as waited:
         if waited and _is_built(folder, receipt, asked):
             logger.info("%s: another process has built it.", folder)
@@ -257,11 +245,10 @@ def _locked(path: Path) -> Iterator[bool]:
 
 def _is_built(folder: Path, receipt: Path, asked: str) -> bool:
     """Check that a folder is complete and was built from these sources."""
-    try:
+    with suppress(FileNotFoundError, DamagedError):
         content = read_record(receipt)
-    except (FileNotFoundError, DamagedError):
-        return False
-    return content.get("asked") == asked and _count(folder) == content["files"]
+        return content.get("asked") == asked and _count(folder) == content["files"]
+    return False
 
 
 def _replace(folder: Path, fill: Callable[[Path], Mapping[str, str]]) -> dict[str, Any]:
@@ -322,8 +309,8 @@ def write_tensors(
 
 def read_head(path: str | Path) -> Head:
     """Read the tensors of a head to the CPU, after a check against its record."""
-    tensors = _read_checked(path)
-    return {name: tensors[name] for name in tensors if not name.startswith(CALIBRATION)}
+    tensors = _read_checked(path).items()
+    return {name: tensor for name, tensor in tensors if not name.startswith(CALIBRATION)}
 
 
 def read_calibration(path: str | Path) -> Head:
@@ -333,8 +320,8 @@ def read_calibration(path: str | Path) -> Head:
 
 def tensors_below(tensors: Mapping[str, Tensor], prefix: str) -> Head:
     """The tensors whose names start with a prefix, without it."""
-    names = [name for name in tensors if name.startswith(prefix)]
-    return {name.removeprefix(prefix): tensors[name] for name in names}
+    found = ((name, tensor) for name, tensor in tensors.items() if name.startswith(prefix))
+    return {name.removeprefix(prefix): tensor for name, tensor in found}
 
 
 def _read_checked(path: str | Path) -> Head:

@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vtclip.files import BLANK, MARK, atomic_write, digest_around, name_file_in_errors
+from vtclip.files import BLANK, MARK, atomic_write, digest_around, name_file_in_errors, seal
 from vtclip.wording import count
 
 
@@ -38,17 +38,11 @@ class SealedWriter:
         """Write the footer, and seal it."""
         self._writer.add_key_value_metadata({"seal": MARK + BLANK})
         self._writer.close()
-        footer = _read_footer(self._path)
-        digits = footer.index(MARK.encode()) + len(MARK)
-        with self._path.open("r+b") as file:
-            file.seek(digits - len(footer), 2)
-            file.write(digest_around(footer, digits).encode())
+        seal(self._path, start=self._path.stat().st_size - len(_read_footer(self._path)))
 
 
 def write_parquet(
-    path: str | Path,
-    table: pl.DataFrame | pa.Table,
-    metadata: Mapping[bytes, bytes] | None = None,
+    path: str | Path, table: pl.DataFrame | pa.Table, metadata: Mapping[bytes, bytes] | None = None
 ) -> None:
     """Write a table with the file's metadata, atomically."""
     if isinstance(table, pl.DataFrame):

@@ -52,18 +52,19 @@ class ExperimentPaths:
         self.name = name
         place = "{backbone}/{dataset}/{method}"
         self.folder = f"results/{name}"  # all that belongs to this experiment alone
+        self.samples = with_draw(SHOTS, draw)  # the images of a run, and their features
+        self.shot_features = with_draw(SHOT_FEATURES, draw)
         self.config = f"{self.folder}/config.yaml"  # the exact configuration, merged
         self.report = f"{self.folder}/report.html"
         self.best = f"{self.folder}/best.json"  # which head of each dataset to take
         self.head = f"{self.folder}/heads/{place}/{RUN}{draw}/{HEAD}"
         # The predictions of all heads of a method that were trained on one dataset.
         self.predictions = f"{self.folder}/predictions/{place}/{{tested}}.parquet"
-
         self.oracle = f"{self.folder}/oracle/{place}/{RUN}{draw}/oracle.safetensors"
         self.oracle_predictions = str(Path(self.oracle).with_name("predictions.parquet"))
         # Of one dataset, the test images that show the picture of an image drawn for a run.
         self.copies = f"{self.folder}/tables/copies/{{dataset}}.parquet"
-        self.picks = f"{self.folder}/picks/{{dataset}}/{RUN}{draw}.jsonl"  # of `vtclip picks`
+        self.picks = f"{{dataset}}/{RUN}{draw}.jsonl"  # below picks/, of `vtclip picks`
 
     def table(self, name: str, *suffixes: str) -> list[str]:
         """A table in several forms: `table("results", "csv", "md")`."""
@@ -108,6 +109,11 @@ def record_of(head: str | Path) -> str:
 def format_shots(shots: int) -> int | str:
     """Write a number of shots as in configurations, paths and tables: 16, or `all`."""
     return "all" if shots == ALL else shots
+
+
+def fill(pattern: str, *, shots: int, **wildcards: Any) -> str:
+    """Fill the pattern of a run's file."""
+    return pattern.format(shots=format_shots(shots), **wildcards)
 
 
 def name_shots(shots: int) -> str:

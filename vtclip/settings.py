@@ -45,6 +45,7 @@ class Settings(BaseModel):
     internal: ClassVar[frozenset[str]] = frozenset()  # keys that no user writes
     model_config = ConfigDict(
         extra="forbid",
+        use_attribute_docstrings=True,  # what messages say is expected
         frozen=True,
         protected_namespaces=(),
         validate_default=True,  # a method's own settings have bounds too
@@ -231,7 +232,7 @@ def _explain(model: type[Settings], problem: _Problem, values: Any, source: str)
         lines.append(f"  found:    {last}: {shorten(found)}")
     field = owner.model_fields.get(name)
     if field is not None and field.description:
-        lines.append(f"  expected: {field.description}")
+        lines.append(f"  expected: {' '.join(field.description.split())}")
     if field is not None:
         place = (*location[: -1 - len(inside)], name)
         for value in _list_corrections(problem, field, inside, _find(values, place)):

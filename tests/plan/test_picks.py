@@ -45,7 +45,7 @@ def test_images_features_and_heads_of_picks_never_replace_those_of_a_draw(demo, 
     assert not {run.head for run in drawn.own_runs} & {run.head for run in picked.own_runs}
     assert not set(drawn.picks.values()) & set(picked.picks.values())
     features = job(picked, "train_head", GLYPHS, "digits", "vt_clip", 4, 2).inputs["features"]
-    assert features == picked.shot_features.format(
+    assert features == picked.paths.shot_features.format(
         backbone=GLYPHS, dataset="digits", views="4crops-0.8-1.0", shots=4, seed=2
     )
     assert "/4shot-seed2-picks-" in features

@@ -22,7 +22,6 @@ from vtclip.config.backbone_config import (
     list_parts,
     name_model,
 )
-from vtclip.paths import find_own
 from vtclip.settings import ConfigError, unknown
 
 CONFIGURATION = "open_clip_config.json"
@@ -78,10 +77,16 @@ def read_content(backbone: BackboneConfig) -> dict[str, Any]:
         ) from None
 
 
+def custom_content(backbone: BackboneConfig) -> dict[str, Any] | None:
+    """The content of a custom architecture, or of one on the hub, which open_clip does not fix."""
+    is_custom = backbone.architecture is not None or is_hub_name(backbone.name)
+    return read_content(backbone) if is_custom else None
+
+
 def find_configuration(backbone: BackboneConfig) -> Path:
     """The file of a model's configuration: open_clip's, the hub's, or the user's."""
-    if backbone.architecture is not None:
-        path = Path(find_own(backbone.architecture))
+    if backbone.architecture_file is not None:
+        path = Path(backbone.architecture_file)
         if not path.is_file():
             raise ConfigError(
                 f"backbone.architecture: there is no such file.\n  found:    {path}\n"

@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("dataset", metavar="DATASET", help="a name for the dataset")
     parser.add_argument(
-        "source",
-        metavar="FOLDER|TABLE",
-        help="the folder of class folders, or the table of labels",
+        "source", metavar="FOLDER|TABLE", help="the folder of class folders, or the table of labels"
     )
     parser.add_argument(
         "--images",

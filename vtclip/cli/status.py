@@ -209,5 +209,5 @@ def _features(plan: Plan) -> Iterator[int]:
                 yield features_bytes(shape, test // len(parts))
         for shots, seed in product(experiment.shots, experiment.seeds):
             run = place | {"views": experiment.views.folder, "shots": paths.format_shots(shots)}
-            if not Path(plan.shot_features.format(seed=seed, **run)).is_file():
+            if not Path(plan.paths.shot_features.format(seed=seed, **run)).is_file():
                 yield features_bytes(shape, count_shot_views(plan, dataset, shots))

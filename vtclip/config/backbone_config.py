@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from vtclip.paths import find_own
 from vtclip.settings import ConfigError, PathText, Settings, check, refusal
 
 SpatialKind = Literal["projected", "raw", "unprojected"]
@@ -34,28 +35,26 @@ WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".json"}
 GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedded experiment
 GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
 
-
 Channel = Annotated[float, Field(gt=0)]
 
 
 class Transform(Settings):
     """The `preprocess_cfg` of a model: where its test transform differs from CLIP's."""
 
-    size: int | list[int] | None = Field(default=None, description="the model's `image_size`")
-    mode: Literal["RGB"] = Field(default="RGB", description="RGB", examples=["RGB"])
-    mean: tuple[float, float, float] | None = Field(
-        default=None, description="of red, green and blue", examples=[[0.5, 0.5, 0.5]]
-    )
-    std: tuple[Channel, Channel, Channel] | None = Field(
-        default=None, description="of red, green and blue, above 0", examples=[[0.5, 0.5, 0.5]]
-    )
-    interpolation: Literal["bicubic", "bilinear", "random"] = Field(
-        default="bicubic", description="bicubic or bilinear", examples=["bicubic"]
-    )
-    resize_mode: Literal["shortest", "longest", "squash"] = Field(
-        default="shortest", description="shortest, longest or squash", examples=["squash"]
-    )
-    fill_color: int = Field(default=0, ge=0, le=255, description="0 to 255", examples=[0])
+    size: int | list[int] | None = None
+    """the model's `image_size`"""
+    mode: Literal["RGB"] = "RGB"
+    """RGB"""
+    mean: tuple[float, float, float] | None = Field(None, examples=[[0.5, 0.5, 0.5]])
+    """of red, green and blue"""
+    std: tuple[Channel, Channel, Channel] | None = Field(None, examples=[[0.5, 0.5, 0.5]])
+    """of red, green and blue, above 0"""
+    interpolation: Literal["bicubic", "bilinear", "random"] = "bicubic"
+    """bicubic or bilinear"""
+    resize_mode: Literal["shortest", "longest", "squash"] = Field("shortest", examples=["squash"])
+    """shortest, longest or squash"""
+    fill_color: int = Field(0, ge=0, le=255)
+    """0 to 255"""
 
 
 def check_transform(content: Mapping[str, Any], *, source: str) -> None:
@@ -80,38 +79,25 @@ class BackboneConfig(Settings):
 
     name: str = Field(
         pattern=rf"^({HUB}|{FOLDER}[./]*)?[A-Za-z0-9][A-Za-z0-9._/-]{{0,199}}$",
-        description="a model name of open_clip; where a model lies in the form of Hugging Face's "
-        f"hub, {HUB}organisation/model or {FOLDER}path/to/folder; or a name of your own with "
-        "`architecture`",
         examples=["RN50-quickgelu"],
     )
-    pretrained: PathText = Field(
-        description="open_clip's tag for the weights, a file of weights, own: those of a model in "
-        "the hub's form, or glyphs: weights that the workflow trains itself on rendered glyphs",
-        examples=["openai"],
-    )
-    architecture: PathText | None = Field(
-        default=None,
-        description="a model configuration in open_clip's JSON form, for a model it does not know",
-        examples=["config/backbones/glyph-clip.json"],
-    )
+    """a model name of open_clip; where a model lies in the form of Hugging Face's hub,
+    hf-hub:organisation/model or local-dir:path/to/folder; or a name of your own with
+    `architecture`"""
+    pretrained: PathText = Field(examples=["openai"])
+    """open_clip's tag for the weights, a file of weights, own: those of a model in the hub's form,
+    or glyphs: weights that the workflow trains itself on rendered glyphs"""
+    architecture: PathText | None = Field(None, examples=["config/backbones/glyph-clip.json"])
+    """a model configuration in open_clip's JSON form, for a model it does not know"""
     weights_key: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$",
-        description="which weights to take of a training program's file that has several",
-        examples=["state_dict_ema"],
+        None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$", examples=["state_dict_ema"]
     )
-    spatial: SpatialKind = Field(
-        default="projected",
-        description="spatial features in the joint space (projected), or before pooling (raw); or "
-        "the pooled feature before its projection alone (unprojected), as ProLIP reads it",
-    )
-
-    precision: Precision = Field(
-        default="float32",
-        description="what the features are computed in: float32 (on a GPU with TF32), float16 or "
-        "bfloat16",
-    )
+    """which weights to take of a training program's file that has several"""
+    spatial: SpatialKind = "projected"
+    """spatial features in the joint space (projected), or before pooling (raw); or the pooled
+    feature before its projection alone (unprojected), as ProLIP reads it"""
+    precision: Precision = "float32"
+    """what the features are computed in: float32 (on a GPU with TF32), float16 or bfloat16"""
 
     @property
     def weights_file(self) -> str | None:
@@ -122,6 +108,11 @@ class BackboneConfig(Settings):
             return str(next((file for file in files if file.is_file()), files[0]))
         is_file = "/" in self.pretrained or Path(self.pretrained).suffix in WEIGHT_SUFFIXES
         return self.pretrained if is_file else None
+
+    @property
+    def architecture_file(self) -> str | None:
+        """The file of a custom architecture, as jobs find it."""
+        return None if self.architecture is None else find_own(self.architecture)
 
     @property
     def weights(self) -> str:

@@ -8,15 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vtclip.paths import DATASETS, PROJECT, why_outside
-from vtclip.settings import (
-    LARGEST,
-    ConfigError,
-    PathText,
-    Settings,
-    check,
-    read_yaml,
-    unknown,
-)
+from vtclip.settings import LARGEST, ConfigError, PathText, Settings, check, read_yaml, unknown
 
 HALVES = ("base", "new")
 OWN_LAYOUTS = ("folders", "table")  # layouts of a user's own images
@@ -80,12 +72,9 @@ def _check_pattern(pattern: str) -> str:
 
 
 Inside = Annotated[str, AfterValidator(_check_inside)]
-
-
 Drawn = Literal[
     "digits", "letters", "digits_printed", "digits_noise", "digits_blur", "digits_rotation"
 ]
-
 Exif = Literal["upright", "ignore"]
 
 
@@ -94,12 +83,14 @@ class Counts(Settings):
 
     illustrated = frozenset({"train", "val", "test", "classes"})
 
-    train: Count = Field(
-        ge=0, description="training images; 0 for a dataset that only tests", examples=[4128]
-    )
-    val: Count = Field(ge=0, description="validation images", examples=[1649])
-    test: Count = Field(ge=1, description="test images", examples=[2465])
-    classes: Count = Field(ge=2, description="classes", examples=[100])
+    train: Count = Field(ge=0, examples=[4128])
+    """training images; 0 for a dataset that only tests"""
+    val: Count = Field(ge=0, examples=[1649])
+    """validation images"""
+    test: Count = Field(ge=1, examples=[2465])
+    """test images"""
+    classes: Count = Field(ge=2, examples=[100])
+    """classes"""
 
 
 class ArchiveFile(Settings):
@@ -107,56 +98,43 @@ class ArchiveFile(Settings):
 
     illustrated = frozenset({"file", "urls", "bytes", "sha256", "md5", "git_blob", "into"})
 
-    file: Inside = Field(
-        pattern=r"^[^/{}]*[^/.{}][^/{}]*$",  # braces are Snakemake's
-        description="its name below resources/archives/<dataset>/, without braces",
-        examples=["caltech-101.zip"],
-    )
-    urls: list[str] = Field(
-        default=[],
-        description="addresses, best first, `gdrive:<id>` among them; none if an account is needed",
-        examples=[["https://..."]],
-    )
-    bytes: int | None = Field(
-        default=None, ge=1, description="its length in bytes", examples=[137414764]
-    )
+    # Braces are Snakemake's.
+    file: Inside = Field(pattern=r"^[^/{}]*[^/.{}][^/{}]*$", examples=["caltech-101.zip"])
+    """its name below resources/archives/<dataset>/, without braces"""
+    urls: list[str] = Field([], examples=[["https://..."]])
+    """addresses, best first, `gdrive:<id>` among them; none if an account is needed"""
+    bytes: int | None = Field(None, ge=1, examples=[137414764])
+    """its length in bytes"""
     sha256: str | None = Field(
-        default=None,
+        None,
         pattern="^[0-9a-f]{64}$",
-        description="its SHA-256 checksum, 64 hexadecimal digits",
         examples=["331234750fc7f77520e50d9565e8b6907b03565e30320da1401130db08c61f91"],
     )
+    """its SHA-256 checksum, 64 hexadecimal digits"""
     md5: str | None = Field(
-        default=None,
-        pattern="^[0-9a-f]{32}$",
-        description="its MD5 checksum, 32 hexadecimal digits",
-        examples=["3138e1922a9193bfa496528edbbc45d0"],
+        None, pattern="^[0-9a-f]{32}$", examples=["3138e1922a9193bfa496528edbbc45d0"]
     )
+    """its MD5 checksum, 32 hexadecimal digits"""
     git_blob: str | None = Field(
-        default=None,
-        pattern="^[0-9a-f]{40}$",
-        description="its name in a Git repository, `git hash-object`, 40 hexadecimal digits",
-        examples=["b5796c20e12c7448a9d78147fc9869b421d908d7"],
+        None, pattern="^[0-9a-f]{40}$", examples=["b5796c20e12c7448a9d78147fc9869b421d908d7"]
     )
-    into: Annotated[str, AfterValidator(_check_pattern)] = Field(
-        default="",
-        description="the folder, inside the dataset's, that its members go to; {stem} stands for "
-        "the name of a nested archive",
-        examples=["train/{stem}"],
-    )
-    nested: str | None = Field(
-        default=None,
-        description="a pattern of members that are archives themselves",
-        examples=["*.tar"],
-    )
+    """its name in a Git repository, `git hash-object`, 40 hexadecimal digits"""
+    into: Annotated[str, AfterValidator(_check_pattern)] = Field("", examples=["train/{stem}"])
+    """the folder, inside the dataset's, that its members go to; {stem} stands for the name of a
+    nested archive"""
+    nested: str | None = Field(None, examples=["*.tar"])
+    """a pattern of members that are archives themselves"""
 
 
 class Fractions(Settings):
     """Shares of the splits of one folder of class folders."""
 
-    train: float = Field(default=0.5, gt=0, lt=1, description="training share")
-    val: float = Field(default=0.2, gt=0, lt=1, description="validation share")
-    seed: int = Field(default=0, ge=0, le=LARGEST, description=f"of the split, 0 to {LARGEST}")
+    train: float = Field(0.5, gt=0, lt=1)
+    """training share"""
+    val: float = Field(0.2, gt=0, lt=1)
+    """validation share"""
+    seed: int = Field(0, ge=0, le=LARGEST)
+    """of the split, 0 to 2147483647"""
 
     @model_validator(mode="after")
     def _check_shares(self) -> "Fractions":
@@ -179,118 +157,70 @@ class Dataset(Settings):
         "split",
     })  # fmt: skip
 
-    title: str = Field(
-        min_length=1, description="the name in tables and figures", examples=["Caltech101"]
-    )
-    layout: Literal["coop", "fgvc", "imagenet", "imagenet_test", "folders", "table"] = Field(
-        default="coop",
-        description="coop (a split file in CoOp's JSON form), folders (a folder of your own), "
-        "table (a table of labels and a folder of your own), fgvc, imagenet or imagenet_test "
-        "(folders called as ImageNet's synsets or labels)",
-    )
+    title: str = Field(min_length=1, examples=["Caltech101"])
+    """the name in tables and figures"""
+    layout: Literal["coop", "fgvc", "imagenet", "imagenet_test", "folders", "table"] = "coop"
+    """coop (a split file in CoOp's JSON form), folders (a folder of your own), table (a table of
+    labels and a folder of your own), fgvc, imagenet or imagenet_test (folders called as ImageNet's
+    synsets or labels)"""
     archives: list[ArchiveFile] = Field(
-        default=[],
-        description="the files to download",
-        examples=[[{"file": "images.tar.gz", "urls": ["https://..."], "bytes": 791918971}]],
+        [], examples=[[{"file": "images.tar.gz", "urls": ["https://..."], "bytes": 791918971}]]
     )
-    images: Inside = Field(
-        default="",
-        description="the folder, inside the archives, that the split's image paths start from",
-        examples=["101_ObjectCategories"],
-    )
-    drawn: Drawn | None = Field(
-        default=None,
-        description="the embedded dataset that the workflow draws itself",
-        examples=["digits"],
-    )
-    split: Inside | None = Field(
-        default=None,
-        description="layout coop: the split file's name",
-        examples=["split_zhou_Caltech101.json"],
-    )
-    folder: PathText | None = Field(
-        default=None,
-        description="a folder of your own. Layout folders: it contains class folders, or train, "
-        "val and test folders with class folders inside. Layout table: it contains the images. "
-        "Layout coop: it contains the split file",
-        examples=["/data/my-photographs"],
-    )
-    levels: int | None = Field(
-        default=None,
-        ge=1,
-        le=20,
-        description="layout folders: levels of folders down to the classes, below the split "
-        "folders if there are any; class folders of one name are one class",
-        examples=[2],
-    )
+    """the files to download"""
+    images: Inside = Field("", examples=["101_ObjectCategories"])
+    """the folder, inside the archives, that the split's image paths start from"""
+    drawn: Drawn | None = Field(None, examples=["digits"])
+    """the embedded dataset that the workflow draws itself"""
+    split: Inside | None = Field(None, examples=["split_zhou_Caltech101.json"])
+    """layout coop: the split file's name"""
+    folder: PathText | None = Field(None, examples=["/data/my-photographs"])
+    """a folder of your own. Layout folders: it contains class folders, or train, val and test
+    folders with class folders inside. Layout table: it contains the images. Layout coop: it
+    contains the split file"""
+    levels: int | None = Field(None, ge=1, le=20, examples=[2])
+    """layout folders: levels of folders down to the classes, below the split folders if there are
+    any; class folders of one name are one class"""
     split_folders: dict[str, Literal["train", "val", "test"]] = Field(
-        default={},
-        description="layout folders: split folder -> train, val or test, if its name is another",
-        examples=[{"trn": "train", "tst": "test"}],
+        {}, examples=[{"trn": "train", "tst": "test"}]
     )
-    fractions: Fractions = Field(
-        default=Fractions(),
-        description="layouts folders and table, without a split of their own: the shares",
-        examples=[{"train": 0.5, "val": 0.2, "seed": 0}],
-    )
-    folds: int | None = Field(
-        default=None,
-        ge=2,
-        le=20,
-        description="no image is kept for a test alone: the images are divided into so many folds, "
-        "and each is predicted by heads that were trained on the other folds",
-        examples=[5],
-    )
-    class_names: dict[str, str] = Field(
-        default={},
-        description="layouts folders and table: class folder or label -> its name in a prompt",
-        examples=[{"n02123045": "tabby cat"}],
-    )
-    table: PathText | None = Field(
-        default=None,
-        description="layout table: a file with a row for each image, CSV or JSON lines",
-        examples=["/data/labels.csv"],
-    )
+    """layout folders: split folder -> train, val or test, if its name is another"""
+    fractions: Fractions = Field(Fractions(), examples=[{"train": 0.5, "val": 0.2, "seed": 0}])
+    """layouts folders and table, without a split of their own: the shares"""
+    folds: int | None = Field(None, ge=2, le=20, examples=[5])
+    """no image is kept for a test alone: the images are divided into so many folds, and each is
+    predicted by heads that were trained on the other folds"""
+    class_names: dict[str, str] = Field({}, examples=[{"n02123045": "tabby cat"}])
+    """layouts folders and table: class folder or label -> its name in a prompt"""
+    table: PathText | None = Field(None, examples=["/data/labels.csv"])
+    """layout table: a file with a row for each image, CSV or JSON lines"""
     columns: dict[Literal["path", "label", "split"], str] = Field(
-        default={},
-        description="layout table: its columns of paths (or file names, with or without suffix), "
-        "of labels, and of splits, which are found by content if they are not named",
-        examples=[{"path": "file_name", "label": "species"}],
+        {}, examples=[{"path": "file_name", "label": "species"}]
     )
-    classes_of: str | None = Field(
-        default=None,
-        description="the dataset whose classes these are, or some of them: heads of its classes "
-        "can then be tested here",
-        examples=["imagenet"],
-    )
+    """layout table: its columns of paths (or file names, with or without suffix), of labels, and of
+    splits, which are found by content if they are not named"""
+    classes_of: str | None = Field(None, examples=["imagenet"])
+    """the dataset whose classes these are, or some of them: heads of its classes can then be tested
+    here"""
     exif: Exif = Field(
         default_factory=lambda keys: "upright" if keys.get("layout") in OWN_LAYOUTS else "ignore",
-        description="the orientation that a camera has noted in an image: upright (turn it, the "
-        "default of layouts folders and table) or ignore (as CLIP's transform does, the default "
-        "of the others)",
         examples=["ignore"],
     )
-    leave_out: list[str] = Field(
-        default=[],
-        description="images to leave out, as the manifest names them: they cannot be read",
-        examples=[["images/beagle_116.jpg"]],
-    )
-    templates: list[str] = Field(
-        default=["a photo of a {}."],
-        min_length=1,
-        description="prompts in which {} stands for the class name, once, without another brace",
-    )
+    """the orientation that a camera has noted in an image: upright (turn it, the default of layouts
+    folders and table) or ignore (as CLIP's transform does, the default of the others)"""
+    leave_out: list[str] = Field([], examples=[["images/beagle_116.jpg"]])
+    """images to leave out, as the manifest names them: they cannot be read"""
+    templates: list[str] = Field(["a photo of a {}."], min_length=1)
+    """prompts in which {} stands for the class name, once, without another brace"""
     counts: Counts | None = Field(
-        default=None,
-        description="the numbers that the split must have; may be left out for layouts folders "
-        "and table",
-        examples=[{"train": 4128, "val": 1649, "test": 2465, "classes": 100}],
+        None, examples=[{"train": 4128, "val": 1649, "test": 2465, "classes": 100}]
     )
-    licence: str = Field(default="", description="the images' licence", examples=["CC BY 4.0"])
-    source: str = Field(
-        default="", description="where the images come from", examples=["https://..."]
-    )
-    citation: str = Field(default="", description="how to cite it", examples=["Li et al., 2022"])
+    """the numbers that the split must have; may be left out for layouts folders and table"""
+    licence: str = Field("", examples=["CC BY 4.0"])
+    """the images' licence"""
+    source: str = Field("", examples=["https://..."])
+    """where the images come from"""
+    citation: str = Field("", examples=["Li et al., 2022"])
+    """how to cite it"""
 
     @field_validator("templates")
     @classmethod

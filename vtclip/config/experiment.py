@@ -40,13 +40,12 @@ ShotsList = Annotated[
 class Views(Settings):
     """The cached views of each training image."""
 
-    number: int = Field(default=4, ge=0, description="random views beside the test view, 0 or more")
-    scale: tuple[float, float] = Field(
-        default=(0.5, 1.0),
-        description="smallest and largest share of the image's area in a crop, within 0 .. 1",
-        examples=[[0.5, 1.0]],
-    )
-    flip: bool = Field(default=True, description="whether half of the views are mirrored")
+    number: int = Field(4, ge=0)
+    """random views beside the test view, 0 or more"""
+    scale: tuple[float, float] = Field((0.5, 1.0), examples=[[0.5, 1.0]])
+    """smallest and largest share of the image's area in a crop, within 0 .. 1"""
+    flip: bool = True
+    """whether half of the views are mirrored"""
 
     @field_validator("scale")
     @classmethod
@@ -67,16 +66,12 @@ class Descriptions(Settings):
 
     illustrated = frozenset({"descriptions"})
 
-    descriptions: PathText = Field(
-        description="a set of config/descriptions/ (cafo, cupl, ape), or a JSON file, from each "
-        "class's name to a list of sentences; {dataset} in its path stands for the dataset's name",
-        examples=["cafo"],
-    )
-    templates: bool | None = Field(
-        default=None,
-        description="whether the dataset's templates are averaged with the sentences; left out, as "
-        "the set's authors do, and not with a file of your own",
-    )
+    descriptions: PathText = Field(examples=["cafo"])
+    """a set of config/descriptions/ (cafo, cupl, ape), or a JSON file, from each class's name to a
+    list of sentences; {dataset} in its path stands for the dataset's name"""
+    templates: bool | None = None
+    """whether the dataset's templates are averaged with the sentences; left out, as the set's
+    authors do, and not with a file of your own"""
 
     @property
     def is_file(self) -> bool:
@@ -94,46 +89,35 @@ class Descriptions(Settings):
 class Ablation(Settings):
     """Settings to vary, and the runs of the experiment to vary them at."""
 
-    method: str = Field(
-        default="vt_clip", description="the method, one of the experiment's `methods`"
-    )
-    shots: ShotsList | None = Field(
-        default=None,
-        min_length=1,
-        description="some of the experiment's `shots`; left out, all",
-        examples=[[1, 16]],
-    )
-    seeds: Annotated[list[int], Distinct] | None = Field(
-        default=None,
-        min_length=1,
-        description="some of the experiment's `seeds`; left out, all",
-        examples=[[1, 2, 3]],
-    )
+    method: str = "vt_clip"
+    """the method, one of the experiment's `methods`"""
+    shots: ShotsList | None = Field(None, min_length=1, examples=[[1, 16]])
+    """some of the experiment's `shots`; left out, all"""
+    seeds: Annotated[list[int], Distinct] | None = Field(None, min_length=1, examples=[[1, 2, 3]])
+    """some of the experiment's `seeds`; left out, all"""
     one_at_a_time: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        default={},
-        description="setting -> values; each is tried with all else as the experiment has it",
-        examples=[{"heads": [1, 4], "spatial": ["raw"]}],
+        {}, examples=[{"heads": [1, 4], "spatial": ["raw"]}]
     )
+    """setting -> values; each is tried with all else as the experiment has it"""
     crossed: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        default={},
-        description="setting -> values; every combination is tried",
-        examples=[{"learning_rate": [0.001, 0.003], "weight_decay": [0.0, 1.0]}],
+        {}, examples=[{"learning_rate": [0.001, 0.003], "weight_decay": [0.0, 1.0]}]
     )
+    """setting -> values; every combination is tried"""
 
 
 class UnevenShots(Settings):
     """Another number of training images for each class."""
 
-    min: int = Field(default=1, ge=1, le=LARGEST, description="the smallest number, 1 or more")
-    max: int = Field(ge=1, lt=LARGEST, description="the largest number", examples=[16])
-    seed: int = Field(
-        default=1, ge=0, le=LARGEST, description="seed of the classes' numbers, 0 or more"
-    )
+    min: int = Field(1, ge=1, le=LARGEST)
+    """the smallest number, 1 or more"""
+    max: int = Field(ge=1, lt=LARGEST, examples=[16])
+    """the largest number"""
+    seed: int = Field(1, ge=0, le=LARGEST)
+    """seed of the classes' numbers, 0 or more"""
     classes: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        default={},
-        description="class name -> its number; those of the other classes are drawn",
-        examples=[{"seven": 3, "eight": 16}],
+        {}, examples=[{"seven": 3, "eight": 16}]
     )
+    """class name -> its number; those of the other classes are drawn"""
 
     @field_validator("max")
     @classmethod
@@ -164,21 +148,15 @@ class Experiment(Settings):
     illustrated = frozenset({"texts"})
     internal = frozenset({"uneven"})
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="the folder of results/ that heads, predictions, tables and figures go to; "
-        "left out, the name of the first configuration file",
-        examples=["my-experiment"],
-    )
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", examples=["my-experiment"])
+    """the folder of results/ that heads, predictions, tables and figures go to; left out, the name
+    of the first configuration file"""
     backbone: BackboneConfig | None = Field(
-        default=None,
-        description="the frozen CLIP",
-        examples=[{"name": "RN50-quickgelu", "pretrained": "openai"}],
+        None, examples=[{"name": "RN50-quickgelu", "pretrained": "openai"}]
     )
+    """the frozen CLIP"""
     backbones: list[BackboneConfig] = Field(
-        default=[],
-        validate_default=True,
-        description="several frozen CLIPs, each with rows of its own in the tables",
+        [],
         examples=[
             [
                 {"name": "RN50-quickgelu", "pretrained": "openai"},
@@ -186,89 +164,56 @@ class Experiment(Settings):
             ]
         ],
     )
-    datasets: Annotated[list[str], Distinct] = Field(
-        min_length=1,
-        description="names of files in config/datasets/, each once",
-        examples=[["digits", "letters"]],
-    )
-    shots: ShotsList = Field(
-        min_length=1,
-        description="numbers of labelled images per class, 1 or more, or `all` of each class, each "
-        "once",
-        examples=[[1, 2, 4, 8, 16]],
-    )
+    """several frozen CLIPs, each with rows of its own in the tables"""
+    datasets: Annotated[list[str], Distinct] = Field(min_length=1, examples=[["digits", "letters"]])
+    """names of files in config/datasets/, each once"""
+    shots: ShotsList = Field(min_length=1, examples=[[1, 2, 4, 8, 16]])
+    """numbers of labelled images per class, 1 or more, or `all` of each class, each once"""
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST)]], Distinct] = Field(
-        min_length=1, description=f"whole numbers, 0 to {LARGEST}, each once", examples=[[1, 2, 3]]
+        min_length=1, examples=[[1, 2, 3]]
     )
-    uneven: UnevenShots | None = Field(
-        default=None,
-        description="numbers that differ from class to class, written as shots: {min, max, seed}",
-    )
+    """whole numbers, 0 to 2147483647, each once"""
+    uneven: UnevenShots | None = None
+    """numbers that differ from class to class, written as shots: {min, max, seed}"""
     picks: PathText | None = Field(
-        default=None,
-        min_length=1,
-        description="lists of the images to train and to validate with, in place of a draw: a "
-        "folder, or a file; {dataset}, {shots} and {seed} in its path stand for those of a run",
-        examples=["indices/{dataset}/shot_{shots}-seed_{seed}.json"],
+        None, min_length=1, examples=["indices/{dataset}/shot_{shots}-seed_{seed}.json"]
     )
-    views: Views = Field(
-        default=Views(),
-        description="the cached views of each training image",
-        examples=[{"number": 4, "scale": [0.5, 1.0], "flip": True}],
-    )
+    """lists of the images to train and to validate with, in place of a draw: a folder, or a file;
+    {dataset}, {shots} and {seed} in its path stand for those of a run"""
+    views: Views = Field(Views(), examples=[{"number": 4, "scale": [0.5, 1.0], "flip": True}])
+    """the cached views of each training image"""
     texts: Literal["templates"] | Descriptions = Field(
-        default="templates",
-        description="what the classes' texts are made of: templates, those of the dataset's file, "
-        "or descriptions, sentences about each class",
-        examples=[{"descriptions": "cafo"}],
+        "templates", examples=[{"descriptions": "cafo"}]
     )
+    """what the classes' texts are made of: templates, those of the dataset's file, or descriptions,
+    sentences about each class"""
     methods: dict[str, dict[str, Any] | None] = Field(
-        min_length=1,
-        description="method names, each with its settings or with nothing",
-        examples=[{"zero_shot": None, "vt_clip": {"learning_rate": 0.001}}],
+        min_length=1, examples=[{"zero_shot": None, "vt_clip": {"learning_rate": 0.001}}]
     )
-    choose: Literal["validation", "all", "none"] = Field(
-        default="validation",
-        description="what methods choose settings on: the validation shots; all, the whole "
-        "validation split; or none: each then takes constants, and one that has none is left out",
-    )
-    optimism: bool = Field(
-        default=False,
-        description="whether to make the optimism table: what choosing on more images is worth, "
-        "and on the test images, by heads that are no results",
-    )
+    """method names, each with its settings or with nothing"""
+    choose: Literal["validation", "all", "none"] = "validation"
+    """what methods choose settings on: the validation shots; all, the whole validation split; or
+    none: each then takes constants, and one that has none is left out"""
+    optimism: bool = False
+    """whether to make the optimism table: what choosing on more images is worth, and on the test
+    images, by heads that are no results"""
     tests: Literal["crossed"] | dict[str, Annotated[list[str], Distinct]] = Field(
-        default={},
-        description="dataset -> other test sets that its heads are tested on; or crossed, for "
-        "every dataset's heads on every other dataset",
-        examples=[{"imagenet": ["imagenet_v2", "imagenet_sketch"]}],
+        {}, examples=[{"imagenet": ["imagenet_v2", "imagenet_sketch"]}]
     )
-    classes: Literal["all", "base"] = Field(
-        default="all",
-        description="the classes that heads are trained on: all, or base, the first half of each "
-        "dataset's; they are then tested on that half and on the new one",
-        examples=["base"],
-    )
-    ablation: Ablation | None = Field(
-        default=None,
-        description="variants of one method, for a table of their own",
-        examples=[{"one_at_a_time": {"heads": [1, 4]}}],
-    )
-    mirror: PathText | None = Field(
-        default=None,
-        description="a folder or an http(s) address that contains <dataset>/<file>, used in place "
-        "of all the addresses of the dataset files",
-        examples=["/data/archives"],
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto",
-        description="auto, cpu, cuda, or mps (Apple's GPU, which auto does not take)",
-    )
-    slots_per_gpu: int = Field(
-        default=1,
-        ge=1,
-        description="jobs that may share a GPU, 1 or more; `--resources gpu=` then counts slots",
-    )
+    """dataset -> other test sets that its heads are tested on; or crossed, for every dataset's
+    heads on every other dataset"""
+    classes: Literal["all", "base"] = Field("all", examples=["base"])
+    """the classes that heads are trained on: all, or base, the first half of each dataset's; they
+    are then tested on that half and on the new one"""
+    ablation: Ablation | None = Field(None, examples=[{"one_at_a_time": {"heads": [1, 4]}}])
+    """variants of one method, for a table of their own"""
+    mirror: PathText | None = Field(None, examples=["/data/archives"])
+    """a folder or an http(s) address that contains <dataset>/<file>, used in place of all the
+    addresses of the dataset files"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto, cpu, cuda, or mps (Apple's GPU, which auto does not take)"""
+    slots_per_gpu: int = Field(1, ge=1)
+    """jobs that may share a GPU, 1 or more; `--resources gpu=` then counts slots"""
 
     @field_validator("name")
     @classmethod
@@ -384,6 +329,6 @@ def _check_other_file(name: str, file: str) -> None:
             f"{file}: name",
             f"results/{name}/ contains the experiment of {first}",
             found="no `name:`, and two files of the same name",
-            expected=f"{Experiment.model_fields['name'].description}",
+            expected="a name of its own for this experiment",
             write=f"name: {name}-2",
         )

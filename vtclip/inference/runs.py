@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from vtclip import paths
 from vtclip.backbones.checkpoints import read_metadata
+from vtclip.backbones.known import custom_content
 from vtclip.config.backbone_config import BackboneConfig, SpatialKind
 from vtclip.config.dataset import ClassSplit
 from vtclip.config.experiment import Experiment, read_experiment
@@ -15,7 +16,6 @@ from vtclip.features.texts import read_class_names, read_texts
 from vtclip.files import check_receipt, read_calibration, read_head, read_record
 from vtclip.inference.saved import Description, Saved, SavedError, find_weights, read_exported
 from vtclip.parquet import read_parquet
-from vtclip.plan.contents import architecture_content
 from vtclip.settings import check, read_yaml
 from vtclip.training.calibration import Calibration
 
@@ -193,4 +193,4 @@ def _read_architecture(backbone: BackboneConfig, root: Path) -> dict[str, Any] |
     given = backbone.architecture
     if given is not None and (root / given).is_file():
         backbone = backbone.model_copy(update={"architecture": str(root / given)})
-    return architecture_content(backbone)
+    return custom_content(backbone)

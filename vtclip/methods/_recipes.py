@@ -90,15 +90,10 @@ class Training(Settings):
     optimiser: OptimiserName = "adamw"
     epsilon: Epsilon = 1e-8
     weight_decay: WeightDecay = 0.01
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="label smoothing, 0 to below 1", examples=[0.1]
-    )
-    clip_gradient: float | None = Field(
-        default=None,
-        gt=0,
-        description="the largest norm of the gradient, above 0; left out, none",
-        examples=[1.0],
-    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, examples=[0.1])
+    """label smoothing, 0 to below 1"""
+    clip_gradient: float | None = Field(None, gt=0, examples=[1.0])
+    """the largest norm of the gradient, above 0; left out, none"""
     select: Select = "last"
     batch_size: BatchSize = 32
     last_batch: LastBatch = "drop"
@@ -153,11 +148,9 @@ class Recipe(Training):
     epochs: EpochsByShots = {1: 50, 2: 100, 8: 200}  # CoOp's
     epochs_of: EpochsOf = {"imagenet": 50}  # CoOp's
     stop_at_loss: StopAtLoss = None
-    compile: bool = Field(
-        default=False,
-        description="whether torch.compile fuses a step's operations: a minute at the start of "
-        "each job, which only long trainings earn back",
-    )
+    compile: bool = False
+    """whether torch.compile fuses a step's operations: a minute at the start of each job, which
+    only long trainings earn back"""
 
     def epochs_at(self, shots: int) -> int:
         """Epochs at a number of shots."""

@@ -29,19 +29,15 @@ class TowerRecipe(base.Training):
     last_batch: base.LastBatch = "keep"
     warmup: base.Warmup = 0.0
     steps_per_shot: StepsPerShot
-    template: base.Template = Field(
-        default="a photo of a {}.",
-        description="the prompt of all classes, with {} for the name, in place of the dataset's",
-    )
-    template_of: dict[str, base.Template] = Field(
-        default={}, description="dataset -> its prompt, in place of `template`"
-    )
-    crop: tuple[Share, Share] = Field(
-        default=(0.08, 1.0),
-        description="smallest and largest share of an image's area in the crops that it is trained "
-        "on, a new one in each epoch",
-    )
-    mirror: bool = Field(default=True, description="mirror half of these crops")
+    template: base.Template = "a photo of a {}."
+    """the prompt of all classes, with {} for the name, in place of the dataset's"""
+    template_of: dict[str, base.Template] = {}
+    """dataset -> its prompt, in place of `template`"""
+    crop: tuple[Share, Share] = (0.08, 1.0)
+    """smallest and largest share of an image's area in the crops that it is trained on, a new one
+    in each epoch"""
+    mirror: bool = True
+    """mirror half of these crops"""
 
     def steps_at(self, shots: int, images: int) -> int:
         """As many for each shot, whatever the number of classes."""

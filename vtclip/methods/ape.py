@@ -63,27 +63,16 @@ OTHERS = PUBLISHED["imagenet"]  # of datasets that the authors have no settings 
 class APESettings(Settings):
     """Settings of APE; those left out are the authors' for the dataset, or for ImageNet."""
 
-    channels: int = Field(
-        default=OTHERS.channels,
-        ge=1,
-        le=CHANNELS,
-        description=f"channels that the cache compares, of {CHANNELS}; a backbone with another "
-        "number takes the same share",
-    )
-    variance: float = Field(
-        default=OTHERS.variance,
-        ge=0,
-        le=1,
-        description="weight of the texts' variance in the choice of channels, 0 to 1; the rest is "
-        "that of the similarity of classes",
-    )
+    channels: int = Field(OTHERS.channels, ge=1, le=CHANNELS)
+    """channels that the cache compares, of 1024; a backbone with another number takes the
+    same share"""
+    variance: float = Field(OTHERS.variance, ge=0, le=1)
+    """weight of the texts' variance in the choice of channels, 0 to 1; the rest is that of the
+    similarity of classes"""
     alpha: Alphas = OTHERS.lists()["alpha"]
     beta: Betas = OTHERS.lists()["beta"]
-    gamma: Alphas = Field(
-        default=OTHERS.lists()["gamma"],
-        description="how much shots count that zero-shot misses, to choose from, 0 or more",
-        examples=[[0.0, 0.5]],
-    )
+    gamma: Alphas = Field(OTHERS.lists()["gamma"], examples=[[0.0, 0.5]])
+    """how much shots count that zero-shot misses, to choose from, 0 or more"""
 
     def for_dataset(self, dataset: str) -> Self:
         """With the authors' settings for a dataset, where none are given."""

@@ -58,32 +58,18 @@ class APETSettings(base.Recipe):
     epochs_of: base.EpochsOf = {name: found.epochs for name, found in TRAINED.items()}
     select: base.Select = "val"
 
-    channels: int = Field(
-        default=FIRST.channels,
-        ge=1,
-        le=CHANNELS,
-        description=f"channels that are trained, of {CHANNELS}; a backbone with another number "
-        "takes the same share",
-    )
-    variance: float = Field(
-        default=0.8,
-        ge=0,
-        le=1,
-        description="weight of the texts' variance in the choice of channels, 0 to 1; the rest is "
-        "that of their similarity",
-    )
-    initial_alpha: float = Field(
-        default=FIRST.initial_alpha,
-        ge=0,
-        description="weight of the cache while the residuals are trained, 0 or more",
-    )
+    channels: int = Field(FIRST.channels, ge=1, le=CHANNELS)
+    """channels that are trained, of 1024; a backbone with another number takes the same
+    share"""
+    variance: float = Field(0.8, ge=0, le=1)
+    """weight of the texts' variance in the choice of channels, 0 to 1; the rest is that of their
+    similarity"""
+    initial_alpha: float = Field(FIRST.initial_alpha, ge=0)
+    """weight of the cache while the residuals are trained, 0 or more"""
     alpha: Alphas = OTHERS.lists()["alpha"]
-    beta: Betas = Field(
-        default=OTHERS.lists()["beta"],
-        description="sharpnesses of the cache to choose from on the validation shots, above 0; the "
-        "residuals are trained at 1",
-        examples=[[1.0, 5.5]],
-    )
+    beta: Betas = Field(OTHERS.lists()["beta"], examples=[[1.0, 5.5]])
+    """sharpnesses of the cache to choose from on the validation shots, above 0; the residuals are
+    trained at 1"""
 
     def for_dataset(self, dataset: str) -> Self:
         """With the authors' settings for a dataset, where none are given."""

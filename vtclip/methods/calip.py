@@ -10,21 +10,12 @@ from vtclip.settings import Settings
 class CALIPSettings(Settings):
     """Settings of CALIP. The paper has other weights for each dataset; here it is one pair."""
 
-    text_weight: float = Field(
-        default=1.12,  # the paper's, for ImageNet
-        ge=0,
-        description="weight of the texts that have seen the image (beta 2), 0 or more",
-    )
-    image_weight: float = Field(
-        default=0.02,  # the paper's, for ImageNet
-        ge=0,
-        description="weight of the image that has seen the texts (beta 3), 0 or more",
-    )
-    sharpness: float = Field(
-        default=2.0,
-        gt=0,
-        description="factor on the cosines before the softmax of the attention, above 0",
-    )
+    text_weight: float = Field(1.12, ge=0)  # the paper's, for ImageNet
+    """weight of the texts that have seen the image (beta 2), 0 or more"""
+    image_weight: float = Field(0.02, ge=0)  # the paper's, for ImageNet
+    """weight of the image that has seen the texts (beta 3), 0 or more"""
+    sharpness: float = Field(2.0, gt=0)
+    """factor on the cosines before the softmax of the attention, above 0"""
 
 
 class CALIP(Method):

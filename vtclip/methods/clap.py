@@ -10,12 +10,8 @@ from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
 class CLAPSettings(ZSLPSettings):
     """Settings of CLAP; the defaults are the paper's, the same for all datasets and shots."""
 
-    penalty_weight: float = Field(
-        default=1.0,
-        ge=0,
-        description="factor on the penalty that keeps the vectors near the texts; 0 for ZS-LP, "
-        "1 is the paper's",
-    )
+    penalty_weight: float = Field(1.0, ge=0)
+    """factor on the penalty that keeps the vectors near the texts; 0 for ZS-LP, 1 is the paper's"""
 
 
 class CLAP(ZSLP):

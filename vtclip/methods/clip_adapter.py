@@ -9,12 +9,10 @@ from vtclip.methods.base import Classifier, DasslRecipe, Head, Images, Method, T
 class CLIPAdapterSettings(DasslRecipe):
     """Settings of CLIP-Adapter; the defaults are those of its authors' code."""
 
-    ratio: float = Field(
-        default=0.2, ge=0, le=1, description="share of the adapted feature in the sum, 0 to 1"
-    )
-    reduction: int = Field(
-        default=4, ge=1, description="how many times narrower the hidden layer is than the feature"
-    )
+    ratio: float = Field(0.2, ge=0, le=1)
+    """share of the adapted feature in the sum, 0 to 1"""
+    reduction: int = Field(4, ge=1)
+    """how many times narrower the hidden layer is than the feature"""
 
 
 class CLIPAdapter(Method):

@@ -19,16 +19,12 @@ class ClipLoraSettings(TowerRecipe):
     """Settings of CLIP-LoRA; the defaults are the authors'."""
 
     steps_per_shot: StepsPerShot = 500
-    rank: int = Field(default=2, ge=1, description="rank of the changes, 1 or more")
-    alpha: float = Field(
-        default=1.0, gt=0, description="the changes are scaled by alpha / sqrt(rank), above 0"
-    )
-    dropout: float = Field(
-        default=0.25,
-        ge=0,
-        lt=1,
-        description="share of a change's input that is dropped in training, 0 to below 1",
-    )
+    rank: int = Field(2, ge=1)
+    """rank of the changes, 1 or more"""
+    alpha: float = Field(1.0, gt=0)
+    """the changes are scaled by alpha / sqrt(rank), above 0"""
+    dropout: float = Field(0.25, ge=0, lt=1)
+    """share of a change's input that is dropped in training, 0 to below 1"""
 
 
 class ClipLora(TowerMethod):

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from pydantic import Field
-
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
 from vtclip.methods.base import (
@@ -25,10 +23,8 @@ REDUCTION = 16  # of the net's hidden layer
 class CoCoOpSettings(CoOpSettings):
     """Settings of CoCoOp; the defaults are the authors', the same for all numbers of shots."""
 
-    words: Words | None = Field(
-        default="a photo of a",
-        description="words that the context starts from; null for `context` random ones",
-    )
+    words: Words | None = "a photo of a"
+    """words that the context starts from; null for `context` random ones"""
     batch_size: base.BatchSize = 1
     epochs: base.EpochsByShots = 10
     epochs_of: base.EpochsOf = {}

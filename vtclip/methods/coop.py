@@ -25,16 +25,10 @@ OTHER_TOKENS = 4  # beside the context: start, at least one of a class name, the
 class CoOpSettings(DasslRecipe):
     """Settings of CoOp; the defaults are the paper's."""
 
-    context: int = Field(
-        default=16,
-        ge=1,
-        description="number of learned words before the class name, 1 or more",
-    )
-    words: Words | None = Field(
-        default=None,
-        description="words that the context starts from, in place of `context` random ones",
-        examples=["a photo of a"],
-    )
+    context: int = Field(16, ge=1)
+    """number of learned words before the class name, 1 or more"""
+    words: Words | None = Field(None, examples=["a photo of a"])
+    """words that the context starts from, in place of `context` random ones"""
     words_of: WordsOf = {}
 
 

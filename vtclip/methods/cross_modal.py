@@ -23,34 +23,19 @@ STEP = 20  # operations of AdamW on a weight, by the time that they take
 class CrossModalSettings(Settings):
     """Settings of the cross-modal linear probe. The defaults are the paper's."""
 
-    learning_rate: base.Positives = Field(
-        default=[1e-4, 1e-3],
-        description="largest learning rates to choose from on the validation shots, above 0",
-    )
-    weight_decay: base.NonNegatives = Field(
-        default=[0.0, 1e-4, 1e-2],
-        description="weight decays to choose from on the validation shots, 0 or more",
-        examples=[[0.0, 0.01]],
-    )
-    batch_size: list[Annotated[int, Field(ge=2, le=LARGEST)]] = Field(
-        default=[8, 32],
-        min_length=1,
-        description="images and texts a step, half of each, to choose from on the validation "
-        "shots, 2 or more",
-    )
-    iterations: int = Field(default=12_800, ge=1, le=LARGEST, description="steps of a training")
-    select: Literal["last", "val"] = Field(
-        default="val",
-        description="the iteration that is kept: the last, or the best on the validation shots of "
-        "the first and every hundredth after it",
-    )
-    text_share: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="share of the class texts in the weights after training, 0 to 1 (WiSE-FT: 0.5)",
-        examples=[0.5],
-    )
+    learning_rate: base.Positives = [1e-4, 1e-3]
+    """largest learning rates to choose from on the validation shots, above 0"""
+    weight_decay: base.NonNegatives = Field([0.0, 1e-4, 1e-2], examples=[[0.0, 0.01]])
+    """weight decays to choose from on the validation shots, 0 or more"""
+    batch_size: list[Annotated[int, Field(ge=2, le=LARGEST)]] = Field([8, 32], min_length=1)
+    """images and texts a step, half of each, to choose from on the validation shots, 2 or more"""
+    iterations: int = Field(12_800, ge=1, le=LARGEST)
+    """steps of a training"""
+    select: Literal["last", "val"] = "val"
+    """the iteration that is kept: the last, or the best on the validation shots of the first and
+    every hundredth after it"""
+    text_share: float = Field(0.0, ge=0, le=1, examples=[0.5])
+    """share of the class texts in the weights after training, 0 to 1 (WiSE-FT: 0.5)"""
 
 
 class CrossModal(Method):

@@ -23,11 +23,10 @@ class GDASettings(Settings):
     """Settings of GDA. The values are the paper's."""
 
     alpha: base.NonNegatives | Literal["balanced"] = Field(
-        default=[1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0],
-        description="weights of the Gaussians to choose from on the validation shots, 0 or more; "
-        "or `balanced` for a weight from the training images alone",
-        examples=[[0.1, 1.0, 10.0]],
+        [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0], examples=[[0.1, 1.0, 10.0]]
     )
+    """weights of the Gaussians to choose from on the validation shots, 0 or more; or `balanced` for
+    a weight from the training images alone"""
 
 
 class GDA(Method):

@@ -10,30 +10,22 @@ from vtclip.methods.coop import CoOp, CoOpSettings, Words, make_encoder, nearest
 class KgCoOpSettings(CoOpSettings):
     """Settings of KgCoOp; the defaults are the authors', the same for all numbers of shots."""
 
-    words: Words | None = Field(
-        default="a photo of a",
-        description="words that the context starts from; null for `context` random ones",
-    )
+    words: Words | None = "a photo of a"
+    """words that the context starts from; null for `context` random ones"""
     batch_size: base.BatchSize = 128
     epochs: base.EpochsByShots = 100
     epochs_of: base.EpochsOf = {}
-    pull: float = Field(
-        default=8.0,
-        ge=0,
-        description="factor on the mean distance, 1 - cosine, between the texts of the learned "
-        "words and those of the hand-written prompts; 0 for CoOp",
-    )
-    template: Template | None = Field(
-        default=None,
-        description="the hand-written prompt, with {} for the class name; left out, the texts of "
-        "the dataset",
-        examples=["a photo of a {}."],
-    )
-    template_of: dict[str, Template] = Field(
-        default={"dtd": "a photo of a {}, a type of texture.", "imagenet": "a photo of a {}."},
-        description="dataset -> its hand-written prompt, in place of `template`; left out, the "
-        "default applies only where `template` is left out too",
-    )
+    pull: float = Field(8.0, ge=0)
+    """factor on the mean distance, 1 - cosine, between the texts of the learned words and those of
+    the hand-written prompts; 0 for CoOp"""
+    template: Template | None = Field(None, examples=["a photo of a {}."])
+    """the hand-written prompt, with {} for the class name; left out, the texts of the dataset"""
+    template_of: dict[str, Template] = {
+        "dtd": "a photo of a {}, a type of texture.",
+        "imagenet": "a photo of a {}.",
+    }
+    """dataset -> its hand-written prompt, in place of `template`; left out, the default applies
+    only where `template` is left out too"""
 
 
 class KgCoOp(CoOp):

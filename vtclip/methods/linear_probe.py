@@ -28,11 +28,11 @@ class LinearProbeSettings(Settings):
     """Settings of the linear probe."""
 
     inverse_regularisation: base.Positives = Field(
-        default=[10.0**power for power in range(-2, 6)],
-        description="values of scikit-learn's C to choose from on the validation shots, above 0",
-        examples=[[0.1, 1.0, 10.0, 100.0]],
+        [10.0**power for power in range(-2, 6)], examples=[[0.1, 1.0, 10.0, 100.0]]
     )
-    iterations: int = Field(default=1000, ge=1, description="largest number of L-BFGS iterations")
+    """values of scikit-learn's C to choose from on the validation shots, above 0"""
+    iterations: int = Field(1000, ge=1)
+    """largest number of L-BFGS iterations"""
 
 
 class LinearProbe(Method):

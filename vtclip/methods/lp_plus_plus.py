@@ -18,11 +18,10 @@ ALPHA_EVERY = 10  # epochs after which alpha moves
 class LPPlusPlusSettings(Settings):
     """Settings of LP++. The step sizes come from the shots."""
 
-    epochs: int = Field(default=300, ge=1, description="steps, each on all shots at once")
-    select: Literal["last", "val"] = Field(
-        default="val",
-        description="the epoch that is kept: the last, or the best on the validation shots",
-    )
+    epochs: int = Field(300, ge=1)
+    """steps, each on all shots at once"""
+    select: Literal["last", "val"] = "val"
+    """the epoch that is kept: the last, or the best on the validation shots"""
 
 
 class LPPlusPlus(Method):

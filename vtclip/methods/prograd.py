@@ -17,11 +17,9 @@ FEWER = {1: 1.0, 8: 0.8}  # the README's, for three datasets; what it was chosen
 class ProGradSettings(CoOpSettings):
     """Settings of ProGrad; the defaults are the authors'."""
 
-    words: Words | None = Field(
-        default="a photo of a",
-        description="the last words of the context at the start, and zero-shot's before the class "
-        "name; null for `context` random ones, and the dataset's texts as zero-shot's",
-    )
+    words: Words | None = "a photo of a"
+    """the last words of the context at the start, and zero-shot's before the class name; null for
+    `context` random ones, and the dataset's texts as zero-shot's"""
     words_of: WordsOf = {
         "oxford_pets": "a type of pet, a photo of a",
         "flowers102": "a type of flower, a photo of a",
@@ -31,19 +29,14 @@ class ProGradSettings(CoOpSettings):
         "food101": "a type of food, a photo of",
         "ucf101": "a photo of a person doing",
     }
-    removed: Shares = Field(
-        default=1.0,
-        description="share that is taken away of what a gradient undoes of zero-shot, 0 or more, "
-        "or from which number of shots on which share; 0 for CoOp",
-    )
-    removed_of: dict[str, Shares] = Field(
-        default={"flowers102": FEWER, "dtd": FEWER, "eurosat": FEWER},
-        description="dataset -> its share, in place of `removed`; left out, the default applies "
-        "only where `removed` is left out too",
-    )
-    compile: Literal[False] = Field(
-        default=False, description="false: a step goes back twice, which torch.compile cannot do"
-    )
+    removed: Shares = 1.0
+    """share that is taken away of what a gradient undoes of zero-shot, 0 or more, or from which
+    number of shots on which share; 0 for CoOp"""
+    removed_of: dict[str, Shares] = {"flowers102": FEWER, "dtd": FEWER, "eurosat": FEWER}
+    """dataset -> its share, in place of `removed`; left out, the default applies only where
+    `removed` is left out too"""
+    compile: Literal[False] = False
+    """false: a step goes back twice, which torch.compile cannot do"""
 
 
 class ProGrad(CoOp):

@@ -23,23 +23,14 @@ CONSTANTS = {  # from which number of shots on: beta and ridge, as the authors f
 class ProKeRSettings(Settings):
     """Settings of ProKeR. The values lie within the paper's grids, which differ by dataset."""
 
-    beta: base.Positives = Field(
-        default=[0.5, 1.0, 1.5, 2.0, 2.5, 3.0],
-        description="sharpnesses of the kernel to choose from on the validation shots, above 0",
-        examples=[[1.0, 3.0]],
-    )
-    ridge: base.Positives = Field(
-        default=[0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0],
-        description="values of the paper's lambda to choose from on the validation shots, above 0; "
-        "small ones stay near zero-shot",
-        examples=[[0.05, 0.1]],
-    )
-    most_rows: int = Field(
-        default=4000,
-        ge=1,
-        description="rows of the kernel's matrix up to which each view of an image is a row; "
-        "above, an image is one row, the mean of its views",
-    )
+    beta: base.Positives = Field([0.5, 1.0, 1.5, 2.0, 2.5, 3.0], examples=[[1.0, 3.0]])
+    """sharpnesses of the kernel to choose from on the validation shots, above 0"""
+    ridge: base.Positives = Field([0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0], examples=[[0.05, 0.1]])
+    """values of the paper's lambda to choose from on the validation shots, above 0; small ones stay
+    near zero-shot"""
+    most_rows: int = Field(4000, ge=1)
+    """rows of the kernel's matrix up to which each view of an image is a row; above, an image is
+    one row, the mean of its views"""
 
 
 class ProKeR(Method):

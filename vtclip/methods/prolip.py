@@ -15,14 +15,12 @@ EPSILON = 1e-4  # Adam's, the authors'
 class ProLIPSettings(Settings):
     """Settings of ProLIP; the defaults are those of its authors without validation images."""
 
-    learning_rate: float = Field(
-        default=1e-3, gt=0, description="Adam's, which falls with a cosine, above 0"
-    )
-    steps: int = Field(default=300, ge=1, description="steps, each on all shots in one view")
-    power: Literal[1, 2] = Field(
-        default=1,
-        description="the distance from the start counts 1 / s (1) or 1 / s^2 (2) at s shots",
-    )
+    learning_rate: float = Field(1e-3, gt=0)
+    """Adam's, which falls with a cosine, above 0"""
+    steps: int = Field(300, ge=1)
+    """steps, each on all shots in one view"""
+    power: Literal[1, 2] = 1
+    """the distance from the start counts 1 / s (1) or 1 / s^2 (2) at s shots"""
 
 
 class ProLIP(Method):

@@ -13,11 +13,8 @@ LARGEST_NUMBER = 1000  # of shots by which a class's sum is weighted: lambda is 
 class SSTextSettings(Settings):
     """Settings of SS-Text."""
 
-    images: float = Field(
-        default=1.0,
-        ge=0,
-        description="factor on the shots' part; 0 for zero-shot, 1 is the paper's",
-    )
+    images: float = Field(1.0, ge=0)
+    """factor on the shots' part; 0 for zero-shot, 1 is the paper's"""
 
 
 class SSText(Method):

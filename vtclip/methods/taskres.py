@@ -19,7 +19,8 @@ class TaskResSettings(DasslRecipe):
     epochs: base.EpochsByShots = {1: 100, 8: 200}
     epochs_of: base.EpochsOf = {}
 
-    alpha: float = Field(default=0.5, ge=0, description="weight of the residual, 0 or more")
+    alpha: float = Field(0.5, ge=0)
+    """weight of the residual, 0 or more"""
 
 
 class TaskRes(Method):

@@ -21,22 +21,14 @@ NUMBERS = 10  # of texts that TIMO-S chooses from
 class TIMOSettings(Settings):
     """Settings of TIMO; the values are the authors'."""
 
-    alpha: base.NonNegatives = Field(
-        default=[10.0**i for i in range(-4, 5)],
-        description="weights of the guided texts to choose from on the validation shots, 0 or more",
-        examples=[[0.1, 1.0, 10.0]],
-    )
-    gamma: base.NonNegatives = Field(
-        default=[GAMMA],
-        description="how much a text counts that is near its class's images, to choose from, 0 or "
-        "more; left out, the authors' for the dataset",
-        examples=[[1.0, 50.0]],
-    )
-    search: bool = Field(
-        default=False,
-        description="whether gamma and the number of texts among the shots are chosen on the "
-        "validation shots too: TIMO-S",
-    )
+    alpha: base.NonNegatives = Field([10.0**i for i in range(-4, 5)], examples=[[0.1, 1.0, 10.0]])
+    """weights of the guided texts to choose from on the validation shots, 0 or more"""
+    gamma: base.NonNegatives = Field([GAMMA], examples=[[1.0, 50.0]])
+    """how much a text counts that is near its class's images, to choose from, 0 or more; left out,
+    the authors' for the dataset"""
+    search: bool = False
+    """whether gamma and the number of texts among the shots are chosen on the validation shots too:
+    TIMO-S"""
 
     def for_dataset(self, dataset: str) -> Self:
         """With the authors' gamma for a dataset, or TIMO-S's values, where none is given."""

@@ -24,12 +24,10 @@ class TipAdapterFSettings(Recipe, TipAdapterSettings):
     epochs_of: base.EpochsOf = {"eurosat": 100}
     select: base.Select = "val"
 
-    initial_alpha: float = Field(
-        default=1.17, ge=0, description="weight of the cache while the keys are trained, 0 or more"
-    )
-    initial_beta: float = Field(
-        default=1.0, gt=0, description="sharpness of the cache while the keys are trained, above 0"
-    )
+    initial_alpha: float = Field(1.17, ge=0)
+    """weight of the cache while the keys are trained, 0 or more"""
+    initial_beta: float = Field(1.0, gt=0)
+    """sharpness of the cache while the keys are trained, above 0"""
 
 
 class TipAdapterF(TipAdapter):

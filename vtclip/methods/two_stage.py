@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
 from vtclip.methods._towers import (
@@ -23,14 +21,11 @@ class TwoStageSettings(TowerRecipe):
     """Settings of 2SFS; the defaults are the authors'."""
 
     steps_per_shot: StepsPerShot = 180  # 0.6 of the authors' 300
-    classifier_steps_per_shot: base.PositiveInt = Field(
-        default=120, description="steps of the second stage, per shot, 1 or more"
-    )
-    all_norms: bool = Field(
-        default=False,
-        description="train the norms before and after the blocks too, three in a ViT: the authors' "
-        "code lists them, but never gives them a gradient",
-    )
+    classifier_steps_per_shot: base.PositiveInt = 120
+    """steps of the second stage, per shot, 1 or more"""
+    all_norms: bool = False
+    """train the norms before and after the blocks too, three in a ViT: the authors' code lists
+    them, but never gives them a gradient"""
 
 
 class TwoStage(TowerMethod):

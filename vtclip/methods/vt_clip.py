@@ -17,43 +17,26 @@ class VTClipSettings(Recipe):
 
     stop_at_loss: StopAtLoss = 0.0003
 
-    blocks: int = Field(default=1, ge=1, description="blocks, 1 or more")
-    heads: int = Field(
-        default=8, ge=1, description="attention heads, a divisor of the features' width"
-    )
-    self_attention: bool = Field(
-        default=True, description="whether the texts attend to one another first"
-    )
-    feed_forward: float = Field(
-        default=4.0,
-        ge=0,
-        le=1000,
-        description="hidden width of the feed-forward part as a multiple of the features' width, "
-        "0 for none, 1000 at most",
-    )
-    norm: Literal["pre", "post"] = Field(
-        default="pre",
-        description="norms before each part (pre), or after each sum (post), which does not start "
-        "at zero-shot",
-    )
-    residual: Literal["zero", "gate"] = Field(
-        default="zero",
-        description="how the parts start at nothing: last projections at zero, or a learned gate "
-        "at zero",
-    )
-    residual_weight: float = Field(
-        default=1.0, gt=0, description="fixed weight of each part, above 0"
-    )
-    dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="dropout in each part, 0 to below 1", examples=[0.1]
-    )
-    train_classes: int | None = Field(
-        default=None,
-        ge=2,
-        description="how many texts a training step guides for each image, 2 or more: its own "
-        "class's and those nearest to it by zero-shot; left out, or where there are no more, all",
-        examples=[100],
-    )
+    blocks: int = Field(1, ge=1)
+    """blocks, 1 or more"""
+    heads: int = Field(8, ge=1)
+    """attention heads, a divisor of the features' width"""
+    self_attention: bool = True
+    """whether the texts attend to one another first"""
+    feed_forward: float = Field(4.0, ge=0, le=1000)
+    """hidden width of the feed-forward part as a multiple of the features' width, 0 for none, 1000
+    at most"""
+    norm: Literal["pre", "post"] = "pre"
+    """norms before each part (pre), or after each sum (post), which does not start at zero-shot"""
+    residual: Literal["zero", "gate"] = "zero"
+    """how the parts start at nothing: last projections at zero, or a learned gate at zero"""
+    residual_weight: float = Field(1.0, gt=0)
+    """fixed weight of each part, above 0"""
+    dropout: float = Field(0.0, ge=0, lt=1, examples=[0.1])
+    """dropout in each part, 0 to below 1"""
+    train_classes: int | None = Field(None, ge=2, examples=[100])
+    """how many texts a training step guides for each image, 2 or more: its own class's and those
+    nearest to it by zero-shot; left out, or where there are no more, all"""
 
 
 class VTClip(Method):

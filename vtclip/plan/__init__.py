@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,10 @@ from vtclip.data.descriptions import find_all
 from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS
 from vtclip.paths import Example, ExperimentPaths, Run, distinct
-from vtclip.plan.checks import (
-    check_datasets,
-    check_files,
-    check_places,
-    check_settings,
-    check_tests,
-)
+from vtclip.plan import checks, data_checks, notices
 from vtclip.plan.contents import Contents, list_tested, why_not
-from vtclip.plan.notices import (
-    Numbers,
-    check_picks,
-    check_sentences,
-    check_uneven,
-    check_validation,
-    count_images,
-    list_alike,
-    list_unmet_settings,
-    list_unmet_shots,
-    list_unused_fractions,
-)
 from vtclip.plan.variants import (
+    Variant,
     describe_changes,
     describe_choices,
     describe_texts,
@@ -70,14 +53,14 @@ class Plan(Contents):
         """
         files = [source] if isinstance(source, str) else list(source)
         source = ", ".join(files)
-        check_files(files)
+        checks.check_files(files)
         experiment = read_experiment(config, source=files)
-        settings = check_settings(experiment, source=source)
+        settings = checks.check_settings(experiment, source=source)
         variants = list_variants(experiment, source=source)
         left_out = methods_left_out(experiment, settings, variants, source=source)
-        datasets = check_datasets(experiment.datasets, source=f"{source}: datasets")
-        datasets |= check_datasets(list_tested(experiment), source=f"{source}: tests")
-        check_tests(experiment, datasets, source=source)
+        datasets = data_checks.check_datasets(experiment.datasets, source=f"{source}: datasets")
+        datasets |= data_checks.check_datasets(list_tested(experiment), source=f"{source}: tests")
+        data_checks.check_tests(experiment, datasets, source=source)
         missing = {}
         for name, dataset in datasets.items():
             key = "datasets" if name in experiment.datasets else "tests"
@@ -103,12 +86,12 @@ class Plan(Contents):
         )
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
-        check_picks(experiment, plan.trained, plan.compared.values(), source=source)
-        check_uneven(experiment, plan.datasets, source=source)
-        check_places(experiment, plan.datasets, plan.outputs(), files)
+        data_checks.check_picks(experiment, plan.trained, plan.compared.values(), source=source)
+        data_checks.check_uneven(experiment, plan.datasets, source=source)
+        checks.check_places(experiment, plan.datasets, plan.outputs(), files)
         longest = min(shape.context_length for shape in plan.shapes.values())
-        check_sentences(plan.sentences, plan.datasets, longest)
-        check_validation(
+        data_checks.check_sentences(plan.sentences, plan.datasets, longest)
+        data_checks.check_validation(
             experiment, plan.trained, plan.datasets, plan.compared.values(), source=source
         )
         return plan
@@ -118,52 +101,39 @@ class Plan(Contents):
     @cache  # noqa: B019  a process has one plan
     def index(self) -> tuple[Run, ...]:
         """A row for each head and test set, in the tables' order; the ablation's come last."""
+        backbones = self.experiment.all_backbones
         rows = [
-            run
-            for backbone, dataset, method in product(
-                self.experiment.all_backbones, self.tests, self.settings
-            )
+            self._rows(backbone, dataset, tested, self.methods[method])
+            for backbone, dataset, method in product(backbones, self.tests, self.settings)
             for tested in self.tests[dataset]
-            for run in self._test(backbone, dataset, tested, method)
         ]
-        return (*rows, *self._ablation())
+        rows += [
+            self._rows(backbone, dataset, dataset, variant, variant.label)
+            for backbone, dataset, variant in product(backbones, self.trained, self.variants)
+        ]
+        return tuple(chain(*rows))
 
-    def _test(
-        self, backbone: BackboneConfig, dataset: str, tested: str, method: str
+    def _rows(
+        self,
+        backbone: BackboneConfig,
+        dataset: str,
+        tested: str,
+        found: Variant,
+        label: str = "",
     ) -> Iterable[Run]:
-        name = backbone.folder
-        reason = why_not(dataset, tested, method, self.datasets, self.missing)
-        if reason:
-            yield Run(name, dataset, tested, method, "", 0, 0, "", "", "", "", reason)
+        """The rows of a method's heads of all runs, or of a variant's, which has a label."""
+        place, kind = (backbone.folder, dataset, tested), METHODS[found.method]
+        if reason := why_not(dataset, tested, found.method, self.datasets, self.missing):
+            yield Run(*place, found.name, label, 0, 0, "", "", "", "", reason)
             return
-        folder = with_spatial(backbone, METHODS[method].spatial_kind).folder
+        folder = with_spatial(backbone, found.spatial or kind.spatial_kind).folder
         # A method that learns from no image has a head for each test set.
-        trained = dataset if METHODS[method].few_shot else tested
-        for shots, seed in self.runs_of(method):
-            yield Run(
-                name, dataset, tested, method, "", shots, seed,
-                *self._files(folder, trained, tested, method, shots, seed),
-            )  # fmt: skip
-
-    def _ablation(self) -> Iterable[Run]:
-        for backbone, dataset, variant in product(
-            self.experiment.all_backbones, self.trained, self.variants
-        ):
-            kind = variant.spatial or METHODS[variant.method].spatial_kind
-            folder = with_spatial(backbone, kind).folder
-            for shots, seed in self.runs_of(variant.name, in_ablation=True):
-                yield Run(
-                    backbone.folder, dataset, dataset, variant.name, variant.label, shots, seed,
-                    *self._files(folder, dataset, dataset, variant.name, shots, seed),
-                )  # fmt: skip
-
-    def _files(
-        self, backbone: str, dataset: str, tested: str, method: str, shots: int, seed: int
-    ) -> tuple[str, str, str, str]:
-        """Paths of head, predictions, record and texts."""
-        head = self.head_of(backbone, dataset, method, shots, seed)
-        predictions = self.predictions_of(backbone, dataset, method, tested)
-        return head, predictions, paths.record_of(head), self.texts_of(backbone, tested)
+        trained = dataset if kind.few_shot else tested
+        predictions = self.predictions_of(folder, trained, found.name, tested)
+        for run in self.runs_of(found.name, in_ablation=bool(label)):
+            head = self.head_of(folder, trained, found.name, *run)
+            files = head, predictions, paths.record_of(head), self.texts_of(folder, tested)
+            yield Run(*place, found.name, label, *run, *files)
 
     @cached_property
     def own_runs(self) -> list[Run]:
@@ -233,7 +203,7 @@ class Plan(Contents):
         names += ["tests"] if self.test_runs else []
         return [file for name in names for file in self.paths.figure(name)]
 
-    @property
+    @cached_property
     def drawn_attention(self) -> list[tuple[str, str]]:
         """(backbone, dataset) that get pictures of VT-CLIP's attention: those of all classes."""
         pairs = ((run.backbone, run.dataset) for run in self.own_runs if run.method == "vt_clip")
@@ -242,17 +212,18 @@ class Plan(Contents):
     # Requests that cannot be met.
 
     @cached_property
-    def images(self) -> dict[str, Numbers]:
+    def images(self) -> dict[str, notices.Numbers]:
         """Training set of heads -> images of each class, where their number is known."""
         counted = {
-            name: count_images(name, self.datasets[dataset_name(name)]) for name in self.trained
+            name: notices.count_images(name, self.datasets[dataset_name(name)])
+            for name in self.trained
         }
         return {name: numbers for name, numbers in counted.items() if numbers is not None}
 
     @property
     def unmet_settings(self) -> list[str]:
         """Settings that are used in part, or not at all: footnotes of the tables too."""
-        return list(list_unmet_settings(self.experiment, self.compared, self.images))
+        return list(notices.list_unmet_settings(self.experiment, self.compared, self.images))
 
     @property
     def unmet(self) -> list[str]:
@@ -261,9 +232,9 @@ class Plan(Contents):
         learn = [method for method in methods if method.few_shot]
         chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)
         images = self.images if learn else {}
-        shots = list_unmet_shots(self.experiment, images, chooses=chooses)
-        of_folders = [*list_unused_fractions(self.datasets), *list_alike(self.datasets)]
-        return [*shots, *self.unmet_settings, *of_folders]
+        shots = notices.list_unmet_shots(self.experiment, images, chooses=chooses)
+        of_folders = notices.list_unused_fractions(self.datasets), notices.list_alike(self.datasets)
+        return [*shots, *self.unmet_settings, *chain(*of_folders)]
 
     # What tables, figures and report show beside the index.
 
@@ -279,22 +250,17 @@ class Plan(Contents):
     @property
     def notes(self) -> list[str]:
         """Footnotes of all tables: what was chosen on what, and which settings were changed."""
-        methods = [
-            (METHODS[name].title, METHODS[name](each)) for name, each in self.settings.items()
-        ]
+        methods = [(METHODS[n].title, METHODS[n](each)) for n, each in self.settings.items()]
         left_out = [METHODS[name].title for name in self.left_out]
         choices = describe_choices(methods, choose=self.experiment.choose, left_out=left_out)
-        return [
-            choices,
-            *(
-                f"{dataset.title}: every image is a test image, of the heads of a fold that have "
-                "not seen it."
-                for dataset in self.datasets.values()
-                if dataset.folds
-            ),
-            *describe_changes(methods),
-            *describe_texts(self.experiment, self.sentences),
+        folds = [
+            f"{dataset.title}: every image is a test image, of the heads of a fold that have not "
+            "seen it."
+            for dataset in self.datasets.values()
+            if dataset.folds
         ]
+        texts = describe_texts(self.experiment, self.sentences)
+        return [choices, *folds, *describe_changes(methods), *texts]
 
     @property
     def ablation_notes(self) -> list[str]:
@@ -316,23 +282,22 @@ class Plan(Contents):
     @property
     def examples(self) -> list[Example]:
         """The datasets and backbones whose images the report shows."""
-        attention = {
-            pair: self.paths.figure("attention/{}/{}".format(*pair))[1]
-            for pair in self.drawn_attention
-        }
-        rows = [
-            Example(
-                run.backbone, run.dataset, self.images_of(run.dataset),
-                self.images_receipt(run.dataset), run.texts,
-                attention.get((run.backbone, run.dataset)),
-                self.others_of(run.backbone, run.dataset) if run.shots else None,
-                self.learned_of(run.backbone, run.dataset) if run.shots else (),
-                self.copies_of(run.dataset),
-            )
-            for run in self.own_runs
-            if run.method == self.reference
-        ]  # fmt: skip
+        rows = (self._example(run) for run in self.own_runs if run.method == self.reference)
         return list(dict.fromkeys(rows))
+
+    def _example(self, run: Run) -> Example:
+        pair = run.backbone, run.dataset
+        is_drawn = pair in self.drawn_attention
+        return Example(
+            *pair,
+            images=self.images_of(run.dataset),
+            receipt=self.images_receipt(run.dataset),
+            texts=run.texts,
+            attention=self.paths.figure("attention/{}/{}".format(*pair))[1] if is_drawn else None,
+            others=self.others_of(*pair) if run.shots else None,
+            learned=self.learned_of(*pair) if run.shots else (),
+            copies=self.copies_of(run.dataset),
+        )
 
     def copies_of(self, dataset: str) -> str | None:
         """The table of a dataset's test images that are near-duplicates of images drawn."""
@@ -344,9 +309,13 @@ class Plan(Contents):
     @property
     def picks(self) -> dict[str, str]:
         """Name of each run's list, as `vtclip picks` writes it -> the file of the run's images."""
-        runs = [(run.dataset, run.shots, run.seed) for run in self.own_runs if run.shots]
-        folder = f"{self.paths.folder}/picks/"
-        return {self.list_of(*run).removeprefix(folder): self.sample_of(*run) for run in runs}
+        runs = dict.fromkeys((run.dataset, run.shots, run.seed) for run in self.own_runs)
+        return {
+            paths.fill(self.paths.picks, dataset=dataset_name(dataset), shots=shots, seed=seed):
+            self.sample_of(dataset, shots, seed)
+            for dataset, shots, seed in runs
+            if shots
+        }  # fmt: skip
 
     @property
     def choices(self) -> dict[str, str]:

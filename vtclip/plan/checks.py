@@ -25,17 +25,17 @@ from vtclip.config.backbone_config import (
     list_parts,
     with_spatial,
 )
-from vtclip.config.dataset import MEAN, OWN_LAYOUTS, ClassSplit, Dataset, check_known, read_dataset
+from vtclip.config.dataset import Dataset, check_known
 from vtclip.config.experiment import Descriptions, Experiment
-from vtclip.data.folders import check_folder
-from vtclip.data.inventory import find_tree, mirror_addresses
-from vtclip.data.walk import ManifestError, list_folder
+from vtclip.data.inventory import mirror_addresses
+from vtclip.data.pick_lists import PicksError
+from vtclip.data.walk import ManifestError
 from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Training
-from vtclip.paths import DATASETS, PROJECT, SHARED, find_own
+from vtclip.paths import DATASETS, PROJECT, SHARED
 from vtclip.runtime.gpus import APPLE
 from vtclip.settings import ConfigError, Settings, read_yaml, refusal
-from vtclip.wording import count, shorten
+from vtclip.wording import shorten
 
 LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
 
@@ -54,11 +54,11 @@ def check_files(files: Iterable[str]) -> None:
 
 def check_settings(experiment: Experiment, *, source: str) -> dict[str, Settings]:
     """Check methods, backbones and device, each with the others; returns method -> settings."""
-    with _named(source):
+    with prefix_errors(source):
         check_device(experiment.device)
     settings = check_methods(experiment.methods, source=source)
     for backbone in experiment.all_backbones:
-        with _named(source):
+        with prefix_errors(source):
             _check_backbone(backbone)
             _check_kinds(backbone, settings)
         for name, chosen in settings.items():
@@ -69,17 +69,16 @@ def check_settings(experiment: Experiment, *, source: str) -> dict[str, Settings
 def check_device(device: str) -> None:
     """Refuse Apple's GPU on another machine: a job could not have it."""
     if device == APPLE and sys.platform != "darwin":
-        found = f"device: {device}, on {sys.platform}"
         raise refusal(
-            "device", "only Macs have an Apple GPU", found=found, expected="auto, cpu or cuda",
-            write="device: auto",
+            "device", "only Macs have an Apple GPU", found=f"device: {device}, on {sys.platform}",
+            expected="auto, cpu or cuda", write="device: auto",
         )  # fmt: skip
 
 
 def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, source: str) -> None:
     """Refuse settings of a method that do not go with a backbone."""
     backbone = with_spatial(backbone, METHODS[name].spatial_kind)
-    with _named(source):
+    with prefix_errors(source):
         if METHODS[name].reads_projection:
             _check_projection(backbone)
         _check_kinds(backbone, [name])
@@ -87,7 +86,7 @@ def check_method(name: str, settings: Settings, backbone: BackboneConfig, *, sou
     for key in settings.list_by_dataset() if isinstance(settings, Training) else ():
         if f"{key}_of" in settings.model_fields_set:
             check_known(getattr(settings, f"{key}_of"), source=f"{source}.{key}_of")
-    with _named(source):
+    with prefix_errors(source):
         METHODS[name](settings).check(read_shape(backbone))
 
 
@@ -118,22 +117,18 @@ def _check_kinds(backbone: BackboneConfig, methods: Iterable[str]) -> None:
 
 
 def _check_backbone(backbone: BackboneConfig) -> None:
-    check_length(
-        backbone.folder,
-        source="backbone: its name and its file of weights",
-        fix="give one of them a shorter name",
-    )
+    place = "backbone: its name and its file of weights"
+    check_length(backbone.folder, source=place, fix="give one of them a shorter name")
     check_packages(backbone)
     size = find_measured(backbone).image_size
     check_weights(backbone)
     if backbone.pretrained == GLYPHS and (size != GLYPH_SIZE or backbone.architecture is None):
         raise refusal(
-            "backbone.pretrained",
-            f"{GLYPHS} are images of {GLYPH_SIZE} pixels",
+            "backbone.pretrained", f"{GLYPHS} are images of {GLYPH_SIZE} pixels",
             found=f"{backbone.name}, whose images have {size}",
             expected=f"an `architecture` of your own with image_size: {GLYPH_SIZE}",
             write="architecture: config/backbones/glyph-clip.json",
-        )
+        )  # fmt: skip
 
 
 def check_weights(backbone: BackboneConfig) -> None:
@@ -160,120 +155,7 @@ def check_weights(backbone: BackboneConfig) -> None:
             expected=f"{known}a file of weights", write="\n".join(write),
         )  # fmt: skip
     if tags[pretrained]:
-        quick_gelu = read_architecture(backbone).quick_gelu
-        check_activation(name, pretrained, has_quick_gelu=quick_gelu)
-
-
-def check_datasets(names: Sequence[str], *, source: str) -> dict[str, Dataset]:
-    """Read and check the files of some datasets, which the key `source` names."""
-    check_known(names, source=source)
-    datasets = {name: read_dataset(name) for name in names}
-    for name, dataset in datasets.items():
-        _check_dataset(name, dataset)
-    return datasets
-
-
-def _check_dataset(name: str, dataset: Dataset) -> None:
-    file = f"{DATASETS}/{name}.yaml"
-    if name == MEAN or set("{}") & set(name) or ClassSplit.parse(name).half:
-        raise refusal(
-            file, "a dataset cannot be called so", found=name,
-            expected=f"a file's name without braces, and not {MEAN}, which tables call the mean "
-            "over datasets, or one that ends as those of halves, in @base or @new",
-        )  # fmt: skip
-    check_length(name, source=file, fix="give the file a shorter name")
-    for archive in dataset.archives:
-        fix = "give the archive a shorter name"
-        check_length(archive.file, source=f"{file}: archives", fix=fix)
-    if dataset.folder is None:
-        return
-    with _named(f"{file}: folder"):
-        list_folder(dataset.folder)
-    split = dataset.split if dataset.layout == "coop" else None
-    if split is not None and not Path(dataset.folder, split).is_file():
-        problem, found = "there is no such file in the folder", f"split: {split}"
-        expected = f"a split file in CoOp's form, in {dataset.folder}"
-        raise refusal(f"{file}: split", problem, found=found, expected=expected)
-    if dataset.layout == "table":
-        with _named(f"{file}: table"):
-            find_tree(dataset)
-    if dataset.layout == "folders":
-        with _named(f"{file}: folder"):
-            check_folder(
-                dataset.folder,
-                dataset.class_names,
-                levels=dataset.levels,
-                split_folders=dataset.split_folders,
-            )
-
-
-def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str) -> None:
-    """Refuse heads and test sets that do not go together."""
-    for name in [] if isinstance(experiment.tests, str) else experiment.tests:
-        if name not in experiment.datasets:
-            expected = f"one of the experiment's datasets: {', '.join(experiment.datasets)}"
-            problem = f"no head is trained on {name}"
-            raise refusal(
-                f"{source}: tests.{name}", problem, found=f"tests: {name}", expected=expected
-            )
-    if experiment.tests and experiment.classes == "base":
-        problem = "heads of half the classes are tested on the two halves alone"
-        found, expected = "classes: base, and tests", "one of the two keys"
-        raise refusal(f"{source}: tests", problem, found=found, expected=expected)
-    for name in experiment.datasets:
-        if datasets[name].folds and experiment.classes == "base":
-            raise refusal(
-                f"{source}: classes: base", f"{name} is divided into folds, and not into halves of "
-                "its classes", found=f"folds: {datasets[name].folds}",
-                expected="datasets with a test split",
-            )  # fmt: skip
-        if datasets[name].folds and experiment.picks is not None:
-            raise refusal(
-                f"{source}: picks", f"the images of {name} are drawn out of its folds",
-                found=f"picks, and folds: {datasets[name].folds}", expected="one of the two keys",
-            )  # fmt: skip
-        counts = datasets[name].counts
-        if counts is not None and not counts.train:
-            trained = datasets[name].classes_of or "imagenet"
-            raise refusal(
-                f"{source}: datasets",
-                f"{name} has no image to train on",
-                found=name,
-                expected="it as a test set of another dataset",
-                write=f"datasets: [{trained}]\ntests: {{{trained}: [{name}]}}",
-            )
-        classes = _count_classes(datasets[name]) if experiment.classes == "base" else None
-        if classes is not None and classes < 4:
-            problem = "each half of a dataset needs two classes"
-            found = f"{name}, with {count(classes, 'class', 'classes')}"
-            expected = "datasets of four classes or more"
-            raise refusal(f"{source}: classes: base", problem, found=found, expected=expected)
-    for name, dataset in datasets.items():
-        _check_family(name, dataset, datasets)
-
-
-def _check_family(name: str, dataset: Dataset, datasets: Mapping[str, Dataset]) -> None:
-    """Refuse other classes than those of the dataset that the file names, as far as is known."""
-    if dataset.classes_of is None:
-        return
-    source = f"{DATASETS}/{name}.yaml: classes_of"
-    check_known([dataset.classes_of], source=source)
-    family = datasets.get(dataset.classes_of)
-    found, known = _count_classes(dataset), None if family is None else _count_classes(family)
-    if found is None or known is None:
-        return
-    by_label = dataset.layout not in ("imagenet_test", *OWN_LAYOUTS)  # the others go by names
-    if found > known or (by_label and found != known):
-        problem = f"{name} has other classes than {dataset.classes_of}"
-        expected = f"{known}" if by_label else f"{known} at most"
-        raise refusal(source, problem, found=count(found, "class", "classes"), expected=expected)
-
-
-def _count_classes(dataset: Dataset) -> int | None:
-    """Number of classes of a dataset; None where only its files show it."""
-    if (tree := find_tree(dataset)) is not None:
-        return len(tree.classes)
-    return None if dataset.counts is None else dataset.counts.classes
+        check_activation(name, pretrained, has_quick_gelu=read_architecture(backbone).quick_gelu)
 
 
 def check_length(name: str, *, source: str, fix: str) -> None:
@@ -286,11 +168,11 @@ def check_length(name: str, *, source: str, fix: str) -> None:
 
 
 @contextmanager
-def _named(source: str) -> Iterator[None]:
+def prefix_errors(source: str) -> Iterator[None]:
     """Put the place of a setting before an error about it."""
     try:
         yield
-    except (ConfigError, ManifestError) as error:
+    except (ConfigError, ManifestError, PicksError) as error:
         raise ConfigError(f"{source}: {error}") from None
 
 
@@ -299,8 +181,8 @@ class _Input(NamedTuple):
 
     key: str  # the file and key that name it
     path: str
-    fix: str = "move it to another place, and name that"
     with_contents: bool = False  # everything below it counts, as of a folder of images
+    fix: str = "move it to another place, and name that"
 
 
 def check_places(
@@ -321,12 +203,11 @@ def check_places(
         for output, place in written:
             if path.is_relative_to(place) or (given.with_contents and place.is_relative_to(path)):
                 raise refusal(
-                    given.key,
-                    "the workflow itself writes there: your file could be deleted, or a file that "
-                    "it makes be taken for yours",
+                    given.key, "the workflow itself writes there: your file could be deleted, or a "
+                    "file that it makes be taken for yours",
                     found=f"{given.path}, and the workflow writes {output}",
                     expected=f"a separate place: {given.fix}",
-                )
+                )  # fmt: skip
 
 
 def _is_oracle(path: Path) -> bool:
@@ -343,20 +224,20 @@ def _list_inputs(
 ) -> Iterator[_Input]:
     source, mirror = ", ".join(files), experiment.mirror
     for file in files:
-        yield _Input(file, file, "copy the configuration to config/, and give that")
+        yield _Input(file, file, fix="copy the configuration to config/, and give that")
     if experiment.picks is not None:
         yield _Input(f"{source}: picks", experiment.picks.partition("{")[0] or ".")
     if isinstance(texts := experiment.texts, Descriptions) and texts.is_file:
-        for name in datasets:
-            path = texts.descriptions.replace("{dataset}", name)
-            yield _Input(f"{source}: texts.descriptions", path)
+        key = f"{source}: texts.descriptions"
+        yield from (_Input(key, texts.descriptions.replace("{dataset}", n)) for n in datasets)
     for backbone in experiment.all_backbones:
-        if backbone.weights_file is not None:
-            yield _Input(f"{source}: backbone.pretrained", backbone.weights_file)
-        if (folder := find_folder(backbone.name)) is not None:
-            yield _Input(f"{source}: backbone.name", str(folder))
-        if backbone.architecture is not None:
-            yield _Input(f"{source}: backbone.architecture", find_own(backbone.architecture))
+        for key, path in (
+            ("pretrained", backbone.weights_file),
+            ("name", find_folder(backbone.name)),
+            ("architecture", backbone.architecture_file),
+        ):
+            if path is not None:
+                yield _Input(f"{source}: backbone.{key}", str(path))
     for name, dataset in datasets.items():
         file = f"{DATASETS}/{name}.yaml"
         if dataset.folder is not None:

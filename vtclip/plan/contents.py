@@ -10,8 +10,7 @@ from itertools import product
 from typing import Any
 
 from vtclip import paths
-from vtclip.backbones.known import read_content
-from vtclip.config.backbone_config import GLYPHS, BackboneConfig, is_hub_name
+from vtclip.config.backbone_config import GLYPHS, BackboneConfig
 from vtclip.config.dataset import HALVES, ClassSplit, Counts, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
@@ -72,7 +71,10 @@ class Contents:
     @cached_property
     def methods(self) -> dict[str, Variant]:
         """Folder name, such as `vt_clip@heads=1`, -> method or variant of one."""
-        plain = {name: Variant(name, {}, given) for name, given in self.settings.items()}
+        plain = {
+            name: Variant(name, {}, given, as_configured=True)
+            for name, given in self.settings.items()
+        }
         more = [found for found in self.variants if not found.as_configured]
         more += [found for several in self.optimistic.values() for found in several]
         return plain | {found.name: found for found in more}
@@ -101,11 +103,6 @@ class Contents:
             shots, seeds = ablation.shots or shots, ablation.seeds or seeds
         return list(product(shots, seeds))
 
-    def _folds(self) -> list[ClassSplit]:
-        return [
-            ClassSplit(name, fold=fold) for name in self.datasets for fold in self.folds_of(name)
-        ]
-
     def counts(self, dataset: str) -> Counts:
         """The numbers of a dataset's images and classes; a guess where its file has none."""
         return self.datasets[dataset_name(dataset)].counts or UNKNOWN_COUNTS
@@ -124,23 +121,18 @@ class Contents:
     def fold_features(self, backbone: str, dataset: str) -> list[str]:
         """Features of the folds that heads of a dataset learn from: of all, but one left out."""
         split, folds = ClassSplit.parse(dataset), self.folds_of(dataset)
-        return [
-            paths.FOLD_FEATURES.format(
-                backbone=backbone, dataset=split.dataset, views=self.experiment.views.folder,
-                fold=number, folds=len(folds),
-            )
-            for number, fold in enumerate(folds, start=1)
-            if fold != split.fold
-        ]  # fmt: skip
+        place = {"backbone": backbone, "dataset": split.dataset, "folds": len(folds)}
+        place["views"] = self.experiment.views.folder
+        numbers = (number for number, fold in enumerate(folds, start=1) if fold != split.fold)
+        return [paths.FOLD_FEATURES.format(fold=number, **place) for number in numbers]
 
     def test_features(self, backbone: str, dataset: str) -> list[str]:
         """Features of all images of a dataset that are predicted."""
-        if self.folds_of(dataset):
-            return self.fold_features(backbone, dataset_name(dataset))
-        return [
-            paths.TEST_FEATURES.format(backbone=backbone, dataset=dataset_name(dataset), part=part)
-            for part in self.parts_of(dataset)
-        ]
+        name = dataset_name(dataset)
+        if self.folds_of(name):
+            return self.fold_features(backbone, name)
+        place = {"backbone": backbone, "dataset": name}
+        return [paths.TEST_FEATURES.format(part=part, **place) for part in self.parts_of(name)]
 
     def images_of(self, dataset: str) -> str:
         """The folder that the image paths of a dataset, or of a half of one, start from."""
@@ -158,63 +150,34 @@ class Contents:
         found = self.sentences.get(dataset)
         return None if found is None else found.receipt or found.file
 
-    @property
-    def samples(self) -> str:
-        """The pattern of the files of runs' images."""
-        return paths.with_draw(paths.SHOTS, self.experiment.draw)
-
-    @property
-    def shot_features(self) -> str:
-        """The pattern of the files of these images' features."""
-        return paths.with_draw(paths.SHOT_FEATURES, self.experiment.draw)
+    def sample_of(self, dataset: str, shots: int, seed: int) -> str:
+        """The images of a run."""
+        split = ClassSplit.parse(dataset)._replace(half="")
+        return paths.fill(self.paths.samples, dataset=split, shots=shots, seed=seed)
 
     def shot_features_of(self, backbone: str, dataset: str, shots: int, seed: int) -> str:
         """The features of a run's images."""
-        return self.shot_features.format(
-            backbone=backbone, dataset=dataset_name(dataset), shots=paths.format_shots(shots),
-            seed=seed, views=self.experiment.views.folder,
-        )  # fmt: skip
+        place = {"backbone": backbone, "dataset": dataset_name(dataset), "seed": seed}
+        views = self.experiment.views.folder
+        return paths.fill(self.paths.shot_features, shots=shots, views=views, **place)
 
-    def sample_of(self, dataset: str, shots: int, seed: int) -> str:
-        """The images of a run."""
-        number, split = paths.format_shots(shots), ClassSplit.parse(dataset)._replace(half="")
-        return self.samples.format(dataset=split, shots=number, seed=seed)
-
-    def list_of(self, dataset: str, shots: int, seed: int) -> str:
-        """The list of a run's images that `vtclip picks` writes."""
-        number = paths.format_shots(shots)
-        return self.paths.picks.format(dataset=dataset_name(dataset), shots=number, seed=seed)
-
-    def picks_of(self, dataset: str, shots: int | str, seed: int | str) -> str:
+    def picks_of(self, dataset: str, shots: str, seed: str) -> str:
         """The list of a run's images, of an experiment with `picks`."""
-        found = find_list(
-            self.experiment.picks or "", dataset=dataset, shots=paths.parse_shots(shots),
-            seed=int(seed),
-        )  # fmt: skip
-        assert found is not None, "the plan has found it"
-        return str(found)
+        run = {"shots": paths.parse_shots(shots), "seed": int(seed)}
+        return str(find_list(self.experiment.picks or "", dataset=dataset, **run))
 
     def samples_of(self, runs: Iterable[Run]) -> list[Sample]:
         """The images of one seed for each dataset and number of shots of some heads."""
-        found = {
-            (run.dataset, run.shots): Sample(
-                run.dataset, run.shots,
-                self.sample_of(run.dataset, run.shots, run.seed),
-            )
-            for run in runs
-            if run.head and run.shots
-        }  # fmt: skip
-        return list(found.values())
+        trained = (run for run in runs if run.head and run.shots)
+        last = {(run.dataset, run.shots): run.seed for run in trained}
+        return [Sample(*run, self.sample_of(*run, seed)) for run, seed in last.items()]
 
     def histories_of(self, runs: Iterable[Run]) -> list[str]:
         """The histories of heads whose training may end early."""
-        early = {
-            name
-            for name, found in self.methods.items()
-            if getattr(found.settings, "stop_at_loss", None) is not None
-        }
         heads = dict.fromkeys(run.head for run in runs if run.head)
-        return [paths.history_of(head) for head in heads if paths.place_of(head)[2] in early]
+        found = {head: self.methods[paths.place_of(head)[2]].settings for head in heads}
+        early = (head for head in heads if getattr(found[head], "stop_at_loss", None) is not None)
+        return list(map(paths.history_of, early))
 
     def texts_of(self, backbone: str, dataset: str) -> str:
         """The text features of a dataset, or of the one that a half belongs to."""
@@ -229,11 +192,9 @@ class Contents:
         """
         if self.folds_of(dataset):
             return tuple(self.fold_features(backbone, dataset_name(dataset)))
-        classes = self.counts(dataset).classes
+        classes, seed = self.counts(dataset).classes, self.experiment.seeds[0]
         shots = [n for n in self.experiment.shots if n <= CHECKED and n * classes**2 <= SCORES]
-        if not shots:
-            return ()
-        return (self.shot_features_of(backbone, dataset, max(shots), self.experiment.seeds[0]),)
+        return (self.shot_features_of(backbone, dataset, max(shots), seed),) if shots else ()
 
     def others_of(self, backbone: str, dataset: str) -> str | None:
         """Features of the next dataset's shots: images of no class of this one."""
@@ -250,10 +211,8 @@ class Contents:
 
     def head_of(self, backbone: str, dataset: str, method: str, shots: int, seed: int) -> str:
         """Path of a head."""
-        return self.paths.head.format(
-            backbone=backbone, dataset=dataset, method=method, shots=paths.format_shots(shots),
-            seed=seed,
-        )  # fmt: skip
+        place = {"backbone": backbone, "dataset": dataset, "method": method}
+        return paths.fill(self.paths.head, shots=shots, seed=seed, **place)
 
     def predictions_of(self, backbone: str, dataset: str, method: str, tested: str) -> str:
         """Predictions of all heads of a method on a dataset, for a test set."""
@@ -285,16 +244,16 @@ class Contents:
     @property
     def fetched_weights(self) -> list[str]:
         """Names of weights that are downloaded, or copied from a user's file."""
-        return self._weights(made=False)
+        return [name for name in self._weights if name not in self.made_weights]
 
     @property
     def made_weights(self) -> list[str]:
         """Names of weights that the workflow makes itself."""
-        return self._weights(made=True)
+        return [name for name, pretrained in self._weights.items() if pretrained == GLYPHS]
 
-    def _weights(self, *, made: bool) -> list[str]:
-        found = [each for each in self.backbones.values() if (each.pretrained == GLYPHS) == made]
-        return list(dict.fromkeys(each.weights for each in found))
+    @property
+    def _weights(self) -> dict[str, str]:
+        return {each.weights: each.pretrained for each in self.backbones.values()}
 
     def outputs(self) -> list[str]:
         """Files and whole folders that the workflow writes."""
@@ -314,9 +273,10 @@ class Contents:
     def wildcards(self) -> dict[str, str]:
         """Wildcard of the paths -> a pattern of its values here: other targets have no rule."""
         runs = [run for method in self.methods for run in self.runs_of(method)]
+        folds = (ClassSplit(n, fold=fold) for n in self.datasets for fold in self.folds_of(n))
         known: dict[str, Iterable[Any]] = {
             "backbone": self.backbones,
-            "dataset": [*self.datasets, *self.halves, *self._folds()],
+            "dataset": [*self.datasets, *self.halves, *folds],
             "tested": [*self.datasets, *self.halves],
             "method": self.methods,
             "views": [self.experiment.views.folder],
@@ -331,24 +291,11 @@ def any_of(names: Iterable[Any]) -> str:
     return "|".join(re.escape(str(name)) for name in names) or "(?!)"
 
 
-def architecture_file(backbone: BackboneConfig) -> str | None:
-    """The file of a custom architecture, as jobs find it."""
-    return None if backbone.architecture is None else paths.find_own(backbone.architecture)
-
-
-def architecture_content(backbone: BackboneConfig) -> dict[str, Any] | None:
-    """The content of that file, or of a model's on the hub: what is made with it depends on it."""
-    custom = backbone.architecture is not None or is_hub_name(backbone.name)
-    return read_content(backbone) if custom else None
-
-
 def list_tests(experiment: Experiment) -> dict[str, list[str]]:
     """Training set of heads -> their test sets, its own first."""
     if experiment.classes == "base":
-        halves = {
-            name: [str(ClassSplit(name, half)) for half in HALVES] for name in experiment.datasets
-        }
-        return {tested[0]: tested for tested in halves.values()}
+        pairs = ([str(ClassSplit(name, half)) for half in HALVES] for name in experiment.datasets)
+        return {tested[0]: tested for tested in pairs}
     others = experiment.tests
     if isinstance(others, str):
         others = dict.fromkeys(experiment.datasets, experiment.datasets)

@@ -46,9 +46,7 @@ def fetch_archive(plan: Plan, *, dataset: str, file: str) -> Job:
     archive = next(each for each in archives if each.file == file)
     expected = archive.model_dump(include={"bytes", "sha256", "md5"})
     expected |= archive.model_dump(include={"git_blob"}, exclude_none=True)
-    return Job(
-        params={"destination": str(archive_path(dataset, file)), "expected": expected},
-    )
+    return Job(params={"destination": str(archive_path(dataset, file)), "expected": expected})
 
 
 @cache
@@ -80,7 +78,7 @@ def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
             "images": plan.images_of(dataset),
             "contents": list_contents(described),  # a hash, of a user's folder
             "dataset": described.model_dump(mode="json", include=keys),
-        },
+        }
     )
 
 

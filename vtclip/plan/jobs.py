@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from vtclip import cost, paths
+from vtclip.backbones.known import custom_content
 from vtclip.config.backbone_config import BackboneConfig, list_parts
 from vtclip.config.dataset import ClassSplit, dataset_name
 from vtclip.cost import Size, Work
@@ -16,7 +17,7 @@ from vtclip.methods import METHODS, method_module
 from vtclip.methods.base import Method
 from vtclip.paths import Run
 from vtclip.plan import Plan
-from vtclip.plan.contents import SHARD, architecture_content, architecture_file
+from vtclip.plan.contents import SHARD
 from vtclip.plan.data_jobs import Job as Job
 from vtclip.plan.data_jobs import fetch_archive as fetch_archive
 from vtclip.plan.data_jobs import find_test_copies as find_test_copies
@@ -54,8 +55,8 @@ def fetch_backbone(plan: Plan, *, weights: str) -> Job:
             "name": backbone.name,
             "pretrained": backbone.pretrained,
             "weights_key": backbone.weights_key,
-            "file": architecture_file(backbone),
-            "architecture": architecture_content(backbone),
+            "file": backbone.architecture_file,
+            "architecture": custom_content(backbone),
         },
         mem_mb=cost.backbone_memory(plan.shapes[folder]),
     )
@@ -94,17 +95,13 @@ def extract_fold(
 ) -> Job:
     """Features of the images of one fold, which are encoded once for all heads."""
     number = count_shot_views(plan, dataset, paths.ALL) // int(folds)
-    job = _extract(plan, backbone, dataset, number)
-    manifest = paths.MANIFEST.format(dataset=dataset)
-    return replace(job, inputs={**job.inputs, "manifest": manifest})
+    return _extract(plan, backbone, dataset, number, whole=True)
 
 
 @cache
 def extract_validation(plan: Plan, *, backbone: str, dataset: str) -> Job:
     """Features of the whole validation split, to choose on."""
-    job = _extract(plan, backbone, dataset, plan.counts(dataset).val)
-    inputs = {**job.inputs, "manifest": paths.MANIFEST.format(dataset=dataset)}
-    return replace(job, inputs=inputs)
+    return _extract(plan, backbone, dataset, plan.counts(dataset).val, whole=True)
 
 
 @cache
@@ -112,19 +109,16 @@ def extract_test(plan: Plan, *, backbone: str, dataset: str, part: str) -> Job:
     """Features of test images, or of one part of them."""
     found = re.fullmatch(r"test-(\d+)of(\d+)", part)
     shard = (int(found[1]), int(found[2])) if found else (1, 1)
-    job = _extract(plan, backbone, dataset, min(SHARD, plan.counts(dataset).test))
-    return replace(
-        job,
-        inputs={**job.inputs, "manifest": paths.MANIFEST.format(dataset=dataset)},
-        params={**job.params, "shard": shard},
-    )
+    job = _extract(plan, backbone, dataset, min(SHARD, plan.counts(dataset).test), whole=True)
+    return replace(job, params={**job.params, "shard": shard})
 
 
-def _extract(plan: Plan, backbone: str, dataset: str, number: int) -> Job:
-    """A job that encodes so many views of images."""
+def _extract(plan: Plan, backbone: str, dataset: str, number: int, *, whole: bool = False) -> Job:
+    """A job that encodes so many views: of a run's images, or of images that a manifest names."""
     shape, threads = plan.shapes[backbone], cost.threads_to_decode(number)
+    manifest = {"manifest": paths.MANIFEST.format(dataset=dataset)} if whole else {}
     return Job(
-        inputs={"weights": plan.weights_of(backbone)},
+        inputs={"weights": plan.weights_of(backbone), **manifest},
         params=_backbone_params(plan, backbone, dataset) | {"images": plan.images_of(dataset)},
         threads=threads,
         gpus=plan.gpus,
@@ -153,25 +147,13 @@ def train_head(
     work = chosen.work(size)
     gpus = plan.gpus if kind.on_gpu else 0
     threads = cost.training_threads(work, on_gpu=gpus > 0)
-    inputs: dict[str, str | list[str]] = {"texts": plan.texts_of(backbone, dataset)}
-    if kind.reads_text_tower or kind.reads_projection:
-        inputs["weights"] = plan.weights_of(backbone)
-    if kind.reads_images:
-        inputs["shots"] = plan.sample_of(dataset, paths.parse_shots(shots), int(seed))
-    elif kind.few_shot and plan.folds_of(dataset):
-        inputs["features"] = plan.fold_features(backbone, dataset)
-        inputs["shots"] = plan.samples.format(dataset=dataset, shots=shots, seed=seed)
-    elif kind.few_shot:
-        inputs["features"] = plan.shot_features_of(backbone, dataset, number, int(seed))
-    on_all = plan.choice_of(method) == "all" and bool(chosen.choices())
-    if kind.few_shot and not kind.reads_images and on_all:
-        inputs["validation"] = paths.VAL_FEATURES.format(
-            backbone=backbone, dataset=dataset_name(dataset)
-        )
-    val = plan.counts(dataset).val if "validation" in inputs else 0
-    group = None
-    if cost.is_short(work, on_gpu=gpus > 0):
-        group = "training" if kind.on_gpu else "training_on_cores"
+    inputs = _training_inputs(plan, backbone, dataset, chosen, number, int(seed))
+    on_all = "features" in inputs and plan.choice_of(method) == "all" and bool(chosen.choices())
+    if on_all:
+        place = {"backbone": backbone, "dataset": dataset_name(dataset)}
+        inputs["validation"] = paths.VAL_FEATURES.format(**place)
+    val = plan.counts(dataset).val if on_all else 0
+    group = "training" if kind.on_gpu else "training_on_cores"
     return Job(
         inputs=inputs,
         params={
@@ -189,43 +171,46 @@ def train_head(
         mem_mb=cost.training_memory(size, work, threads)
         + cost.features_memory(size.shape, work, val),
         runtime=cost.training_minutes(work, threads, on_gpu=gpus > 0),
-        group=group,
+        group=group if cost.is_short(work, on_gpu=gpus > 0) else None,
     )
+
+
+def _training_inputs(
+    plan: Plan, backbone: str, dataset: str, method: Method, shots: int, seed: int
+) -> dict[str, str | list[str]]:
+    inputs: dict[str, str | list[str]] = {"texts": plan.texts_of(backbone, dataset)}
+    if method.reads_text_tower or method.reads_projection:
+        inputs["weights"] = plan.weights_of(backbone)
+    in_folds = method.few_shot and bool(plan.folds_of(dataset))
+    if in_folds and not method.reads_images:
+        inputs["features"] = plan.fold_features(backbone, dataset)
+    elif method.few_shot and not method.reads_images:
+        inputs["features"] = plan.shot_features_of(backbone, dataset, shots, seed)
+    if in_folds or method.reads_images:
+        inputs["shots"] = plan.sample_of(dataset, shots, seed)
+    return inputs
 
 
 @cache
 def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested: str) -> Job:
     """The predictions of all heads of a method on a dataset, for one test set."""
-    name, test_set = plan.methods[method].method, dataset_name(tested)
+    name, other = plan.methods[method].method, tested != dataset
     kind, runs = METHODS[name], plan.runs_of(method)
     configured = _configured(plan, method, dataset)
-    folds = plan.folds_of(dataset) if kind.few_shot and tested == dataset else []
+    folds = plan.folds_of(dataset) if kind.few_shot and not other else []
     heads = [(*run, fold) for run in runs for fold in folds] or runs
-    other, most = tested != dataset, max(shots for shots, _ in runs)
     reads_tower = kind.predicts_with_tower or (other and kind.reads_text_tower)
-    inputs: dict[str, str | list[str]] = {
-        "texts": plan.texts_of(backbone, test_set),
-        "features": [] if kind.reads_images else plan.test_features(backbone, test_set),
-        "heads": [
-            plan.head_of(backbone, str(ClassSplit(dataset, "", *fold)), method, shots, seed)
-            for shots, seed, *fold in heads
-        ],
-        "manifest": paths.MANIFEST.format(dataset=test_set),
-    }
-    if other:
-        inputs["trained_texts"] = plan.texts_of(backbone, dataset)
-        inputs["trained_manifest"] = paths.MANIFEST.format(dataset=dataset_name(dataset))
-    if reads_tower:
-        inputs["weights"] = plan.weights_of(backbone)
-    receipt = plan.images_receipt(tested) if kind.reads_images else None
-    if receipt is not None:
-        inputs["images"] = receipt
-    size = size_of(plan, backbone, dataset, most, tested)
-    work = configured.work(size)
+    size = size_of(plan, backbone, dataset, max(shots for shots, _ in runs), tested)
+    work, images = configured.work(size), plan.counts(tested).test
     tower_mb = cost.backbone_memory(plan.shapes[backbone]) if reads_tower else 0
-    threads = cost.threads_to_decode(plan.counts(tested).test) if kind.reads_images else 1
+    threads = cost.threads_to_decode(images) if kind.reads_images else 1
+    head_files = [
+        plan.head_of(backbone, str(ClassSplit(dataset, "", *fold)), method, shots, seed)
+        for shots, seed, *fold in heads
+    ]
+    inputs = _prediction_inputs(plan, backbone, dataset, kind, tested) | {"heads": head_files}
     return Job(
-        inputs=inputs,
+        inputs=inputs | ({"weights": plan.weights_of(backbone)} if reads_tower else {}),
         params={
             "method": name,
             "settings": configured.settings.model_dump(mode="json"),
@@ -238,10 +223,25 @@ def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested
         threads=threads,
         gpus=plan.gpus,
         mem_mb=tower_mb + cost.prediction_memory(size, work, len(heads), threads - 1),
-        runtime=cost.prediction_minutes(
-            work, images=plan.counts(tested).test, heads=len(runs), on_gpu=plan.gpus > 0
-        ),
+        runtime=cost.prediction_minutes(work, images=images, heads=len(runs), on_gpu=plan.gpus > 0),
     )
+
+
+def _prediction_inputs(
+    plan: Plan, backbone: str, dataset: str, kind: type[Method], tested: str
+) -> dict[str, str | list[str]]:
+    inputs: dict[str, str | list[str]] = {
+        "texts": plan.texts_of(backbone, tested),
+        "manifest": paths.MANIFEST.format(dataset=dataset_name(tested)),
+    }
+    if not kind.reads_images:
+        inputs["features"] = plan.test_features(backbone, dataset_name(tested))
+    elif receipt := plan.images_receipt(tested):
+        inputs["images"] = receipt
+    if tested != dataset:
+        inputs["trained_texts"] = plan.texts_of(backbone, dataset)
+        inputs["trained_manifest"] = paths.MANIFEST.format(dataset=dataset_name(dataset))
+    return inputs
 
 
 @cache
@@ -278,7 +278,7 @@ def head_work(plan: Plan, run: Run) -> Work:
 def _loading(backbone: BackboneConfig) -> dict[str, Any]:
     """Arguments of `load_backbone`, besides the weights and the device."""
     given = backbone.model_dump(include={"name", "spatial", "precision"})
-    return given | {"architecture": architecture_file(backbone)}
+    return given | {"architecture": backbone.architecture_file}
 
 
 def _tower(plan: Plan, backbone: str, kind: type[Method]) -> dict[str, Any]:
@@ -294,7 +294,7 @@ def _images(plan: Plan, dataset: str, kind: type[Method]) -> str | None:
 
 def _backbone_params(plan: Plan, backbone: str, dataset: str) -> dict[str, Any]:
     found, exif = plan.backbones[backbone], plan.datasets[dataset].exif
-    return {"backbone": _loading(found), "architecture": architecture_content(found), "exif": exif}
+    return {"backbone": _loading(found), "architecture": custom_content(found), "exif": exif}
 
 
 @cache

@@ -2,24 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vtclip.config.dataset import OWN_LAYOUTS, ClassSplit, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
-from vtclip.data.descriptions import Sentences
 from vtclip.data.folders import SPLITS, UNSPLIT
 from vtclip.data.inventory import find_tree, images_folder
-from vtclip.data.pick_lists import FORMS, PicksError, count_validation, find_list, read_picks
+from vtclip.data.pick_lists import count_validation
 from vtclip.data.walk import walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
-from vtclip.paths import ALL, format_shots, name_shots
+from vtclip.paths import ALL, name_shots
 from vtclip.plan.variants import Variant, constant_settings
-from vtclip.settings import ConfigError, refusal
-from vtclip.wording import count, did_you_mean, explain_alike, find_alike, inline, list_some
+from vtclip.wording import count, explain_alike, find_alike, inline, list_some
 
 Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
 
@@ -112,25 +109,11 @@ def list_unused_fractions(datasets: Mapping[str, Dataset]) -> Iterator[str]:
 def list_alike(datasets: Mapping[str, Dataset]) -> Iterator[str]:
     """A sentence for each dataset with class names that zero-shot cannot keep apart."""
     for name, dataset in datasets.items():
-        if groups := find_alike(_read_class_names(name, dataset)):
+        if groups := find_alike(read_class_names(name, dataset)):
             yield explain_alike(groups, name)
 
 
-def check_uneven(experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str) -> None:
-    """Refuse numbers of images for classes that a dataset does not have, where its are known."""
-    classes = {} if experiment.uneven is None else experiment.uneven.classes
-    for name in filter(datasets.__contains__, experiment.datasets):
-        known = _read_class_names(name, datasets[name])
-        unknown = next((each for each in classes if each not in known), None)
-        if known and unknown is not None:
-            raise refusal(
-                f"{source}: shots: classes", f"{name} has no class '{unknown}'",
-                found=f"{unknown}: {classes[unknown]}",
-                expected=f"names of its classes.{did_you_mean(unknown, known)}",
-            )  # fmt: skip
-
-
-def _read_class_names(name: str, dataset: Dataset) -> list[str]:
+def read_class_names(name: str, dataset: Dataset) -> list[str]:
     """Read the class names, by label, as far as that needs no job."""
     if (tree := find_tree(dataset)) is not None:
         return [dataset.class_names.get(folder, folder) for folder in tree.classes]
@@ -138,131 +121,6 @@ def _read_class_names(name: str, dataset: Dataset) -> list[str]:
         return []
     rows = _read_rows(images_folder(name, dataset) / dataset.split)
     return [*{label: text for split in rows.values() for _, label, text in split}.values()]
-
-
-def check_sentences(
-    sentences: Mapping[str, Sentences], datasets: Mapping[str, Dataset], longest: int
-) -> None:
-    """Refuse descriptions that do not fit, as far as their files and the classes are known.
-
-    `longest` is the number of tokens that every text tower reads. A tokenizer, which planning does
-    not import, gives a word one token or more: what has more words is certainly too long.
-    """
-    for name, found in sentences.items():
-        if not Path(found.file).is_file():
-            continue  # the job that reads it says what is wrong
-        texts = found.read(_read_class_names(name, datasets[name]) or None)
-        words = max((text for each in texts for text in each), key=lambda text: len(text.split()))
-        if len(words.split()) + 2 > longest:
-            raise refusal(
-                found.file, "a sentence is longer than the text tower reads",
-                found=f"{len(words.split())} words: {words}",
-                expected=f"at most {longest} tokens, start and end among them: shorten it in a "
-                "file of your own",
-            )  # fmt: skip
-
-
-def check_validation(
-    experiment: Experiment,
-    trained: Sequence[str],  # datasets, or halves of their classes
-    datasets: Mapping[str, Dataset],
-    methods: Iterable[Variant],
-    *,
-    source: str,
-) -> None:
-    """Refuse to choose where none of the images are left to validate on."""
-    choosing = [each for each in methods if METHODS[each.method](each.settings).choices()]
-    if not choosing or (experiment.choose == "none" and not experiment.optimism):
-        return
-    on_all = experiment.choose == "all" or experiment.optimism
-    key, value, write = ("choose", "all", "validation")
-    if experiment.optimism:
-        key, value, write = ("optimism", "true", "false")
-    reading = [each.method for each in choosing if METHODS[each.method].reads_images]
-    if on_all and reading:
-        raise refusal(
-            f"{source}: {key}",
-            f"{reading[0]} reads images, and can choose on the validation shots of a run alone",
-            found=f"{key}: {value}, and {reading[0]} chooses",
-            expected=f"{reading[0]} with `select: last`, or not to choose on a whole split",
-            write=f"{key}: {write}",
-        )
-    for name in trained:
-        dataset = datasets[dataset_name(name)]
-        has_split = _has_validation(dataset)
-        if on_all and (dataset.folds or not has_split):
-            raise refusal(
-                f"{source}: {key}", f"{name} has no validation split", found=f"{key}: {value}",
-                expected="a dataset with one, or not to choose on a whole split",
-                write=f"{key}: {write}",
-            )  # fmt: skip
-        numbers = None if has_split or experiment.picks else count_images(name, dataset)
-        used = [shots for shots in experiment.shots if numbers and _uses_all(numbers, shots)]
-        if used:
-            given = f"shots: {format_shots(max(used))}"
-            raise refusal(
-                f"{source}: {given}",
-                f"{choosing[0].method} chooses on validation images, and {name} has none beside "
-                "those to train on",
-                found=given,
-                expected=f"a validation split of {name}, fewer shots, or methods that choose "
-                "nothing",
-                write="choose: none",
-            )
-
-
-def check_picks(
-    experiment: Experiment,
-    trained: Iterable[str],  # datasets, or halves of their classes
-    methods: Iterable[Variant],
-    *,
-    source: str,
-) -> None:
-    """Refuse lists of picks that are not there or cannot be used; the manifest is not read."""
-    if experiment.picks is None:
-        return
-    key, given = f"{source}: picks", f"picks: {experiment.picks}"
-    runs = list(product(map(dataset_name, trained), experiment.shots, experiment.seeds))
-    choosing = [each for each in methods if METHODS[each.method](each.settings).choices()]
-    chooses = choosing and (experiment.choose == "validation" or experiment.optimism)
-    if Path(experiment.picks).is_file() and len(runs) > 1:
-        raise refusal(
-            key, f"one list cannot be that of {len(runs)} runs", found=given,
-            expected="a folder, or {dataset}, {shots} and {seed} in the path",
-        )  # fmt: skip
-    for dataset, shots, seed in runs:
-        found = find_list(experiment.picks, dataset=dataset, shots=shots, seed=seed)
-        if found is None:
-            names = f"{dataset}/shot_{format_shots(shots)}-seed_{seed}"
-            raise refusal(
-                key, f"there is no list of {dataset}, {name_shots(shots)}, seed {seed}",
-                found=given, expected=f"in a folder {names} with one of {', '.join(FORMS)}; or "
-                "{dataset}, {shots} and {seed} in the path of a file",
-            )  # fmt: skip
-        try:
-            picks = read_picks(found)
-        except PicksError as error:
-            raise ConfigError(f"{key}: {error}") from None
-        if chooses and all(pick.split == "train" for pick in picks):
-            raise refusal(
-                key, f"{choosing[0].method} chooses on validation images, and the list has none",
-                found=str(found), expected="validation images in the list, or methods that choose "
-                "nothing", write="choose: none",
-            )  # fmt: skip
-
-
-def _has_validation(dataset: Dataset) -> bool:
-    if dataset.folds:
-        return True
-    if (tree := find_tree(dataset)) is not None:
-        return not tree.splits or "val" in tree.splits
-    return dataset.counts is None or dataset.counts.val > 0
-
-
-def _uses_all(numbers: Numbers, shots: int) -> bool:
-    """Check that every class certainly gives all of its images; a mean says nothing."""
-    exact = all(isinstance(number, int) for number in numbers["train"])
-    return shots == ALL or (exact and 0 < max(numbers["train"]) <= shots)
 
 
 def list_unmet_shots(

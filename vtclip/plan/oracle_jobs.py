@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import cache
 
 from vtclip import cost
-from vtclip.config.dataset import dataset_name
 from vtclip.paths import Run
 from vtclip.plan import Plan, jobs, paths
 
@@ -28,29 +27,22 @@ def list_runs(plan: Plan) -> list[Run]:
             head=plan.head_of(run.backbone, run.dataset, name, run.shots, run.seed),
             predictions=plan.predictions_of(run.backbone, run.dataset, name, run.dataset),
         )
-        for run in plan.own_runs
-        if run.method in plan.optimistic
+        for run in _list_optimistic(plan)
         for choose, name in list_choices(plan, run.method).items()
     ]
 
 
 def list_oracles(plan: Plan) -> list[tuple[str, str, str, int, int, str]]:
     """Backbone, dataset, method, shots, seed and file of predictions of each oracle."""
-    rows = [run for run in plan.own_runs if run.method in plan.optimistic]
+    keys = ("backbone", "dataset", "method", "shots", "seed")
+    places = [{key: getattr(run, key) for key in keys} for run in _list_optimistic(plan)]
     return [
-        (*place, run.shots, run.seed, _predictions_of(plan, *place, run.shots, run.seed))
-        for run in rows
-        if (place := (run.backbone, run.dataset, run.method))
+        (*place.values(), paths.fill(plan.paths.oracle_predictions, **place)) for place in places
     ]
 
 
-def _predictions_of(
-    plan: Plan, backbone: str, dataset: str, method: str, shots: int, seed: int
-) -> str:
-    return plan.paths.oracle_predictions.format(
-        backbone=backbone, dataset=dataset, method=method, shots=paths.format_shots(shots),
-        seed=seed,
-    )  # fmt: skip
+def _list_optimistic(plan: Plan) -> list[Run]:
+    return [run for run in plan.own_runs if run.method in plan.optimistic]
 
 
 @cache
@@ -64,14 +56,10 @@ def train_oracle(
         plan, backbone=backbone, dataset=dataset, method=choices["validation"], shots=shots,
         seed=seed,
     )  # fmt: skip
-    test = [
-        paths.TEST_FEATURES.format(backbone=backbone, dataset=dataset_name(dataset), part=part)
-        for part in plan.parts_of(dataset)
-    ]
     names = choices.values()
     inputs = {
         **fair.inputs,
-        "test": test,
+        "test": plan.test_features(backbone, dataset),
         "heads": [plan.head_of(backbone, dataset, name, *run) for name in names],
         "predictions": [plan.predictions_of(backbone, dataset, name, dataset) for name in names],
     }

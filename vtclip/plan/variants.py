@@ -61,13 +61,14 @@ def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
     _check_part(ablation.seeds or [], experiment.seeds, "seeds", source)
     variants = [_make_variant(experiment, ablation.method, {}, source)]
     configured = variants[0].settings
-    for place, changes in _list_changes(ablation):
+    for key, changes in _list_changes(ablation):
+        place = f"{source}.{key}"
         try:
-            variant = _make_variant(experiment, ablation.method, changes, f"{source}.{place}")
+            variant = _make_variant(experiment, ablation.method, changes, place)
         except ConfigError as error:
             raise ConfigError(_list_values(error, configured)) from None
-        _refuse_twice(variant, variants[1:], f"{source}.{place}")
-        check_length(variant.name, source=f"{source}.{place}", fix="vary fewer settings at a time")
+        _refuse_twice(variant, variants[1:], place)
+        check_length(variant.name, source=place, fix="vary fewer settings at a time")
         variants.append(variant)
     if all(variant.as_configured for variant in variants):
         names = METHODS[ablation.method].settings_type.model_fields
@@ -97,17 +98,15 @@ def _make_variant(
     spatial = values.pop(SPATIAL, None)
     settings = check(kind, values, source=source)
     if spatial not in (None, *get_args(SpatialKind)):
-        found = f"{SPATIAL}: {shorten(spatial)}"
         raise refusal(
-            f"{source}: {SPATIAL}", "no such kind", found=found, expected="projected or raw",
-            write=f"{SPATIAL}: raw",
+            f"{source}: {SPATIAL}", "no such kind", found=f"{SPATIAL}: {shorten(spatial)}",
+            expected="projected or raw", write=f"{SPATIAL}: raw",
         )  # fmt: skip
     backbones = experiment.all_backbones
     if all(backbone.spatial == spatial for backbone in backbones):
         spatial = None
     for backbone in backbones:
-        with_kind = with_spatial(backbone, spatial)
-        check_method(method, settings, with_kind, source=source)
+        check_method(method, settings, with_spatial(backbone, spatial), source=source)
     same = spatial is None and settings == configured
     return Variant(method, changes, settings, spatial, as_configured=same)
 
@@ -124,10 +123,10 @@ def _refuse_twice(variant: Variant, others: Sequence[Variant], source: str) -> N
             continue  # another setting at the value that it has: compared, and not trained again
         same = (variant.settings, variant.spatial) == (other.settings, other.spatial)
         if same or variant.name == other.name:
-            found = f"{other.label} and {variant.label}"
             raise refusal(
-                source, f"{variant.label} is named twice", found=found, expected="each variant once"
-            )
+                source, f"{variant.label} is named twice",
+                found=f"{other.label} and {variant.label}", expected="each variant once",
+            )  # fmt: skip
 
 
 def _list_changes(ablation: Ablation) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -140,8 +139,8 @@ def _list_changes(ablation: Ablation) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _check_part(wanted: list[Any], known: list[Any], key: str, source: str) -> None:
+    names = list(map(format_shots, known))
     for value in map(format_shots, wanted):
-        names = [format_shots(name) for name in known]
         if value not in names:
             problem = f"the experiment has no {inline(value)}"
             expected = f"some of {', '.join(map(str, names))}"
@@ -158,9 +157,9 @@ def constant_settings(method: Method, shots: int) -> Settings | None:
 
     Of what it chooses, a value that the configuration names alone stays.
     """
-    fixed, given = method.settings_without_choice(shots), method.settings
-    values = {name: getattr(given, name) for name in given.model_fields_set}
-    alone = {key: each for key, each in values.items() if isinstance(each, list) and len(each) == 1}
+    fixed, given = method.settings_without_choice(shots), method.settings.model_fields_set
+    values = ((key, value) for key, value in method.settings if key in given)
+    alone = {key: value for key, value in values if isinstance(value, list) and len(value) == 1}
     return None if fixed is None else fixed.model_copy(update=alone)
 
 
@@ -201,28 +200,25 @@ def list_choosing(
     found: dict[str, list[Variant]] = {}
     for name, given in settings.items() if experiment.optimism else ():
         method = METHODS[name](given)
-        if method.few_shot and method.choices():
-            found[name] = [
-                Variant(name, {"choose": choose}, given, choose=choose)
-                for choose in ("none", *CHOSEN_ON)
-                if choose != experiment.choose
-                and (
-                    choose != "none"
-                    or all(constant_settings(method, shots) for shots in experiment.shots)
-                )
-            ]
+        if not method.few_shot or not method.choices():
+            continue
+        has_constants = all(constant_settings(method, shots) for shots in experiment.shots)
+        others = ("none", *CHOSEN_ON) if has_constants else CHOSEN_ON
+        found[name] = [
+            Variant(name, {"choose": choose}, given, choose=choose)
+            for choose in others
+            if choose != experiment.choose
+        ]
     return found
 
 
 def _refuse_choosing(given: Settings, source: str) -> None:
     if "select" in given.model_fields_set and getattr(given, "select", None) == "val":
         raise refusal(
-            f"{source}: select",
-            "the epoch cannot be chosen where nothing may be",
-            found="select: val, and choose: none",
-            expected="select: last, or choose: validation",
+            f"{source}: select", "the epoch cannot be chosen where nothing may be",
+            found="select: val, and choose: none", expected="select: last, or choose: validation",
             write="select: last",
-        )
+        )  # fmt: skip
 
 
 def describe_choices(

@@ -91,7 +91,7 @@ rule sample_shots:
         manifest=tracked_by_checksum(jobs.sample_shots, "manifest"),
         receipt=from_plan(jobs.sample_shots, "receipts"),
     output:
-        paths.SHOTS if PLAN.experiment.picks else PLAN.samples,
+        paths.SHOTS if PLAN.experiment.picks else PATHS.samples,
     log:
         "logs/sample_shots/{dataset}/{shots}shot-seed{seed}.log",
     wildcard_constraints:

@@ -69,10 +69,10 @@ rule extract_shots:
     input:
         weights=tracked_by_checksum(jobs.extract_shots, "weights"),
         receipts=from_plan(jobs.extract_shots, "receipts"),
-        shots=PLAN.samples,
+        shots=PATHS.samples,
     output:
-        features=PLAN.shot_features,
-        receipt=receipt_of(PLAN.shot_features),
+        features=PATHS.shot_features,
+        receipt=receipt_of(PATHS.shot_features),
     log:
         "logs/extract_shots/{backbone}/{dataset}/{views}/{shots}shot-seed{seed}.log",
     wildcard_constraints:
