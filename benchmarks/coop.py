@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -21,9 +22,13 @@ from torch import Tensor
 
 from vtclip.backbones.backbone import load_backbone
 from vtclip.backbones.prompts import TextTower
+from vtclip.backbones.text_towers import pack
 from vtclip.methods import METHODS
 from vtclip.task import Images, Prompts, Samples, Task, Texts
+from vtclip.training.optimise import optimise
 
+BACKBONE = "RN50-quickgelu"
+START = 17  # tokens that CoOp's prompts share
 LEARNING_WORDS = ("coop", "kgcoop", "prograd", "cocoop")
 
 
@@ -47,7 +52,12 @@ def main() -> None:
         print(added_memory(step, device))
         return
     print(f"{METHODS[arguments.method].title}, {arguments.backbone}, {describe_device(device)}")
-    print(f"A step on a GPU launches {count_step(arguments)} operations.\n")
+    launches = count_step(arguments.method, arguments.backbone)
+    print(f"A step on a GPU launches {launches} operations.")
+    for classes in arguments.classes:
+        packed, padded = count_tokens(arguments.backbone, read_names(arguments.names, classes))
+        print(f"There the prompts of K = {classes} are {packed:,} tokens; padded, {padded:,}.")
+    print()
     print("| K | step | seconds | speed, of the whole | memory, MB | of the whole's |")
     print("|---:|---|---:|---:|---:|---:|")
     for classes in arguments.classes:
@@ -60,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--method", choices=LEARNING_WORDS, default="coop")
     parser.add_argument("--names", type=Path, help="a split file of CoOp's, for its class names")
     parser.add_argument("--whole", type=int, default=100, help="most classes with whole prompts")
-    parser.add_argument("--backbone", default="RN50-quickgelu")
+    parser.add_argument("--backbone", default=BACKBONE)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--memory-of", choices=TOWERS, help=argparse.SUPPRESS)
@@ -83,15 +93,11 @@ def make_step(
     device: torch.device,
 ) -> tuple[Callable[[], float], Tensor]:
     """One training step, which gives its loss, and the context that it trains."""
-    torch.manual_seed(0)
     method = METHODS[arguments.method](METHODS[arguments.method].settings_type())
-    model = load_backbone(arguments.backbone, pretrained=None, device=device)
-    texts = Texts(model.encode_classes(names, ["a photo of a {}."]), 100.0)
-    batch = method.settings.batch_size
-    pooled = torch.randn(batch, texts.features.shape[1], device=device)
-    labels = torch.randint(len(names), (batch,), device=device)
-    shots = Samples(pooled[:, None], None, labels)
-    task = Task(texts, shots, None, 0, Prompts(names, tower(model)))
+    images = method.settings.batch_size
+    task = make_task(arguments.backbone, tower, names, images, device)
+    assert task.train is not None
+    pooled, labels = task.train.pooled[:, 0], task.train.labels
     learner = method.learner(method.initial_head(task), task)
     context = learner.get_parameter("context")
     optimiser = torch.optim.SGD(learner.parameters(), 0.002, momentum=0.9)
@@ -109,14 +115,44 @@ def make_step(
     return step, context
 
 
-def count_step(arguments: argparse.Namespace) -> int:
-    """Launches of a step on a GPU, in bfloat16: as many for any number of classes up to 1,024."""
+def make_task(
+    backbone: str,
+    tower: type[TextTower],
+    names: Sequence[str],
+    images: int,
+    device: torch.device,
+) -> Task:
+    """Random shots of these classes, and a backbone with random weights."""
+    torch.manual_seed(0)
+    model = load_backbone(backbone, pretrained=None, device=device)
+    texts = Texts(model.encode_classes(names, ["a photo of a {}."]), 100.0)
+    pooled = torch.randn(images, texts.features.shape[1], device=device)
+    labels = torch.randint(len(names), (images,), device=device)
+    shots = Samples(pooled[:, None], None, labels)
+    return Task(texts, shots, None, 0, Prompts(names, tower(model)))
+
+
+def count_step(method: str = "coop", backbone: str = BACKBONE) -> int:
+    """Launches of a step on a GPU in bfloat16, for any classes: of two steps, less those of one."""
     places = ("vtclip.backbones.prompts", "vtclip.runtime.devices")
+    names, counts = read_names(None, 32), []
+    trained = METHODS[method](METHODS[method].settings_type(epochs=1))
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(mock.patch(f"{place}.has_bfloat16", return_value=True))
-        step, _ = make_step(arguments, TextTower, read_names(None, 32), torch.device("cpu"))
-        return count_launches(step)
+        for steps in (1, 2):
+            images = steps * trained.settings.batch_size
+            task = make_task(backbone, TextTower, names, images, torch.device("cpu"))
+            learner = trained.learner(trained.initial_head(task), task)
+            counts.append(count_launches(partial(optimise, learner, task, trained.settings)))
+    return counts[1] - counts[0]
+
+
+def count_tokens(backbone: str, names: Sequence[str]) -> tuple[int, int]:
+    """Tokens of prompts in rows with their start, and of names padded to the longest."""
+    lengths = open_clip.get_tokenizer(backbone)([f"{name}." for name in names]).argmax(dim=1)
+    _, rows, own = pack(lengths, START).shape
+    return rows * (START + own), len(names) * int(lengths.max())
 
 
 def report(classes: int, arguments: argparse.Namespace, device: torch.device) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -5,10 +6,12 @@ import torch
 
 from tests.methods.by_hand import softmax
 from tests.methods.prompts import NAMES, encode_by_hand
+from vtclip.backbones import prompts
 from vtclip.cost import Shape, Size
-from vtclip.methods.base import Images
+from vtclip.methods.base import Images, Prompts
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.kgcoop import KgCoOp, KgCoOpSettings
+from vtclip.runtime import devices
 from vtclip.settings import ConfigError, check
 from vtclip.training.optimise import optimise
 
@@ -99,3 +102,19 @@ def test_each_dataset_has_its_published_prompt(dataset, template):
 def test_a_prompt_without_a_place_for_the_class_name_is_refused(template):
     with pytest.raises(ConfigError, match="template"):
         check(KgCoOpSettings, {"template": template}, source="mine.yaml")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.slow
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_a_compiled_training_ends_where_the_plain_one_does(prompted, backbone, half, monkeypatch):
+    for module in (devices, prompts):
+        monkeypatch.setattr(module, "has_bfloat16", lambda _: half)
+    task = replace(prompted, prompts=Prompts(NAMES, prompts.TextTower(backbone)))
+    losses = []
+    for compiled in (False, True):
+        recipe = {"epochs": 3, "batch_size": 32, "learning_rate": 0.1, "compile": compiled}
+        learner = learner_of(task, **recipe)
+        losses.append(optimise(learner, task, KgCoOpSettings(**recipe))["loss"].to_list())
+    assert not torch._dynamo.utils.counters["graph_break"]  # the host has no part in a step
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2 if half else 1e-4)

@@ -184,3 +184,9 @@ def test_a_step_of_vt_clip_takes_at_most_127_launches_on_a_gpu(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     grid = importlib.import_module("grid")
     assert grid.count_step() <= 127
+
+
+def test_a_step_of_coop_takes_at_most_374_launches_on_a_gpu(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    coop = importlib.import_module("coop")
+    assert coop.count_step() <= 374

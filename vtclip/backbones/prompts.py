@@ -1,6 +1,7 @@
 """The text tower from word embeddings on, for prompts with learned words."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.backbones.text_towers import (
+    CausalTower,
+    PackedTower,
     PromptError,
     find_causal,
     find_overlong,
@@ -37,6 +40,14 @@ class TextTower:
         self._device = backbone.device
         self._embedding = _find_embedding(backbone)
         self.width: int = self._embedding.embedding_dim  # of a word embedding
+
+    @cached_property
+    def _causal(self) -> CausalTower | None:
+        """The tower in parts, if it is causal."""
+        tower = find_causal(self._model)
+        if tower is None or not has_bfloat16(self._device):
+            return tower
+        return PackedTower(tower, torch.bfloat16)
 
     def embed_words(self, words: str) -> Tensor:
         """Embeddings (n, width) of some words, without those of start and end."""
@@ -84,11 +95,9 @@ class TextTower:
 
         A causal tower reads what precedes the names once.
         """
-        tower = find_causal(self._model)
+        tower = self._causal
         if tower is None:
             return self._whole_reader(tokens, first, words)
-        if has_bfloat16(self._device):
-            tower = tower.in_half_precision()
         with torch.no_grad():
             start = self._embedding(tokens[0, :first])
         read = tower.reader(tokens, shared=first + words)
