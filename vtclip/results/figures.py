@@ -160,9 +160,10 @@ def plot_cost(
     over = ", the mean over datasets" if accuracies["dataset"].n_unique() > 2 else ""
     points = accuracies.filter(dataset=MEAN).join(costs, on=COST_KEY)
     several = costs["backbone"].n_unique() > 1
-    with drawing(destination, 6.4, 4.4) as figure:
+    methods = costs.select("backbone", "method").unique(maintain_order=True)
+    columns = 2 if several else 4
+    with drawing(destination, 6.4, 3.4 + 0.2 * math.ceil(len(methods) / columns)) as figure:
         panel = figure.subplots()
-        methods = costs.select("backbone", "method").unique(maintain_order=True)
         for number, (backbone, method) in enumerate(methods.iter_rows()):
             line = points.filter(backbone=backbone, method=method).sort("shots")
             name = title_of(method, titles) + (f", {backbone}" if several else "")
@@ -172,9 +173,9 @@ def plot_cost(
         panel.xaxis.set_major_formatter("{x:g}")
         panel.xaxis.set_minor_formatter(LogFormatter())
         panel.set_xlabel(f"seconds a run: reading, fitting and training{over}")
-        panel.set_ylabel(f"accuracy (%){over}")
+        panel.set_ylabel("accuracy (%)")
         panel.grid(alpha=0.3)
-        figure.legend(loc="outside lower center", ncols=2 if several else 4)
+        figure.legend(loc="outside lower center", ncols=columns)
 
 
 def read_costs(runs: Sequence[Run]) -> pl.DataFrame:
