@@ -70,7 +70,7 @@ def _read(error: Mapping[str, Any], values: Any) -> Problem:
         places = values if isinstance(values, list) else ()
         items = values.items() if isinstance(values, Mapping) else enumerate(places)
         for key, value in items:
-            if str(key) == str(part):
+            if key == part or str(key) == str(part):
                 location.append(key)
                 values = value
                 break
