@@ -85,6 +85,36 @@ def test_a_pickle_with_code_is_refused_before_the_first_job(demo, lists, here):
     assert not (here / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("image", "problem"),
+    [("missing.png", "not in the dataset's split"), ("t.png", "of the dataset's test split"),
+     ("b.png", "with another label than the dataset's")],
+)  # fmt: skip
+def test_a_wrong_image_is_named_before_the_first_job_where_the_split_is_there(
+    demo, lists, image, problem
+):
+    rows = {
+        "train": [["images/a.png", 0, "zero"], ["images/b.png", 1, "one"]],
+        "val": [["images/v.png", 0, "zero"]],
+        "test": [["images/t.png", 0, "zero"]],
+    }
+    split = Path("resources/images/digits/split.json")
+    split.parent.mkdir(parents=True)
+    split.write_text(json.dumps(rows))
+    one = {"datasets": ["digits"], "shots": [1], "seeds": [1], "picks": "lists"}
+    listed = {
+        name: [{"impath": f"data/images/{file}", "label": 0}]
+        for name, file in (("train", "a.png"), ("val", "v.png"))
+    }
+    lists("digits", 1, 1, json.dumps(listed))
+    planned(demo, **one)
+    listed["train"].append({"impath": f"data/images/{image}", "label": 0})
+    lists("digits", 1, 1, json.dumps(listed))
+    message = refused(demo, **one)
+    assert "lists/digits/shot_1-seed_1.json: the list does not match the dataset." in message
+    assert f"1 image {problem}: data/images/{image}" in message
+
+
 def test_methods_cannot_choose_on_a_list_without_validation_images(demo, lists):
     lists("letters", 2, 1, json.dumps({"train": RECORDS}))
     message = refused(demo, picks="lists")

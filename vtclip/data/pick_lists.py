@@ -8,13 +8,15 @@ import csv
 import io
 import json
 import pickle  # noqa: TID251  what a file may name is limited in `_Unpickler`
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from vtclip import paths
 from vtclip.paths import format_shots
+from vtclip.wording import count, list_some
 
 FORMS = (".jsonl", ".json", ".pkl", ".pickle", ".csv")
 # The columns of a list by the names that projects give them.
@@ -22,6 +24,7 @@ IMAGE = ("image", "impath", "_impath", "path", "image_path", "img_path", "filena
 LABEL = ("label", "_label", "class_id", "target")
 NAME = ("class_name", "classname", "_classname", "class")
 TRAIN, VAL = "train", "val"
+SHOWN = 5  # images of each kind in an error
 VAL_SHOTS = 4  # CoOp never takes more than four validation images per class.
 
 
@@ -136,6 +139,61 @@ class _Unpickler(pickle.Unpickler):
         if kind is not self.record or base is not object or state is not None:
             raise PicksError(f"{self.path}: expected Datum records, found another object.")
         return self.record()
+
+
+Rows = Mapping[tuple[str, ...], dict[str, Any]]  # parts of an image's path -> its row
+
+
+def index_rows(rows: Iterable[dict[str, Any]]) -> Rows:
+    """Index the rows of a manifest or a split, with image, label, class_name and split."""
+    return {PurePosixPath(row["image"]).parts: row for row in rows}
+
+
+def match_rows(rows: Rows, picks: Iterable[Pick], *, source: str | Path) -> list[dict[str, Any]]:
+    """Find a dataset's rows of some picks, in the picks' order, those to train with first.
+
+    Raises:
+        PicksError: images that the dataset does not have, or that are of its test split; other
+            labels or class names than the dataset's; an image twice; none to train with.
+    """
+    problems: dict[str, list[str]] = {}
+    found: dict[str, list[dict[str, Any]]] = {TRAIN: [], VAL: []}
+    seen: Counter[str] = Counter()
+    for pick in picks:
+        row = _find_row(rows, pick.image)
+        if row is not None:
+            seen[row["image"]] += 1
+            found[pick.split].append(row | {"split": pick.split})
+        if problem := _find_problem(pick, row, seen):
+            problems.setdefault(problem, []).append(pick.image)
+    if not found[TRAIN] and not problems:
+        raise PicksError(f"{source}: expected images to train with, found none.")
+    if problems:
+        lines = [
+            f"  {count(len(images), 'image')} {problem}: {list_some(images, SHOWN)}"
+            for problem, images in problems.items()
+        ]
+        raise PicksError("\n".join([f"{source}: the list does not match the dataset.", *lines]))
+    return found[TRAIN] + found[VAL]
+
+
+def _find_row(rows: Rows, image: str) -> dict[str, Any] | None:
+    """The row of an image: that with the longest path with which the list's path ends."""
+    parts = PurePosixPath(image.replace("\\", "/")).parts
+    return next((rows[end] for n in range(len(parts)) if (end := parts[n:]) in rows), None)
+
+
+def _find_problem(pick: Pick, row: Mapping[str, Any] | None, seen: Mapping[str, int]) -> str:
+    """The fault of a pick, in words that go on from `3 images`; empty for a good one."""
+    if row is None:
+        return "not in the dataset's split"
+    if row["split"] == "test":
+        return "of the dataset's test split"
+    if pick.label is not None and pick.label != row["label"]:
+        return "with another label than the dataset's"
+    if pick.label is None and pick.class_name not in (None, row["class_name"]):
+        return "with another class name than the dataset's"
+    return "listed twice" if seen[row["image"]] > 1 else ""
 
 
 def count_validation(images: int, shots: int = VAL_SHOTS) -> int:

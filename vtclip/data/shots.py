@@ -4,29 +4,28 @@ import hashlib
 import json
 import logging
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from vtclip.data.pick_lists import (
     TRAIN,
-    VAL,
     VAL_SHOTS,
     Pick,
     PicksError,
     count_validation,
+    index_rows,
+    match_rows,
     read_picks,
 )
 from vtclip.files import write_text
 from vtclip.parquet import read_metadata_key, read_parquet, write_parquet
-from vtclip.wording import count, did_you_mean, list_some
+from vtclip.wording import count, did_you_mean
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 5  # images of each kind in an error
 IMAGES = b"images_sha256"  # key of the metadata: checksum of the images
 
 
@@ -180,45 +179,8 @@ def match_picks(
 
 def find_rows(manifest: pl.DataFrame, picks: Iterable[Pick], *, source: str | Path) -> pl.DataFrame:
     """Find the manifest's rows of some picks, in the picks' order, those to train with first."""
-    rows = {PurePosixPath(row["image"]).parts: row for row in manifest.to_dicts()}
-    problems: dict[str, list[str]] = {}
-    found: dict[str, list[dict[str, Any]]] = {TRAIN: [], VAL: []}
-    seen: Counter[str] = Counter()
-    for pick in picks:
-        row = _find_row(rows, pick.image)
-        if row is not None:
-            seen[row["image"]] += 1
-            found[pick.split].append(row | {"split": pick.split})
-        if problem := _find_problem(pick, row, seen):
-            problems.setdefault(problem, []).append(pick.image)
-    if not found[TRAIN] and not problems:
-        raise PicksError(f"{source}: expected images to train with, found none.")
-    if problems:
-        lines = [
-            f"  {count(len(images), 'image')} {problem}: {list_some(images, SHOWN)}"
-            for problem, images in problems.items()
-        ]
-        raise PicksError("\n".join([f"{source}: the list does not match the dataset.", *lines]))
-    return pl.DataFrame(found[TRAIN] + found[VAL], schema=manifest.schema)
-
-
-def _find_row(rows: Mapping[tuple[str, ...], dict[str, Any]], image: str) -> dict[str, Any] | None:
-    """The row of an image: that with the longest path with which the list's path ends."""
-    parts = PurePosixPath(image.replace("\\", "/")).parts
-    return next((rows[end] for n in range(len(parts)) if (end := parts[n:]) in rows), None)
-
-
-def _find_problem(pick: Pick, row: Mapping[str, Any] | None, seen: Mapping[str, int]) -> str:
-    """The fault of a pick, in words that go on from `3 images`; empty for a good one."""
-    if row is None:
-        return "not in the dataset's split"
-    if row["split"] == "test":
-        return "of the dataset's test split"
-    if pick.label is not None and pick.label != row["label"]:
-        return "with another label than the dataset's"
-    if pick.label is None and pick.class_name not in (None, row["class_name"]):
-        return "with another class name than the dataset's"
-    return "listed twice" if seen[row["image"]] > 1 else ""
+    known = index_rows(manifest.to_dicts())
+    return pl.DataFrame(match_rows(known, picks, source=source), schema=manifest.schema)
 
 
 def write_picks(sample: pl.DataFrame, destination: str | Path) -> str:

@@ -17,12 +17,12 @@ from vtclip.config.experiment import Experiment
 from vtclip.data.descriptions import Sentences
 from vtclip.data.folders import check_folder
 from vtclip.data.inventory import find_tree
-from vtclip.data.pick_lists import FORMS, find_list, read_picks
+from vtclip.data.pick_lists import FORMS, find_list, index_rows, match_rows, read_picks
 from vtclip.data.walk import list_folder
 from vtclip.methods import METHODS
 from vtclip.paths import ALL, DATASETS, format_shots, name_shots
 from vtclip.plan.checks import check_length, prefix_errors
-from vtclip.plan.notices import count_images, read_class_names
+from vtclip.plan.notices import count_images, list_rows, read_class_names
 from vtclip.plan.variants import Variant
 from vtclip.settings import refusal
 from vtclip.wording import count, did_you_mean
@@ -244,17 +244,21 @@ def _most_that_use_all(name: str, dataset: Dataset, experiment: Experiment) -> i
 def check_picks(
     experiment: Experiment,
     trained: Iterable[str],  # datasets, or halves of their classes
+    datasets: Mapping[str, Dataset],
     methods: Iterable[Variant],
     *,
     source: str,
 ) -> None:
-    """Refuse lists of picks that are not there or cannot be used; the manifest is not read."""
+    """Refuse lists of picks that are not there or cannot be used, as far as that needs no job."""
     if experiment.picks is None:
         return
     key, given = f"{source}: picks", f"picks: {experiment.picks}"
     runs = list(product(map(dataset_name, trained), experiment.shots, experiment.seeds))
     chooses = experiment.choose == "validation" or experiment.optimism
     choosing = _list_choosing(methods) if chooses else []
+    known = {
+        name: index_rows(list_rows(name, datasets[name])) for name in {name for name, *_ in runs}
+    }
     if Path(experiment.picks).is_file() and len(runs) > 1:
         raise refusal(
             key, f"one list cannot be that of {len(runs)} runs", found=given,
@@ -271,6 +275,8 @@ def check_picks(
             )  # fmt: skip
         with prefix_errors(key):
             picks = read_picks(found)
+            if known[dataset]:
+                match_rows(known[dataset], picks, source=found)
         if choosing and all(pick.split == "train" for pick in picks):
             raise refusal(
                 key, f"{choosing[0]} chooses on validation images, and the list has none",

@@ -1,6 +1,7 @@
 """Notices before the first job: requests that the data cannot meet, or only in part."""
 
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -111,6 +112,15 @@ def list_alike(datasets: Mapping[str, Dataset]) -> Iterator[str]:
     for name, dataset in datasets.items():
         if groups := find_alike(read_class_names(name, dataset)):
             yield explain_alike(groups, name)
+
+
+def list_rows(name: str, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """List image, label, class_name and split of a split file's images, while it is there."""
+    split_file = None if dataset.split is None else images_folder(name, dataset) / dataset.split
+    for split, rows in _read_rows(split_file).items() if split_file else ():
+        for image, label, class_name in rows:
+            place = {"image": posixpath.join(dataset.images, image), "split": split}
+            yield place | {"label": label, "class_name": class_name}
 
 
 def read_class_names(name: str, dataset: Dataset) -> list[str]:
