@@ -119,6 +119,7 @@ def test_a_missing_class_and_an_unknown_key_are_one_error_with_the_likely_pair()
         ({"cat": "It purrs.", "dog": ["b"]}, "'cat': expected JSON, from each class's name"),
         ({"cat": ["a", ""], "dog": ["b"]}, "'cat': expected JSON"),
         ({"cat": [3], "dog": ["b"]}, "'cat': expected JSON"),
+        ({}, "a list of sentences, found none"),
         ({"cat": [], "dog": ["b"]}, "'cat' has no sentence"),
         ([["cat", ["a"]]], "found a list"),
         ("{", "not readable as JSON"),

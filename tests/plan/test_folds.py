@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tests.plan.conftest import GLYPHS, job, planned
+from vtclip.cli.status import estimate_bytes
 from vtclip.config.dataset import ClassSplit
 from vtclip.paths import ALL
 from vtclip.settings import ConfigError
@@ -95,6 +96,15 @@ def test_all_shots_of_a_tower_method_are_as_many_as_a_class_has(config):
         job(plan, "train_head", GLYPHS, "birds@fold1", "clip_lora", k, 1) for k in (1, ALL)
     )
     assert few.runtime <= every.runtime < 7 * 24 * 60
+
+
+def test_the_features_of_folds_that_are_still_to_be_written_are_those_of_their_files(config):
+    plan = planned(config)
+    assert estimate_bytes(plan)["features"]
+    for file in plan.test_features(GLYPHS, "birds"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    assert "features" not in estimate_bytes(plan)
 
 
 def test_a_footnote_says_that_every_image_is_a_test_image(config):

@@ -19,7 +19,7 @@ from vtclip.config.dataset import MEAN, Dataset
 from vtclip.data.pick_lists import count_validation
 from vtclip.files import write_text
 from vtclip.settings import ConfigError, check, read_yaml, refusal
-from vtclip.wording import count, explain_alike, find_alike, to_yaml
+from vtclip.wording import count, explain_alike, find_alike, list_lines, to_yaml
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -35,7 +35,6 @@ EXAMPLES = """examples:
 
 FOLDS = 5
 LARGE = 100  # images of a class, with which some can be kept for a test
-SHOWN = 5  # images or groups that are named
 COLUMNS = ("path", "label", "split")  # of a table
 METADATA = ("metadata.csv", "metadata.jsonl")  # tables in folders as Hugging Face's imagefolder
 
@@ -209,7 +208,8 @@ def describe_survey(survey: Survey) -> list[str]:
         lines.append(f"{explain_alike(alike, 'Names')} Name them apart under `class_names:`.")
     if survey.damaged:
         lines.append(f"Not readable, and left out: {count(len(survey.damaged), 'image')}:")
-        lines += _list_first([f"{image}: {why}" for image, why in survey.damaged.items()])
+        damaged = [f"{image}: {why}" for image, why in survey.damaged.items()]
+        lines.append(f"  {list_lines(damaged)}")
     if survey.equal:
         mixed = survey.mixed()
         groups = count(len(survey.equal), "group")
@@ -217,7 +217,7 @@ def describe_survey(survey: Survey) -> list[str]:
             f"{groups} of identical images, {len(mixed)} of them in several "
             "splits or classes" + (": keep each of these in one place only." if mixed else ".")
         )
-        lines += _list_first([" = ".join(group) for group in mixed or survey.equal])
+        lines.append(f"  {list_lines([' = '.join(group) for group in mixed or survey.equal])}")
     return lines
 
 
@@ -228,11 +228,6 @@ def _read_pair(pair: str) -> tuple[str, str]:
         expected = "pairs such as trn=train tst=test"
         raise refusal("--split-folders", "no split is named", found=pair, expected=expected)
     return folder, split
-
-
-def _list_first(lines: list[str]) -> list[str]:
-    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return [f"  {line}" for line in lines[:SHOWN]] + more
 
 
 def _check_name(name: str) -> tuple[str, str]:

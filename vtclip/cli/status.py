@@ -197,17 +197,18 @@ def estimate_bytes(plan: Plan) -> dict[str, int]:
 
 
 def _features(plan: Plan) -> Iterator[int]:
+    """Bytes of each file of features that is not there yet."""
     from vtclip.plan.jobs import count_shot_views
 
     experiment = plan.experiment
     for backbone, dataset in product(plan.backbones, plan.datasets):
-        place, shape = {"backbone": backbone, "dataset": dataset}, plan.shapes[backbone]
-        parts = plan.parts_of(dataset)
-        test = plan.counts(dataset).test
-        for part in parts:
-            if not Path(paths.TEST_FEATURES.format(part=part, **place)).is_file():
-                yield features_bytes(shape, test // len(parts))
-        for shots, seed in product(experiment.shots, experiment.seeds):
-            run = place | {"views": experiment.views.folder, "shots": paths.format_shots(shots)}
-            if not Path(plan.paths.shot_features.format(seed=seed, **run)).is_file():
-                yield features_bytes(shape, count_shot_views(plan, dataset, shots))
+        files, views = plan.test_features(backbone, dataset), plan.counts(dataset).test
+        if plan.folds_of(dataset):
+            views = count_shot_views(plan, dataset, paths.ALL)
+        found = dict.fromkeys(files, views // len(files))
+        runs = product(experiment.shots, experiment.seeds)
+        for shots, seed in () if plan.folds_of(dataset) else runs:
+            file = plan.shot_features_of(backbone, dataset, shots, seed)
+            found[file] = count_shot_views(plan, dataset, shots)
+        missing = (number for file, number in found.items() if not Path(file).is_file())
+        yield from (features_bytes(plan.shapes[backbone], number) for number in missing)

@@ -107,6 +107,8 @@ class Sentences:
             if name is not None:
                 _check_sentences(sentences, key, path, is_repeated=name in found)
                 found[name] = sentences
+        if not found:
+            raise ConfigError(f"{path}: {FORM}, found none.")
         return found
 
     def _name_class(self, key: str) -> str | None:
