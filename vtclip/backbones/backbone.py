@@ -17,12 +17,7 @@ from torchvision.transforms import Compose
 
 from vtclip.backbones.build import build_model, find_blueprint, hub_folder, load_tokenizer
 from vtclip.backbones.checkpoints import BackboneError, pack_files
-from vtclip.backbones.image_towers import (
-    check_tower,
-    encode_images,
-    find_kind,
-    fold_batch_norms,
-)
+from vtclip.backbones.image_towers import check_tower, encode_images, find_kind, fold_batch_norms
 from vtclip.backbones.known import CONFIGURATION, has_pooled_token
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
 from vtclip.config.backbone_config import SpatialKind, is_hub_name, list_parts
@@ -139,37 +134,21 @@ class Backbone:
         return self._encode(texts)
 
     def encode_classes(self, class_names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
-        """One text feature a class: the mean over templates of unit vectors, a unit vector again.
+        """One text feature a class (K, D): the mean of unit vectors, a unit vector again, float32.
 
-        Underscores in class names are read as spaces, as CoOp does.
-
-        Returns:
-            (K, D) float32 of unit length.
-
-        Raises:
-            PromptError: classes whose prompts are longer than the text tower reads, all of them.
+        Underscores in class names are read as spaces, as CoOp does. Classes whose prompts are
+        longer than the text tower reads are refused, all in one error.
         """
         return average_texts(self.encode_prompts(class_names, templates))
 
     def encode_prompts(self, class_names: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
-        """The text features of each class in each template, not normalised.
-
-        Returns:
-            (K, templates, D) float32.
-
-        Raises:
-            PromptError: as of `encode_classes`.
-        """
+        """Features (K, templates, D) float32 of each class in each template, not normalised."""
         return torch.stack(self.encode_groups(class_names, fill_templates(templates, class_names)))
 
     def encode_groups(
         self, class_names: Sequence[str], prompts: Sequence[Sequence[str]]
     ) -> list[torch.Tensor]:
-        """The text features (P, D) float32 of the P prompts of each class, not normalised.
-
-        Raises:
-            PromptError: as of `encode_classes`.
-        """
+        """Features (P, D) float32 of the P prompts of each class, not normalised."""
         check_lengths(self.tokenizer, dict(zip(class_names, prompts, strict=True)), tower=self.name)
         texts = self._encode([prompt for group in prompts for prompt in group])
         return list(texts.float().split([len(group) for group in prompts]))
@@ -271,18 +250,8 @@ def fetch_backbone(
     """Bring a backbone's weights into one safetensors file: later jobs need no internet.
 
     Its metadata has the name, the tag and the test transform that go with the weights, and the
-    files that Hugging Face's tokenizer and text tower are made from, where there are such.
-
-    Args:
-        name: as for `load_backbone`.
-        pretrained: open_clip's tag, which is downloaded, a file of weights, or "own" for those of a
-            model in the hub's form.
-        destination: the safetensors file to write.
-        architecture, weights_key: as for `load_backbone`.
-
-    Raises:
-        BackboneError: as `load_backbone`.
-        ConfigError: a model in the hub's form that is not there.
+    files that Hugging Face's tokenizer and text tower are made from, where there are such. The
+    arguments and errors are those of `load_backbone`.
     """
     blueprint = find_blueprint(name, pretrained, architecture, weights_key)
     with hub_folder(blueprint, text=blueprint.needs_files) as folder:

@@ -46,25 +46,15 @@ from vtclip.runtime.environment import explain, trusted_certificates
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Everything that a model is built from.
+    """Everything that a model is built from."""
 
-    Attributes:
-        name: open_clip's, or the user's.
-        config: open_clip's model_cfg.
-        preprocess: keys of the test transform that differ from open_clip's usual one.
-        tag: open_clip's entry of the weights; empty for others.
-        weights: the file of weights; None for a tag, or for random ones.
-        origin: metadata of a file of `fetch_backbone`; empty for others.
-        weights_key: which weights to take of a file that has several.
-    """
-
-    name: str
-    config: dict[str, Any]
-    preprocess: dict[str, Any]
-    tag: dict[str, Any]
-    weights: str | None
-    origin: dict[str, str]
-    weights_key: str | None = None
+    name: str  # open_clip's, or the user's
+    config: dict[str, Any]  # open_clip's model_cfg
+    preprocess: dict[str, Any]  # keys of the test transform that differ from open_clip's usual one
+    tag: dict[str, Any]  # open_clip's entry of the weights; empty for others
+    weights: str | None  # the file of weights; None for a tag, or for random ones
+    origin: dict[str, str]  # metadata of a file of `fetch_backbone`; empty for others
+    weights_key: str | None  # which weights to take of a file that has several
 
     @property
     def text(self) -> dict[str, Any]:
@@ -109,10 +99,13 @@ def build_model(blueprint: Blueprint, folder: Path, device: str | torch.device) 
     check_timm_tower(blueprint.config)
     if blueprint.text.get("hf_model_name"):
         _import_transformers(blueprint)
-    with _without_warnings():
+    logging.disable(logging.WARNING)  # that the weights are random: those of a file come next
+    try:
         model = open_clip.create_model(
             f"local-dir:{folder}", load_weights=False, pretrained_text=False, device=device
         )
+    finally:
+        logging.disable(logging.NOTSET)
     if blueprint.tag:
         open_clip.load_checkpoint(model, _download(blueprint))
     elif blueprint.weights is not None:
@@ -261,13 +254,3 @@ def _save_text_files(blueprint: Blueprint, folder: Path) -> None:
                     f"{explain(error)}\n  expected: a name on huggingface.co or a folder, and the "
                     "internet when they are fetched"
                 ) from None
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Keep open_clip from saying that the weights are random: those of a file come next."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -36,15 +36,13 @@ def read_checkpoint(path: str | Path, weights_key: str | None = None) -> dict[st
     """Read weights, without what training programs wrap around them.
 
     Of several weights in a file, such as those of a model and their moving average, the first that
-    are no average are taken, with a warning.
+    are no average are taken, with a warning; or those below `weights_key`. Floating-point numbers
+    become float32. OpenAI's own have OPENAI's keys too.
 
     Args:
         path: safetensors, a file of `torch.save`, or a TorchScript archive, whatever its suffix, or
             an index of several such files.
-        weights_key: the key, or the prefix of keys, of the weights to take: "state_dict_ema".
-
-    Returns:
-        The state_dict, floating-point numbers in float32. OpenAI's own has OPENAI's keys too.
+        weights_key: the key, or the prefix of keys, such as "state_dict_ema".
     """
     content = _read(Path(path))
     groups = dict(_list_groups(content, "")) if isinstance(content, Mapping) else {}
@@ -61,7 +59,7 @@ def read_checkpoint(path: str | Path, weights_key: str | None = None) -> dict[st
     if any(key.startswith(("text_model.", "vision_model.")) for key in weights):
         raise _unusable(path, "a CLIP of Hugging Face's transformers, whose keys differ")
     return {
-        key: value.float() if value.is_floating_point() else value for key, value in weights.items()
+        key: each.float() if each.is_floating_point() else each for key, each in weights.items()
     }
 
 
@@ -197,8 +195,8 @@ def _read_archive(path: Path) -> Any:
     if not any(name.endswith("/constants.pkl") for name in names):
         return _load(path)
     try:
-        with warnings.catch_warnings():  # PyTorch would rather that nobody wrote such files
-            warnings.simplefilter("ignore", FutureWarning)
+        # PyTorch would rather that nobody wrote such files.
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
             return torch.jit.load(path, map_location="cpu").state_dict()
     except RuntimeError:
         raise _unusable(path, "a TorchScript archive that this PyTorch cannot load") from None
@@ -268,11 +266,7 @@ def _list_prefixes(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """Prefixes of keys that a whole CLIP is below: training programs add `module.` or `model.`."""
     found = [key.removesuffix(SCALE) for key in tensors if f".{key}".endswith(f".{SCALE}")]
     # Layers of some image towers have such a scale of their own.
-    return [
-        prefix
-        for prefix in found
-        if not any(prefix != outer and prefix.startswith(outer) for outer in found)
-    ]
+    return [p for p in found if not any(p != outer and p.startswith(outer) for outer in found)]
 
 
 def _take(

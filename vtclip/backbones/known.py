@@ -29,10 +29,7 @@ INSTALL = "python -m pip install 'vtclip[transformers]'"  # what some of them ne
 
 
 def has_pooled_token(kind: str, spatial: str) -> bool:
-    """Check that a tower's first spatial feature is the pooled one, as where a token stands for it.
-
-    `kind` is a TowerKind of `vtclip.backbones.image_towers`, `spatial` a SpatialKind.
-    """
+    """Check that the first spatial feature of a kind of tower is the pooled one."""
     return spatial == "projected" and kind in ("resnet", "vit")
 
 
@@ -167,11 +164,11 @@ def _find_cached(name: str, files: Sequence[str]) -> list[Path]:
 
 
 def _download_first(name: str, files: Sequence[str]) -> list[Path]:
+    """Fetch the first of some files that a model on the hub has."""
     from vtclip.runtime.environment import trusted_certificates
 
     with trusted_certificates():
-        found = (_download(name, file) for file in files)
-        return next(([path] for path in found if path is not None), [])
+        return next(([path] for file in files if (path := _download(name, file))), [])
 
 
 def _download(name: str, file: str) -> Path | None:

@@ -1,5 +1,6 @@
 """The shape of a model, measured on towers that are built without memory for their weights."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import open_clip
@@ -9,12 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vtclip.backbones.build import check_timm_tower
 from vtclip.backbones.checkpoints import BackboneError
-from vtclip.backbones.image_towers import (
-    check_tower,
-    encode_images,
-    find_kind,
-    list_attention,
-)
+from vtclip.backbones.image_towers import check_tower, encode_images, find_kind, list_attention
 from vtclip.backbones.known import Measured
 from vtclip.backbones.text_towers import find_causal
 
@@ -35,17 +31,14 @@ LARGE = HUGGING_FACE["xlm-roberta-large"]  # stands for any other
 
 
 def measure_model(config: dict[str, Any]) -> Measured:
-    """Shape, weights and work of a model.
+    """Shape, weights and work of a model, from open_clip's model_cfg.
 
-    Args:
-        config: open_clip's model_cfg.
-
-    Raises:
-        BackboneError: an image tower that gives no pooled features, or one of timm's that this
-            timm does not have; open_clip, timm and PyTorch raise others for towers that cannot be
-            built.
+    A BackboneError refuses towers that cannot be used; open_clip, timm and PyTorch raise others for
+    those that cannot be built.
     """
-    visual = _build_image_tower(config)
+    check_timm_tower(config)
+    visual = _build(open_clip.model._build_vision_tower, config["embed_dim"], "vision_cfg", config)
+    visual.eval().requires_grad_(False)
     check_tower(visual, "raw", name="the model")
     size = visual.image_size
     pixels = torch.zeros(1, 3, *((size, size) if isinstance(size, int) else size), device="meta")
@@ -79,14 +72,10 @@ class _TextTower(NamedTuple):
     context_length: int
 
 
-def _build_image_tower(config: dict[str, Any]) -> Any:
-    check_timm_tower(config)
-    build = open_clip.model._build_vision_tower
+def _build(build: Callable[..., Any], outputs: int, part: str, config: dict[str, Any]) -> Any:
+    """Build a part of a model by a function of open_clip's, without memory for its weights."""
     with torch.device("meta"):
-        tower = build(
-            config["embed_dim"], dict(config["vision_cfg"]), config.get("quick_gelu", False)
-        )
-    return tower.eval().requires_grad_(False)
+        return build(outputs, dict(config[part]), config.get("quick_gelu", False))
 
 
 def _measure_text_tower(config: dict[str, Any]) -> _TextTower:
@@ -99,9 +88,7 @@ def _measure_text_tower(config: dict[str, Any]) -> _TextTower:
         raise BackboneError(
             f"text_cfg with pool_type {text['pool_type']}, of {', '.join(TEXT_POOLINGS)}"
         )
-    build = open_clip.model._build_text_tower
-    with torch.device("meta"):
-        tower = build(config["embed_dim"], dict(text), config.get("quick_gelu", False))
+    tower = _build(open_clip.model._build_text_tower, config["embed_dim"], "text_cfg", config)
     # Where tokens see only those before them, a shared start is read once for all prompts.
     tokens = context_length if find_causal(tower) is None else min(OWN_TOKENS, context_length)
     blocks = len(list_attention(tower))
@@ -117,9 +104,7 @@ def _count_decoder(config: dict[str, Any]) -> int:
     # A decoder projects to the vocabulary, as CoCa.__init__ builds it.
     vocabulary = config["text_cfg"].get("vocab_size", 49408)
     build = open_clip.coca_model._build_text_decoder_tower
-    with torch.device("meta"):
-        decoder = build(vocabulary, dict(config["multimodal_cfg"]), config.get("quick_gelu", False))
-    return _count(decoder)
+    return _count(_build(build, vocabulary, "multimodal_cfg", config))
 
 
 def _count(module: nn.Module) -> int:

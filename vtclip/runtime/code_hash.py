@@ -14,13 +14,9 @@ LEFT_OUT = {"vtclip.cost"}  # requests to a scheduler change nothing that a job 
 
 @cache
 def code_hash(script: str | Path, *modules: str) -> str:
-    """Hash a script with all that it imports from this package.
+    """Hash a script with all that it imports from this package, and modules that it loads by name.
 
     The structure counts, not the text: comments, docstrings and formatting change nothing.
-
-    Args:
-        script: a file that calls functions of this package.
-        modules: dotted names of modules that it loads by name, such as the chosen method's.
     """
     for module in modules:
         if _find(module) is None:

@@ -55,28 +55,19 @@ def lease_device(
     folder: str | Path | None = None,
     waits: bool = True,
 ) -> Iterator[torch.device]:
-    """Lease a device while the block runs.
+    """Lease a device, "cpu" where there is no GPU, while the block runs.
 
     Of the GPUs that CUDA_VISIBLE_DEVICES or a scheduler leaves to this process, the first free slot
-    is taken; where none is free the job waits. A second slot of a device is taken only when every
-    device has a job. The GPU is tried: without one, a job that was planned for it takes hours. Must
-    be entered before the first call of CUDA.
+    is taken; where none is free the job waits, or fails. A second slot of a device is taken only
+    when every device has a job. The GPU is tried: without one, a job that was planned for it takes
+    hours. Must be entered before the first call of CUDA.
 
     Args:
         wanted: "auto" for a CUDA GPU where there is one, "cpu", "cuda", or "mps" for Apple's.
         slots: the number of jobs that may share a GPU, 1 or more; None for as many as have shared
             one on this machine.
-        folder: of the locks; left out, one for this user in the machine's temporary folder, or
-            the one that VTCLIP_LEASES names.
+        folder: of the locks, if `lock_folder` is not to choose it.
         waits: False for an error where no lease is free, in place of a wait.
-
-    Yields:
-        The device: "cuda" or "mps", or "cpu" where there is no GPU.
-
-    Raises:
-        DeviceMemoryError: the block needs more memory than the GPU has free.
-        NoDeviceError: "cuda" or "mps" where there is no such GPU, an assigned GPU that PyTorch
-            cannot use, a folder in which locks are not safe, or no free lease if `waits` is false.
     """
     devices = list_devices(wanted)
     if not devices:
@@ -109,11 +100,9 @@ def leave_out_inherited_memory() -> None:
 
 
 def available_memory(root: str | Path = "/") -> int:
-    """Bytes of main memory that this process may still take.
+    """Bytes of main memory that this process may still take; `root` contains `proc` and `sys`.
 
-    A container or a Slurm job is limited by control groups (version 2), which psutil does not read:
-    a process that takes all that the machine has free would be killed. `root` contains `proc` and
-    `sys`.
+    A container or a Slurm job is limited by control groups (version 2), which psutil does not read.
     """
     return min([psutil.virtual_memory().available, *_left_in_groups(Path(root))])
 
@@ -229,25 +218,16 @@ def _find_gpu(wanted: str, device: Device) -> torch.device:
         return torch.device("cpu")
     if wanted == APPLE:
         return torch.device(APPLE) if torch.backends.mps.is_available() else _without_gpu(wanted)
-    reason = _try_cuda()
-    if reason:
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except (RuntimeError, AssertionError) as error:  # an assertion of a build without CUDA
+        reason = str(error).strip().partition("\n")[0]
         raise NoDeviceError(
             f"GPU {device.name} is assigned, but PyTorch {torch.__version__} cannot use it: "
             f"{reason}\n  Install a PyTorch that fits the driver and the card "
             "(docs/clusters.md says how), or write `device: cpu` to compute without a GPU."
-        )
+        ) from None
     return torch.device("cuda")
-
-
-def _try_cuda() -> str:
-    """Compute a number on the GPU; PyTorch's reason where that fails."""
-    import torch
-
-    try:
-        torch.ones(1, device="cuda").add_(1).item()
-    except (RuntimeError, AssertionError) as error:  # an assertion of a build without CUDA
-        return str(error).strip().partition("\n")[0]
-    return ""
 
 
 def _without_gpu(wanted: str) -> torch.device:

@@ -17,11 +17,7 @@ OUTDATED = {9, 10}
 
 @contextmanager
 def trusted_certificates() -> Iterator[None]:
-    """Let every library trust the certificates that one library's variable names.
-
-    Raises:
-        ConfigError: a variable names no file of certificates.
-    """
+    """Let every library trust the certificates that one library's variable names."""
     named = {name: os.environ[name] for name in BUNDLES if os.environ.get(name)}
     for name, path in named.items():
         _check_certificates(name, path)
@@ -91,11 +87,7 @@ def cache_folder() -> Path:
 
 
 def check_cache() -> None:
-    """Check that files can be made in the cache's folder.
-
-    Raises:
-        ConfigError: they cannot.
-    """
+    """Check that files can be made in the cache's folder."""
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -52,13 +52,12 @@ class Installed(NamedTuple):
 
 
 def list_devices(wanted: str = "auto") -> list[Device]:
-    """List the GPUs that this process may use.
+    """List the GPUs that this process may use; Apple's wherever it is wanted.
 
     A variable such as CUDA_VISIBLE_DEVICES counts where it is set, also when it is empty. A device
     has one name on the machine, whatever the variable calls it: two jobs that name it differently
     must not both take it. Under Slurm that is the node's own number: with control groups two jobs
-    on two GPUs both see "0". Apple's GPU is listed wherever it is wanted: only PyTorch knows if
-    there is one.
+    on two GPUs both see "0".
     """
     if wanted in ("cpu", APPLE):
         return [Device(APPLE, APPLE)] if wanted == APPLE else []
@@ -109,11 +108,9 @@ def parse_names(names: str) -> list[str]:
 
 def _find(name: str, installed: Sequence[Installed]) -> Installed:
     """The device of a name; one of that name where it is not known here."""
-    found: Sequence[Installed]
     if name.isdecimal():
-        found = installed[int(name) : int(name) + 1]
-    else:
-        found = [device for device in installed if device.uuid.startswith(name)]
+        return dict(enumerate(installed)).get(int(name), Installed(name))
+    found = [device for device in installed if device.uuid.startswith(name)]
     return found[0] if len(found) == 1 else Installed(name)
 
 
@@ -128,10 +125,8 @@ def _list_nvidia() -> list[Installed]:
     if numbers:
         return [Installed(str(number), uuids.get(str(number), "")) for number in numbers]
     # Windows' Subsystem for Linux has NVIDIA's library and no such files.
-    has_windows = (ROOT / "dev/dxg").exists() and any(
-        (ROOT / "usr/lib/wsl/lib").glob("libcuda.so*")
-    )
-    return [Installed("0")] if has_windows else []
+    libraries = [*(ROOT / "usr/lib/wsl/lib").glob("libcuda.so*")]
+    return [Installed("0")] if libraries and (ROOT / "dev/dxg").exists() else []
 
 
 def _list_amd() -> list[Installed]:
@@ -157,8 +152,9 @@ def read_text(path: Path) -> str:
 def lock_folder(folder: str | Path | None) -> Path:
     """The folder of the locks on this machine, made where it does not exist.
 
-    The temporary folder is shared by all users: the folder may be another user's link, and locks
-    made behind it would overwrite the files that it leads to.
+    Left out, it is the one that VTCLIP_LEASES names, or one for this user in the temporary folder.
+    That is shared by all users: the folder may be another user's link, and locks made behind it
+    would overwrite the files that it leads to.
     """
     default = Path(tempfile.gettempdir()) / f"vtclip-leases-{os.getuid()}"
     chosen = Path(folder or os.environ.get(FOLDER) or default)

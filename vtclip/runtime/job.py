@@ -35,12 +35,7 @@ NO_MEMORY = ("failed to map segment", "can't allocate memory", "Cannot allocate 
 
 @contextmanager
 def job(log: str | Path, *, threads: int | None = None) -> Iterator[None]:
-    """Run a job that needs no GPU.
-
-    Args:
-        log: its log file.
-        threads: cores for PyTorch; None for a job without PyTorch.
-    """
+    """Run a job that needs no GPU; `threads` are PyTorch's, None for a job without it."""
     with job_log(log):
         if threads is not None:
             import torch
@@ -53,17 +48,9 @@ def job(log: str | Path, *, threads: int | None = None) -> Iterator[None]:
 def gpu_job(
     log: str | Path, *, threads: int, device: str, slots: int = 1, compiles: bool = False
 ) -> Iterator[torch.device]:
-    """Run a job with a lease on a GPU, where there is one.
+    """Run a job with a lease on a GPU, where there is one, and give its device.
 
-    Args:
-        log: its log file.
-        threads: cores for PyTorch.
-        device: the experiment's `device`; "cpu" for a job that could not use a GPU.
-        slots: the experiment's `slots_per_gpu`.
-        compiles: True for a job that uses torch.compile.
-
-    Yields:
-        The device.
+    `device` and `slots` are the experiment's; `compiles` is true of a job that uses torch.compile.
     """
     with job_log(log), lease_device(device, slots=slots) as found:
         import torch
@@ -181,9 +168,8 @@ def lacks_memory(error: Exception) -> bool:
 
 
 def _show_error(terminal: TextIO, log: Path, error: Exception) -> None:
-    hint = ""
-    if lacks_memory(error):
-        hint = "Out of memory: run fewer jobs at a time (--cores), or give each job more memory.\n"
+    advice = "Out of memory: run fewer jobs at a time (--cores), or give each job more memory.\n"
+    hint = advice if lacks_memory(error) else ""
     message = bound(f"{type(error).__name__}: {error}")
     print(f"\n{message}\n{hint}(full log: {log})\n", file=terminal)
 

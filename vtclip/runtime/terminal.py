@@ -50,7 +50,7 @@ class OneLinePerJob(DefaultFormatter):
     wording.
     """
 
-    def __init__(self, *, show_failed_logs: bool = True) -> None:
+    def __init__(self, show_failed_logs: bool) -> None:
         super().__init__(show_failed_logs=show_failed_logs)
         self.planned: Counter[str] = Counter()  # rule -> jobs
         self.ended: Counter[str] = Counter()  # rule -> jobs
@@ -159,7 +159,7 @@ class DryRun(DefaultFormatter):
             rows.append((rule, dataset, str(reasons.total()), reason))
         total = sum(reasons.total() for reasons in self.jobs.values())
         rows.append(("total", "", str(total), "each job with its files and its reason: --verbose"))
-        first, second, third = (max(len(row[place]) for row in rows) for place in range(3))
+        first, second, third = (max(map(len, column)) for column in [*zip(*rows, strict=True)][:3])
         return "\n".join(
             f"{rule:{first}}  {dataset:{second}}  {number:>{third}}  {reason}"
             for rule, dataset, number, reason in rows
@@ -197,10 +197,8 @@ def show_summaries(logger: logging.Logger) -> None:
         formatter = handler.formatter
         if handler.name != HANDLER or not isinstance(formatter, DefaultFormatter):
             continue
-        if any(each.verbose for each in filters):
-            continue
-        lines: DryRun | OneLinePerJob = OneLinePerJob(show_failed_logs=formatter.show_failed_logs)
-        if any(each.dryrun for each in filters):
-            lines = DryRun()
-        handler.addFilter(lines)
-        handler.setFormatter(lines)
+        if not any(each.verbose for each in filters):
+            is_dry = any(each.dryrun for each in filters)
+            lines = DryRun() if is_dry else OneLinePerJob(formatter.show_failed_logs)
+            handler.addFilter(lines)
+            handler.setFormatter(lines)

@@ -63,6 +63,9 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
+Stamps = dict[Path, tuple[int, int]]  # file -> time and size
+
+
 class Request(NamedTuple):
     """A launcher's request: a script, and the surroundings that it gets from the launcher."""
 
@@ -82,27 +85,21 @@ class Job(NamedTuple):
     launcher: socket.socket
 
 
-class Code:
-    """The modules of this package that the parent has imported, and the state of their files."""
-
-    def __init__(self) -> None:
-        self.seen: dict[Path, tuple[int, int]] = {}  # file -> time and size
-
-    def renew(self) -> None:
-        """Import the modules again if a file has changed: each job runs the code on disk."""
-        if self.seen and self.seen == {path: _stamp(path) for path in self.seen}:
-            return
-        for name in [name for name in sys.modules if name.startswith("vtclip.")]:
-            del sys.modules[name]
-        importlib.invalidate_caches()
-        try:
-            for name in MODULES:
-                importlib.import_module(name)
-        except Exception:  # half an edit: the job that needs this module fails with it too
-            traceback.print_exc()
-        files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-        paths = [Path(file) for file in files if file and PACKAGE in Path(file).parents]
-        self.seen = {path: _stamp(path) for path in paths}
+def import_modules(seen: Stamps) -> Stamps:
+    """Import this package's modules again if a file has changed: each job runs the code on disk."""
+    if seen and seen == {path: _stamp(path) for path in seen}:
+        return seen
+    for name in [name for name in sys.modules if name.startswith("vtclip.")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        for name in MODULES:
+            importlib.import_module(name)
+    except Exception:  # half an edit: the job that needs this module fails with it too
+        traceback.print_exc()
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    paths = [Path(file) for file in files if file and PACKAGE in Path(file).parents]
+    return {path: _stamp(path) for path in paths}
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -114,12 +111,11 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def preload() -> Code:
-    """Import the jobs' libraries."""
+def preload() -> Stamps:
+    """Import the jobs' libraries, and this package's modules."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    code = Code()
-    code.renew()
+    seen = import_modules({})
     find_pools()
     torch = importlib.import_module("torch")
     if torch.cuda.is_initialized():
@@ -128,15 +124,16 @@ def preload() -> Code:
     names = {(task / "comm").read_text().strip() for task in tasks if task.name != str(os.getpid())}
     if names - HARMLESS_THREADS:
         raise RuntimeError(f"an import has started threads: {', '.join(sorted(names))}")
-    return code
+    return seen
 
 
 class Parent:
     """Forks a child for each launcher's request, until Snakemake ends."""
 
-    def __init__(self, listener: socket.socket, alive: int) -> None:
+    def __init__(self, listener: socket.socket, alive: int, seen: Stamps) -> None:
         self.listener = listener  # the launchers' socket
         self.alive = alive  # descriptor that can be read when Snakemake has ended
+        self.seen = seen  # the files of the modules that are imported
         self.jobs: dict[int, Job] = {}  # by process
         self.selector = selectors.DefaultSelector()
         self.selector.register(alive, selectors.EVENT_READ)
@@ -144,7 +141,7 @@ class Parent:
         # Snakemake lets its jobs end after these, and a child that gets them ends by itself.
         self.handlers = {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED}
 
-    def serve(self, code: Code) -> Request | None:
+    def serve(self) -> Request | None:
         """Serve launchers; in a child its request is returned, and None at the end of Snakemake."""
         while True:
             for key, _ in self.selector.select():
@@ -152,7 +149,7 @@ class Parent:
                     self._end()
                     return None
                 if key.fileobj is self.listener:
-                    request = self._accept(code)
+                    request = self._accept()
                     if request is not None:
                         return request
                 elif key.data.process in self.jobs:
@@ -162,7 +159,7 @@ class Parent:
                         self.selector.unregister(key.data.launcher)
                         os.kill(key.data.process, signal.SIGKILL)
 
-    def _accept(self, code: Code) -> Request | None:
+    def _accept(self) -> Request | None:
         """Fork a child for a launcher; None in the parent."""
         launcher, _ = self.listener.accept()
         try:
@@ -171,7 +168,7 @@ class Parent:
             print(f"A launcher was not understood: {error}", file=sys.stderr)
             launcher.close()
             return None
-        code.renew()
+        self.seen = import_modules(self.seen)
         process = _fork()
         if process == 0:
             self._forget(launcher)
@@ -195,7 +192,6 @@ class Parent:
         for job in self.jobs.values():
             job.launcher.close()
             os.close(job.watch)
-        self.jobs.clear()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
@@ -235,8 +231,7 @@ def _receive(launcher: socket.socket) -> Request:
 def _fork() -> int:
     """Fork; the child dies with its parent, however that ends."""
     parent = os.getpid()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Python warns of the one thread that is harmless
+    with warnings.catch_warnings(action="ignore"):  # of the one thread, which is harmless
         process = os.fork()
     if process == 0:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -256,11 +251,9 @@ def run(request: Request) -> NoReturn:
     try:
         runpy.run_path(request.command[0], run_name="__main__")
     except SystemExit as error:
-        if isinstance(error.code, int | None):
-            status = (error.code or 0) & 0xFF
-        else:
+        status = (error.code or 0) & 0xFF if isinstance(error.code, int | None) else 1
+        if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
-            status = 1
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         status, interrupted = 1, isinstance(error, KeyboardInterrupt)
@@ -309,10 +302,10 @@ def find_pools() -> ThreadpoolController:
 
 def main(listener: int, alive: int) -> None:
     """Serve launchers until Snakemake ends; in a child, run its script."""
-    code = preload()
+    seen = preload()
     gc.collect()
     gc.freeze()
-    request = Parent(socket.socket(fileno=listener), alive).serve(code)
+    request = Parent(socket.socket(fileno=listener), alive, seen).serve()
     if request is None:
         os._exit(0)
     run(request)
