@@ -28,15 +28,9 @@ PAIRS = pl.Schema({"row": pl.Int64, "other_row": pl.Int64, "cosine": pl.Float64,
 
 
 def hash_images(images: Sequence[str], folder: str | Path, *, exif: Exif = "ignore") -> np.ndarray:
-    """Compute the perceptual hash of each image.
+    """The perceptual hash of each image below a folder: (M, 256) of 0 and 1, float32.
 
-    Args:
-        images: files below the folder.
-        folder: the folder that the image paths start from.
-        exif: of the dataset; "upright" to turn images as their EXIF orientation says.
-
-    Returns:
-        (M, 256) of 0 and 1, float32; a row of NaN for an image that cannot be read.
+    The row of an image that cannot be read is NaN.
     """
 
     def hash_one(image: str) -> np.ndarray:
@@ -65,9 +59,9 @@ def find_near_duplicates(
         hashes: (M, 256), of `hash_images`.
 
     Returns:
-        row and other_row, the places of two images in the table, row < other_row; cosine and bits
-        (of the hashes that differ), null without features or hashes; and the table's columns for
-        both, those of the second with `other_` before the name. By row.
+        row < other_row, the places of two images in the table; cosine and bits (of the hashes that
+        differ), null without features or hashes; and the table's columns for both, those of the
+        second with `other_` before the name. By row.
     """
     unit = None if features is None else unit_rows(features.astype(np.float32))
     found = [np.zeros((0, 2), np.int64)]
@@ -133,15 +127,7 @@ def _describe_pairs(
 
 
 def group_near_duplicates(pairs: pl.DataFrame, images: int) -> np.ndarray:
-    """Number the groups of images that pairs link.
-
-    Args:
-        pairs: row and other_row, of `find_near_duplicates`.
-        images: the number of images.
-
-    Returns:
-        (M,), the number of each image's group; an image without a pair is a group by itself.
-    """
+    """Number the groups that pairs of so many images link: (M,), the group of each image."""
     rows = pairs["row"].to_numpy(), pairs["other_row"].to_numpy()
     links = coo_array((np.ones(pairs.height), rows), shape=(images, images))
     return connected_components(links, directed=False)[1]

@@ -52,16 +52,8 @@ def draw_dataset(name: str, folder: str | Path, receipt: str | Path, *, seed: in
     "letters" are synthetic: capitals in fonts that pre-training never saw, with noise and strokes
     of clutter over them. "digits_printed" are digits drawn in the same way, and "digits_noise",
     "digits_blur" and "digits_rotation" some of the digits' test images, in five strengths each:
-    test sets of another domain.
-
-    Args:
-        name: of the dataset.
-        folder: for the images; replaced if it is there.
-        receipt: a JSON file with the number of files.
-        seed: of the drawing and of the split.
-
-    Returns:
-        The number of images.
+    test sets of another domain. The seed decides the drawing and the split. Returns the number of
+    images.
     """
 
     def fill(new: Path) -> dict[str, str]:
@@ -142,9 +134,7 @@ def _write_images(
         yield path
 
 
-def _split(
-    labels: np.ndarray, sizes: dict[str, int], seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _split(labels: np.ndarray, sizes: dict[str, int], seed: int) -> tuple[np.ndarray, ...]:
     """The rows of train, val and test: three stratified parts, or test images alone."""
     rows = np.arange(len(labels))
     if not sizes["train"]:

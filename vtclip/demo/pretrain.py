@@ -84,9 +84,6 @@ def pretrain_backbone(
         steps: optimiser steps, each on one batch of every character.
         learning_rate: its largest value; warm-up over a tenth of the steps, then cosine.
         seed: of the initial weights and of the batches.
-
-    Raises:
-        DamagedError: `trained` is not what was written.
     """
     recipe = describe_recipe(architecture, steps=steps, learning_rate=learning_rate, seed=seed)
     model = _initial_model(architecture, seed)
@@ -95,7 +92,10 @@ def pretrain_backbone(
         is_trained = (file.metadata() or {}).get("recipe") == recipe
     if is_trained:
         logger.info("Taking the weights of %s.", trained)
-        weights = _restore(model.state_dict(), load_file(trained))
+        weights = load_file(trained)
+        embedding = model.state_dict()[EMBEDDING].clone()
+        embedding[weights.pop(USED)] = weights.pop(ROWS)
+        weights[EMBEDDING] = embedding
     else:
         pretrain(model, Path(architecture).stem, steps, learning_rate, seed)
         weights = model.state_dict()
@@ -115,13 +115,6 @@ def describe_recipe(architecture: str | Path, **settings: float) -> str:
     """JSON of everything that decides the weights, but for the code and the processor."""
     content = json.loads(Path(architecture).read_text(encoding="utf-8"))
     return json.dumps({"architecture": content, **settings}, sort_keys=True)
-
-
-def _restore(initial: dict[str, Tensor], trained: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Complete the content of a file of `write_trained` by an initial state_dict."""
-    embedding = initial[EMBEDDING].clone()
-    embedding[trained.pop(USED)] = trained.pop(ROWS)
-    return {**trained, EMBEDDING: embedding}
 
 
 def _initial_model(architecture: str | Path, seed: int) -> open_clip.CLIP:
