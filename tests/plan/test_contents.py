@@ -27,7 +27,7 @@ def test_what_is_unpacked_does_not_depend_on(paper, own_dataset, key):
     other = {"archives": [a | {key: changed.get(key)} for a in archives]}
     own_dataset("mine", "oxford_pets", **(other if key in changed else {key: UNPACKED_SAME[key]}))
     # Without addresses it must be put there by hand or come from a mirror.
-    mine = planned(paper, datasets=["mine"], mirror="/data")
+    mine = planned(paper, datasets=["mine"], mirror="https://archives.org")
     unpacking = [job(mine, "unpack_archives", "mine"), job(plan, "unpack_archives", "oxford_pets")]
     assert unpacking[0].params == unpacking[1].params
     same = key not in ("leave_out", "counts")

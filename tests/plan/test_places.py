@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.plan.conftest import ARCHITECTURE, planned, weights
+from vtclip.paths import IMAGES_RECEIPT
 from vtclip.plan import Plan
 from vtclip.settings import ConfigError
 
@@ -104,13 +105,25 @@ def test_a_folder_of_images_that_contains_results_or_lies_among_them_is_refused(
     refused(demo, datasets=["digits", "mine"], name="demo")
 
 
+@pytest.mark.parametrize("mirror", ["/nowhere", "htp://archives.org"])
+def test_a_mirror_that_is_not_there_is_refused_while_an_archive_is_missing(paper, here, mirror):
+    said = f"mirror: there is no such folder.\n  found:    mirror: {mirror}\n"
+    with pytest.raises(ConfigError, match=said):
+        planned(paper, datasets=["eurosat"], mirror=mirror)
+    receipt = here / IMAGES_RECEIPT.format(dataset="eurosat")
+    receipt.parent.mkdir(parents=True)
+    receipt.touch()
+    planned(paper, datasets=["eurosat"], mirror=mirror)
+
+
 def test_archives_where_the_images_go_are_refused(paper, here, own_dataset):
     lost = [{"file": "a.zip", "urls": ["file://resources/images/mine/a.zip"]}]
     own_dataset("mine", "eurosat", archives=lost)
     assert "config/datasets/mine.yaml: archives: " in refused(paper, datasets=["mine"])
+    (here / "resources/images/eurosat").mkdir(parents=True)
     message = refused(paper, datasets=["eurosat"], mirror="resources/images/eurosat")
     assert "mine.yaml: mirror: " in message
-    planned(paper, datasets=["eurosat"], mirror="/data/archives")
+    planned(paper, datasets=["eurosat"], mirror="/")
     planned(paper, datasets=["eurosat"], mirror="https://archives.org")
 
 

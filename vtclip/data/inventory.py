@@ -90,6 +90,18 @@ def list_contents(dataset: Dataset) -> str | None:
     return f"images {digest.hexdigest()[:16]}"
 
 
+def list_missing(name: str, dataset: Dataset) -> list[ArchiveFile]:
+    """List the archives that are still to be fetched; none of a dataset that is unpacked."""
+    receipt = images_receipt(name, dataset)
+    if receipt is None or receipt.is_file():
+        return []
+    return [
+        archive
+        for archive in dataset.archives
+        if not any(p(name, archive.file).is_file() for p in (archive_path, archive_receipt))
+    ]
+
+
 def explain_missing(
     name: str,
     dataset: Dataset,
@@ -99,14 +111,7 @@ def explain_missing(
     key: str = "datasets",  # the configuration's key that names the dataset
 ) -> str | None:
     """Explain why a dataset must be left out, and what to do; None if it can be fetched."""
-    receipt = images_receipt(name, dataset)
-    if receipt is None or receipt.is_file():
-        return None
-    missing = [
-        archive
-        for archive in dataset.archives
-        if not any(p(name, archive.file).is_file() for p in (archive_path, archive_receipt))
-    ]
+    missing = list_missing(name, dataset)
     folder = archive_path(name, "").as_posix()
     closed = [archive.file for archive in missing if not archive.urls and mirror is None]
     if failed := [archive.file for archive in missing if _is_unavailable(name, archive, mirror)]:

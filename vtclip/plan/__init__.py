@@ -61,6 +61,7 @@ class Plan(Contents):
         datasets = data_checks.check_datasets(experiment.datasets, source=f"{source}: datasets")
         datasets |= data_checks.check_datasets(list_tested(experiment), source=f"{source}: tests")
         data_checks.check_tests(experiment, datasets, source=source)
+        data_checks.check_mirror(experiment.mirror, datasets, source=source)
         missing = {}
         for name, dataset in datasets.items():
             key = "datasets" if name in experiment.datasets else "tests"

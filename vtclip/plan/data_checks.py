@@ -16,7 +16,7 @@ from vtclip.config.dataset import (
 from vtclip.config.experiment import Experiment
 from vtclip.data.descriptions import Sentences
 from vtclip.data.folders import check_folder
-from vtclip.data.inventory import find_tree
+from vtclip.data.inventory import find_tree, list_missing
 from vtclip.data.pick_lists import FORMS, find_list, index_rows, match_rows, read_picks
 from vtclip.data.walk import list_folder
 from vtclip.methods import METHODS
@@ -83,6 +83,19 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
         _check_trained(name, datasets[name], experiment, source)
     for name, dataset in datasets.items():
         _check_family(name, dataset, datasets)
+
+
+def check_mirror(mirror: str | None, datasets: Mapping[str, Dataset], *, source: str) -> None:
+    """Refuse a mirror that no archive can be fetched from, where one is still to be fetched."""
+    if mirror is None or mirror.startswith(("http://", "https://")):
+        return
+    missing = any(list_missing(name, dataset) for name, dataset in datasets.items())
+    if missing and not Path(mirror.removeprefix("file://")).is_dir():
+        raise refusal(
+            f"{source}: mirror", "there is no such folder", found=f"mirror: {mirror}",
+            expected="a folder that contains <dataset>/<file>, or an address with http:// or "
+            "https://",
+        )  # fmt: skip
 
 
 def _check_trained(name: str, dataset: Dataset, experiment: Experiment, source: str) -> None:
