@@ -1,5 +1,6 @@
 """Every command ends in one line for a failure that can be expected."""
 
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -68,3 +69,14 @@ def test_no_option_of_a_command_has_a_name_that_the_parser_itself_uses():
     for name, parser in commands.choices.items():
         dests = {action.dest for action in parser._actions}
         assert set(parser._defaults) & dests == set(), name
+
+
+def test_a_warning_is_a_plain_line_whatever_a_library_asks_for():
+    code = (
+        "import logging; from vtclip.__main__ import main; main(['new', 'birds', 'nothing']); "
+        "logging.basicConfig(); logging.getLogger('vtclip.data').warning('Two images are alike.')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], text=True, stderr=subprocess.PIPE, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "Two images are alike."

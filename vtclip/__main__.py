@@ -1,6 +1,7 @@
 """The command `vtclip`."""
 
 import argparse
+import logging
 import os
 import sys
 import traceback
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 where some of the images could not be classified, where a job of the
         experiment has failed, or where the output is no longer read; 2 after an error.
     """
+    logging.basicConfig(format="%(message)s")  # before a library does, with more before a warning
     given, others = make_parser().parse_known_args(arguments)
     if others:
         given.usage_error(f"unrecognized arguments: {' '.join(others)}; what comes first is above")

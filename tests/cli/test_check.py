@@ -70,7 +70,9 @@ def test_what_is_missing_is_named_with_the_way_to_have_it(photographs, capsys):
     assert "Fetch it: snakemake fetch --cores all --configfile config/mine.yaml" in (
         capsys.readouterr().err
     )
-    assert main(["check", "other"]) == 2
-    assert "found:    config/other.yaml" in capsys.readouterr().err
-    assert main(["check", "other", "--config", "config/mine.yaml"]) == 2
+    assert main(["check", "digitz"]) == 2
+    assert "Did you mean digits?" in capsys.readouterr().err
+    assert main(["check", "digits"]) == 2
+    assert "found:    config/digits.yaml" in capsys.readouterr().err
+    assert main(["check", "digits", "--config", "config/mine.yaml"]) == 2
     assert "has no such dataset" in capsys.readouterr().err

@@ -104,6 +104,20 @@ def test_a_head_that_makes_prompts_for_each_image_is_exported_but_for_a_graph(he
 
 
 @pytest.mark.parametrize("file", ["results", "/dev/full"])
+@pytest.mark.parametrize(
+    ("file", "more", "expected"),
+    [
+        ("birds.txt", [], "ends in .safetensors, or --onnx and .onnx"),
+        ("birds.onnx", [], "ends in .safetensors, or --onnx and .onnx"),
+        ("birds.safetensors", ["--onnx"], "ends in .onnx"),
+    ],
+)
+def test_a_file_whose_ending_is_of_another_form_is_refused(here, capsys, file, more, expected):
+    assert main(["export", "mine/pets/vt_clip/1shot-seed1", file, *more]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (here / file).exists()
+
+
 def test_a_folder_or_a_device_is_no_file_to_export_to(here, capsys, file):
     assert main(["export", "mine/pets/vt_clip/1shot-seed1", file]) == 2
     assert "expected the name of a file" in capsys.readouterr().err

@@ -329,3 +329,10 @@ def test_the_plan_opens_no_file(root):
     os.mkfifo(root / "train" / "cat" / "2.dat")  # who opens it waits for ever
     check_folder(root, {})
     assert images(root) == SPLIT
+
+
+def test_too_many_levels_are_named_with_those_that_fit(root):
+    fill(root, "{cat,dog}/1.png")
+    message = "expected two class folders or more 2 levels below, found none. If the classes are "
+    with pytest.raises(ManifestError, match=f"{message}cat, dog, write: levels: 1"):
+        list_images(root, {}, levels=2)

@@ -92,6 +92,10 @@ def test_best_names_the_head_that_the_report_says_to_take(here):  # noqa: F811
     write_record(Path("results/mine/best.json"), {"pets": chosen, "cars": chosen})
     with pytest.raises(SavedError, match="expected one of mine/pets/best, mine/cars/best"):
         read_saved("mine/best")
+    with pytest.raises(SavedError, match="Did you mean mine/pets/best"):
+        read_saved("mine/pets/besst")
+    with pytest.raises(SavedError, match=r"There are: mine/pets/best, mine/cars/best, .* more\."):
+        read_saved("mine/zzzzzzzzzzzzzz")
     write_record(Path("results/mine/best.json"), {})
     with pytest.raises(SavedError, match="without validation shots there is nothing to choose"):
         read_saved("mine/best")

@@ -51,12 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Print what is doubtful."""
     from vtclip.cli.status import read_plan
+    from vtclip.config.dataset import check_known
     from vtclip.data.duplicates import hash_images
     from vtclip.plan.checks import check_device
     from vtclip.results.labels import check_labels, describe_check
     from vtclip.settings import refusal
 
     check_device(given.device)
+    check_known([given.dataset], source="DATASET")
     config = given.config or f"config/{given.dataset}.yaml"
     if not Path(paths.find_config(config)).is_file():
         expected = "the configuration of an experiment with the dataset"

@@ -42,10 +42,15 @@ def run(given: argparse.Namespace) -> int:
     from vtclip.inference.classifier import make_classifier
     from vtclip.inference.runs import read_saved
     from vtclip.inference.saved import write_card, write_saved
+    from vtclip.settings import refusal
 
     if Path(given.file).exists() and not Path(given.file).is_file():
         found = "a folder" if Path(given.file).is_dir() else "a device"
         raise ValueError(f"{given.file}: expected the name of a file, found {found}.")
+    ending = ".onnx" if given.onnx else ".safetensors"
+    if Path(given.file).suffix != ending:
+        expected = f"a name that ends in {ending}" + ("" if given.onnx else ", or --onnx and .onnx")
+        raise refusal("FILE", "its ending is of another form", found=given.file, expected=expected)
     saved = read_saved(given.head, given.backbone)
     if given.onnx:
         from vtclip.inference.onnx_export import check_onnx, export_onnx

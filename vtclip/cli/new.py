@@ -140,6 +140,9 @@ def describe_source(given: argparse.Namespace) -> dict[str, Any]:
         described["split_folders"] = dict(_read_pair(pair) for pair in given.split_folders)
     if columns:
         described["columns"] = columns
+    if columns and table is None:
+        option, expected = f"--{next(iter(columns))}-column", "a table, CSV or JSON lines"
+        raise refusal(option, "a folder has no columns", found=given.source, expected=expected)
     if given.images and table is None:
         expected = "a table, CSV or JSON lines, for its images are in that folder"
         raise refusal("TABLE", "there is no such file", found=given.source, expected=expected)

@@ -50,9 +50,11 @@ def read_tree(
     found = {parent: list_below(root, parent, levels or 1) for parent in parents}
     classes = sorted({PurePosixPath(path).name for paths in found.values() for path in paths})
     if len(classes) < 2:
+        where = f" {levels} levels below" if levels and levels > 1 else ""
         raise ManifestError(
             f"{', '.join(str(Path(root, parent)) for parent in parents)}: expected two class "
-            f"folders or more, found {list_some(classes) or 'none'}.{_advise(root, parents)}"
+            f"folders or more{where}, found {list_some(classes) or 'none'}."
+            f"{_advise(root, parents, levels or 1)}"
         )
     labels = {name: label for label, name in enumerate(classes)}
     places = {
@@ -299,8 +301,11 @@ def _list_nested(root: str | Path, folder: str) -> list[str]:
     return list_below(root, folder)
 
 
-def _advise(root: str | Path, parents: Sequence[str]) -> str:
+def _advise(root: str | Path, parents: Sequence[str], searched: int) -> str:
     """Say what to name in place of folders that contain fewer than two class folders."""
+    above = {PurePosixPath(path).name for parent in parents for path in list_below(root, parent)}
+    if searched > 1 and len(above) > 1:
+        return f" If the classes are {list_some(sorted(above))}, write: levels: 1"
     for levels in range(2, DEEPEST + 1):
         below = [path for parent in parents for path in list_below(root, parent, levels)]
         names = sorted({PurePosixPath(path).name for path in below})

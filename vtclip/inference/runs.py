@@ -1,7 +1,7 @@
 """Trained heads by their name or path: a run's folder, or a file of `vtclip export`."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from vtclip.inference.saved import Description, Saved, SavedError, find_weights,
 from vtclip.parquet import read_parquet
 from vtclip.settings import check, read_yaml
 from vtclip.training.calibration import Calibration
+from vtclip.wording import list_some
 
 ORIGIN = ("backbone", "pretrained", "weights_sha256", "spatial", "precision", "exif")
 
@@ -66,13 +67,29 @@ def _find_run(name: str) -> Path:
             f"'{name}' is {len(found)} heads: name the backbone too.\n  found:    "
             + "\n            ".join(found)
         )
-    close = difflib.get_close_matches(name, [*short_names.values(), *runs], n=3, cutoff=0.5)
-    more = f"Did you mean {' or '.join(close)}?" if close else f"There are {len(runs)} heads."
     raise SavedError(
         f"{name}: there is no such file or folder, and no such run below results/.\n"
         "  expected: a run's folder, a file of `vtclip export`, or a name such as "
-        f"demo/digits/vt_clip/16shot-seed1\n  {more}"
+        f"demo/digits/vt_clip/16shot-seed1\n  {_suggest(wanted, short_names.values(), runs)}"
     )
+
+
+def _suggest(name: str, short_names: Iterable[str], runs: Iterable[str]) -> str:
+    """Name the heads whose names are near, or some of the same experiment; the best ones first."""
+    known = [*_list_best(), *short_names]
+    if close := difflib.get_close_matches(name, [*known, *runs], n=3, cutoff=0.5):
+        return f"Did you mean {' or '.join(close)}?"
+    same = [each for each in known if each.split("/")[0] == name.split("/")[0]]
+    return f"There are: {list_some(same or known)}." if known else "There are no heads."
+
+
+def _list_best() -> list[str]:
+    """Names of the heads that reports say to take."""
+    return [
+        f"{file.parent.name}/{dataset}/best"
+        for file in sorted(Path("results").glob("*/best.json"))
+        for dataset in read_record(file)
+    ]
 
 
 def _find_best(
