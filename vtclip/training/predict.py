@@ -12,7 +12,7 @@ from torch import Tensor
 from vtclip.config.dataset import ClassSplit
 from vtclip.cost import BATCH
 from vtclip.data.layouts import match_classes
-from vtclip.features.store import FeatureSet, check_origin, find_non_finite
+from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
 from vtclip.features.texts import (
     check_labels,
     check_test_images,
@@ -20,7 +20,6 @@ from vtclip.features.texts import (
     is_tested,
     read_class_names,
     read_classes,
-    read_texts,
 )
 from vtclip.files import measure, read_calibration, read_head, read_record, write_record
 from vtclip.methods import make_method
@@ -102,12 +101,11 @@ def read_batches(images: FeatureSet, labels: range, device: torch.device) -> Bat
             yield rows, Images(found.pooled.to(device, torch.float32), spatial)
 
 
-def _read_images(
-    towers: Towers, manifest: str | Path, labels: range, folder: str, **options: Any
-) -> Batches:
+def _read_images(towers: Towers, tested: _Tested, folder: str, **options: Any) -> Batches:
     """The batches of the test images themselves."""
-    known = pl.col("label").is_between(labels.start, labels.stop - 1)
-    rows = read_parquet(manifest).filter(known, is_tested())
+    assert tested.manifest is not None
+    known = pl.col("label").is_between(tested.labels.start, tested.labels.stop - 1)
+    rows = read_parquet(tested.manifest).filter(known, is_tested())
     batches = towers.read_test(rows, folder, batch_size=BATCH, **options)
     for number, pixels in enumerate(batches):
         pooled = towers.encode_frozen(pixels)
@@ -172,62 +170,97 @@ def predict_test(
             are no numbers.
     """
     chosen = make_method(method, settings)
-    all_classes, metadata = read_classes(texts, device)
-    names = read_class_names(texts)
-    labels = ClassSplit.parse(tested).labels(len(names))
-    tested_texts = all_classes.part(labels)
-    if tower is not None:
-        prompts = Prompts(names[labels.start : labels.stop], tower)
-        tested_texts = replace(tested_texts, made_of=prompts)
-    classes = _Tested(labels, tested_texts, manifest)
-    if manifest is not None:
-        check_texts(texts, names, manifest)
+    classes = _read_tested(texts, tested, manifest, tower, device)
     if chosen.reads_images:
-        assert manifest is not None
         assert images is not None
-        exif, towers = metadata.get("exif", "ignore"), cast(Towers, tower)
-        batches = _read_images(towers, manifest, labels, images, exif=exif, workers=workers)
-        source, made = texts, dict(metadata)
+        made = read_metadata(texts)
+        exif = made.get("exif", "ignore")
+        batches = _read_images(cast(Towers, tower), classes, images, exif=exif, workers=workers)
+        source: str | Path = texts
     else:
-        found = FeatureSet(features, spatial=chosen.reads_spatial)
-        check_origin(features[0], found.metadata, texts, metadata)
-        check_labels(features[0], found.rows, texts, len(all_classes.features))
-        if manifest is not None:
-            check_test_images(features, found.rows.filter(view=0), manifest)
-        batches = read_batches(found, labels, device)
-        source, made = features[0], dict(found.metadata)
-    expected = {"method": method, "dataset": tested, "classes": len(labels)}
+        found = _open_features(chosen, features, texts, manifest)
+        batches = read_batches(found, classes.labels, device)
+        source, made = features[0], found.metadata
+    expected = {"method": method, "dataset": tested, "classes": len(classes.labels)}
     if trained is not None:
-        made.pop("exif", None)  # each dataset's file decides how its images are read
-        check_origin(texts, made, trained.texts, read_texts(trained.texts)[1])
+        # Each dataset's file decides how its images are read.
+        made = {key: value for key, value in made.items() if key != "exif"}
+        check_origin(texts, made, trained.texts, read_metadata(trained.texts))
         known = ClassSplit.parse(trained.name).labels(len(read_class_names(trained.texts)))
         expected |= {"dataset": trained.name, "classes": len(known)}
-    classifiers, rules = {}, {}
-    for run in heads:
-        head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
-        part = {"dataset": f"{expected['dataset']}@{run.fold}"} if run.fold else {}
-        _check_record(run, expected | part, source, made)
-        classifiers[run] = _apply_head(chosen, head, classes, trained)
-        if trained is None:
-            rules[run] = _read_rules(run, device)
+    ready = [_make_ready(chosen, run, classes, trained, expected, source, made) for run in heads]
     tables = [
-        _predict(run, classifier, rows, batch, labels, rules.get(run))
+        _predict(each, rows, batch, classes.labels)
         for rows, batch in batches
-        for run, classifier in classifiers.items()
-        if not run.fold or run.fold in rows["split"]
+        for each in ready
+        if not each.run.fold or each.run.fold in rows["split"]
     ]
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
     write_parquet(destination, predictions.drop(DECIDED))
-    tested_calibration = {"calibration": _test_calibration(predictions)} if rules else {}
+    tested_calibration = {} if trained else {"calibration": _test_calibration(predictions)}
     write_record(receipt_of(destination), measure(destination) | tested_calibration)
 
 
-def _read_rules(run: TrainedHead, device: torch.device) -> Rules | None:
-    """The rules that a head's calibration is tested with: those that it has enough images for."""
-    calibration = Calibration.read(read_calibration(run.head))
-    if calibration is None:
-        return None
-    return calibration.to(device).testable()
+def _read_tested(
+    texts: str | Path,
+    tested: str,
+    manifest: str | Path | None,
+    tower: TextTower | None,
+    device: torch.device,
+) -> _Tested:
+    """The classes of a test set, or of a half of it."""
+    names = read_class_names(texts)
+    labels = ClassSplit.parse(tested).labels(len(names))
+    classes = read_classes(texts, device)[0].part(labels)
+    if tower is not None:
+        prompts = Prompts(names[labels.start : labels.stop], tower)
+        classes = replace(classes, made_of=prompts)
+    if manifest is not None:
+        check_texts(texts, names, manifest)
+    return _Tested(labels, classes, manifest)
+
+
+def _open_features(
+    method: Method,
+    features: Sequence[str | Path],
+    texts: str | Path,
+    manifest: str | Path | None,
+) -> FeatureSet:
+    """Open the test features, which go with texts and manifest."""
+    found = FeatureSet(features, spatial=method.reads_spatial)
+    check_origin(features[0], found.metadata, texts, read_metadata(texts))
+    check_labels(features[0], found.rows, texts, len(read_class_names(texts)))
+    if manifest is not None:
+        check_test_images(features, found.rows.filter(view=0), manifest)
+    return found
+
+
+class _Ready(NamedTuple):
+    """A head that is ready to predict."""
+
+    run: TrainedHead
+    classifier: Classifier
+    rules: Rules | None  # those of its calibration; None on another test set than its own
+
+
+def _make_ready(
+    method: Method,
+    run: TrainedHead,
+    tested: _Tested,
+    trained: Trained | None,
+    expected: dict[str, Any],
+    source: str | Path,
+    made: Mapping[str, Any],
+) -> _Ready:
+    """Read and check a head; features or texts of `source` were made with `made`."""
+    device = tested.texts.features.device
+    head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
+    part = {"dataset": f"{expected['dataset']}@{run.fold}"} if run.fold else {}
+    _check_record(run, expected | part, source, made)
+    classifier = _apply_head(method, head, tested, trained)
+    calibration = Calibration.read(read_calibration(run.head)) if trained is None else None
+    rules = None if calibration is None else calibration.to(device).testable()
+    return _Ready(run, classifier, rules)
 
 
 def _test_calibration(predictions: pl.DataFrame) -> list[dict[str, Any]]:
@@ -263,14 +296,8 @@ def _check_record(
 
 
 @torch.inference_mode()
-def _predict(
-    run: TrainedHead,
-    classifier: Classifier,
-    rows: pl.DataFrame,
-    images: Images,
-    labels: range,
-    rules: Rules | None,
-) -> pl.DataFrame:
+def _predict(ready: _Ready, rows: pl.DataFrame, images: Images, labels: range) -> pl.DataFrame:
+    run, classifier, rules = ready
     if run.fold:
         rows, images = _keep(rows, images, rows["split"] == run.fold)
     logits = classifier(images)  # (B, K)
