@@ -29,6 +29,7 @@ from vtclip.methods import METHODS
 from vtclip.nn.towers import Towers
 from vtclip.parquet import read_parquet, write_parquet
 from vtclip.training.predict import Trained, TrainedHead, predict_test
+from vtclip.training.tasks import Sources
 from vtclip.training.train import train_head
 
 NAMES = ["ant", "polar_bear", "cow"]
@@ -147,10 +148,13 @@ def fit_and_predict(name, folder, made, device, *, trained=None):
     images = str(folder / "images")
     reads_features = kind.few_shot and not kind.reads_images
     train_head(
-        name, settings, features / "texts.parquet",
-        features / "shots.parquet" if reads_features else None, run, shots=shots, seed=1,
-        device=fits_on, tower=tower, projection=projection,
-        sample=folder / "shots.parquet" if kind.reads_images else None, images=images,
+        name, settings,
+        Sources(
+            features / "texts.parquet", [features / "shots.parquet"] if reads_features else [],
+            sample=folder / "shots.parquet" if kind.reads_images else None, images=images,
+            tower=tower, projection=projection,
+        ),
+        run, shots=shots, seed=1, device=fits_on,
     )  # fmt: skip
     predict_test(
         name, settings, features / "texts.parquet",

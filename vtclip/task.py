@@ -154,6 +154,28 @@ class Prompts:
     tower: TextTower
 
 
+@dataclass
+class Choices:
+    """Choices of a fit on validation shots, in their order: places in lists, shares of epochs.
+
+    A fit that is given the choices of an earlier one repeats them, and needs no validation shots.
+    """
+
+    earlier: Sequence[float] = ()
+    made: list[float] = field(default_factory=list)
+
+    def repeat(self) -> float | None:
+        """The next choice of the earlier fit; None where there is none, and it is to be made."""
+        if len(self.made) >= len(self.earlier):
+            return None
+        return self.keep(self.earlier[len(self.made)])
+
+    def keep(self, choice: float) -> float:
+        """Note a choice, and return it."""
+        self.made.append(choice)
+        return choice
+
+
 @dataclass(frozen=True)
 class Task:
     """All that a method may see before it predicts: no test image is in it."""
@@ -165,6 +187,7 @@ class Task:
     prompts: Prompts | None = None  # None for a method that makes none
     # (D, width) and (D,), the image tower's last linear map; None for a method that reads none
     projection: tuple[Tensor, Tensor] | None = None
+    choices: Choices = field(default_factory=Choices)
 
     @property
     def samples(self) -> Samples:

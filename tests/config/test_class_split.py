@@ -13,6 +13,7 @@ from vtclip.data.shots import sample_shots
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.task import unit
+from vtclip.training.tasks import Sources
 from vtclip.training.train import train_head
 
 # Classes base/new, validation images of base, test images base/new: counted in the split files by
@@ -80,9 +81,9 @@ def test_a_head_of_the_base_half_learns_the_published_picks_of_its_classes(
         writer.write(rows, codes, torch.zeros(len(codes), 1, 1))
     write_texts(tmp_path / "texts.parquet", names, torch.randn(len(names), 8), {"logit_scale": 1.0})
     train_head(
-        "tip_adapter", {}, tmp_path / "texts.parquet", tmp_path / "features.parquet",
+        "tip_adapter", {},
+        Sources(tmp_path / "texts.parquet", [tmp_path / "features.parquet"], f"{name}@base"),
         tmp_path / "run", shots=shots, seed=seed, device=torch.device("cpu"),
-        dataset=f"{name}@base",
     )  # fmt: skip
     picks = json.loads((published / "coop-shots" / f"{name}.json").read_text())[run]["train"]
     picks = [pick.removeprefix(PICKS[name][1]) for pick in picks]

@@ -1,15 +1,16 @@
 """Methods choose on the validation shots."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from vtclip.methods.base import choose, score
-from vtclip.task import Samples
+from vtclip.task import Choices, Samples, Task
 
 LABELS = torch.tensor([0, 1, 2])
-VAL = Samples(torch.zeros(3, 1, 2), None, LABELS)
+TASK = Task(None, None, Samples(torch.zeros(3, 1, 2), None, LABELS), 0)
 
 
 def logits(*own, others=0.0):
@@ -28,20 +29,20 @@ def test_hits_come_before_likelihood():
     sure = logits(9.0, 9.0, -1.0)
     narrow = logits(0.1, 0.1, 0.1)
     assert score(narrow, LABELS) > score(sure, LABELS)
-    assert choose(["sure", "narrow"], [sure, narrow], VAL) == "narrow"
+    assert choose(["sure", "narrow"], [sure, narrow], TASK) == "narrow"
 
 
 def test_of_equal_hits_the_likeliest_is_chosen_and_of_equals_in_both_the_first():
     small, large = logits(1.0, 1.0, 1.0), logits(2.0, 2.0, 2.0)
-    assert choose(["a", "b", "c"], [small, large, large], VAL) == "b"
-    assert choose(["a", "b"], [large, small], VAL) == "a"
+    assert choose(["a", "b", "c"], [small, large, large], TASK) == "b"
+    assert choose(["a", "b"], [large, small], TASK) == "a"
 
 
 def test_logits_that_are_no_numbers_are_never_chosen_before_others_with_equal_hits():
     nothing = torch.full((3, 3), math.nan)
     hits = int((nothing.argmax(dim=1) == LABELS).sum())
     some = logits(*([1.0] * hits + [-1.0] * (3 - hits)))
-    assert choose(["some", "nothing"], [some, nothing], VAL) == "some"
+    assert choose(["some", "nothing"], [some, nothing], TASK) == "some"
 
 
 def test_a_single_setting_needs_no_validation_shots_and_asks_for_no_logits():
@@ -49,9 +50,18 @@ def test_a_single_setting_needs_no_validation_shots_and_asks_for_no_logits():
         raise AssertionError("asked")
         yield
 
-    assert choose([7], refuse(), None) == 7
+    assert choose([7], refuse(), Task(None, None, None, 0)) == 7
 
 
 def test_without_a_validation_image_the_first_is_chosen():
     none = Samples(torch.zeros(0, 1, 2), None, LABELS[:0])
-    assert choose([1, 2], [torch.zeros(0, 3)] * 2, none) == 1
+    assert choose([1, 2], [torch.zeros(0, 3)] * 2, Task(None, None, none, 0)) == 1
+
+
+def test_a_choice_is_repeated_by_a_fit_that_has_no_validation_shots():
+    task = replace(TASK, choices=Choices())
+    tried = [logits(0.1, 0.1, 0.1), logits(2.0, 2.0, 2.0), logits(1.0, 1.0, 1.0)]
+    assert choose("abc", tried, task) == "b"
+    assert choose("abc", tried[::-1], task) == "b"
+    again = replace(task, val=None, choices=Choices(task.choices.made))
+    assert [choose("xyz", iter(()), again), choose("xyz", iter(()), again)] == ["y", "y"]

@@ -59,6 +59,17 @@ def test_the_head_to_use_learns_from_all_folds_and_predicts_none_of_them(config)
     assert trained.inputs["features"] == tested.inputs["features"]
 
 
+def test_only_the_head_to_use_of_all_images_learns_from_the_validation_images_too(config):
+    plan = planned(config)
+    trained = {
+        (dataset, shots): job(plan, "train_head", GLYPHS, dataset, "vt_clip", shots, 1)
+        for dataset in ("birds", "birds@fold1")
+        for shots in (1, "all")
+    }
+    on_all = {place for place, found in trained.items() if found.params["on_all"]}
+    assert on_all == {("birds", "all")}
+
+
 def test_a_method_that_learns_from_no_image_has_one_head_for_all_folds(config):
     tested = job(planned(config), "predict_test", GLYPHS, "birds", "zero_shot", "birds")
     assert tested.params["runs"] == [(0, 0)]
@@ -67,6 +78,13 @@ def test_a_method_that_learns_from_no_image_has_one_head_for_all_folds(config):
 
 def test_the_images_that_folds_leave_to_learn_from_are_counted(config):
     assert planned(config).images["birds"] == {"train": [3, 3], "val": [1, 1], "test": [6, 6]}
+
+
+def test_all_images_count_in_the_minutes_of_a_dataset_in_folds(config):
+    divided = {"train": 2000, "val": 1000, "test": 3000, "classes": 2}
+    write_dataset(folds=FOLDS, counts=divided)
+    counts = planned(config).counts("birds")
+    assert (counts.train, counts.test) == (6000, 6000)
 
 
 def test_folds_go_neither_with_fractions_nor_with_halves_of_the_classes(config):

@@ -20,6 +20,7 @@ from vtclip.nn.towers import Towers
 from vtclip.parquet import read_parquet, write_parquet
 from vtclip.training.optimise import TrainingError
 from vtclip.training.predict import Trained, TrainedHead, predict_test
+from vtclip.training.tasks import Sources
 from vtclip.training.train import train_head
 
 NAMES = ["ant", "polar_bear", "cow", "dog"]
@@ -56,9 +57,12 @@ def folder(tmp_path_factory) -> Path:
 
 def fit(folder, run, *, method="clip_lora", images=None, dataset="", **settings):
     train_head(
-        method, SETTINGS | settings, folder / "texts.parquet", None, run, shots=2, seed=1,
-        device=CPU, tower=Towers(load()), sample=folder / "shots.parquet",
-        images=str(images or folder / "images"), dataset=dataset,
+        method, SETTINGS | settings,
+        Sources(
+            folder / "texts.parquet", dataset=dataset, sample=folder / "shots.parquet",
+            images=str(images or folder / "images"), tower=Towers(load()),
+        ),
+        run, shots=2, seed=1, device=CPU,
     )  # fmt: skip
     return load_file(run / "head.safetensors")
 

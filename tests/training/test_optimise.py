@@ -10,6 +10,7 @@ from tests.project import ROOT
 from vtclip.methods.base import Images, Recipe
 from vtclip.methods.clip_adapter import CLIPAdapter, CLIPAdapterSettings
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
+from vtclip.task import Choices
 from vtclip.training.optimise import TrainingError, optimise
 
 
@@ -128,6 +129,17 @@ def test_of_epochs_with_equal_hits_the_likeliest_is_kept(task):
     assert first < 290
     assert likely["val"] >= likely["last"]
     assert torch.allclose(trained["val"].weight, trained["last"].weight, atol=0.01)
+
+
+def test_a_training_that_repeats_a_choice_ends_at_the_same_share_of_its_epochs(task):
+    recipe = VTClipSettings(epochs=20, learning_rate=1e-3, select="val")
+    method = VTClip(recipe)
+    again = replace(task, val=None, choices=Choices([0.3]))
+    history = optimise(method.learner(method.initial_head(task), task), again, recipe)
+    whole = optimise(method.learner(method.initial_head(task), task), task, recipe)
+    assert history.height == 6
+    assert history["loss"].equals(whole["loss"][:6])
+    assert history["learning_rate"].equals(whole["learning_rate"][:6])
 
 
 def test_a_training_ends_after_the_epoch_whose_loss_is_low_enough(task):

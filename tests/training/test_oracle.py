@@ -17,6 +17,7 @@ from vtclip.parquet import read_parquet
 from vtclip.results.tables import read_accuracies
 from vtclip.training.oracle import Fair, train_oracle
 from vtclip.training.predict import TrainedHead, predict_test
+from vtclip.training.tasks import Sources
 from vtclip.training.train import train_head
 
 METHOD = "tip_adapter"
@@ -35,7 +36,9 @@ def run(on_disk, task):  # noqa: F811
     with open_features_writer(on_disk / "test.parquet", {"backbone": "small"}) as writer:
         writer.write(rows, noisy, task.train.spatial[:, 0])
     texts, features = on_disk / "texts.parquet", on_disk / "features.parquet"
-    train_head(METHOD, {}, texts, features, on_disk / "fair", shots=1, seed=1, device=CPU)
+    train_head(
+        METHOD, {}, Sources(texts, [features]), on_disk / "fair", shots=1, seed=1, device=CPU
+    )
     fair = Fair(on_disk / "fair/head.safetensors", on_disk / "fair.parquet")
     predict_test(
         METHOD, {}, texts, [TrainedHead(1, 1, fair.head)], [on_disk / "test.parquet"],

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import ClassVar
 
 import polars as pl
@@ -10,14 +11,17 @@ from safetensors.torch import load_file
 
 import vtclip
 from tests.feature_files import read_features
-from tests.methods.short import short_settings
+from tests.methods.short import OF_FEATURES, short_settings
 from vtclip import methods
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
+from vtclip.files import read_calibration
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
+from vtclip.task import Choices
 from vtclip.training.optimise import TrainingError
-from vtclip.training.train import read_task, train_head
+from vtclip.training.tasks import Sources, read_task
+from vtclip.training.train import fit, train_head
 
 CPU = torch.device("cpu")
 
@@ -51,11 +55,11 @@ def on_disk(tmp_path, task):
 
 
 def train(folder, method="vt_clip", settings=None, few_shot=True, device=CPU, **options):
+    features = [folder / "features.parquet"] if few_shot else []
+    sources = Sources(folder / "texts.parquet", features)
     train_head(
-        method, settings or {}, folder / "texts.parquet",
-        folder / "features.parquet" if few_shot else None,
-        folder / "run", shots=1, seed=1, device=device, **options,
-    )  # fmt: skip
+        method, settings or {}, sources, folder / "run", shots=1, seed=1, device=device, **options
+    )
     return json.loads((folder / "run" / "run.json").read_text())
 
 
@@ -167,8 +171,8 @@ def test_a_method_is_given_what_it_declares_and_no_more(on_disk, monkeypatch, ne
 )
 def test_a_training_job_imports_no_library_that_its_method_does_not_need(on_disk, method, needed):
     code = (
-        "import sys, torch; from vtclip.training.train import read_task, train_head; "
-        f"train_head({method!r}, {{}}, 'texts.parquet', 'features.parquet', "
+        "import sys, torch; from vtclip.training.train import Sources, train_head; "
+        f"train_head({method!r}, {{}}, Sources('texts.parquet', ['features.parquet']), "
         "'run', shots=1, seed=1, device=torch.device('cpu')); "
         "heavy = {'open_clip', 'torchvision', 'sklearn', 'snakemake', 'matplotlib', "
         "'pandas', 'torch._dynamo'}; "
@@ -241,11 +245,56 @@ def test_a_further_file_of_features_is_what_a_method_chooses_on(on_disk, task):
     method = METHODS["zero_shot"](METHODS["zero_shot"].settings_type())
     shots, whole = (
         read_task(
-            method, on_disk / "texts.parquet", [on_disk / "features.parquet"], None,
-            seed=1, device=CPU, tower=None, dataset="", choose_on=choose_on,
+            method,
+            Sources(
+                on_disk / "texts.parquet", [on_disk / "features.parquet"], choose_on=choose_on
+            ),
+            seed=1, device=CPU,
         )
         for choose_on in ([], [on_disk / "val.parquet"])
     )  # fmt: skip
     assert shots.val.labels.tolist() != [2, 2]
     assert whole.val.labels.tolist() == [2, 2]
     assert torch.equal(shots.train.pooled, whole.train.pooled)
+
+
+def test_the_head_of_all_images_learns_from_those_that_were_kept_out_too(on_disk, monkeypatch):
+    seen = []
+    start = METHODS["linear_probe"].initial_head
+
+    def watch(self, task):
+        seen.append((len(task.train.labels), task.val is not None))
+        return start(self, task)
+
+    monkeypatch.setattr(METHODS["linear_probe"], "initial_head", watch)
+    heads = []
+    for on_all in (False, True):
+        run = train(on_disk, "linear_probe", on_all=on_all)
+        assert run["val_accuracy"] is not None
+        heads.append(load_file(on_disk / "run" / "head.safetensors"))
+    assert seen == [(4, True), (4, True), (8, False)]
+    same = {name for name in heads[0] if torch.equal(heads[0][name], heads[1][name])}
+    assert {"inverse_regularisation", "calibration.scores", "calibration.distances"} < same
+    assert not same & {"weight", "calibration.centres"}
+
+
+def test_where_nothing_may_be_chosen_the_head_of_all_images_is_fitted_once(on_disk):
+    settings = {"inverse_regularisation": [1.0]}
+    run = train(on_disk, "linear_probe", settings, on_all=True, validation=False)
+    assert run["val_accuracy"] is None
+    assert not read_calibration(on_disk / "run" / "head.safetensors")
+
+
+CHOOSING = [name for name in OF_FEATURES if METHODS[name](short_settings(name)).choices()]
+
+
+@pytest.mark.parametrize("name", CHOOSING)
+def test_a_fit_repeats_the_choices_of_an_earlier_one_and_needs_no_validation_shots(name, task):
+    method = METHODS[name](short_settings(name))
+    head, history = fit(method, task, CPU)
+    assert task.choices.made
+    choices = Choices(task.choices.made)
+    again, repeated = fit(method, replace(task, val=None, choices=choices), CPU)
+    assert choices.made == choices.earlier
+    assert all(torch.equal(head[key], again[key]) for key in head)
+    assert repeated.height <= history.height

@@ -12,6 +12,7 @@ from vtclip.backbones.prompts import TextTower
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.methods import METHODS
+from vtclip.training.tasks import Sources
 from vtclip.training.train import train_head
 
 NAMES = ["ant", "bear", "cow", "dog"]
@@ -58,9 +59,12 @@ def test_swapped_test_labels_change_no_head_and_no_setting(name, write, backbone
     found = []
     for folder in (write("right", [0, 0, 1, 1, 2, 2, 3, 3]), write("wrong", [3] * 8)):
         train_head(
-            name, short_settings(name).model_dump(mode="json"), folder / "texts.parquet",
-            folder / "features.parquet", folder / "run", shots=2, seed=1,
-            device=torch.device("cpu"), tower=tower, projection=projection,
+            name, short_settings(name).model_dump(mode="json"),
+            Sources(
+                folder / "texts.parquet", [folder / "features.parquet"], tower=tower,
+                projection=projection,
+            ),
+            folder / "run", shots=2, seed=1, device=torch.device("cpu"),
         )  # fmt: skip
         run = json.loads((folder / "run" / "run.json").read_text())
         head = load_file(folder / "run" / "head.safetensors")

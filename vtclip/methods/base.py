@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from vtclip.config.backbone_config import SpatialKind
@@ -168,17 +169,32 @@ class Method:
 Choice = TypeVar("Choice")
 
 
-def choose(settings: Sequence[Choice], logits: Iterable[Tensor], val: Samples | None) -> Choice:
+def choose(settings: Sequence[Choice], logits: Iterable[Tensor], task: Task) -> Choice:
     """The setting, smallest first, that classifies the validation shots best; of equals the first.
 
     The logits (M, K) of each setting may be a generator, which needs little memory; of a single
-    setting none are computed, and no validation shots are needed.
+    setting, or to repeat a choice, none are computed, and no validation shots are needed.
     """
     if len(settings) == 1:
         return settings[0]
-    assert val is not None
-    tried = zip(settings, logits, strict=True)
-    return max(tried, key=lambda each: score(each[1], val.labels))[0]
+    place = task.choices.repeat()
+    if place is None:
+        scores = [score(each, task.val_samples.labels) for each in logits]
+        place = task.choices.keep(scores.index(max(scores)))
+    return settings[int(place)]
+
+
+def choose_head(
+    heads: Iterable[Head], logits: Callable[[Head, Images], Tensor], task: Task
+) -> Head:
+    """The head that classifies the validation shots best; of equals the first."""
+    place = task.choices.repeat()
+    if place is not None:
+        return next(islice(heads, int(place), None))
+    images, labels = Images(task.val_samples.pooled[:, 0], None), task.val_samples.labels
+    place, best = max(enumerate(heads), key=lambda each: score(logits(each[1], images), labels))
+    task.choices.keep(place)
+    return best
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[int, float]:

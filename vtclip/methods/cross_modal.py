@@ -9,7 +9,17 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import Classifier, Head, Method, Task, Tensor, Texts, score, unit
+from vtclip.methods.base import (
+    Classifier,
+    Head,
+    Images,
+    Method,
+    Task,
+    Tensor,
+    Texts,
+    choose_head,
+    unit,
+)
 from vtclip.settings import LARGEST, Settings
 
 if TYPE_CHECKING:
@@ -63,9 +73,11 @@ class CrossModal(Method):
         heads = (head for size in sizes for head in self._descend(task, size))
         if self.settings.select == "last" and len(sizes) * len(self._pairs()) == 1:
             return next(heads)
-        pooled, labels = unit(task.val_samples.pooled[:, 0]), task.val_samples.labels
-        scale = task.texts.logit_scale
-        return max(heads, key=lambda head: score(scale * pooled @ head["weight"].T, labels))
+
+        def logits(head: Head, images: Images) -> Tensor:
+            return task.texts.logit_scale * unit(images.pooled) @ head["weight"].T
+
+        return choose_head(heads, logits, task)
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the weights, averaged with the texts by `text_share`."""

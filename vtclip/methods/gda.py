@@ -58,7 +58,7 @@ class GDA(Method):
             alphas = [balanced_alpha(weight, bias, task)]
         else:
             alphas = sorted(self.settings.alpha)
-        alpha = choose(alphas, self._try(alphas, weight, bias, task), task.val)
+        alpha = choose(alphas, self._try(alphas, weight, bias, task), task)
         return {"weight": weight, "bias": bias, "alpha": torch.tensor(alpha, device=bias.device)}
 
     def _try(

@@ -68,7 +68,7 @@ class LinearProbe(Method):
                 _as_head(probe, strength, mean, scale, classes)
                 for probe, strength in zip(probes, strengths, strict=True)
             ]
-            return choose(heads, self._try(heads, task), task.val)
+            return choose(heads, self._try(heads, task), task)
 
     def _try(self, heads: list[Head], task: Task) -> Iterator[Tensor]:
         """The logits of the validation shots with each head."""

@@ -7,7 +7,17 @@ from typing import Literal
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import Classifier, Head, Images, Method, Task, Texts, score, unit
+from vtclip.methods.base import (
+    Classifier,
+    Head,
+    Images,
+    Method,
+    Task,
+    Tensor,
+    Texts,
+    choose_head,
+    unit,
+)
 from vtclip.settings import Settings
 
 ALPHA_START = 250  # times the mean cosine of an image and the text of its class
@@ -39,8 +49,11 @@ class LPPlusPlus(Method):
         heads = descend(task, self.settings.epochs)
         if self.settings.select == "last":
             return deque(heads, maxlen=1).pop()
-        images, labels = Images(task.val_samples.pooled[:, 0], None), task.val_samples.labels
-        return max(heads, key=lambda head: score(self.classifier(head, task.texts)(images), labels))
+
+        def logits(head: Head, images: Images) -> Tensor:
+            return self.classifier(head, task.texts)(images)
+
+        return choose_head(heads, logits, task)
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The hyperplanes, the texts' share added."""

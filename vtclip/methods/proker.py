@@ -56,7 +56,7 @@ class ProKeR(Method):
 
         keys, labels = self._rows(task.samples)
         pairs = list(product(sorted(self.settings.beta), sorted(self.settings.ridge)))
-        beta, ridge = choose(pairs, self._try(keys, labels, task), task.val)
+        beta, ridge = choose(pairs, self._try(keys, labels, task), task)
         kernel = rbf_kernel(keys, keys, beta)
         return {
             "keys": keys.float(),

@@ -65,13 +65,13 @@ class TIMO(Method):
         nearness = (prompts @ find_prototypes(task)[:, :, None])[:, :, 0]  # (K, P)
         gammas = sorted(self.settings.gamma)
         guided = [guide(prompts, nearness, gamma) for gamma in gammas]
-        place = choose(range(len(gammas)), self._try_texts(guided, task), task.val)
+        place = choose(range(len(gammas)), self._try_texts(guided, task), task)
         number = prompts.shape[1]
         numbers = list_numbers(number) if self.settings.search else [number]
         fitted = [fit(task, prompts, nearness, each) for each in numbers]
         pairs = list(product(range(len(numbers)), sorted(self.settings.alpha)))
         logits = self._try(fitted, guided[place], task)
-        best, alpha = choose(pairs, logits, task.val)
+        best, alpha = choose(pairs, logits, task)
         weight, bias = fitted[best]
         chosen = {"alpha": alpha, "gamma": gammas[place], "number": float(numbers[best])}
         head = {name: weight.new_tensor(value) for name, value in chosen.items()}

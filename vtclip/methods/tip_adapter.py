@@ -4,6 +4,7 @@ The cache, and the search for its weight and sharpness, are APE's too.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Annotated
 
 from pydantic import Field
@@ -120,11 +121,29 @@ def search(
 
     Of equally many hits the likeliest, and of equals the smallest beta, then alpha, as `choose`.
     """
+    betas, alphas = sorted(betas), sorted(alphas)
+    tried = list(product(betas, alphas, range(len(values))))
+    if len(tried) == 1:
+        return tried[0]
+    best = task.choices.repeat()
+    if best is None:
+        found = _find_best(task, texts, values, compare, alphas=alphas, betas=betas)
+        best = task.choices.keep(found)
+    return tried[int(best)]
+
+
+def _find_best(
+    task: Task,
+    texts: Tensor,
+    values: Sequence[Tensor],
+    compare: Callable[[Tensor], Tensor],
+    *,
+    alphas: Sequence[float],
+    betas: Sequence[float],
+) -> int:
+    """The place of the best in the list of all betas, alphas and values; the last vary first."""
     import torch
 
-    betas, alphas = sorted(betas), sorted(alphas)
-    if len(betas) * len(alphas) * len(values) == 1:
-        return betas[0], alphas[0], 0
     pooled, labels = unit(task.val_samples.pooled[:, 0]), task.val_samples.labels
     zero_shot, cosines = task.texts.logit_scale * pooled @ texts.T, compare(pooled)
 
@@ -134,9 +153,7 @@ def search(
     tried = [torch.stack([score(value, beta) for value in values], dim=1) for beta in betas]
     hits, likelihood = torch.stack(tried).unbind(dim=-1)  # (betas, alphas, G)
     worse = (hits < hits.max()) | likelihood.isnan()
-    best = likelihood.masked_fill(worse, -torch.inf).argmax()
-    beta, alpha, place = torch.unravel_index(best.cpu(), hits.shape)
-    return betas[int(beta)], alphas[int(alpha)], int(place)
+    return int(likelihood.masked_fill(worse, -torch.inf).argmax())
 
 
 def _score_all(

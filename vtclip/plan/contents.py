@@ -104,8 +104,16 @@ class Contents:
         return list(product(shots, seeds))
 
     def counts(self, dataset: str) -> Counts:
-        """The numbers of a dataset's images and classes; a guess where its file has none."""
-        return self.datasets[dataset_name(dataset)].counts or UNKNOWN_COUNTS
+        """The numbers of a dataset's images and classes; a guess where its file has none.
+
+        Of a dataset in folds, all images are learned from, and all are predicted.
+        """
+        described = self.datasets[dataset_name(dataset)]
+        counts = described.counts or UNKNOWN_COUNTS
+        whole = counts.train + counts.val + counts.test
+        if not described.folds:
+            return counts
+        return counts.model_copy(update={"train": whole, "test": whole})
 
     def parts_of(self, dataset: str) -> list[str]:
         """Files of a dataset's test features: one, or shards of 10,000 images at most."""

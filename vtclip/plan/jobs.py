@@ -145,6 +145,11 @@ def train_head(
     kind, chosen = METHODS[name], chosen_of(plan, method, dataset, number)
     size = size_of(plan, backbone, dataset, number)
     work = chosen.work(size)
+    # The head to use of a dataset in folds is fitted twice: it predicts none of their images.
+    is_whole = bool(plan.folds_of(dataset)) and not ClassSplit.parse(dataset).fold
+    fits_twice = is_whole and kind.few_shot and number == paths.ALL
+    if fits_twice:
+        work = work._replace(flops=2 * work.flops, longest=2 * work.longest)
     gpus = plan.gpus if kind.on_gpu else 0
     threads = cost.training_threads(work, on_gpu=gpus > 0)
     inputs = _training_inputs(plan, backbone, dataset, chosen, number, int(seed))
@@ -160,6 +165,7 @@ def train_head(
             "method": name,
             "settings": chosen.settings.model_dump(mode="json"),
             "validation": plan.choice_of(method) != "none",
+            "on_all": fits_twice,
             "on_gpu": kind.on_gpu,
             "images": _images(plan, dataset, kind),
             "tower": _tower(plan, backbone, kind) if kind.reads_text_tower else None,

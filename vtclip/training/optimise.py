@@ -35,6 +35,8 @@ def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFram
     """Train by gradient with warm-up and cosine; the last epoch's weights stay, or the best's.
 
     A training that ends early, at the recipe's `stop_at_loss`, leaves the rest of the cosine out.
+    So does one that repeats an earlier one's choice of the best epoch, and ends at this share of
+    its own epochs.
     In each epoch each image comes once, in one of its views; with `last_batch: drop` some do not,
     and in the last epoch not where the steps end before.
 
@@ -59,10 +61,12 @@ def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFram
     compiles, stops_at = getattr(recipe, "compile", False), getattr(recipe, "stop_at_loss", None)
     forward = _compile(classifier, task.texts.features.device) if compiles else classifier
     measured_every = recipe.measured_every(epochs)
+    share = task.choices.repeat() if recipe.select == "val" else None
+    last = epochs if share is None else max(1, round(share * epochs))
     penalty = getattr(classifier, "penalty", lambda: None)
     rows = []
-    best: tuple[tuple[int, float], dict[str, Tensor]] | None = None
-    for epoch in progress(range(1, epochs + 1), what="epochs"):
+    best: tuple[tuple[int, float], int, dict[str, Tensor]] | None = None
+    for epoch in progress(range(1, last + 1), what="epochs"):
         started = time.perf_counter()
         classifier.train()
         drawn = _draw_batches(task.train, recipe.batch_size, generator)
@@ -76,13 +80,14 @@ def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFram
             found = _score(classifier, task.val)
             accuracy = _share(found[0], len(task.val.labels))
         if recipe.select == "val" and found is not None and (best is None or found > best[0]):
-            best = found, copy.deepcopy(classifier.state_dict())
+            best = found, epoch, copy.deepcopy(classifier.state_dict())
         seconds = time.perf_counter() - started
         rows.append((epoch, loss / seen, hits / seen, accuracy, rate(after - 1), seconds))
         if ends_early:
             break
     if best is not None:
-        classifier.load_state_dict(best[1])
+        classifier.load_state_dict(best[2])
+        task.choices.keep(best[1] / epochs)
     return pl.DataFrame(rows, schema=HISTORY, orient="row")
 
 

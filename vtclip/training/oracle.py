@@ -30,7 +30,8 @@ from vtclip.parquet import read_parquet, write_parquet
 from vtclip.paths import receipt_of
 from vtclip.task import Classifier, Head, TextTower
 from vtclip.training.predict import read_batches
-from vtclip.training.train import check_head, fit, fitting_device, read_task
+from vtclip.training.tasks import Sources, read_task
+from vtclip.training.train import check_head, fit, fitting_device
 
 COLUMNS = ["shots", "seed", "image", "label", "prediction"]
 
@@ -83,10 +84,11 @@ def train_oracle(
     torch.manual_seed(seed)
     chosen = make_method(method, settings)
     device = fitting_device(chosen, device)
-    task = read_task(
-        chosen, texts, features, sample, seed=seed, device=device, tower=tower,
-        projection=projection, dataset=dataset, choose_on=test, split="test",
+    sources = Sources(
+        texts, features, dataset, sample, choose_on=test, split="test", tower=tower,
+        projection=projection,
     )  # fmt: skip
+    task = read_task(chosen, sources, seed=seed, device=device)
     head, history = fit(chosen, task, device)
     check_head(head, history)
     classifier = eval_on(chosen.classifier(head, task.texts), device)

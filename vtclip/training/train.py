@@ -3,57 +3,55 @@
 import importlib.metadata
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from vtclip import __version__
-from vtclip.config.dataset import ClassSplit, Exif
-from vtclip.cost import BATCH
-from vtclip.features.store import (
-    FeatureError,
-    FeatureSet,
-    check_origin,
-    find_non_finite,
-    read_metadata,
-)
-from vtclip.features.texts import check_labels, read_class_names, read_classes
+from vtclip.features.store import find_non_finite, read_metadata
 from vtclip.files import CALIBRATION, measure, write_record, write_tensors
 from vtclip.methods import make_method
 from vtclip.methods.base import Method, Training
 from vtclip.nn.learner import eval_on
-from vtclip.parquet import read_parquet, write_parquet
+from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
-from vtclip.runtime.devices import free_memory, has_bfloat16, has_double, peak_memory
-from vtclip.task import Classifier, Head, Prompts, Samples, Task, TextTower, Towers
+from vtclip.runtime.devices import has_bfloat16, has_double, peak_memory
+from vtclip.task import Choices, Classifier, Head, Task
 from vtclip.training.calibration import Calibration, class_centres
 from vtclip.training.optimise import HISTORY, TrainingError, classify_shots, optimise
+from vtclip.training.tasks import ALL, TRAIN, Sources, read_task
 
 logger = logging.getLogger(__name__)
+
+
+class _Fitted(NamedTuple):
+    """A fitted head, and what is known of it."""
+
+    task: Task
+    head: Head
+    history: pl.DataFrame  # of its training
+    val_accuracy: float | None  # None without validation images
+    calibration: Calibration | None  # the same
+    seconds: float
 
 
 def train_head(
     method: str,
     settings: dict[str, Any],
-    texts: str | Path,
-    features: str | Path | Sequence[str | Path] | None,
+    sources: Sources,
     destination: str | Path,
     *,
     shots: int,
     seed: int,
     device: torch.device,
-    tower: TextTower | None = None,
-    choose_on: str | Path | None = None,
     validation: bool = True,
-    dataset: str = "",
-    sample: str | Path | None = None,
-    images: str | None = None,
-    projection: tuple[Tensor, Tensor] | None = None,
+    on_all: bool = False,
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
@@ -62,24 +60,15 @@ def train_head(
     Args:
         method: its name.
         settings: the method's settings, as plain values.
-        texts: the dataset's text features.
-        features: the features of this run's images, or those of several folds; None for a method
-            that needs none.
+        sources: what there is to read for a method.
         destination: the folder to write to.
         shots: labelled images per class, for the record; 0 for a method that needs none.
         seed: of the initial weights and of the batches.
         device: where to train; the CPU instead for a method in double precision where the device
             has none, as Apple's GPU.
-        tower: the frozen text tower, for a method that reads it; both towers for one that reads
-            images.
-        choose_on: the features of images to choose on in place of the run's validation shots.
         validation: True to give the method the validation shots. Without, it must have nothing to
             choose.
-        dataset: its name, for the record; of a half of one, the classes of that half alone count.
-        sample: the Parquet file of the sampled images, where the features are those of folds, or
-            where the method reads the images themselves.
-        images: the folder that the image paths start from, for such a method.
-        projection: the image tower's last linear map, for a method that reads it.
+        on_all: True to train on all images in the end, the validation shots too: see `_fit_on_all`.
 
     Raises:
         FeatureError: features, texts or labels that do not go together, or sampled images that the
@@ -88,50 +77,82 @@ def train_head(
             no longer a number.
     """
     started = time.perf_counter()
-    torch.manual_seed(seed)
     chosen = make_method(method, settings)
     device = fitting_device(chosen, device)
-    files = [features] if isinstance(features, str | Path) else list(features or ())
-    others = [] if choose_on is None else [choose_on]
-    task = read_task(
-        chosen, texts, files, sample, seed=seed, device=device, tower=tower, projection=projection,
-        dataset=dataset, choose_on=others,
-    )  # fmt: skip
-    if chosen.reads_images:
-        assert sample is not None
-        assert images is not None
-        task = _open_images(chosen, task, sample, images, texts, dataset)
-    if validation:
-        _check_validation(chosen, task)
+    fit_once = partial(_fit_once, chosen, sources, seed, device)
+    if on_all and validation:
+        fitted = _fit_on_all(fit_once)
     else:
-        task = replace(task, val=None)
-    fitting = time.perf_counter()
-    head, history = fit(chosen, task, device)
-    classifier = eval_on(chosen.classifier(head, task.texts), device)
-    val_accuracy, calibration = _calibrate(classifier, task)
-    fitted = time.perf_counter()
-    check_head(head, history)
-    at_edge = chosen.choices_at_edge(head)
+        fitted = fit_once(validation=validation, learn_from=ALL if on_all else TRAIN)
+    at_edge = chosen.choices_at_edge(fitted.head)
     for name, value in at_edge.items():
         logger.warning("%s: %s was chosen, at the edge of its list of values.", name, value)
+    calibration = {} if fitted.calibration is None else fitted.calibration.tensors()
+    stored = {CALIBRATION + name: tensor for name, tensor in calibration.items()}
     record = {
         "method": method,
-        "dataset": dataset,
-        "classes": len(task.texts.features),
+        "dataset": sources.dataset,
+        "classes": len(fitted.task.texts.features),
         "settings": chosen.settings.model_dump(mode="json"),
         "shots": shots,
         "seed": seed,
-        "val_accuracy": val_accuracy,
+        "val_accuracy": fitted.val_accuracy,
         "choices_at_edge": at_edge,
         "precision": chosen.gpu_precision if has_bfloat16(device) else "float32",
-        "features": describe_features(files[0] if files else texts),
-        "fitting_seconds": round(fitted - fitting, 3),
+        "features": describe_features([*sources.features, sources.texts][0]),
+        "fitting_seconds": round(fitted.seconds, 3),
     }
     destination = Path(destination)
-    write_tensors(destination / HEAD, head | calibration)
-    write_parquet(destination / "history.parquet", history)
+    write_tensors(destination / HEAD, fitted.head | stored)
+    write_parquet(destination / "history.parquet", fitted.history)
     described = _describe_run(device, time.perf_counter() - started)
     write_record(destination / "run.json", measure(destination / HEAD) | record | described)
+
+
+def _fit_on_all(fit_once: Callable[..., _Fitted]) -> _Fitted:
+    """Choose and calibrate on the validation shots, then fit on these images too.
+
+    The second fit chooses nothing: it repeats the choices of the first, and a training whose best
+    epoch was chosen ends at the same share of its epochs. Validation accuracy and calibration are
+    of the first head, which has not learned from the validation shots. As the second has learned
+    from more images, they rather say too little of it. The centres of classes are of all images.
+    """
+    first = fit_once(validation=True, learn_from=TRAIN)
+    second = fit_once(validation=False, learn_from=ALL, choices=first.task.choices.made)
+    calibration = first.calibration
+    if calibration is not None:
+        calibration = replace(calibration, centres=_find_centres(second.task))
+    seconds = first.seconds + second.seconds
+    return second._replace(
+        val_accuracy=first.val_accuracy, calibration=calibration, seconds=seconds
+    )
+
+
+def _fit_once(
+    method: Method,
+    sources: Sources,
+    seed: int,
+    device: torch.device,
+    *,
+    validation: bool,
+    learn_from: Sequence[str],
+    choices: Sequence[float] = (),
+) -> _Fitted:
+    """Fit on the images of some splits, and calibrate on the validation shots."""
+    torch.manual_seed(seed)
+    task = read_task(method, sources, seed=seed, device=device, learn_from=learn_from)
+    task = replace(task, choices=Choices(choices))
+    if validation:
+        _check_validation(method, task)
+    else:
+        task = replace(task, val=None)
+    started = time.perf_counter()
+    head, history = fit(method, task, device)
+    classifier = eval_on(method.classifier(head, task.texts), device)
+    accuracy, calibration = _calibrate(classifier, task)
+    seconds = time.perf_counter() - started
+    check_head(head, history)
+    return _Fitted(task, head, history, accuracy, calibration, seconds)
 
 
 def fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.DataFrame]:
@@ -151,15 +172,29 @@ def fit(method: Method, task: Task, device: torch.device) -> tuple[Head, pl.Data
     return second[0].eval().state_dict(), pl.concat([history, more.with_columns(epochs)])
 
 
-def _calibrate(classifier: Classifier, task: Task) -> tuple[float | None, Head]:
-    """Accuracy on the validation shots, and the tensors of the calibration on them."""
+def _calibrate(classifier: Classifier, task: Task) -> tuple[float | None, Calibration | None]:
+    """Accuracy on the validation shots, and the calibration on them."""
     if task.train is None or task.val is None:
-        return None, {}
+        return None, None
     logits, labels = classify_shots(classifier, task.val).cpu(), task.val.labels.cpu()
     accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
-    centres = class_centres(task.train, len(task.texts.features)).cpu()
-    fitted = Calibration.fit(logits.float(), labels, task.val.pooled[:, 0].cpu(), centres)
-    return accuracy, {CALIBRATION + name: tensor for name, tensor in fitted.tensors().items()}
+    pooled = task.val.pooled[:, 0].cpu()
+    return accuracy, Calibration.fit(logits.float(), labels, pooled, _find_centres(task))
+
+
+def _find_centres(task: Task) -> Tensor:
+    assert task.train is not None
+    return class_centres(task.train, len(task.texts.features)).cpu()
+
+
+def _check_validation(method: Method, task: Task) -> None:
+    chooses = method.tunes or getattr(method.settings, "select", None) == "val"
+    if chooses and task.val is None:
+        raise TrainingError(
+            "The method chooses on validation shots, and there are none: the classes have no image "
+            "left beside the shots. Give the dataset a validation split, request fewer `shots`, or "
+            "write `choose: none`."
+        )
 
 
 def check_head(head: Head, history: pl.DataFrame) -> None:
@@ -179,150 +214,6 @@ def fitting_device(method: Method, device: torch.device) -> torch.device:
     if method.fits_in_double and not has_double(device):
         return torch.device("cpu")
     return device
-
-
-def read_task(
-    method: Method,
-    texts: str | Path,
-    features: Sequence[str | Path],
-    sample: str | Path | None,
-    *,
-    seed: int,
-    device: torch.device,
-    tower: TextTower | None,
-    projection: tuple[Tensor, Tensor] | None,
-    dataset: str,
-    choose_on: Sequence[str | Path] = (),
-    split: str = "val",
-) -> Task:
-    """Read what the method may see, and no more.
-
-    `features` are those of the run's images, or of folds, of which `sample` names the images; none
-    for a method that learns from no image. It chooses on the images of a split: those of the run,
-    or all of the files `choose_on`.
-    """
-    names = read_class_names(texts)
-    labels = ClassSplit.parse(dataset).labels(len(names))
-    all_classes, metadata = read_classes(texts, device)
-    task = Task(all_classes.part(labels), None, None, seed)
-    if features:
-        found = FeatureSet(features, spatial=method.reads_spatial)
-        check_origin(features[0], found.metadata, texts, metadata)
-        check_labels(features[0], found.rows, texts, len(all_classes.features))
-        rows = found.rows.with_row_index("row")
-        if sample is not None:
-            rows = _find_sample(rows, sample)
-        train = _select(found, rows, "train", device, labels, views=method.reads_views)
-        if choose_on:
-            found = FeatureSet(choose_on, spatial=method.reads_spatial)
-            check_origin(choose_on[0], found.metadata, texts, metadata)
-            check_labels(choose_on[0], found.rows, texts, len(all_classes.features))
-            # A list of picks may train on images of the validation split.
-            learned = rows.filter(split="train").select("image").unique()
-            whole = found.rows.with_row_index("row")
-            rows = whole.join(learned, on="image", how="anti", maintain_order="left")
-        val = _select(found, rows, split, device, labels, views=False)
-        task = replace(task, train=train, val=val)
-    if method.reads_text_tower:
-        assert tower is not None
-        prompts = Prompts(names[labels.start : labels.stop], tower)
-        task = replace(task, texts=replace(task.texts, made_of=prompts), prompts=prompts)
-    if method.reads_projection:
-        assert projection is not None
-        weight, bias = projection
-        task = replace(task, projection=(weight.to(device), bias.to(device)))
-    return task
-
-
-def _find_sample(rows: pl.DataFrame, sample: str | Path) -> pl.DataFrame:
-    """The rows of the sampled images, in sampled order, each in its split."""
-    wanted = read_parquet(sample, "image", "split")
-    missing = wanted.join(rows, on="image", how="anti")
-    if not missing.is_empty():
-        raise FeatureError(
-            f"{sample}: there are no features of {missing['image'][0]}. Delete it and run again."
-        )
-    return wanted.join(rows.drop("split"), on="image", maintain_order="left_right")
-
-
-def _check_validation(method: Method, task: Task) -> None:
-    chooses = method.tunes or getattr(method.settings, "select", None) == "val"
-    if chooses and task.val is None:
-        raise TrainingError(
-            "The method chooses on validation shots, and there are none: the classes have no image "
-            "left beside the shots. Give the dataset a validation split, request fewer `shots`, or "
-            "write `choose: none`."
-        )
-
-
-def _select(
-    found: FeatureSet,
-    rows: pl.DataFrame,  # of `found`, with their numbers
-    split: str,
-    device: torch.device,
-    labels: range,
-    *,
-    views: bool,
-) -> Samples | None:
-    """The images of a split with these labels, counted from 0, in sampled order; None if none."""
-    wanted = pl.col("label").is_between(labels.start, labels.stop - 1)
-    numbered = rows.filter(wanted, split=split)
-    images = numbered.filter(view=0).height
-    if not images:
-        return None
-    taken = numbered if views else numbered.filter(view=0)
-    features = found.take(taken["row"].to_list())
-    shape = (images, -1)  # the views of an image stand together
-    spatial = features.spatial
-    return Samples(
-        features.pooled.to(device, torch.float32).unflatten(0, shape),
-        None if spatial is None else _place(spatial, device).unflatten(0, shape),
-        features.labels.unflatten(0, shape)[:, 0].to(device) - labels.start,
-    )
-
-
-def _open_images(
-    method: Method, task: Task, sample: str | Path, folder: str, texts: str | Path, dataset: str
-) -> Task:
-    """The task with the sampled images themselves."""
-    names, label = read_class_names(texts), pl.col("label")
-    rows = read_parquet(sample)
-    check_labels(sample, rows, texts, len(names))
-    labels = ClassSplit.parse(dataset).labels(len(names))
-    rows = rows.filter(label.is_between(labels.start, labels.stop - 1))
-    rows = rows.with_columns(label - labels.start)
-    assert task.prompts is not None
-    towers, exif = cast(Towers, task.prompts.tower), read_metadata(texts).get("exif", "ignore")
-    train, val = (
-        _open(method, towers, rows.filter(split=split), folder, task.seed, exif)
-        for split in ("train", "val")
-    )
-    return replace(task, train=train, val=val)
-
-
-def _open(
-    method: Method, towers: Towers, rows: pl.DataFrame, folder: str, seed: int, exif: Exif
-) -> Samples | None:
-    """The images of some rows of a manifest, in memory; None of no rows."""
-    if rows.is_empty():
-        return None
-    settings: Any = method.settings
-    pictures = towers.open_pictures(
-        rows["image"].to_list(), folder, scale=settings.crop, flip=settings.mirror, seed=seed,
-        exif=exif, test_only=rows["split"][0] == "val",
-    )  # fmt: skip
-    labels = torch.from_numpy(rows["label"].cast(pl.Int64).to_numpy(writable=True))
-    parts = torch.arange(len(rows)).split(BATCH)
-    pooled = torch.cat([towers.encode_frozen(pictures.views(part, 0)) for part in parts])
-    return Samples(pooled[:, None], None, labels.to(towers.device), pictures)
-
-
-def _place(spatial: Tensor, device: torch.device) -> Tensor:
-    """On the device, where that takes half of what is free there at most; else in main memory."""
-    if spatial.nbytes <= free_memory(device) // 2:
-        return spatial.to(device)
-    logger.info("Streaming %.1f GB of spatial features from main memory.", spatial.nbytes / 1e9)
-    return spatial
 
 
 def describe_features(path: str | Path) -> dict[str, Any]:

@@ -34,6 +34,7 @@ rule train_head:
         method=from_plan(jobs.train_head, "params", "method"),
         settings=from_plan(jobs.train_head, "params", "settings"),
         validation=from_plan(jobs.train_head, "params", "validation"),
+        on_all=from_plan(jobs.train_head, "params", "on_all"),
         on_gpu=from_plan(jobs.train_head, "params", "on_gpu"),
         images=from_plan(jobs.train_head, "params", "images"),
         tower=from_plan(jobs.train_head, "params", "tower"),

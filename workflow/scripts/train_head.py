@@ -13,22 +13,32 @@ with gpu_job(
     compiles=params.settings.get("compile", False),
 ) as device:
     from vtclip.paths import parse_shots
+    from vtclip.training.tasks import Sources
     from vtclip.training.train import train_head
 
+    wildcards, given = snakemake.wildcards, snakemake.input
+    features, chosen_on = (
+        [files] if isinstance(files, str) else list(files)  # a file, or those of several folds
+        for files in (given.features, given.validation)
+    )
+    sources = Sources(
+        given.texts,
+        features,
+        wildcards.dataset,
+        sample=given.shots or None,
+        images=params.images,
+        choose_on=chosen_on,
+        tower=load_tower(params.tower, given.weights, device),
+        projection=load_projection(params.projection, given.weights),
+    )
     train_head(
         params.method,
         params.settings,
-        snakemake.input.texts,
-        snakemake.input.features or None,  # a file, or those of several folds
+        sources,
         Path(snakemake.output.head).parent,
-        shots=parse_shots(snakemake.wildcards.shots),
-        seed=int(snakemake.wildcards.seed),
+        shots=parse_shots(wildcards.shots),
+        seed=int(wildcards.seed),
         device=device,
-        tower=load_tower(params.tower, snakemake.input.weights, device),
-        choose_on=snakemake.input.validation or None,
         validation=params.validation,
-        dataset=snakemake.wildcards.dataset,
-        sample=snakemake.input.shots or None,
-        images=params.images,
-        projection=load_projection(params.projection, snakemake.input.weights),
+        on_all=params.on_all,
     )
