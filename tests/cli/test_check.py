@@ -71,7 +71,7 @@ def test_what_is_missing_is_named_with_the_way_to_have_it(photographs, capsys):
         capsys.readouterr().err
     )
     assert main(["check", "digitz"]) == 2
-    assert "Did you mean digits?" in capsys.readouterr().err
+    assert "Did you mean 'digits'?" in capsys.readouterr().err
     assert main(["check", "digits"]) == 2
     assert "found:    config/digits.yaml" in capsys.readouterr().err
     assert main(["check", "digits", "--config", "config/mine.yaml"]) == 2

@@ -103,7 +103,6 @@ def test_a_head_that_makes_prompts_for_each_image_is_exported_but_for_a_graph(he
         export_onnx(exported, "graph.onnx")
 
 
-@pytest.mark.parametrize("file", ["results", "/dev/full"])
 @pytest.mark.parametrize(
     ("file", "more", "expected"),
     [
@@ -118,6 +117,7 @@ def test_a_file_whose_ending_is_of_another_form_is_refused(here, capsys, file, m
     assert not (here / file).exists()
 
 
+@pytest.mark.parametrize("file", ["results", "/dev/full"])
 def test_a_folder_or_a_device_is_no_file_to_export_to(here, capsys, file):
     assert main(["export", "mine/pets/vt_clip/1shot-seed1", file]) == 2
     assert "expected the name of a file" in capsys.readouterr().err
