@@ -31,6 +31,18 @@ def test_type_bounds_and_description_stay_and_the_new_default_is_suggested():
     ]
 
 
+class Described(Settings):
+    share: float = Field(0.5, le=1)
+    """share of the shots,
+    at most 1"""
+
+
+def test_the_text_under_a_setting_is_what_its_errors_expect():
+    with pytest.raises(ConfigError) as error:
+        check(Described, {"share": 3}, source="mine.yaml")
+    assert "  expected: share of the shots, at most 1\n" in str(error.value)
+
+
 @pytest.mark.parametrize("default", [-1, "fast", float("inf")])
 def test_a_default_that_the_field_would_refuse_is_refused(default):
     class Wrong(Parent):
