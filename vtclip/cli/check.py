@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from vtclip import paths
-from vtclip.cli.classify import add_device, positive, take_device
+from vtclip.cli import add_device, positive, take_device
 
 if TYPE_CHECKING:
     import numpy as np

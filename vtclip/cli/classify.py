@@ -20,18 +20,17 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from vtclip.cli import add_backbone, add_device, add_rules, positive, take_device
 from vtclip.cost import threads_to_decode
 from vtclip.paths import HEAD
 from vtclip.wording import count
 
 if TYPE_CHECKING:
-    import torch
-
     from vtclip.inference.classifier import Classifier, Prediction
     from vtclip.inference.saved import Saved
     from vtclip.inference.sorting import Sorter
@@ -69,40 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_backbone(parser)
     add_device(parser)
-
-
-def add_backbone(parser: argparse.ArgumentParser) -> None:
-    """Add the option of the weights that a head goes with."""
-    parser.add_argument(
-        "--backbone",
-        metavar="FILE",
-        help="the backbone's weights (default: those in HEAD or in resources/backbones/)",
-    )
-
-
-def add_device(parser: argparse.ArgumentParser, *, to: str = "compute") -> None:
-    """Add the option of the device."""
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help=f"where to {to} (default: a GPU if there is one)",
-    )
-
-
-def add_rules(parser: argparse.ArgumentParser) -> None:
-    """Add the options of sets and refusals."""
-    parser.add_argument(
-        "--coverage", type=float, metavar="C", help="sets that contain the true class so often: 0.9"
-    )
-    parser.add_argument(
-        "--by-class",
-        action="store_true",
-        help="with --coverage: for each class that has enough validation images by itself",
-    )
-    parser.add_argument(
-        "--refuse", type=float, metavar="R", help="share of known images that may be refused: 0.05"
-    )
 
 
 def run(given: argparse.Namespace) -> int:
@@ -200,23 +165,6 @@ def _summarise(sorter: Sorter) -> None:
         print(f"  {number:6}  {name}", file=sys.stderr)
 
 
-@contextmanager
-def take_device(wanted: str) -> Iterator[torch.device | str]:
-    """Lease a device; with "auto" the CPU, and not a wait, where no GPU is free."""
-    from vtclip.runtime.devices import lease_device
-    from vtclip.runtime.gpus import NoDeviceError
-
-    with ExitStack() as leases:
-        device: torch.device | str = "cpu"
-        try:
-            device = leases.enter_context(lease_device(wanted, slots=None, waits=wanted != "auto"))
-        except NoDeviceError as error:
-            if wanted != "auto":
-                raise
-            print(f"{error}\nComputing on the CPU.", file=sys.stderr)
-        yield device
-
-
 def find_images(given: Sequence[str]) -> Iterator[str]:
     """List the files that names of files, folders and patterns stand for, in their order."""
     from vtclip.data.images import is_picture
@@ -311,10 +259,3 @@ def describe(prediction: Prediction, number: int) -> dict[str, object]:
     if prediction.is_unknown is not None:
         found["unknown"] = prediction.is_unknown
     return found
-
-
-def positive(text: str) -> int:
-    """Parse a whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found '{text}'")
-    return int(text)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vtclip.cli.classify import add_backbone, add_rules
+from vtclip.cli import add_backbone, add_rules
 from vtclip.files import sha256_of
 
 HELP = "write a trained head into one file"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from vtclip.cli.classify import add_backbone, add_rules, take_device
+from vtclip.cli import add_backbone, add_rules, take_device
 
 HELP = "classify images in the browser"
 EXAMPLES = """examples:
