@@ -1,6 +1,5 @@
 """APE and APE-T equal their formulas, computed key by key in double precision."""
 
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -164,13 +163,3 @@ def test_ape_ts_recipe_is_the_authors_for_the_dataset():
     assert APETSettings(epochs=3).for_dataset("eurosat").epochs == 3
     constants = APET(settings).settings_without_choice(4)
     assert (constants.alpha, constants.beta, constants.select) == ([1], [1.0], "last")
-
-
-def test_uneven_shots_and_a_class_without_any_have_finite_logits(task):
-    kept = task.train.labels != 2
-    train = replace(
-        task.train, pooled=task.train.pooled[kept], spatial=None, labels=task.train.labels[kept]
-    )
-    for method in (APE(APESettings(**SMALL, **GRID)), APET(APETSettings())):
-        logits = classify(method, replace(task, train=train), task.val.pooled[:, 0])
-        assert logits.isfinite().all()
