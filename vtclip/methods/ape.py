@@ -6,16 +6,9 @@ from typing import Any, NamedTuple, Self, TypeVar
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
+from vtclip.methods import tip_adapter
 from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, unit
-from vtclip.methods.tip_adapter import (
-    Alphas,
-    Betas,
-    cache_work,
-    look_up,
-    make_keys,
-    search,
-    soft_labels,
-)
+from vtclip.methods.tip_adapter import Alphas, Betas
 from vtclip.settings import Settings
 
 CHANNELS = 1024  # of RN50, which the authors' numbers of channels are for
@@ -103,15 +96,17 @@ class APE(Method):
     def initial_head(self, task: Task) -> Head:
         """The cache, with alpha, beta and gamma chosen on the validation shots."""
         texts, labels = task.texts.features, task.samples.labels
-        keys = make_keys(task)
+        keys = tip_adapter.make_keys(task)
         number = count_channels(self.settings.channels, texts.shape[1])
         channels = choose_channels(texts, number, self.settings.variance, keys, labels)
         keys, narrow = unit(keys[:, channels]), unit(texts[:, channels])
         own = (keys @ narrow.T).softmax(dim=1).gather(1, labels[:, None])[:, 0]
         divergence = ((1 + SMALL) / (own + SMALL)).log2()  # (M,)
         gammas = sorted(self.settings.gamma)
-        values = [soft_labels(labels, (gamma * divergence).exp(), texts) for gamma in gammas]
-        beta, alpha, place = search(
+        values = [
+            tip_adapter.soft_labels(labels, (gamma * divergence).exp(), texts) for gamma in gammas
+        ]
+        beta, alpha, place = tip_adapter.search(
             task, texts, values, lambda pooled: unit(pooled[:, channels]) @ keys.T,
             alphas=self.settings.alpha, betas=self.settings.beta,
         )  # fmt: skip
@@ -124,9 +119,9 @@ class APE(Method):
 
         def logits(images: Images) -> Tensor:
             weights = (head["gamma"] * head["divergence"]).exp()
-            values = soft_labels(head["labels"], weights, texts.features)
+            values = tip_adapter.soft_labels(head["labels"], weights, texts.features)
             cosines = unit(unit(images.pooled)[:, head["channels"]]) @ head["keys"].T
-            cached = look_up(cosines, values, head["beta"])
+            cached = tip_adapter.look_up(cosines, values, head["beta"])
             return texts.logits(images.pooled) + head["alpha"] * cached  # (B, K)
 
         return logits
@@ -134,7 +129,7 @@ class APE(Method):
     def work(self, size: Size) -> Work:
         """The lookups of the search, and one per test image."""
         settings = self.settings
-        work = cache_work(
+        work = tip_adapter.cache_work(
             super().work(size), size, alphas=len(settings.alpha), betas=len(settings.beta),
             gammas=len(settings.gamma),
         )  # fmt: skip

@@ -5,18 +5,10 @@ from typing import NamedTuple, Self
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods import base
+from vtclip.methods import base, tip_adapter
 from vtclip.methods.ape import CHANNELS, OTHERS, PUBLISHED, choose_channels, count_channels, fill_in
 from vtclip.methods.base import Classifier, Head, Images, Method, Module, Task, Tensor, Texts, unit
-from vtclip.methods.tip_adapter import (
-    Alphas,
-    Betas,
-    cache_work,
-    look_up,
-    make_keys,
-    search,
-    soft_labels,
-)
+from vtclip.methods.tip_adapter import Alphas, Betas
 
 
 class Trained(NamedTuple):
@@ -96,7 +88,7 @@ class APET(Method):
     def initial_head(self, task: Task) -> Head:
         """The cache without residuals, at the alpha and beta of training."""
         texts, labels = task.texts.features, task.samples.labels
-        keys = make_keys(task)
+        keys = tip_adapter.make_keys(task)
         number = count_channels(self.settings.channels, texts.shape[1])
         return {
             "channels": choose_channels(texts, number, self.settings.variance),
@@ -113,9 +105,9 @@ class APET(Method):
 
         def logits(images: Images) -> Tensor:
             vectors, keys = add_residual(head, texts.features)
-            values = soft_labels(head["labels"], head["weights"], texts.features)
+            values = tip_adapter.soft_labels(head["labels"], head["weights"], texts.features)
             pooled = unit(images.pooled)
-            cached = look_up(pooled @ keys.T, values, head["beta"])
+            cached = tip_adapter.look_up(pooled @ keys.T, values, head["beta"])
             return texts.logit_scale * pooled @ vectors.T + head["alpha"] * cached  # (B, K)
 
         return logits
@@ -124,8 +116,8 @@ class APET(Method):
         """The trained residuals, with alpha and beta chosen for them."""
         head = {name: tensor.detach() for name, tensor in learner.state_dict().items()}
         vectors, keys = add_residual(head, task.texts.features)
-        values = [soft_labels(head["labels"], head["weights"], vectors)]
-        beta, alpha, _ = search(
+        values = [tip_adapter.soft_labels(head["labels"], head["weights"], vectors)]
+        beta, alpha, _ = tip_adapter.search(
             task, vectors, values, lambda pooled: pooled @ keys.T,
             alphas=self.settings.alpha, betas=self.settings.beta,
         )  # fmt: skip
@@ -139,7 +131,7 @@ class APET(Method):
     def work(self, size: Size) -> Work:
         """The search, and the training of the residuals."""
         alphas, betas = len(self.settings.alpha), len(self.settings.beta)
-        searched = cache_work(super().work(size), size, alphas=alphas, betas=betas)
+        searched = tip_adapter.cache_work(super().work(size), size, alphas=alphas, betas=betas)
         steps, batch = self.settings.steps(size), self.settings.batch(size)
         step = 6 * size.images * (size.shape.dim + size.classes)  # there and back, each image
         numbers = 3 * size.images * size.shape.dim + 4 * batch * size.images
