@@ -76,7 +76,7 @@ class TowerMethod(Method):
                     return self.classifier(head, texts)(images)
                 change = self.change(head, towers, training=True)
                 classes = self._read_classes(change, texts)
-                return classes.logits(encode_pixels(towers, images, change))
+                return classes.logits(self._encode(towers, images, change))
 
             return logits
 
@@ -90,7 +90,7 @@ class TowerMethod(Method):
         def logits(images: Images) -> Tensor:
             # Made for each batch: many heads share one backbone.
             change = self.change(head, towers, training=False)
-            return classes.logits(encode_pixels(towers, images, change))
+            return classes.logits(self._encode(towers, images, change))
 
         return logits
 
@@ -137,17 +137,15 @@ class TowerMethod(Method):
             )
         )
 
+    def _encode(self, towers: Towers, images: Images, change: Change) -> Tensor:
+        assert images.pixels is not None
+        return towers.encode_images(images.pixels, change)  # (B, D)
+
     def _read_classes(self, change: Change, texts: Texts) -> Texts:
         assert texts.made_of is not None
         names, template = texts.made_of.class_names, self.settings.template
         features = towers_of(texts).encode_prompts(names, template, change)
         return Texts(features, texts.logit_scale)
-
-
-def encode_pixels(towers: Towers, images: Images, change: Change) -> Tensor:
-    """Features (B, D) of images by the changed image tower."""
-    assert images.pixels is not None
-    return towers.encode_images(images.pixels, change)
 
 
 def towers_of(texts: Texts) -> Towers:

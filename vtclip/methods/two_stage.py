@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods._towers import (
-    StepsPerShot,
-    TowerMethod,
-    TowerRecipe,
-    encode_pixels,
-    towers_of,
-)
+from vtclip.methods._towers import StepsPerShot, TowerMethod, TowerRecipe, towers_of
 from vtclip.methods.base import Classifier, Head, Images, Module, Prompts, Task, Tensor, Texts, unit
 from vtclip.task import Change, Towers
 
@@ -81,7 +75,7 @@ class TwoStage(TowerMethod):
         def logits(images: Images) -> Tensor:
             with torch.no_grad():
                 change = self.change(head, towers, training=False)
-                pooled = encode_pixels(towers, images, change)
+                pooled = self._encode(towers, images, change)
             return classes.logits(pooled)
 
         return logits

@@ -77,8 +77,7 @@ def _render(table: pl.DataFrame, notes: Sequence[str]) -> str:
     table = tables.drop_lone_mean(table)
     for images, title in ((VALIDATION, "the validation shots"), (TEST, "the test images")):
         key = ["dataset", *tables.backbone_column(table), "variant"]
-        names = {"shots": name_shots}
-        rows = tables.pivot(table.filter(images=images), key, "shots", _cell, names=names)
+        rows = tables.pivot(table.filter(images=images), key, "shots", _cell)
         parts.append(f"Accuracy on {title} in percent.\n\n{tables.align(rows)}\n")
     note = (
         "In brackets: what is gained over the method as configured, on the same shots, "

@@ -171,7 +171,7 @@ def _render(
         led.with_columns(beaten.alias(over), sign=sign.otherwise(-1)),
         [*tables.backbone_column(table), over], "shots", _cell,
         order=sorted(table["shots"].unique()),
-        names={over: lambda method: titles.get(method, method), "shots": name_shots},
+        names={over: lambda method: titles.get(method, method)},
     )  # fmt: skip
     return f"{tables.align(rows)}\n\n{' '.join([_explain(led, found), *notes])}\n"
 

@@ -182,8 +182,7 @@ def _lay_out(
     shown = tables.drop_lone_mean(results)
     together = pl.concat(shown.partition_by("dataset", maintain_order=True))
     key = ["dataset", *tables.backbone_column(results), "method"]
-    names = {"method": lambda method: titles.get(method, method), "shots": name}
-    rows = tables.pivot(together, key, "shots", cell, names=names)
+    rows = tables.pivot(together, key, "shots", cell, titles=titles, names={"shots": name})
     return [[*map(escape, row[: len(key)]), *row[len(key) :]] for row in rows]
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from vtclip.files import MARKED, WATERMARK
 from vtclip.parquet import read_parquet
-from vtclip.paths import Run, name_shots
+from vtclip.paths import Run
 from vtclip.results.differences import CONFIDENCE, bootstrap_interval
 from vtclip.results.tables import align, backbone_column, pivot, read_accuracies, write_table
 
@@ -96,10 +96,10 @@ def _read_oracle(path: str | Path) -> float:
 
 
 def _render(table: pl.DataFrame, titles: Mapping[str, str]) -> str:
-    named = table.with_columns(pl.col("shots").map_elements(name_shots, pl.String))
     key = [*backbone_column(table), "method", "shots"]
-    names = {"method": lambda name: titles.get(name, name), "chosen_on": CHOICES.__getitem__}
-    rows = pivot(named, key, "chosen_on", _cell, names=names, order=list(CHOICES))
+    names = {"chosen_on": CHOICES.__getitem__}
+    order = list(CHOICES)
+    rows = pivot(table, key, "chosen_on", _cell, titles=titles, names=names, order=order)
     return (
         f"{WATERMARK}\n\n{align(rows)}\n\nAccuracy on the test images in percent by what a method "
         "chooses on, the mean over datasets and seeds; then the points over min(shots, 4) "

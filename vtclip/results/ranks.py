@@ -119,7 +119,7 @@ def render_ranks(ranks: pl.DataFrame, titles: Mapping[str, str]) -> str:
         return ""
     rows = pivot(
         ranks, [*backbone_column(ranks), "method"], "shots", lambda row: f"{row['rank']:.2f}",
-        names={"method": lambda method: titles.get(method, method), "shots": name_shots},
+        titles=titles,
     )  # fmt: skip
     tested = ranks.unique(["backbone", "shots"], maintain_order=True)
     tests = "; ".join(map(_describe_test, tested.sort("shots", maintain_order=True).to_dicts()))

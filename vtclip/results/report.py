@@ -122,8 +122,7 @@ def tabulate_results(results: pl.DataFrame, titles: Mapping[str, str]) -> list[l
         return f"{format_mean(row['mean'], row['std'])}{published}", row["mean"]
 
     key = ["dataset", "backbone", "method"]
-    names = {"method": lambda method: titles.get(method, method), "shots": name_shots}
-    return pivot(results, key, "shots", cell, names=names, empty=None)
+    return pivot(results, key, "shots", cell, titles=titles, empty=None)
 
 
 def find_shown(

@@ -16,7 +16,7 @@ import polars as pl
 from vtclip.config.dataset import MEAN  # the row over all datasets, in the dataset column
 from vtclip.files import atomic_write, write_text
 from vtclip.parquet import read_metadata_key, read_parquet, write_parquet
-from vtclip.paths import ALL, Run
+from vtclip.paths import ALL, Run, name_shots
 
 NOTES = b"notes"  # key of a table's metadata: footnotes, as JSON
 KEY = ["backbone", "dataset", "method", "shots"]  # of a row, but in the ablation
@@ -160,11 +160,13 @@ def pivot(
     columns: str,  # the column that says which column a cell is in
     cell: Callable[[dict[str, Any]], Any],  # a row of the table -> what to show of it
     *,
-    names: Mapping[str, Callable[[Any], str]],  # column -> what to show of its values
+    titles: Mapping[str, str] = {},  # method -> the name to show
+    names: Mapping[str, Callable[[Any], str]] = {},  # column -> what to show of its values
     order: Sequence[Any] | None = None,  # the values of `columns`; left out, all of them, sorted
     empty: Any = "",  # what a cell shows that the table does not have
 ) -> list[list[Any]]:
     """Lay a table out in two directions: the head, then a row per key, in the table's order."""
+    names = {"method": lambda name: titles.get(name, name), "shots": name_shots} | {**names}
     order = sorted(table[columns].unique()) if order is None else order
     found = [[*rows, *(names.get(columns, str)(value) for value in order)]]
     for key, group in table.group_by(rows, maintain_order=True):

@@ -178,12 +178,13 @@ def _lay_out(
 
     names: dict[str, Callable[[Any], str]] = {
         "trained on": partial(_title, titles=titles),
-        "method": lambda method: titles.get(method, method),
         "shots": lambda shots: "" if shots is None else str(format_shots(shots)),
         "tested": partial(_title, titles=titles),
     }
     order = _list_names(table["tested"])
-    rows = tables.pivot(shown, key, "tested", cell, names=names, order=order, empty="–")
+    rows = tables.pivot(
+        shown, key, "tested", cell, titles=titles, names=names, order=order, empty="–"
+    )
     return tables.align(rows)
 
 
