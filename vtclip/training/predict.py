@@ -54,6 +54,10 @@ class Trained:
     texts: str | Path
     manifest: str | Path
 
+    def count_classes(self) -> int:
+        """K, of the half if it is one."""
+        return len(ClassSplit.parse(self.name).labels(len(read_class_names(self.texts))))
+
 
 @dataclass(frozen=True)
 class _Tested:
@@ -126,41 +130,25 @@ def _keep(rows: pl.DataFrame, images: Images, kept: pl.Series) -> tuple[pl.DataF
 def predict_test(
     method: str,
     settings: dict[str, Any],
-    texts: str | Path,
+    texts: str | Path,  # of the test set
     heads: Sequence[TrainedHead],
-    features: Sequence[str | Path],
+    features: Sequence[str | Path],  # of the test set; none for a method that reads images
     destination: str | Path,
     *,
     device: torch.device,
-    images: str | None = None,
-    workers: int = 0,
-    manifest: str | Path | None = None,
-    tested: str = "",
-    trained: Trained | None = None,
-    tower: TextTower | None = None,
+    images: str | None = None,  # the folder that image paths start from, to read images
+    workers: int = 0,  # processes that decode them; with 0 this process does
+    manifest: str | Path | None = None,  # of the test set, to check that features and texts fit
+    tested: str = "",  # the test set's name, if it is a half of one
+    trained: Trained | None = None,  # of heads that are trained on something else
+    tower: TextTower | None = None,  # of a method that needs it; both for one that reads images
 ) -> None:
     """Classify the test images with every head; the features are read once for all of them.
 
-    A head of a dataset without one of its folds classifies the images of that fold.
-
-    Args:
-        method: its name.
-        settings: the method's settings, as plain values.
-        texts: the test set's text features.
-        heads: the heads.
-        features: the files of the test features; none for a method that reads images.
-        destination: the Parquet file to write: shots, seed, image, label, prediction, confidence
-            (softmax, 0 .. 1) and top (the best classes, best first). Classes are labels of the test
-            set. Its receipt has the test of each head's calibration, on the heads' own test set.
-        device: where to compute.
-        images: the folder that the image paths start from, for a method that reads images.
-        workers: processes that decode them; with 0 this process does.
-        manifest: of the test set, to check that its features and texts are all there; left out,
-            they are believed. A method that reads images finds them there.
-        tested: the test set's name, if it is a half of one, whose images and classes alone count.
-        trained: what the heads were trained on, if it is something else than the test set.
-        tower: the frozen text tower, for a method that predicts with it, or that reads it and was
-            trained on something else; both towers for one that reads images.
+    A head of a dataset without one of its folds classifies the images of that fold. The table has
+    shots, seed, image, label, prediction, confidence (softmax, 0 .. 1) and top (the best classes,
+    best first), all of them labels of the test set. Its receipt has the test of each head's
+    calibration, on the heads' own test set.
 
     Raises:
         FeatureError: features, texts or labels that are not those of the manifest, or that another
@@ -173,21 +161,17 @@ def predict_test(
     classes = _read_tested(texts, tested, manifest, tower, device)
     if chosen.reads_images:
         assert images is not None
-        made = read_metadata(texts)
+        source, made = texts, read_metadata(texts)
         exif = made.get("exif", "ignore")
         batches = _read_images(cast(Towers, tower), classes, images, exif=exif, workers=workers)
-        source: str | Path = texts
     else:
         found = _open_features(chosen, features, texts, manifest)
-        batches = read_batches(found, classes.labels, device)
         source, made = features[0], found.metadata
+        batches = read_batches(found, classes.labels, device)
     expected = {"method": method, "dataset": tested, "classes": len(classes.labels)}
     if trained is not None:
-        # Each dataset's file decides how its images are read.
-        made = {key: value for key, value in made.items() if key != "exif"}
-        check_origin(texts, made, trained.texts, read_metadata(trained.texts))
-        known = ClassSplit.parse(trained.name).labels(len(read_class_names(trained.texts)))
-        expected |= {"dataset": trained.name, "classes": len(known)}
+        made = _check_trained(trained, texts, made)
+        expected |= {"dataset": trained.name, "classes": trained.count_classes()}
     ready = [_make_ready(chosen, run, classes, trained, expected, source, made) for run in heads]
     tables = [
         _predict(each, rows, batch, classes.labels)
@@ -199,6 +183,13 @@ def predict_test(
     write_parquet(destination, predictions.drop(DECIDED))
     tested_calibration = {} if trained else {"calibration": _test_calibration(predictions)}
     write_record(receipt_of(destination), measure(destination) | tested_calibration)
+
+
+def _check_trained(trained: Trained, texts: str | Path, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare what made the texts of both; without `exif`, which each dataset's file decides."""
+    made = {key: value for key, value in made.items() if key != "exif"}
+    check_origin(texts, made, trained.texts, read_metadata(trained.texts))
+    return made
 
 
 def _read_tested(

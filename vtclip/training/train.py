@@ -47,28 +47,15 @@ def train_head(
     sources: Sources,
     destination: str | Path,
     *,
-    shots: int,
+    shots: int,  # images per class, for the record; 0 for a method that needs none
     seed: int,
-    device: torch.device,
-    validation: bool = True,
-    on_all: bool = False,
+    device: torch.device,  # the CPU instead for a method in double precision on Apple's GPU
+    validation: bool = True,  # False gives no validation shots to a method that need not choose
+    on_all: bool = False,  # train on all images in the end: see `_fit_on_all`
 ) -> None:
     """Train one head, and write head.safetensors, history.parquet and run.json.
 
     Where there are validation shots, the head's calibration on them is in head.safetensors too.
-
-    Args:
-        method: its name.
-        settings: the method's settings, as plain values.
-        sources: what there is to read for a method.
-        destination: the folder to write to.
-        shots: labelled images per class, for the record; 0 for a method that needs none.
-        seed: of the initial weights and of the batches.
-        device: where to train; the CPU instead for a method in double precision where the device
-            has none, as Apple's GPU.
-        validation: True to give the method the validation shots. Without, it must have nothing to
-            choose.
-        on_all: True to train on all images in the end, the validation shots too: see `_fit_on_all`.
 
     Raises:
         FeatureError: features, texts or labels that do not go together, or sampled images that the
