@@ -2,22 +2,26 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.cli.conftest import here, made  # noqa: F401 -- fixtures
+from tests.cli.conftest import NAMES, add_calibration, here, made  # noqa: F401 -- fixtures
 from vtclip.__main__ import main
 from vtclip.data.images import PictureError
-from vtclip.files import DamagedError
+from vtclip.files import DamagedError, measure, read_record, write_record
 from vtclip.inference import load_classifier
 from vtclip.inference.runs import read_saved
 from vtclip.inference.saved import SavedError
 
 NAME = "mine/pets/vt_clip/1shot-seed1"
+PROBE = "mine/pets/linear_probe/1shot-seed1"
+PROBE_FOLDER = "results/mine/heads/glyph-clip-mine/pets/linear_probe/1shot-seed1"
 
 
 def test_zeros_in_an_exported_backbone_are_refused(here, capsys):  # noqa: F811
@@ -85,3 +89,30 @@ def test_an_unreadable_image_between_others_has_its_reason_and_each_other_its_ow
         alone = classifier.classify(one.image).probabilities
         torch.testing.assert_close(one.probabilities, alone, atol=1e-5, rtol=0)
     assert not any("png" in one.reason for one in found)  # the line that is printed begins so
+
+
+def test_the_card_beside_an_exported_file_says_what_it_is_and_how_good(here, capsys):  # noqa: F811
+    add_calibration(here / PROBE_FOLDER)
+    record = here / PROBE_FOLDER / "run.json"
+    write_record(record, read_record(record) | {"val_accuracy": 0.75})
+    assert main(["export", PROBE, "out/pets.safetensors", "--with-backbone"]) == 0
+    card = (here / "out" / "README.md").read_text()
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["library_name"] == "vtclip"
+    assert front["pipeline_tag"] == "image-classification"
+    for said in ("1 shot per class", "`pets`", "validation images: 75.0%", "40 validation images",
+                 *(f"`{name}`" for name in NAMES)):  # fmt: skip
+        assert said in card
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    assert len(code.splitlines()) == 3
+    exec(code.replace("pets.safetensors", "out/pets.safetensors").replace("image.jpg", "0.png"))  # noqa: S102
+    assert any(name in capsys.readouterr().out for name in NAMES)
+
+
+def test_a_readme_that_is_no_card_is_never_written_over(here):  # noqa: F811
+    (here / "README.md").write_text("mine")
+    for _ in range(2):
+        assert main(["export", PROBE, "pets.safetensors"]) == 0
+    assert (here / "README.md").read_text() == "mine"
+    assert (here / "pets.safetensors.md").is_file()
+    assert measure(here / "pets.safetensors.md")["bytes"] > 500
