@@ -201,8 +201,7 @@ class Plan(Contents):
     def _figures(self) -> list[str]:
         names = ["accuracy", "cost", "ranks"] if self.own_runs else []
         names += [f"attention/{backbone}/{dataset}" for backbone, dataset in self.drawn_attention]
-        names += ["ablation"] if self.ablation_runs else []
-        names += ["tests"] if self.test_runs else []
+        names += ["ablation"] * bool(self.ablation_runs) + ["tests"] * bool(self.test_runs)
         return [file for name in names for file in self.paths.figure(name)]
 
     @cached_property
@@ -216,10 +215,8 @@ class Plan(Contents):
     @cached_property
     def images(self) -> dict[str, notices.Numbers]:
         """Training set of heads -> images of each class, where their number is known."""
-        counted = {
-            name: notices.count_images(name, self.datasets[dataset_name(name)])
-            for name in self.trained
-        }
+        kinds = {name: self.datasets[dataset_name(name)] for name in self.trained}
+        counted = {name: notices.count_images(name, dataset) for name, dataset in kinds.items()}
         return {name: numbers for name, numbers in counted.items() if numbers is not None}
 
     @property
@@ -235,8 +232,7 @@ class Plan(Contents):
         chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)
         images = self.images if learn else {}
         shots = notices.list_unmet_shots(self.experiment, images, chooses=chooses)
-        of_folders = notices.list_unused_fractions(self.datasets), notices.list_alike(self.datasets)
-        return [*shots, *self.unmet_settings, *chain(*of_folders)]
+        return [*shots, *self.unmet_settings, *notices.list_odd_datasets(self.datasets)]
 
     # What tables, figures and report show beside the index.
 
@@ -255,12 +251,8 @@ class Plan(Contents):
         methods = [(METHODS[n].title, METHODS[n](each)) for n, each in self.settings.items()]
         left_out = [METHODS[name].title for name in self.left_out]
         choices = describe_choices(methods, choose=self.experiment.choose, left_out=left_out)
-        folds = [
-            f"{dataset.title}: every image is a test image, of the heads of a fold that have not "
-            "seen it."
-            for dataset in self.datasets.values()
-            if dataset.folds
-        ]
+        text = "every image is a test image, of the heads of a fold that have not seen it."
+        folds = [f"{each.title}: {text}" for each in self.datasets.values() if each.folds]
         texts = describe_texts(self.experiment, self.sentences)
         return [choices, *folds, *describe_changes(methods), *texts]
 
@@ -273,8 +265,7 @@ class Plan(Contents):
     @property
     def backbone_names(self) -> list[tuple[str, str, str]]:
         """(features folder, name, weights) of each backbone, to find published numbers by."""
-        found = self.experiment.all_backbones
-        return [(backbone.folder, backbone.name, backbone.pretrained) for backbone in found]
+        return [(each.folder, each.name, each.pretrained) for each in self.experiment.all_backbones]
 
     @property
     def reference(self) -> str:

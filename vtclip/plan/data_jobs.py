@@ -96,14 +96,13 @@ def find_test_copies(plan: Plan, *, dataset: str) -> Job:
     }
     if receipt := plan.images_receipt(dataset):
         inputs["images"] = receipt
+    reading = (run.head for run in runs if not METHODS[run.method].reads_images)
     dim = 0
-    for run in runs:
-        if not METHODS[run.method].reads_images:
-            backbone = paths.place_of(run.head)[0]
-            dim = plan.shapes[backbone].dim
-            inputs["learned"] = [plan.shot_features_of(backbone, dataset, *run) for run in drawn]
-            inputs["test"] = plan.test_features(backbone, dataset)
-            break
+    if head := next(reading, None):
+        backbone = paths.place_of(head)[0]
+        dim = plan.shapes[backbone].dim
+        inputs["learned"] = [plan.shot_features_of(backbone, dataset, *run) for run in drawn]
+        inputs["test"] = plan.test_features(backbone, dataset)
     images = plan.counts(dataset).test + sum(
         min(plan.counts(dataset).train, shots * plan.counts(dataset).classes) for shots, _ in drawn
     )

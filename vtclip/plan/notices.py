@@ -99,17 +99,12 @@ def _count_rows(split_file: Path) -> Numbers | None:
     return {split: [rows[split][label] for label in sorted(rows["train"])] for split in SPLITS}
 
 
-def list_unused_fractions(datasets: Mapping[str, Dataset]) -> Iterator[str]:
-    """A sentence for each dataset with fractions beside split folders."""
+def list_odd_datasets(datasets: Mapping[str, Dataset]) -> Iterator[str]:
+    """Sentences about fractions beside split folders, and class names that read alike."""
     for name, dataset in datasets.items():
         tree = find_tree(dataset) if "fractions" in dataset.model_fields_set else None
         if tree is not None and tree.splits:
             yield f"{name}: `fractions` is not used: {dataset.folder} has train and test folders."
-
-
-def list_alike(datasets: Mapping[str, Dataset]) -> Iterator[str]:
-    """A sentence for each dataset with class names that zero-shot cannot keep apart."""
-    for name, dataset in datasets.items():
         if groups := find_alike(read_class_names(name, dataset)):
             yield explain_alike(groups, name)
 
