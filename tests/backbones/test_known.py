@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vtclip.backbones.known import find_weights, read_configuration
+from vtclip.backbones.known import find_hub_configuration, find_weights, read_configuration
 from vtclip.backbones.shapes import read_shape
 from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.experiment import read_experiment
@@ -74,7 +74,7 @@ def test_files_of_the_hub_are_taken_from_its_cache_without_the_internet(
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", find)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", None)
     name = "hf-hub:org/my-clip"
-    assert read_configuration(name)["model_cfg"] == CONFIG
+    assert read_configuration(find_hub_configuration(name))["model_cfg"] == CONFIG
     assert find_weights(name) == folder / "open_clip_model.safetensors"
     backbone = BackboneConfig(name=name, pretrained="own")
     check_weights(backbone)
@@ -91,9 +91,9 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_the_reason(monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
     expected = "cannot be downloaded from the hub: the network is away\n"
     with pytest.raises(ConfigError, match=expected):
-        read_configuration("hf-hub:org/my-clip")
+        find_hub_configuration("hf-hub:org/my-clip")
 
 
 def test_a_model_that_is_not_on_the_hub_does_without_the_hubs_library(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    read_configuration(f"local-dir:{folder}")
+    read_configuration(find_hub_configuration(f"local-dir:{folder}"))

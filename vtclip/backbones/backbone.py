@@ -212,8 +212,8 @@ def load_backbone(
     Raises:
         BackboneError: an unknown name, towers that cannot be built here or give no such spatial
             features, or weights that cannot be read, are not this model's, or are not finite.
-        ConfigError: a model in the hub's form that is not there, or weights that were trained with
-            another activation than the named model has.
+        ConfigError: a model's configuration that is not there or is none, or weights that were
+            trained with another activation than the named model has.
         DamagedError: a file of weights that differs from its receipt.
     """
     blueprint = find_blueprint(name, pretrained, architecture, weights_key)

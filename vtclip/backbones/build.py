@@ -42,6 +42,7 @@ from vtclip.config.backbone_config import (
     name_model,
 )
 from vtclip.runtime.environment import explain, trusted_certificates
+from vtclip.settings import ConfigError
 
 
 @dataclass(frozen=True)
@@ -181,28 +182,27 @@ def _find_config(
     """open_clip's model_cfg and preprocess_cfg; the latter is empty where none is known."""
     preprocess = json.loads(origin.get("preprocess", "{}"))
     if architecture is not None:
-        if not Path(architecture).is_file():
-            raise BackboneError(f"{architecture}: the architecture of '{name}' is not there.")
-        try:
-            content = json.loads(Path(architecture).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BackboneError(f"{architecture}: not readable as JSON: {error}") from None
-        if not isinstance(content, dict):
-            raise BackboneError(f"{architecture}: expected a JSON object, found {content!r:.80}.")
-        # A file of the hub's has the configuration one level down.
-        content = content if "model_cfg" in content else {"model_cfg": content}
+        content = read_configuration(Path(architecture))
     elif "config" in origin:
-        content = {"model_cfg": json.loads(origin["config"])}
+        content = json.loads(origin["config"])
     elif is_hub_name(name):
-        content = read_configuration(name)
+        content = read_configuration(find_hub_configuration(name))
     elif known in open_clip.list_models():
-        content = {"model_cfg": open_clip.get_model_config(known)}
+        content = open_clip.get_model_config(known)
     else:
         raise BackboneError(
             f"Unknown backbone '{name}'; known: {', '.join(open_clip.list_models())}."
         )
-    check_transform(content, source=str(architecture or name))
-    return content["model_cfg"], preprocess or content.get("preprocess_cfg") or {}
+    # A file of the hub's has the configuration one level down.
+    config = content.get("model_cfg", content) if isinstance(content, dict) else {}
+    source = str(architecture or name)
+    if "vision_cfg" not in config:
+        raise ConfigError(
+            f"{source}: expected JSON with model_cfg, or its keys embed_dim, vision_cfg and "
+            f"text_cfg, found {content!r:.80}."
+        )
+    check_transform(content | {"model_cfg": config}, source=source)
+    return config, preprocess or content.get("preprocess_cfg") or {}
 
 
 def _find_usual_transform(name: str) -> dict[str, Any]:

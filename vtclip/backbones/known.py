@@ -62,13 +62,17 @@ def list_names() -> list[str]:
 
 
 def read_content(backbone: BackboneConfig) -> dict[str, Any]:
-    """The content of a model's configuration in open_clip's JSON form."""
-    path = find_configuration(backbone)
+    """The content of a backbone's configuration in open_clip's JSON form."""
+    return read_configuration(find_configuration(backbone))
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Read a model's configuration; in the hub's form it is below `model_cfg`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"backbone.architecture: {path} is no model configuration in open_clip's JSON form: "
+            f"backbone.architecture: {path}: no model configuration in open_clip's JSON form: "
             f"{type(error).__name__}: {error}.\n  expected: a file as open_clip's model_configs/ "
             "has them, with embed_dim, vision_cfg and text_cfg"
         ) from None
@@ -117,19 +121,6 @@ def _known_configurations() -> dict[str, Path]:
 def find_hub_configuration(name: str) -> Path:
     """The configuration of a model in the hub's form; from the hub it is fetched once."""
     return _find_first(name, (CONFIGURATION,))
-
-
-def read_configuration(name: str) -> dict[str, Any]:
-    """`model_cfg` and `preprocess_cfg` of a model in the hub's form."""
-    path = find_hub_configuration(name)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {"preprocess_cfg": {}} | content | {"model_cfg": dict(content["model_cfg"])}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(
-            f"{path}: this is no configuration of open_clip's: {type(error).__name__}: {error}.\n"
-            "  expected: JSON with model_cfg and preprocess_cfg"
-        ) from None
 
 
 def find_weights(name: str) -> Path:
