@@ -155,16 +155,18 @@ def test_prompts_packed_in_rows_give_the_texts_and_gradients_of_whole_prompts(
     assert_equal_to_rounding(gradient, whole_gradient)
 
 
-def test_rows_have_each_prompt_once_and_whole_and_like_lengths():
+@pytest.mark.parametrize("shared", [17, 5, 2])
+def test_rows_have_each_prompt_once_and_whole_and_like_lengths(shared):
     lengths = torch.randint(3, 12, (1000,), generator=torch.Generator().manual_seed(0))
-    owner, place = text_towers.pack(lengths, shared=17)
+    owner, place = text_towers.pack(lengths, shared)
     found = [owner[owner >= 0], place[owner >= 0]]
     expected = [(number, token) for number in range(1000) for token in range(lengths[number])]
     assert list(zip(*(part.tolist() for part in found), strict=True)) == expected
     assert (place < 0).equal(owner < 0)
     numbers = [set(row[row >= 0].tolist()) for row in owner]
     assert sum(map(len, numbers)) == 1000  # none is cut
-    assert (owner.shape[1] + 17) % text_towers.ALIGNED == 0
+    assert (owner.shape[1] + shared) % text_towers.ALIGNED == 0
+    assert 200 < owner.shape[1] < 280
     assert owner.numel() < 1.1 * lengths.sum()  # padding takes time
 
 
@@ -194,8 +196,8 @@ def test_bfloat16_gives_texts_and_gradients_near_those_of_float32(causal, gpu, m
     for module in (devices, prompts):
         monkeypatch.setattr(module, "has_bfloat16", lambda _: False)
     exact, exact_gradient = encode(backbone, context)
-    assert (texts - exact).norm() < 0.01 * exact.norm()
-    assert (gradient - exact_gradient).norm() < 0.03 * exact_gradient.norm()
+    assert (texts - exact).norm() < 0.02 * exact.norm()
+    assert (gradient - exact_gradient).norm() < 0.05 * exact_gradient.norm()
 
 
 def test_all_contexts_share_one_copy_of_the_tower_in_half_precision(backbone, gpu):
