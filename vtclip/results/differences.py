@@ -61,8 +61,7 @@ def aggregate_differences(
         if (compared := _compare(group, method, other, k))
     ]
     table = _correct(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
-    seen = [(method, k, _runs_at(found, method, k)) for k in shots for method in methods]
-    ranked = ranks.rank_methods(_align_seeds(seen))
+    ranked = ranks.rank_methods(_spread_shotless(found))
     tables.write_table(ranked, Path(destination).with_name("ranks"))
     text = _render(table, found, reference, titles, notes)
     claims = _claim(table, reference, titles, found["dataset"].n_unique())
@@ -81,19 +80,17 @@ def _correct(table: pl.DataFrame) -> pl.DataFrame:
     return numbered.drop("row")
 
 
-def _align_seeds(seen: Sequence[tuple[str, int, pl.DataFrame]]) -> pl.DataFrame:
-    """The accuracies of methods at each number of shots; one without shots has every seed."""
-    named = [
-        runs.with_columns(method=pl.lit(method), shots=pl.lit(k, pl.Int32))
-        for method, k, runs in seen
-    ]
-    seeded = [runs for runs in named if "seed" in runs.columns]
-    if not seeded:
-        return pl.concat(named).with_columns(seed=pl.lit(0, pl.Int32))
-    rows = ["backbone", "shots", "dataset"]
-    seeds = pl.concat(seeded, how="diagonal").select(*rows, "seed").unique(maintain_order=True)
-    joined = [runs if "seed" in runs.columns else runs.join(seeds, on=rows) for runs in named]
-    return pl.concat([runs.select(*rows, "seed", "method", "accuracy") for runs in joined])
+def _spread_shotless(found: pl.DataFrame) -> pl.DataFrame:
+    """The runs, where those of a method without shots stand at each number of shots and seed."""
+    shotless = (pl.col("shots") == 0).all().over("method")
+    trained, others = found.filter(~shotless), found.filter(shotless)
+    if trained.is_empty():
+        return others
+    runs = trained.select("backbone", "dataset", "shots", "seed").unique(maintain_order=True)
+    spread = others.drop("shots", "seed").join(runs, on=["backbone", "dataset"])
+    methods = pl.Enum(found["method"].unique(maintain_order=True))
+    order = pl.col("method").cast(methods)
+    return pl.concat([trained, spread], how="diagonal").sort("shots", order, maintain_order=True)
 
 
 def _compare(runs: pl.DataFrame, method: str, other: str, shots: int) -> tuple[Any, ...] | None:
