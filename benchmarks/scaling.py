@@ -29,7 +29,8 @@ from vtclip.methods.base import Recipe
 from vtclip.paths import Run
 from vtclip.plan import Plan
 from vtclip.plan.contents import SHARD
-from vtclip.plan.jobs import count_shot_views, head_work
+from vtclip.plan.head_jobs import head_work
+from vtclip.plan.jobs import count_shot_views
 
 CORES = 8  # beside each GPU
 # Seconds of a job that are not its arithmetic, as `benchmarks/overhead.py` measured them. Jobs that

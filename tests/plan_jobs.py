@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from vtclip import paths
-from vtclip.plan import Plan, jobs
+from vtclip.plan import Plan, head_jobs, jobs
 
 # Inputs, params and hash of the code, which Snakemake compares.
 Record = tuple[set[str], Mapping[str, Any], str]
@@ -78,6 +78,6 @@ def _jobs(plan: Plan) -> Iterator[tuple[str, jobs.Job, set[str]]]:
     for run in plan.index():
         backbone, dataset, method = paths.place_of(run.head)
         where = {"backbone": backbone, "dataset": dataset, "method": method}
-        trained = jobs.train_head(plan, **where, shots=str(run.shots), seed=str(run.seed))
+        trained = head_jobs.train_head(plan, **where, shots=str(run.shots), seed=str(run.seed))
         yield run.head, trained, set()
-        yield run.predictions, jobs.predict_test(plan, **where, tested=run.tested), set()
+        yield run.predictions, head_jobs.predict_test(plan, **where, tested=run.tested), set()

@@ -9,7 +9,7 @@ import yaml
 from vtclip.config.dataset import read_dataset
 from vtclip.data.inventory import archive_path
 from vtclip.paths import Run, format_shots, place_of
-from vtclip.plan import Plan, jobs
+from vtclip.plan import Plan, head_jobs, jobs
 
 CONFIG = Path(__file__).parents[2] / "config"
 ARCHITECTURE = CONFIG / "backbones" / "glyph-clip.json"
@@ -41,7 +41,8 @@ WILDCARDS = {
 def job(plan: Plan, rule: str, *wildcards: str | int) -> jobs.Job:
     """A rule's job of these wildcards."""
     named = zip(WILDCARDS[rule], map(str, wildcards), strict=True)
-    return getattr(jobs, rule)(plan, **dict(named))
+    module = jobs if hasattr(jobs, rule) else head_jobs
+    return getattr(module, rule)(plan, **dict(named))
 
 
 def training(plan: Plan, run: Run) -> jobs.Job:

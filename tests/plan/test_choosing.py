@@ -5,7 +5,7 @@ import pytest
 from tests.methods.test_folder import add_method  # noqa: F401  (a fixture)
 from tests.plan.conftest import GLYPHS, job, planned, training
 from vtclip.methods import METHODS
-from vtclip.plan import jobs
+from vtclip.plan import head_jobs
 from vtclip.plan.variants import constant_settings
 from vtclip.settings import ConfigError
 
@@ -15,7 +15,7 @@ METHODS_HERE = {"zero_shot": None, "weighted": None, "linear_probe": None, "task
 @pytest.fixture(autouse=True)
 def weighted(add_method, monkeypatch):  # noqa: F811
     """A method that chooses a weight, and has a constant for each number of shots."""
-    monkeypatch.setattr(jobs, "method_code", lambda script, method: "of code in no file")
+    monkeypatch.setattr(head_jobs, "method_code", lambda script, method: "of code in no file")
     add_method(
         "weighted",
         "from pydantic import Field\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.plan.conftest import GLYPHS, job, planned
-from vtclip.plan import oracle_jobs
+from vtclip.plan import head_jobs
 from vtclip.settings import ConfigError
 
 PLACE = f"{GLYPHS}/digits/tip_adapter_f"
@@ -39,7 +39,7 @@ def test_the_main_tables_are_made_of_the_same_heads_and_notes_with_it_and_withou
 def test_methods_that_choose_are_trained_under_each_choice_that_they_have(plans):
     _, plan = plans
     assert list(plan.optimistic) == ["linear_probe", "tip_adapter_f"]
-    choices = oracle_jobs.list_choices(plan, "tip_adapter_f")
+    choices = head_jobs.list_choices(plan, "tip_adapter_f")
     assert choices["validation"] == "tip_adapter_f"
     assert choices["all"] == "tip_adapter_f@choose=all"
     head = job(plan, "train_head", GLYPHS, "digits", "tip_adapter_f@choose=all", 4, 1)
@@ -53,13 +53,13 @@ def test_methods_that_choose_are_trained_under_each_choice_that_they_have(plans)
 def test_an_oracle_alone_reads_test_features_and_writes_into_a_folder_that_no_job_reads(plans):
     _, plan = plans
     where = {"backbone": GLYPHS, "dataset": "digits", "method": "tip_adapter_f"}
-    made = oracle_jobs.train_oracle(plan, **where, shots="4", seed="1")
+    made = head_jobs.train_oracle(plan, **where, shots="4", seed="1")
     assert made.inputs["test"] == [f"results/features/{GLYPHS}/digits/test.parquet"]
     fair = job(plan, "train_head", GLYPHS, "digits", "tip_adapter_f", 4, 1)
     assert made.mem_mb > fair.mem_mb  # with the test features
     assert len(made.inputs["heads"]) == len(made.inputs["predictions"]) == 3
     assert plan.paths.oracle.startswith("results/demo/oracle/")
-    runs = [*plan.own_runs, *oracle_jobs.list_runs(plan)]
+    runs = [*plan.own_runs, *head_jobs.list_runs(plan)]
     for run in runs:
         place = run.head.split("/")[3:6]
         training = job(plan, "train_head", *place, run.shots, run.seed)

@@ -114,9 +114,10 @@ def test_published_numbers_are_found_by_name_and_weights(paper):
 
 def test_planning_imports_neither_torch_nor_open_clip():
     code = (
-        "import sys, yaml; from vtclip.plan import Plan, jobs; config = yaml.safe_load(sys.stdin); "
+        "import sys, yaml; from vtclip.plan import Plan; config = yaml.safe_load(sys.stdin); "
         "plan = Plan.read(config, source='a.yaml'); "
-        "[jobs.train_head(plan, backbone=run.backbone, dataset=run.dataset, method=run.method, "
+        "from vtclip.plan.head_jobs import train_head; "
+        "[train_head(plan, backbone=run.backbone, dataset=run.dataset, method=run.method, "
         "shots=str(run.shots), seed=str(run.seed)) for run in plan.own_runs[::40]]; "
         "sys.exit(bool({'torch', 'open_clip', 'polars', 'sklearn'} & set(sys.modules)))"
     )

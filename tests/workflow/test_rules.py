@@ -51,7 +51,7 @@ def test_predict_test_alone_reads_test_features_but_for_the_oracle_and_the_searc
         if any(
             known in read_inputs(text)
             for known in (
-                "TEST_FEATURES", "jobs.predict_test", "oracle_jobs.train_oracle", "test_copies"
+                "TEST_FEATURES", "head_jobs.predict_test", "head_jobs.train_oracle", "test_copies"
             )
         )
     ]  # fmt: skip

@@ -171,7 +171,7 @@ def _show(size: float) -> str:
 def estimate_bytes(plan: Plan) -> dict[str, int]:
     """Kind of files -> bytes that are still to be written; kinds without any are left out."""
     from vtclip.data.inventory import archive_path
-    from vtclip.plan.jobs import head_work
+    from vtclip.plan.head_jobs import head_work
 
     packed = [
         (Path(archive_path(name, archive.file)), archive.bytes or 0)

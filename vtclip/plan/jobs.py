@@ -1,41 +1,130 @@
-"""The jobs of the rules: a function for each rule, of the wildcards in its paths.
+"""The jobs from archives to features: a function for each rule, of the wildcards in its paths.
 
 Memory and minutes are those of a job's first attempt.
 """
 
 import re
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from vtclip import cost, paths
 from vtclip.backbones.known import custom_content
 from vtclip.config.backbone_config import BackboneConfig, list_parts
-from vtclip.config.dataset import ClassSplit, dataset_name
-from vtclip.cost import Size, Work
-from vtclip.methods import METHODS, method_module
-from vtclip.methods.base import Method
-from vtclip.paths import Run
+from vtclip.config.dataset import dataset_name
+from vtclip.data.descriptions import list_archives
+from vtclip.data.inventory import archive_path, archive_receipt, list_contents
+from vtclip.methods import METHODS
 from vtclip.plan import Plan
 from vtclip.plan.contents import SHARD
-from vtclip.plan.data_jobs import Job as Job
-from vtclip.plan.data_jobs import fetch_archive as fetch_archive
-from vtclip.plan.data_jobs import find_test_copies as find_test_copies
-from vtclip.plan.data_jobs import prepare_manifest as prepare_manifest
-from vtclip.plan.data_jobs import unpack_archives as unpack_archives
-from vtclip.plan.variants import constant_settings
-from vtclip.runtime.code_hash import code_hash
 
-# Modules that methods with a text tower, with both towers, or with the image tower's last linear
-# map load by name.
-TEXT_TOWER, TOWERS = "vtclip.backbones.prompts", "vtclip.nn.towers"
-PROJECTION = "vtclip.backbones.checkpoints"
+SMALL = ("shots", "images")  # inputs without a receipt
+
+
+@dataclass(frozen=True)
+class Job:
+    """A rule's job: its inputs, its params and what it requests."""
+
+    inputs: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)  # plain values
+    code: str = ""  # hash of the code that runs, where it depends on the wildcards
+    threads: int = 1
+    gpus: int = 0
+    mem_mb: int = 1000
+    runtime: int = 10  # minutes
+    group: str | None = None  # jobs of a group share a submission to a scheduler
+
+    @property
+    def receipts(self) -> list[str]:
+        """The receipts of the inputs that are large files."""
+        return paths.receipts_of({k: files for k, files in self.inputs.items() if k not in SMALL})
+
+    @property
+    def turn(self) -> int:
+        """1 for jobs that run one after another in their submission."""
+        return int(self.group is not None)
+
+
+@cache
+def fetch_archive(plan: Plan, *, dataset: str, file: str) -> Job:
+    """An archive, downloaded and verified."""
+    archives = list_archives(plan.experiment.texts, dataset, plan.datasets[dataset])
+    archive = next(each for each in archives if each.file == file)
+    expected = archive.model_dump(include={"bytes", "sha256", "md5"})
+    expected |= archive.model_dump(include={"git_blob"}, exclude_none=True)
+    return Job(params={"destination": str(archive_path(dataset, file)), "expected": expected})
+
+
+@cache
+def unpack_archives(plan: Plan, *, dataset: str) -> Job:
+    """A dataset's archives, unpacked; its params are all that decides what is unpacked where."""
+    described = plan.datasets[dataset]
+    parts = {"file", "into", "nested"}
+    unpacked = described.model_dump(include={"layout", "images", "split"})
+    unpacked["archives"] = [each.model_dump(include=parts) for each in described.archives]
+    receipts = [str(archive_receipt(dataset, each.file)) for each in described.archives]
+    size = sum(each.bytes or 0 for each in described.archives)
+    return Job(
+        inputs={"receipts": receipts},
+        params={"dataset": unpacked},
+        mem_mb=2000,
+        runtime=cost.unpacking_minutes(size),
+    )
+
+
+@cache
+def prepare_manifest(plan: Plan, *, dataset: str) -> Job:
+    """A dataset's manifest; its params are all that decides images, labels and splits."""
+    described = plan.datasets[dataset]
+    keys = {"layout", "images", "split", "fractions", "class_names", "leave_out", "counts",
+            "folds", "exif"}  # fmt: skip
+    keys |= {"levels", "split_folders", "table", "columns"} & described.model_fields_set
+    return Job(
+        params={
+            "images": plan.images_of(dataset),
+            "contents": list_contents(described),  # a hash, of a user's folder
+            "dataset": described.model_dump(mode="json", include=keys),
+        }
+    )
 
 
 @cache
 def sample_shots(plan: Plan, *, dataset: str, shots: str, seed: str) -> Job:
     """The images that a run learns from, out of a dataset or of all its folds but one."""
     return Job(inputs={"manifest": paths.MANIFEST.format(dataset=dataset_name(dataset))})
+
+
+@cache
+def find_test_copies(plan: Plan, *, dataset: str) -> Job:
+    """The test images that are near-duplicates of images drawn for the runs.
+
+    Features are compared too, where a method learns from features: with its backbone.
+    """
+    runs = [run for run in plan.own_runs if run.shots and dataset_name(run.dataset) == dataset]
+    drawn = list(dict.fromkeys((run.shots, run.seed) for run in runs))
+    inputs: dict[str, str | list[str]] = {
+        "manifest": paths.MANIFEST.format(dataset=dataset),
+        "shots": [plan.sample_of(dataset, *run) for run in drawn],
+    }
+    if receipt := plan.images_receipt(dataset):
+        inputs["images"] = receipt
+    reading = (run.head for run in runs if not METHODS[run.method].reads_images)
+    dim = 0
+    if head := next(reading, None):
+        backbone = paths.place_of(head)[0]
+        dim = plan.shapes[backbone].dim
+        inputs["learned"] = [plan.shot_features_of(backbone, dataset, *run) for run in drawn]
+        inputs["test"] = plan.test_features(backbone, dataset)
+    images = plan.counts(dataset).test + sum(
+        min(plan.counts(dataset).train, shots * plan.counts(dataset).classes) for shots, _ in drawn
+    )
+    return Job(
+        inputs=inputs,
+        params={"images": plan.images_of(dataset), "exif": plan.datasets[dataset].exif},
+        mem_mb=1000 + images // 30,  # each is compared with a thousand at a time
+        runtime=cost.copies_minutes(images, dim),
+    )
 
 
 # Backbones and features.
@@ -133,210 +222,12 @@ def count_shot_views(plan: Plan, dataset: str, shots: int) -> int:
     return (1 + plan.experiment.views.number) * min(counts.train, counts.classes * shots)
 
 
-# Heads and predictions.
-
-
-@cache
-def train_head(
-    plan: Plan, *, backbone: str, dataset: str, method: str, shots: str, seed: str
-) -> Job:
-    """One head."""
-    name, number = plan.methods[method].method, paths.parse_shots(shots)
-    kind, chosen = METHODS[name], chosen_of(plan, method, dataset, number)
-    size = size_of(plan, backbone, dataset, number)
-    work = chosen.work(size)
-    # The head to use of a dataset in folds is fitted twice: it predicts none of their images.
-    is_whole = bool(plan.folds_of(dataset)) and not ClassSplit.parse(dataset).fold
-    fits_twice = is_whole and kind.few_shot and number == paths.ALL
-    if fits_twice:
-        work = work._replace(flops=2 * work.flops, longest=2 * work.longest)
-    gpus = plan.gpus if kind.on_gpu else 0
-    threads = cost.training_threads(work, on_gpu=gpus > 0)
-    inputs = _training_inputs(plan, backbone, dataset, chosen, number, int(seed))
-    on_all = "features" in inputs and plan.choice_of(method) == "all" and bool(chosen.choices())
-    if on_all:
-        place = {"backbone": backbone, "dataset": dataset_name(dataset)}
-        inputs["validation"] = paths.VAL_FEATURES.format(**place)
-    val = plan.counts(dataset).val if on_all else 0
-    group = "training" if kind.on_gpu else "training_on_cores"
-    return Job(
-        inputs=inputs,
-        params={
-            "method": name,
-            "settings": chosen.settings.model_dump(mode="json"),
-            "validation": plan.choice_of(method) != "none",
-            "on_all": fits_twice,
-            "on_gpu": kind.on_gpu,
-            "images": _images(plan, dataset, kind),
-            "tower": _tower(plan, backbone, kind) if kind.reads_text_tower else None,
-            "projection": kind.reads_projection,
-        },
-        code=method_code("train_head", name),
-        threads=threads,
-        gpus=gpus,
-        mem_mb=cost.training_memory(size, work, threads)
-        + cost.features_memory(size.shape, work, val),
-        runtime=cost.training_minutes(work, threads, on_gpu=gpus > 0),
-        group=group if cost.is_short(work, on_gpu=gpus > 0) else None,
-    )
-
-
-def _training_inputs(
-    plan: Plan, backbone: str, dataset: str, method: Method, shots: int, seed: int
-) -> dict[str, str | list[str]]:
-    inputs: dict[str, str | list[str]] = {"texts": plan.texts_of(backbone, dataset)}
-    if method.reads_text_tower or method.reads_projection:
-        inputs["weights"] = plan.weights_of(backbone)
-    in_folds = method.few_shot and bool(plan.folds_of(dataset))
-    if in_folds and not method.reads_images:
-        inputs["features"] = plan.fold_features(backbone, dataset)
-    elif method.few_shot and not method.reads_images:
-        inputs["features"] = plan.shot_features_of(backbone, dataset, shots, seed)
-    if in_folds or method.reads_images:
-        inputs["shots"] = plan.sample_of(dataset, shots, seed)
-    return inputs
-
-
-@cache
-def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested: str) -> Job:
-    """The predictions of all heads of a method on a dataset, for one test set."""
-    name, other = plan.methods[method].method, tested != dataset
-    kind, runs = METHODS[name], plan.runs_of(method)
-    configured = _configured(plan, method, dataset)
-    folds = plan.folds_of(dataset) if kind.few_shot and not other else []
-    heads = [(*run, fold) for run in runs for fold in folds] or runs
-    reads_tower = kind.predicts_with_tower or (other and kind.reads_text_tower)
-    size = size_of(plan, backbone, dataset, max(shots for shots, _ in runs), tested)
-    work, images = configured.work(size), plan.counts(tested).test
-    tower_mb = cost.backbone_memory(plan.shapes[backbone]) if reads_tower else 0
-    threads = cost.threads_to_decode(images) if kind.reads_images else 1
-    head_files = [
-        plan.head_of(backbone, str(ClassSplit(dataset, "", *fold)), method, shots, seed)
-        for shots, seed, *fold in heads
-    ]
-    inputs = _prediction_inputs(plan, backbone, dataset, kind, tested) | {"heads": head_files}
-    return Job(
-        inputs=inputs | ({"weights": plan.weights_of(backbone)} if reads_tower else {}),
-        params={
-            "method": name,
-            "settings": configured.settings.model_dump(mode="json"),
-            "runs": heads,  # (shots, seed), and the fold that the head has not seen
-            "trained": dataset if other else None,
-            "images": _images(plan, tested, kind),
-            "tower": _tower(plan, backbone, kind) if reads_tower else None,
-        },
-        code=method_code("predict_test", name),
-        threads=threads,
-        gpus=plan.gpus,
-        mem_mb=tower_mb + cost.prediction_memory(size, work, len(heads), threads - 1),
-        runtime=cost.prediction_minutes(work, images=images, heads=len(runs), on_gpu=plan.gpus > 0),
-    )
-
-
-def _prediction_inputs(
-    plan: Plan, backbone: str, dataset: str, kind: type[Method], tested: str
-) -> dict[str, str | list[str]]:
-    inputs: dict[str, str | list[str]] = {
-        "texts": plan.texts_of(backbone, tested),
-        "manifest": paths.MANIFEST.format(dataset=dataset_name(tested)),
-    }
-    if not kind.reads_images:
-        inputs["features"] = plan.test_features(backbone, dataset_name(tested))
-    elif receipt := plan.images_receipt(tested):
-        inputs["images"] = receipt
-    if tested != dataset:
-        inputs["trained_texts"] = plan.texts_of(backbone, dataset)
-        inputs["trained_manifest"] = paths.MANIFEST.format(dataset=dataset_name(dataset))
-    return inputs
-
-
-@cache
-def plot_attention(plan: Plan, *, backbone: str, dataset: str) -> Job:
-    """Pictures of what texts attend to: VT-CLIP's head of the most shots, the first seed."""
-    run = max(plan.experiment.shots), plan.experiment.seeds[0]
-    return Job(
-        inputs={
-            "weights": plan.weights_of(backbone),
-            "texts": plan.texts_of(backbone, dataset),
-            "head": plan.head_of(backbone, dataset, "vt_clip", *run),
-            "predictions": plan.predictions_of(backbone, dataset, "vt_clip", dataset),
-        },
-        params={
-            "backbone": _loading(plan.backbones[backbone]),
-            "images": plan.images_of(dataset),
-            "settings": _configured(plan, "vt_clip", dataset).settings.model_dump(mode="json"),
-            "run": run,
-        },
-        mem_mb=cost.backbone_memory(plan.shapes[backbone]),
-    )
-
-
-def head_work(plan: Plan, run: Run) -> Work:
-    """The work of fitting a head and of predicting with it."""
-    backbone, dataset, method = paths.place_of(run.head)
-    size = size_of(plan, backbone, dataset, run.shots)
-    return chosen_of(plan, method, dataset, run.shots).work(size)
-
-
-# What several of them share.
-
-
-def _loading(backbone: BackboneConfig) -> dict[str, Any]:
+def loading_of(backbone: BackboneConfig) -> dict[str, Any]:
     """Arguments of `load_backbone`, besides the weights and the device."""
     given = backbone.model_dump(include={"name", "spatial", "precision"})
     return given | {"architecture": backbone.architecture_file}
 
 
-def _tower(plan: Plan, backbone: str, kind: type[Method]) -> dict[str, Any]:
-    """The module that loads a method's towers, and its arguments."""
-    module = TOWERS if kind.reads_images else TEXT_TOWER
-    return {"module": module, "backbone": _loading(plan.backbones[backbone])}
-
-
-def _images(plan: Plan, dataset: str, kind: type[Method]) -> str | None:
-    """The folder that the image paths start from, for a method that reads images."""
-    return plan.images_of(dataset) if kind.reads_images else None
-
-
 def _backbone_params(plan: Plan, backbone: str, dataset: str) -> dict[str, Any]:
     found, exif = plan.backbones[backbone], plan.datasets[dataset].exif
-    return {"backbone": _loading(found), "architecture": custom_content(found), "exif": exif}
-
-
-@cache
-def _configured(plan: Plan, method: str, dataset: str) -> Method:
-    """A method, or a variant of one, with its settings for a dataset."""
-    variant = plan.methods[method]
-    return METHODS[variant.method](variant.settings.for_dataset(dataset_name(dataset)))
-
-
-@cache
-def chosen_of(plan: Plan, method: str, dataset: str, shots: int) -> Method:
-    """A configured method, with constants where nothing may be chosen."""
-    configured = _configured(plan, method, dataset)
-    if plan.choice_of(method) != "none":
-        return configured
-    settings = constant_settings(configured, shots)
-    assert settings is not None, "a method without constants is left out"
-    return type(configured)(settings)
-
-
-def size_of(plan: Plan, backbone: str, dataset: str, shots: int, tested: str | None = None) -> Size:
-    """The size of a head's task; of training and test set, the larger number of classes."""
-    counts = plan.counts(dataset)
-    classes = len(ClassSplit.parse(dataset).labels(counts.classes))
-    images = min(shots * classes, counts.train)
-    if tested is not None:
-        classes = max(classes, len(ClassSplit.parse(tested).labels(plan.counts(tested).classes)))
-    shots = min(shots, -(-counts.train // counts.classes))  # `all`: as many as a class has
-    return Size(plan.shapes[backbone], classes, shots, images, 1 + plan.experiment.views.number)
-
-
-@cache
-def method_code(script: str, method: str) -> str:
-    """The hash of a script and of all that it calls for a method."""
-    kind = METHODS[method]
-    tower = [TOWERS] if kind.reads_images else [TEXT_TOWER] if kind.reads_text_tower else []
-    tower += [PROJECTION] if kind.reads_projection else []
-    path = paths.PROJECT / "workflow" / "scripts" / f"{script}.py"
-    return code_hash(path, method_module(method), *tower)
+    return {"backbone": loading_of(found), "architecture": custom_content(found), "exif": exif}

@@ -22,7 +22,7 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2 << 30))
 
 from vtclip import paths
 from vtclip.paths import INSTALLED, distinct, receipt_of, receipts_of
-from vtclip.plan import Plan, jobs
+from vtclip.plan import Plan, head_jobs, jobs
 from vtclip.plan.contents import any_of
 from vtclip.runtime import warm
 from vtclip.runtime.code_hash import code_hash

@@ -1,6 +1,5 @@
 # The optimism table: what choosing on more images is worth, and on the test images. Included only
 # with `optimism: true`. No other rule reads what is made here.
-from vtclip.plan import oracle_jobs
 
 
 localrules:
@@ -10,15 +9,15 @@ localrules:
 # Like `predict_test`, it reads test features: to choose on them. Its heads are no results.
 rule train_oracle:
     input:
-        texts=tracked_by_checksum(oracle_jobs.train_oracle, "texts"),
-        features=tracked_by_checksum(oracle_jobs.train_oracle, "features"),
-        shots=from_plan(oracle_jobs.train_oracle, "inputs", "shots"),
-        test=tracked_by_checksum(oracle_jobs.train_oracle, "test"),
+        texts=tracked_by_checksum(head_jobs.train_oracle, "texts"),
+        features=tracked_by_checksum(head_jobs.train_oracle, "features"),
+        shots=from_plan(head_jobs.train_oracle, "inputs", "shots"),
+        test=tracked_by_checksum(head_jobs.train_oracle, "test"),
         # The heads of the same run that choose fairly, and what they predict.
-        heads=tracked_by_checksum(oracle_jobs.train_oracle, "heads"),
-        predictions=tracked_by_checksum(oracle_jobs.train_oracle, "predictions"),
-        weights=tracked_by_checksum(oracle_jobs.train_oracle, "weights"),
-        receipts=from_plan(oracle_jobs.train_oracle, "receipts"),
+        heads=tracked_by_checksum(head_jobs.train_oracle, "heads"),
+        predictions=tracked_by_checksum(head_jobs.train_oracle, "predictions"),
+        weights=tracked_by_checksum(head_jobs.train_oracle, "weights"),
+        receipts=from_plan(head_jobs.train_oracle, "receipts"),
     output:
         head=PATHS.oracle,
         record=receipt_of(PATHS.oracle),
@@ -28,18 +27,18 @@ rule train_oracle:
         f"logs/train_oracle/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{{shots}}shot-seed{{seed}}.log",
     conda:
         "../../environment.yml"
-    threads: from_plan(oracle_jobs.train_oracle, "threads")
+    threads: from_plan(head_jobs.train_oracle, "threads")
     resources:
-        gpu=from_plan(oracle_jobs.train_oracle, "gpus"),
-        mem_mb=times_attempt(oracle_jobs.train_oracle, "mem_mb"),
-        runtime=times_attempt(oracle_jobs.train_oracle, "runtime"),
+        gpu=from_plan(head_jobs.train_oracle, "gpus"),
+        mem_mb=times_attempt(head_jobs.train_oracle, "mem_mb"),
+        runtime=times_attempt(head_jobs.train_oracle, "runtime"),
     params:
-        method=from_plan(oracle_jobs.train_oracle, "params", "method"),
-        settings=from_plan(oracle_jobs.train_oracle, "params", "settings"),
-        on_gpu=from_plan(oracle_jobs.train_oracle, "params", "on_gpu"),
-        tower=from_plan(oracle_jobs.train_oracle, "params", "tower"),
-        projection=from_plan(oracle_jobs.train_oracle, "params", "projection"),
-        code=from_plan(oracle_jobs.train_oracle, "code"),
+        method=from_plan(head_jobs.train_oracle, "params", "method"),
+        settings=from_plan(head_jobs.train_oracle, "params", "settings"),
+        on_gpu=from_plan(head_jobs.train_oracle, "params", "on_gpu"),
+        tower=from_plan(head_jobs.train_oracle, "params", "tower"),
+        projection=from_plan(head_jobs.train_oracle, "params", "projection"),
+        code=from_plan(head_jobs.train_oracle, "code"),
     message:
         "Training an oracle of {wildcards.method} on {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"
     script:
@@ -49,11 +48,11 @@ rule train_oracle:
 rule aggregate_optimism:
     input:
         predictions=tracked_by_checksum(
-            distinct(oracle_jobs.list_runs(PLAN), "predictions")
+            distinct(head_jobs.list_runs(PLAN), "predictions")
         ),
-        oracles=[row[-1] for row in oracle_jobs.list_oracles(PLAN)],
+        oracles=[row[-1] for row in head_jobs.list_oracles(PLAN)],
         receipts=receipts_of(
-            {"predictions": distinct(oracle_jobs.list_runs(PLAN), "predictions")}
+            {"predictions": distinct(head_jobs.list_runs(PLAN), "predictions")}
         ),
     output:
         parquet=f"{TABLES}/optimism.parquet",
@@ -66,8 +65,8 @@ rule aggregate_optimism:
     resources:
         **SMALL,
     params:
-        runs=oracle_jobs.list_runs(PLAN),
-        oracles=oracle_jobs.list_oracles(PLAN),
+        runs=head_jobs.list_runs(PLAN),
+        oracles=head_jobs.list_oracles(PLAN),
         titles=PLAN.titles,
         code=code_of("aggregate_optimism"),
     message:

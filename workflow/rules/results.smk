@@ -270,11 +270,11 @@ rule plot_cost:
 
 rule plot_attention:
     input:
-        weights=tracked_by_checksum(jobs.plot_attention, "weights"),
-        texts=tracked_by_checksum(jobs.plot_attention, "texts"),
-        head=tracked_by_checksum(jobs.plot_attention, "head"),
-        predictions=tracked_by_checksum(jobs.plot_attention, "predictions"),
-        receipts=from_plan(jobs.plot_attention, "receipts"),
+        weights=tracked_by_checksum(head_jobs.plot_attention, "weights"),
+        texts=tracked_by_checksum(head_jobs.plot_attention, "texts"),
+        head=tracked_by_checksum(head_jobs.plot_attention, "head"),
+        predictions=tracked_by_checksum(head_jobs.plot_attention, "predictions"),
+        receipts=from_plan(head_jobs.plot_attention, "receipts"),
         images=lambda wildcards: PLAN.images_receipt(wildcards.dataset) or [],
     output:
         svg=report(
@@ -289,13 +289,13 @@ rule plot_attention:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=times_attempt(jobs.plot_attention, "mem_mb"),
+        mem_mb=times_attempt(head_jobs.plot_attention, "mem_mb"),
         runtime=10,
     params:
-        backbone=from_plan(jobs.plot_attention, "params", "backbone"),
-        images=from_plan(jobs.plot_attention, "params", "images"),
-        settings=from_plan(jobs.plot_attention, "params", "settings"),
-        run=from_plan(jobs.plot_attention, "params", "run"),
+        backbone=from_plan(head_jobs.plot_attention, "params", "backbone"),
+        images=from_plan(head_jobs.plot_attention, "params", "images"),
+        settings=from_plan(head_jobs.plot_attention, "params", "settings"),
+        run=from_plan(head_jobs.plot_attention, "params", "run"),
         code=code_of("plot_attention"),
     message:
         "Drawing what the texts of {wildcards.dataset} look at ({wildcards.backbone})"

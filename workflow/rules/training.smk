@@ -3,17 +3,17 @@
 
 rule train_head:
     input:
-        texts=tracked_by_checksum(jobs.train_head, "texts"),
+        texts=tracked_by_checksum(head_jobs.train_head, "texts"),
         # Nothing for methods that learn from no image.
-        features=tracked_by_checksum(jobs.train_head, "features"),
+        features=tracked_by_checksum(head_jobs.train_head, "features"),
         # Of a dataset in folds, the images of these features to learn from: the features of the fold
         # that a head will predict are not among them. Of methods that read images, the run's own.
-        shots=from_plan(jobs.train_head, "inputs", "shots"),
+        shots=from_plan(head_jobs.train_head, "inputs", "shots"),
         # The whole validation split, with `choose: all`.
-        validation=tracked_by_checksum(jobs.train_head, "validation"),
+        validation=tracked_by_checksum(head_jobs.train_head, "validation"),
         # Of methods that read the text tower.
-        weights=tracked_by_checksum(jobs.train_head, "weights"),
-        receipts=from_plan(jobs.train_head, "receipts"),
+        weights=tracked_by_checksum(head_jobs.train_head, "weights"),
+        receipts=from_plan(head_jobs.train_head, "receipts"),
     output:
         head=PATHS.head,
         history=paths.history_of(PATHS.head),
@@ -21,25 +21,25 @@ rule train_head:
     log:
         paths.log_of(PATHS.head),
     group:
-        from_plan(jobs.train_head, "group")
+        from_plan(head_jobs.train_head, "group")
     conda:
         "../../environment.yml"
-    threads: from_plan(jobs.train_head, "threads")
+    threads: from_plan(head_jobs.train_head, "threads")
     resources:
-        gpu=from_plan(jobs.train_head, "gpus"),
-        turn=from_plan(jobs.train_head, "turn"),
-        mem_mb=times_attempt(jobs.train_head, "mem_mb"),
-        runtime=times_attempt(jobs.train_head, "runtime"),
+        gpu=from_plan(head_jobs.train_head, "gpus"),
+        turn=from_plan(head_jobs.train_head, "turn"),
+        mem_mb=times_attempt(head_jobs.train_head, "mem_mb"),
+        runtime=times_attempt(head_jobs.train_head, "runtime"),
     params:
-        method=from_plan(jobs.train_head, "params", "method"),
-        settings=from_plan(jobs.train_head, "params", "settings"),
-        validation=from_plan(jobs.train_head, "params", "validation"),
-        on_all=from_plan(jobs.train_head, "params", "on_all"),
-        on_gpu=from_plan(jobs.train_head, "params", "on_gpu"),
-        images=from_plan(jobs.train_head, "params", "images"),
-        tower=from_plan(jobs.train_head, "params", "tower"),
-        projection=from_plan(jobs.train_head, "params", "projection"),
-        code=from_plan(jobs.train_head, "code"),
+        method=from_plan(head_jobs.train_head, "params", "method"),
+        settings=from_plan(head_jobs.train_head, "params", "settings"),
+        validation=from_plan(head_jobs.train_head, "params", "validation"),
+        on_all=from_plan(head_jobs.train_head, "params", "on_all"),
+        on_gpu=from_plan(head_jobs.train_head, "params", "on_gpu"),
+        images=from_plan(head_jobs.train_head, "params", "images"),
+        tower=from_plan(head_jobs.train_head, "params", "tower"),
+        projection=from_plan(head_jobs.train_head, "params", "projection"),
+        code=from_plan(head_jobs.train_head, "code"),
     message:
         "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"
     script:
@@ -50,18 +50,18 @@ rule train_head:
 # folds it sees all of them, and each fold's heads, which predict that fold alone.
 rule predict_test:
     input:
-        features=tracked_by_checksum(jobs.predict_test, "features"),
+        features=tracked_by_checksum(head_jobs.predict_test, "features"),
         # In their place, of methods that read images: that all of them are there.
-        images=from_plan(jobs.predict_test, "inputs", "images"),
-        heads=tracked_by_checksum(jobs.predict_test, "heads"),
-        texts=tracked_by_checksum(jobs.predict_test, "texts"),
-        manifest=tracked_by_checksum(jobs.predict_test, "manifest"),
+        images=from_plan(head_jobs.predict_test, "inputs", "images"),
+        heads=tracked_by_checksum(head_jobs.predict_test, "heads"),
+        texts=tracked_by_checksum(head_jobs.predict_test, "texts"),
+        manifest=tracked_by_checksum(head_jobs.predict_test, "manifest"),
         # These two for a test set with other classes than the heads' own.
-        trained_texts=tracked_by_checksum(jobs.predict_test, "trained_texts"),
-        trained_manifest=tracked_by_checksum(jobs.predict_test, "trained_manifest"),
+        trained_texts=tracked_by_checksum(head_jobs.predict_test, "trained_texts"),
+        trained_manifest=tracked_by_checksum(head_jobs.predict_test, "trained_manifest"),
         # Of methods that read the text tower, for such a test set, or to predict at all.
-        weights=tracked_by_checksum(jobs.predict_test, "weights"),
-        receipts=from_plan(jobs.predict_test, "receipts"),
+        weights=tracked_by_checksum(head_jobs.predict_test, "weights"),
+        receipts=from_plan(head_jobs.predict_test, "receipts"),
     output:
         predictions=PATHS.predictions,
         receipt=receipt_of(PATHS.predictions),
@@ -69,19 +69,19 @@ rule predict_test:
         f"logs/predict_test/{PLAN.name}/{{backbone}}/{{dataset}}/{{method}}/{{tested}}.log",
     conda:
         "../../environment.yml"
-    threads: from_plan(jobs.predict_test, "threads")
+    threads: from_plan(head_jobs.predict_test, "threads")
     resources:
         gpu=PLAN.gpus,
-        mem_mb=times_attempt(jobs.predict_test, "mem_mb"),
-        runtime=times_attempt(jobs.predict_test, "runtime"),
+        mem_mb=times_attempt(head_jobs.predict_test, "mem_mb"),
+        runtime=times_attempt(head_jobs.predict_test, "runtime"),
     params:
-        method=from_plan(jobs.predict_test, "params", "method"),
-        settings=from_plan(jobs.predict_test, "params", "settings"),
-        runs=from_plan(jobs.predict_test, "params", "runs"),
-        trained=from_plan(jobs.predict_test, "params", "trained"),
-        images=from_plan(jobs.predict_test, "params", "images"),
-        tower=from_plan(jobs.predict_test, "params", "tower"),
-        code=from_plan(jobs.predict_test, "code"),
+        method=from_plan(head_jobs.predict_test, "params", "method"),
+        settings=from_plan(head_jobs.predict_test, "params", "settings"),
+        runs=from_plan(head_jobs.predict_test, "params", "runs"),
+        trained=from_plan(head_jobs.predict_test, "params", "trained"),
+        images=from_plan(head_jobs.predict_test, "params", "images"),
+        tower=from_plan(head_jobs.predict_test, "params", "tower"),
+        code=from_plan(head_jobs.predict_test, "code"),
     message:
         "Predicting the test images of {wildcards.tested} with {wildcards.method} ({wildcards.backbone})"
     script:
