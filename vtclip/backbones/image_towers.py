@@ -99,19 +99,14 @@ def list_attention(tower: nn.Module) -> dict[str, nn.Module]:
 def fold_batch_norms(visual: ModifiedResNet) -> None:
     """Make each frozen batch norm part of the convolution before it: the same map, in less time."""
     visual.eval()
-    _fold(visual, [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")])
-    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        for block in layer:
-            _fold(block, [("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")])
-            if block.downsample is not None:
-                _fold(block.downsample, [("0", "1")])
-
-
-def _fold(module: nn.Module, pairs: list[tuple[str, str]]) -> None:
-    for convolution, norm in pairs:
-        folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
-        setattr(module, convolution, folded)
-        setattr(module, norm, nn.Identity())
+    for part in list(visual.modules()):
+        children = dict(part.named_children())
+        # "0" and "1" are those of a block's downsample.
+        for convolution, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
+            if isinstance(children.get(norm), nn.BatchNorm2d):
+                folded = fuse_conv_bn_eval(children[convolution], children[norm])
+                setattr(part, convolution, folded)
+                setattr(part, norm, nn.Identity())
 
 
 def _encode_resnet(

@@ -146,29 +146,28 @@ def _try_addresses(
     addresses: Sequence[str], destination: Path, expected: Expected, pause: float
 ) -> str:
     """Fetch from the first address that has the right file, and return that address."""
-    failures: dict[str, PermanentError | NetworkError] = {}
+    reasons, is_final = [], True
     for address in addresses:
         part = part_of(destination, address)
         try:
             _fetch_verified(address, part, expected, pause)
-        except (PermanentError, NetworkError) as reason:
-            logger.warning("%s: %s", address, reason)
-            failures[address] = reason
-            if isinstance(reason, PermanentError):
-                part.unlink(missing_ok=True)
-        else:
             part.replace(destination)
             return address
-    found = "\n".join(f"  {address}: {reason}" for address, reason in failures.items())
+        except PermanentError as reason:
+            reasons.append(f"{address}: {reason}")
+            part.unlink(missing_ok=True)
+        except NetworkError as reason:
+            reasons.append(f"{address}: {reason}")
+            is_final = False
+        logger.warning("%s", reasons[-1])
+    found = "\n  ".join(reasons or ["No download address: this file requires an account."])
     message = (
-        f"{destination.name} could not be downloaded:\n"
-        f"{found or '  No download address: this file requires an account.'}\n"
+        f"{destination.name} could not be downloaded:\n  {found}\n"
         f"Put the file at {destination} by hand, and run again."
     )
-    if all(isinstance(reason, PermanentError) for reason in failures.values()):
-        write_marker(destination, addresses, expected, message)
-    else:
-        message += " Or only run again: it goes on where a connection broke off."
+    if not is_final:
+        raise FetchError(f"{message} Or only run again: it goes on where a connection broke off.")
+    write_marker(destination, addresses, expected, message)
     raise FetchError(message)
 
 
@@ -297,13 +296,10 @@ def _check_response(response: httpx.Response, expected: Expected) -> int | None:
 
 def _append(response: httpx.Response, part: Path, have: int, total: int | None) -> int:
     """Write behind the first `have` bytes; return the size, which may not be above `total`."""
-    with (
-        part.open("ab" if have else "wb") as file,
-        tqdm(
-            total=total, initial=have, unit="B", unit_scale=True, mininterval=5,
-            desc=response.url.host,
-        ) as bar,
-    ):  # fmt: skip
+    bar = tqdm(
+        total=total, initial=have, unit="B", unit_scale=True, mininterval=5, desc=response.url.host
+    )
+    with part.open("ab" if have else "wb") as file, bar:
         # Without a chunk size: a chunk that is not full would be lost with the connection.
         for chunk in response.iter_raw():
             file.write(chunk)

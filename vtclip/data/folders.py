@@ -6,11 +6,19 @@ file, so that planning can call it.
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from vtclip.data.walk import OF_SYSTEM, ManifestError, has_pictures, list_below, list_folder, walk
+from vtclip.data.walk import (
+    OF_SYSTEM,
+    ManifestError,
+    check_known,
+    has_pictures,
+    list_below,
+    list_folder,
+    walk,
+)
 from vtclip.runtime.job import warn_on_terminal
 from vtclip.wording import did_you_mean, inline, is_blank, list_some
 
@@ -186,7 +194,7 @@ def _find_nested(images: Mapping[str, Sequence[str]]) -> list[str]:
 def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
     """Find the split folders, as folder -> split in order; empty if there are class folders."""
     folders = list_below(root, "")
-    _check_known(root, "split_folders: there is no folder", given, folders)
+    check_known(root, "split_folders: there is no folder", given, folders)
     found = given or {name: NAMES[name.lower()] for name in folders if name.lower() in NAMES}
     if not found:
         return {}
@@ -215,19 +223,9 @@ def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[1])))
 
 
-def _check_known(root: str | Path, what: str, names: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse the name of a folder that is not there."""
-    for name in names:
-        if name not in known:
-            raise ManifestError(
-                f"{root}: {what} '{name}'; found: {list_some(known, 20)}."
-                f"{did_you_mean(name, known)}"
-            )
-
-
 def _check_names(root: str | Path, tree: Tree, class_names: Mapping[str, str]) -> None:
     """Refuse a class name for a folder that is not there, and a blank one."""
-    _check_known(root, "class_names: there is no class folder", class_names, tree.classes)
+    check_known(root, "class_names: there is no class folder", class_names, tree.classes)
     for name in tree.classes:
         if is_blank(class_names.get(name, name)):
             raise ManifestError(

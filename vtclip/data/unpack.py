@@ -28,6 +28,9 @@ BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError
 )  # fmt: skip
 ENCRYPTED = "encrypted file"  # kind of a member
+KINDS = {
+    tarfile.SYMTYPE: "symbolic link", tarfile.LNKTYPE: "hard link", tarfile.DIRTYPE: "folder"
+}  # fmt: skip
 REPACK = "Unpack it with another program, and pack it again as a zip or a tar.gz"
 
 # First bytes of an archive, also of one that is cut off.
@@ -88,9 +91,10 @@ def unpack_archives(
 
     def fill(new: Path) -> dict[str, str]:
         unpackers = [_Unpacker(archive, new, names) for archive in archives]
+        written: dict[str, str] = {}
         for unpacker in unpackers:
             unpacker.run()
-        written = {name: sha256 for each in unpackers for name, sha256 in each.written.items()}
+            written |= unpacker.written
         missing = (names or frozenset()) - written.keys() - set(left_out)
         if missing or not written:
             raise UnpackError(_explain_missing(sorted(missing), unpackers, len(names or ())))
@@ -139,7 +143,9 @@ class _Unpacker:
             ) from error
 
     def _unpack(self, file: IO[bytes], into: str) -> None:
-        for member in _list_members(file):
+        is_zip = file.read(2) == b"PK"
+        file.seek(0)
+        for member in _zip_members(file) if is_zip else _tar_members(file):
             self.members += 1
             if self.members > MEMBERS:
                 raise UnpackError(f"it has more than {MEMBERS:,} members, which no dataset has")
@@ -269,23 +275,12 @@ def _refuse_unreadable(path: Path) -> None:
         raise UnpackError(begins if start else "it is empty")
 
 
-def _list_members(file: IO[bytes]) -> Iterator[Member]:
-    """Go through a zip, or a tar of any compression."""
-    is_zip = file.read(2) == b"PK"
-    file.seek(0)
-    return _zip_members(file) if is_zip else _tar_members(file)
-
-
 def _tar_members(file: IO[bytes]) -> Iterator[Member]:
     with tarfile.open(fileobj=file, mode="r:*") as archive:
         open_file = cast("Callable[..., IO[bytes]]", archive.extractfile)  # None for other kinds
         for info in archive:
-            others = {
-                tarfile.SYMTYPE: f"symbolic link to '{info.linkname}'",
-                tarfile.LNKTYPE: f"hard link to '{info.linkname}'",
-                tarfile.DIRTYPE: "folder",
-            }
-            kind = "file" if info.isreg() else others.get(info.type, "device")
+            kind = "file" if info.isreg() else KINDS.get(info.type, "device")
+            kind += f" to '{info.linkname}'" if info.linkname else ""
             yield Member(info.name, info.size, kind, partial(open_file, info))
         # A tar ends with two blocks of zeros. tarfile stops behind the first, and accepts a file
         # without them: if nothing follows, the file was cut off.

@@ -3,9 +3,11 @@
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from vtclip.wording import did_you_mean, list_some, quote
 
 SYSTEM = {
     "$recycle.bin", "#recycle", "@eadir", "@recycle", "__macosx", "__pycache__", "desktop.ini",
@@ -86,6 +88,16 @@ def list_folder(root: str | Path, folder: str = "") -> Iterator[Entry]:
             f"{path}: this folder cannot be read: {error.strerror}.\n"
             f"  expected: a folder that you may list and enter, as after: chmod -R u+rX '{path}'"
         ) from None
+
+
+def check_known(place: str | Path, what: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a name that is not known; `what` says what there is none of."""
+    for name in names:
+        if name not in known:
+            raise ManifestError(
+                f"{place}: {what} {quote(name)}; found: {list_some(known, 20)}."
+                f"{did_you_mean(name, known)}"
+            )
 
 
 def has_pictures(folder: Path) -> bool:
