@@ -20,6 +20,12 @@ CHOICES = {
     ORACLE: "ORACLE: test images, no result",
 }
 RUN = ["backbone", "dataset", "method", "shots", "seed"]
+KEY = ["backbone", "method", "shots", "chosen_on"]
+SCHEMA = {
+    **dict.fromkeys(KEY, pl.String), "shots": pl.Int32,
+    **dict.fromkeys(("mean", "gain", "low", "high"), pl.Float64),
+    "runs": pl.Int32, "watermark": pl.String,
+}  # fmt: skip
 
 
 class Oracle(NamedTuple):
@@ -53,40 +59,38 @@ def aggregate_optimism(
         (over min(shots, 4), run by run), low, high (its 95% bootstrap interval), runs, watermark
         (of an oracle's rows).
     """
-    files = {(*run[:2], run.method, run.label, run.predictions): None for run in runs}
-    fair = [
-        read_accuracies(predictions).with_columns(
-            backbone=pl.lit(backbone), dataset=pl.lit(dataset), method=pl.lit(method),
-            chosen_on=pl.lit(label),
-        )
-        for backbone, dataset, method, label, predictions in files
-    ]  # fmt: skip
-    columns = [*RUN, "chosen_on", "accuracy"]
-    unfair = pl.DataFrame(
-        [(*oracle[:5], ORACLE, _read_oracle(oracle.predictions)) for oracle in oracles],
-        schema=pl.concat(fair).select(columns).schema, orient="row",
-    )  # fmt: skip
-    found = pl.concat([*(table.select(columns) for table in fair), unfair])
+    found = _read_runs(runs, oracles)
     plain = found.filter(chosen_on="validation").select(*RUN, plain="accuracy")
     pairs = found.join(plain, on=RUN, how="left", maintain_order="left")
     pairs = pairs.with_columns(difference=pl.col("accuracy") - pl.col("plain"))
-    rows = []
-    for key, group in pairs.group_by(
-        "backbone", "method", "shots", "chosen_on", maintain_order=True
-    ):
-        known = group.drop_nulls("difference")
-        low, high, _ = bootstrap_interval(known) if known.height else (None, None, None)
-        mark = WATERMARK if key[3] == ORACLE else None
-        gain = known["difference"].mean()
-        rows.append((*key, group["accuracy"].mean(), gain, low, high, group.height, mark))
-    numbers = dict.fromkeys(("mean", "gain", "low", "high"), pl.Float64)
-    kinds = dict.fromkeys(("backbone", "method"), pl.String)
-    schema = {**kinds, "shots": pl.Int32, "chosen_on": pl.String, **numbers}
-    table = pl.DataFrame(
-        rows, {**schema, "runs": pl.Int32, "watermark": pl.String}, orient="row"
-    )  # fmt: skip
+    groups = pairs.group_by(*KEY, maintain_order=True)
+    rows = [(*key, *_describe(group, key[-1])) for key, group in groups]
+    table = pl.DataFrame(rows, SCHEMA, orient="row")
     write_table(table, destination, md=_render(table, titles))
     return table
+
+
+def _read_runs(runs: Sequence[Run], oracles: Sequence[Oracle]) -> pl.DataFrame:
+    """The accuracy in percent of each run under each choice: RUN, chosen_on, accuracy."""
+    files = {(*run[:2], run.method, run.label, run.predictions): None for run in runs}
+    fair = pl.concat(
+        read_accuracies(predictions).select(
+            "shots", "seed", "accuracy", backbone=pl.lit(backbone), dataset=pl.lit(dataset),
+            method=pl.lit(method), chosen_on=pl.lit(label),
+        )
+        for backbone, dataset, method, label, predictions in files
+    ).select(*RUN, "chosen_on", "accuracy")  # fmt: skip
+    unfair = [(*oracle[:5], ORACLE, _read_oracle(oracle.predictions)) for oracle in oracles]
+    return pl.concat([fair, pl.DataFrame(unfair, fair.schema, orient="row")])
+
+
+def _describe(group: pl.DataFrame, chosen_on: object) -> tuple[Any, ...]:
+    """The columns of SCHEMA behind the key, of the runs of a method under a choice."""
+    known = group.drop_nulls("difference")
+    low, high, _ = bootstrap_interval(known) if known.height else (None, None, None)
+    mark = WATERMARK if chosen_on == ORACLE else None
+    gain = known["difference"].mean()
+    return group["accuracy"].mean(), gain, low, high, group.height, mark
 
 
 def _read_oracle(path: str | Path) -> float:

@@ -62,8 +62,8 @@ def train_oracle(
 ) -> None:
     """Train a head that chooses on the test images, and write the best of it and of the fair ones.
 
-    A search step by step can end worse than one on fewer images. An oracle knows that too, so it is
-    never worse than a fair head of the same run.
+    A search step by step can end worse on more images than on fewer. So the fair heads of the run
+    are among the choices: an oracle is never worse than they are.
 
     Args:
         method: its name.
