@@ -1,4 +1,4 @@
-"""Copies of drawn images that are found among Caltech101's test images, and what is hashed for it.
+"""Copies of drawn images found among the test images of Caltech101's ten largest classes.
 
 25 images each are re-compressed (quality 30 to 60), cropped (to 85 to 95 % of their sides) and
 mirrored, and these copies are test images. The images drawn are those of 1, 2, 4, 8 and 16 shots
@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from labels import load_glyphs, load_photographs, parse_arguments, read_or_encode
+from labels import load_glyphs, load_photographs, parse_arguments, read_largest, read_or_encode
 from PIL import Image, ImageOps
 
 from vtclip.data.duplicates import find_copies, find_near_duplicates, hash_images
-from vtclip.data.manifest import read_coop_split
 from vtclip.data.shots import sample_shots
 
 KINDS, PLANTED = ("re-compressed", "cropped", "mirrored"), 25
@@ -27,7 +26,7 @@ KINDS, PLANTED = ("re-compressed", "cropped", "mirrored"), 25
 def main() -> None:
     given = parse_arguments()
     torch.set_num_threads(1)
-    manifest = read_coop_split(given.split)
+    manifest = read_largest(given.split, given.skip)
     runs = [sample_shots(manifest, shots=k, seed=s) for k in (1, 2, 4, 8, 16) for s in (1, 2, 3)]
     drawn = pl.concat(runs)["image"].unique(maintain_order=True).to_list()
     tested = manifest.filter(split="test")["image"].to_list()
