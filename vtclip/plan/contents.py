@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from vtclip import paths
@@ -111,9 +111,9 @@ class Contents:
         described = self.datasets[dataset_name(dataset)]
         counts = described.counts or UNKNOWN_COUNTS
         whole = counts.train + counts.val + counts.test
-        if not described.folds:
-            return counts
-        return counts.model_copy(update={"train": whole, "test": whole})
+        return (
+            counts.model_copy(update={"train": whole, "test": whole}) if described.folds else counts
+        )
 
     def parts_of(self, dataset: str) -> list[str]:
         """Files of a dataset's test features: one, or shards of 10,000 images at most."""
@@ -224,9 +224,8 @@ class Contents:
 
     def predictions_of(self, backbone: str, dataset: str, method: str, tested: str) -> str:
         """Predictions of all heads of a method on a dataset, for a test set."""
-        return self.paths.predictions.format(
-            backbone=backbone, dataset=dataset, method=method, tested=tested
-        )
+        place = {"backbone": backbone, "dataset": dataset, "method": method}
+        return self.paths.predictions.format(tested=tested, **place)
 
     @property
     def unpacked(self) -> list[str]:
@@ -241,13 +240,11 @@ class Contents:
     @property
     def archives(self) -> list[str]:
         """The receipts of all archives, and of all files of descriptions that are fetched."""
-        archives = [
-            str(archive_receipt(name, archive.file))
-            for name, dataset in self.datasets.items()
-            for archive in dataset.archives
+        files = [
+            (name, each.file) for name in self.datasets for each in self.datasets[name].archives
         ]
         fetched = [found.receipt for found in self.sentences.values() if found.receipt]
-        return [*archives, *fetched]
+        return [*(str(archive_receipt(*file)) for file in files), *fetched]
 
     @property
     def fetched_weights(self) -> list[str]:
@@ -301,22 +298,19 @@ def any_of(names: Iterable[Any]) -> str:
 
 def list_tests(experiment: Experiment) -> dict[str, list[str]]:
     """Training set of heads -> their test sets, its own first."""
+    names, others = experiment.datasets, experiment.tests
     if experiment.classes == "base":
-        pairs = ([str(ClassSplit(name, half)) for half in HALVES] for name in experiment.datasets)
+        pairs = ([str(ClassSplit(name, half)) for half in HALVES] for name in names)
         return {tested[0]: tested for tested in pairs}
-    others = experiment.tests
     if isinstance(others, str):
-        others = dict.fromkeys(experiment.datasets, experiment.datasets)
-    return {
-        name: list(dict.fromkeys([name, *others.get(name, [])])) for name in experiment.datasets
-    }
+        others = dict.fromkeys(names, names)
+    return {name: list(dict.fromkeys([name, *others.get(name, [])])) for name in names}
 
 
 def list_tested(experiment: Experiment) -> list[str]:
     """The datasets that heads are only tested on."""
-    tests = list_tests(experiment)
-    named = {dataset_name(name): None for tested in tests.values() for name in tested}
-    return [name for name in named if name not in experiment.datasets]
+    named = map(dataset_name, chain(*list_tests(experiment).values()))
+    return [name for name in dict.fromkeys(named) if name not in experiment.datasets]
 
 
 def why_not(
