@@ -7,7 +7,7 @@ guessed: a table that could be read in two ways is refused. No image is opened.
 import io
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -28,13 +28,13 @@ LABELS = {
 SEEN = 1000  # rows in which the column of paths is searched
 PARTS = ("|", ";", ",")  # between the labels of an image that has several
 
-# Forms in which tables name images, each with what it makes of a file's path.
-FORMS: Mapping[str, Callable[[str], str]] = {
-    "path": str,
-    "path without suffix": lambda path: str(PurePosixPath(path).with_suffix("")),
-    "name": lambda path: PurePosixPath(path).name,
-    "name without suffix": lambda path: PurePosixPath(path).stem,
-}
+# What tables may name an image by: its path, that without suffix, its name, that without suffix.
+FORMS: Sequence[Callable[[str], str]] = (
+    str,
+    lambda path: str(PurePosixPath(path).with_suffix("")),
+    lambda path: PurePosixPath(path).name,
+    lambda path: PurePosixPath(path).stem,
+)
 
 
 class LabelTable(NamedTuple):
@@ -125,21 +125,18 @@ class _Files:
 
     def __init__(self, table: str | Path, folder: str | Path) -> None:
         self.table, self.folder = Path(table), Path(folder)
-        paths = [entry.path for entry in walk(folder) if entry.kind == "file"]
-        self.by_form: dict[str, dict[str, list[str]]] = {}
-        for form, shorten_path in FORMS.items():
-            names = self.by_form[form] = defaultdict(list)
-            for path in paths:
+        self.paths = [entry.path for entry in walk(folder) if entry.kind == "file"]
+        self.by_form: list[dict[str, list[str]]] = [defaultdict(list) for _ in FORMS]
+        for shorten_path, names in zip(FORMS, self.by_form, strict=True):
+            for path in self.paths:
                 names[shorten_path(path)].append(path)
 
-    def find(self, values: Sequence[str | None]) -> tuple[str, list[list[str]]]:
-        """The form in which most values name files, and the files that each names in it."""
-        found = {
-            form: [self._find_one(value, names) for value in values]
-            for form, names in self.by_form.items()
-        }
-        form = max(found, key=lambda form: sum(map(bool, found[form])))
-        return form, found[form]
+    def find(self, values: Sequence[str | None]) -> tuple[Collection[str], list[list[str]]]:
+        """All names in the form in which most values name files, and the files of each value."""
+        found = [
+            (names, [self._find_one(value, names) for value in values]) for names in self.by_form
+        ]
+        return max(found, key=lambda each: sum(map(bool, each[1])))
 
     def _find_one(self, value: str | None, names: Mapping[str, list[str]]) -> list[str]:
         name = (value or "").strip().replace("\\", "/").removeprefix("./")
@@ -157,7 +154,7 @@ def _find_paths(file: str | Path, table: pl.DataFrame, files: _Files) -> str:
     best = max(shares, key=shares.__getitem__, default="")
     if shares.get(best, 0) > 0.5:
         return best
-    example = next(iter(files.by_form["path"]), "no file")
+    example = next(iter(files.paths), "no file")
     raise ManifestError(
         f"{file}: no column names images of the folder '{files.folder}'.\n"
         f"  found:    {_describe_columns(table)}; in the folder {example}\n"
@@ -200,10 +197,9 @@ def _describe_columns(table: pl.DataFrame) -> str:
 def _resolve(file: Path, values: Sequence[str | None], files: _Files) -> list[str]:
     """The image of each row."""
     values = _refuse_blanks(file, values, "image")
-    form, found = files.find(values)
+    known, found = files.find(values)
     missing = [value for value, paths in zip(values, found, strict=True) if not paths]
     if missing:
-        known = files.by_form[form]
         raise ManifestError(
             f"{file}: {len(missing)} of {count(len(values), 'image')} are missing in "
             f"{files.folder}: {list_some(missing)}.{did_you_mean(missing[0], known)}\n"
