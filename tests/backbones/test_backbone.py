@@ -265,7 +265,10 @@ def test_nothing_is_asked_of_cuda_for_a_backbone_on_the_cpu(backbone, monkeypatc
     half_precision(torch.device("cpu"))
 
 
-@pytest.mark.parametrize(("content", "found"), [("{", "JSONDecodeError"), ("[1]", "[1]")])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [("{", "JSONDecodeError"), ("[1]", "[1]"), ("{}", "vision_cfg"), ('{"model_cfg": 3}', "3")],
+)
 def test_an_architecture_that_is_no_json_object_is_refused_by_name(tmp_path, content, found):
     path = tmp_path / "mine.json"
     path.write_text(content)

@@ -196,7 +196,7 @@ def _find_config(
     # A file of the hub's has the configuration one level down.
     config = content.get("model_cfg", content) if isinstance(content, dict) else {}
     source = str(architecture or name)
-    if "vision_cfg" not in config:
+    if not isinstance(config, dict) or "vision_cfg" not in config:
         raise ConfigError(
             f"{source}: expected JSON with model_cfg, or its keys embed_dim, vision_cfg and "
             f"text_cfg, found {content!r:.80}."
