@@ -23,10 +23,13 @@ from vtclip.data.shots import sample_shots
 from vtclip.features.store import FeatureSet
 from vtclip.features.texts import read_classes
 from vtclip.methods import METHODS
+from vtclip.methods.base import Method
 from vtclip.nn.learner import eval_on
 from vtclip.paths import ALL
 from vtclip.results.estimates import find_interval, widen
-from vtclip.task import Choices, Classifier, Images, Samples, Task, Texts
+from vtclip.task import Choices, Classifier, Head, Images, Samples, Task, Texts
+from vtclip.training.calibration import Calibration, class_centres, nearest
+from vtclip.training.train import cross_calibrate
 from vtclip.training.train import fit as fit_head
 
 CPU = torch.device("cpu")
@@ -48,6 +51,8 @@ class Found(NamedTuple):
     estimate: float  # over the images drawn
     folds: float  # mean accuracy of the folds' heads on all other images
     whole: float  # that of the head on all images
+    crossed: tuple[float, float, float]  # of its sets: coverage, size, share refused
+    alone: tuple[float, float, float]  # the same, calibrated on the validation images alone
 
 
 def main() -> None:
@@ -91,28 +96,63 @@ def draw(pool: Pool, method: str, seed: int) -> Found:
     manifest = deal_folds(pool.rows[taken], FOLDS, np.arange(len(taken)), source="")
     hits, folds = [], []
     for split, fold in manifest.group_by("split"):
-        head = fit(pool, method, sample_shots(manifest, shots=ALL, seed=1, without=str(split[0])))
+        sample = sample_shots(manifest, shots=ALL, seed=1, without=str(split[0]))
+        chosen, _, fitted = fit(pool, method, sample)
+        head = chosen.classifier(fitted, pool.texts)
         hits.append(classify(pool, head, fold["row"].to_numpy(writable=True)))
         folds.append(classify(pool, head, others).mean())
-    whole = fit(pool, method, sample_shots(manifest, shots=ALL, seed=1), on_all=True)
-    right = np.concatenate(hits).mean()
-    return Found(right, float(np.mean(folds)), classify(pool, whole, others).mean())
+    whole, crossed, alone = fit_all(pool, method, manifest)
+    covered = (cover(pool, whole, each, others) for each in (crossed, alone))
+    right, accuracy = np.concatenate(hits).mean(), classify(pool, whole, others).mean()
+    return Found(right, float(np.mean(folds)), accuracy, *covered)
 
 
-def fit(pool: Pool, method: str, sample: pl.DataFrame, *, on_all: bool = False) -> Classifier:
+def fit(pool: Pool, method: str, sample: pl.DataFrame) -> tuple[Method, Task, Head]:
+    """Fit with validation images."""
     chosen = METHODS[method](METHODS[method].settings_type())
     train, val = (
-        Samples(pool.pooled[rows][:, None], None, pool.labels[rows])
-        for rows in (sample.filter(split=split)["row"].to_list() for split in ("train", "val"))
+        read(pool, sample.filter(split=split)["row"].to_list()) for split in ("train", "val")
     )
     task = Task(pool.texts, train, val, seed=1)
-    head, _ = fit_head(chosen, task, CPU)
-    if on_all:
-        rows = sample["row"].to_list()
-        whole = Samples(pool.pooled[rows][:, None], None, pool.labels[rows])
-        choices = Choices(task.choices.made)
-        head, _ = fit_head(chosen, replace(task, train=whole, val=None, choices=choices), CPU)
-    return eval_on(chosen.classifier(head, pool.texts), CPU)
+    return chosen, task, fit_head(chosen, task, CPU)[0]
+
+
+def fit_all(
+    pool: Pool, method: str, manifest: pl.DataFrame
+) -> tuple[Classifier, Calibration, Calibration]:
+    """The head on all images, its calibration, and that on the validation images alone."""
+    sample = sample_shots(manifest, shots=ALL, seed=1)
+    chosen, task, head = fit(pool, method, sample)
+    assert task.val is not None
+    seen = task.val.pooled[:, 0]
+    logits = chosen.classifier(head, pool.texts)(Images(seen, None))
+    apart = nearest(seen, class_centres(task.samples, len(pool.texts.features)))
+    rows = sample.select("row").join(manifest, on="row", maintain_order="left")
+    folds = torch.from_numpy(rows["split"].str.slice(4).cast(pl.Int64).to_numpy(writable=True))
+    train = replace(read(pool, rows["row"].to_list()), folds=folds)
+    whole = replace(task, train=train, val=None, choices=Choices(task.choices.made))
+    classifier = eval_on(chosen.classifier(fit_head(chosen, whole, CPU)[0], pool.texts), CPU)
+    crossed = cross_calibrate(chosen, whole)
+    alone = Calibration.from_parts(logits, task.val.labels, apart, crossed.centres)
+    return classifier, crossed, alone
+
+
+def read(pool: Pool, rows: list[int]) -> Samples:
+    return Samples(pool.pooled[rows][:, None], None, pool.labels[rows])
+
+
+@torch.inference_mode()
+def cover(
+    pool: Pool, head: Classifier, calibration: Calibration, rows: np.ndarray
+) -> tuple[float, float, float]:
+    """Coverage at 0.9, mean size of a set, and share refused at 0.05, of new images."""
+    images, labels = Images(pool.pooled[rows], None), pool.labels[rows]
+    sets, refused = calibration.rules(0.9, 0.05).apply(head(images), images.pooled)
+    assert sets is not None
+    assert refused is not None
+    covered = sets[torch.arange(len(labels)), labels]
+    means = (each.float().mean().item() for each in (covered, sets.sum(dim=1), refused))
+    return tuple(means)
 
 
 @torch.inference_mode()
@@ -123,7 +163,7 @@ def classify(pool: Pool, head: Classifier, rows: np.ndarray) -> np.ndarray:
 
 
 def report(method: str, found: list[Found], seconds: float) -> None:
-    estimate, folds, whole = np.array(found).T
+    estimate, folds, whole = np.array([each[:3] for each in found]).T
     images = 10 * PER_CLASS
     low, high = np.array([find_interval(p, images / widen(FOLDS)) for p in estimate]).T
     plain = np.array([find_interval(p, images) for p in estimate]).T
@@ -134,6 +174,14 @@ def report(method: str, found: list[Found], seconds: float) -> None:
     means = (f"{100 * each.mean():.1f}" for each in (estimate, folds, whole))
     cells = [method, *means, *(f"{100 * share.mean():.1f} %" for share in shares), f"{seconds:.2f}"]
     print("| " + " | ".join(cells) + " |")
+    for name in ("crossed", "alone"):
+        coverage, size, refused = np.array([getattr(each, name) for each in found]).T
+        low, high = np.quantile(coverage, [0.05, 0.95])
+        print(
+            f"  {name}: coverage {100 * coverage.mean():.1f} %, in nine draws of ten "
+            f"{100 * low:.1f} to {100 * high:.1f} %; {size.mean():.2f} classes in a set; "
+            f"refused {100 * refused.mean():.1f} %"
+        )
 
 
 if __name__ == "__main__":

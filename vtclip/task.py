@@ -40,6 +40,12 @@ class Samples:
     spatial: Tensor | None
     labels: Tensor  # (M,) int64
     pictures: Pictures | None = None  # M images, of a method that reads them
+    folds: Tensor | None = None  # (M,) int64, of images in folds whose features are read
+
+    def take(self, rows: Tensor) -> Samples:
+        """Some of the images, by their features."""
+        spatial = None if self.spatial is None else self.spatial[rows.to(self.spatial.device)]
+        return Samples(self.pooled[rows], spatial, self.labels[rows])
 
     @property
     def views(self) -> int:

@@ -18,6 +18,7 @@ from vtclip.features.texts import write_texts
 from vtclip.files import read_calibration
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
+from vtclip.parquet import write_parquet
 from vtclip.task import Choices
 from vtclip.training.optimise import TrainingError
 from vtclip.training.tasks import Sources, read_task
@@ -54,9 +55,11 @@ def on_disk(tmp_path, task):
     return tmp_path
 
 
-def train(folder, method="vt_clip", settings=None, few_shot=True, device=CPU, **options):
+def train(
+    folder, method="vt_clip", settings=None, few_shot=True, device=CPU, sample=None, **options
+):
     features = [folder / "features.parquet"] if few_shot else []
-    sources = Sources(folder / "texts.parquet", features)
+    sources = Sources(folder / "texts.parquet", features, sample=sample)
     train_head(
         method, settings or {}, sources, folder / "run", shots=1, seed=1, device=device, **options
     )
@@ -276,6 +279,35 @@ def test_the_head_of_all_images_learns_from_those_that_were_kept_out_too(on_disk
     same = {name for name in heads[0] if torch.equal(heads[0][name], heads[1][name])}
     assert {"inverse_regularisation", "calibration.scores", "calibration.distances"} < same
     assert not same & {"weight", "calibration.centres"}
+
+
+def test_the_head_of_all_images_is_calibrated_on_each_of_them_by_a_head_without_its_fold(
+    on_disk, monkeypatch, task
+):
+    rows = pl.DataFrame(
+        {"image": [f"{row}.png" for row in range(12)], "label": task.train.labels},
+        schema_overrides={"label": pl.Int32},
+    )
+    in_folds = rows.with_columns(
+        split=pl.Series(["fold1", "fold2", "fold3"] * 4), view=pl.lit(0, pl.Int64)
+    )
+    with open_features_writer(on_disk / "features.parquet", {"backbone": "small"}) as writer:
+        writer.write(in_folds, task.train.pooled[:, 0], task.train.spatial[:, 0])
+    sampled = rows.with_columns(split=pl.Series(["val", "train", "train"] * 4))
+    write_parquet(on_disk / "shots.parquet", sampled.sort("split"))
+    seen = []
+    start = METHODS["linear_probe"].initial_head
+
+    def watch(self, task):
+        seen.append(len(task.train.labels))
+        return start(self, task)
+
+    monkeypatch.setattr(METHODS["linear_probe"], "initial_head", watch)
+    train(on_disk, "linear_probe", on_all=True, sample=on_disk / "shots.parquet")
+    assert seen == [8, 12, 8, 8, 8]
+    calibration = read_calibration(on_disk / "run" / "head.safetensors")
+    assert sorted(calibration["labels"].tolist()) == task.train.labels.tolist()
+    assert len(calibration["scores"]) == len(calibration["distances"]) == 12
 
 
 def test_where_nothing_may_be_chosen_the_head_of_all_images_is_fitted_once(on_disk):

@@ -30,19 +30,19 @@ def train_head(
     kind, chosen = METHODS[name], chosen_of(plan, method, dataset, number)
     size = size_of(plan, backbone, dataset, number)
     work = chosen.work(size)
-    # The head to use of a dataset in folds is fitted twice: it predicts none of their images.
-    is_whole = bool(plan.folds_of(dataset)) and not ClassSplit.parse(dataset).fold
-    fits_twice = is_whole and kind.few_shot and number == paths.ALL
-    if fits_twice:
-        work = work._replace(flops=2 * work.flops, longest=2 * work.longest)
+    # The head to use of a dataset in folds is fitted to choose, for good, and without each fold.
+    folds = [] if ClassSplit.parse(dataset).fold else plan.folds_of(dataset)
+    on_all = bool(folds) and kind.few_shot and number == paths.ALL
+    fits = (2 if kind.reads_images else 2 + len(folds)) if on_all else 1
+    work = work._replace(flops=fits * work.flops, longest=fits * work.longest)
     gpus = plan.gpus if kind.on_gpu else 0
     threads = cost.training_threads(work, on_gpu=gpus > 0)
     inputs = _training_inputs(plan, backbone, dataset, chosen, number, int(seed))
-    on_all = "features" in inputs and plan.choice_of(method) == "all" and bool(chosen.choices())
-    if on_all:
+    chooses = "features" in inputs and plan.choice_of(method) == "all" and bool(chosen.choices())
+    if chooses:
         place = {"backbone": backbone, "dataset": dataset_name(dataset)}
         inputs["validation"] = paths.VAL_FEATURES.format(**place)
-    val = plan.counts(dataset).val if on_all else 0
+    val = plan.counts(dataset).val if chooses else 0
     group = "training" if kind.on_gpu else "training_on_cores"
     return Job(
         inputs=inputs,
@@ -50,7 +50,7 @@ def train_head(
             "method": name,
             "settings": chosen.settings.model_dump(mode="json"),
             "validation": plan.choice_of(method) != "none",
-            "on_all": fits_twice,
+            "on_all": on_all,
             "on_gpu": kind.on_gpu,
             "images": _images(plan, dataset, kind),
             "tower": _tower(plan, backbone, kind) if kind.reads_text_tower else None,

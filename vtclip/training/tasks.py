@@ -112,7 +112,8 @@ def _find_sample(rows: pl.DataFrame, sample: str | Path) -> pl.DataFrame:
         raise FeatureError(
             f"{sample}: there are no features of {missing['image'][0]}. Delete it and run again."
         )
-    return wanted.join(rows.drop("split"), on="image", maintain_order="left_right")
+    rows = rows.rename({"split": "fold"})
+    return wanted.join(rows, on="image", maintain_order="left_right")
 
 
 def _select(
@@ -138,7 +139,16 @@ def _select(
         features.pooled.to(device, torch.float32).unflatten(0, shape),
         None if spatial is None else _place(spatial, device).unflatten(0, shape),
         features.labels.unflatten(0, shape)[:, 0].to(device) - labels.start,
+        folds=_number_folds(taken, images, device),
     )
+
+
+def _number_folds(rows: pl.DataFrame, images: int, device: torch.device) -> Tensor | None:
+    """A number for the fold of each image; None where they are in none."""
+    if "fold" not in rows.columns:
+        return None
+    numbers = rows["fold"].rank("dense").cast(pl.Int64).to_numpy(writable=True)
+    return torch.from_numpy(numbers).view(images, -1)[:, 0].to(device)
 
 
 def _place(spatial: Tensor, device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
 from vtclip.runtime.devices import has_bfloat16, has_double, peak_memory
 from vtclip.task import Choices, Classifier, Head, Task
-from vtclip.training.calibration import Calibration, class_centres
+from vtclip.training.calibration import Calibration, class_centres, nearest
 from vtclip.training.optimise import HISTORY, TrainingError, classify_shots, optimise
 from vtclip.training.tasks import ALL, TRAIN, Sources, read_task
 
@@ -68,7 +68,7 @@ def train_head(
     device = fitting_device(chosen, device)
     fit_once = partial(_fit_once, chosen, sources, seed, device)
     if on_all and validation:
-        fitted = _fit_on_all(fit_once)
+        fitted = _fit_on_all(chosen, fit_once)
     else:
         fitted = fit_once(validation=validation, learn_from=ALL if on_all else TRAIN)
     at_edge = chosen.choices_at_edge(fitted.head)
@@ -96,23 +96,48 @@ def train_head(
     write_record(destination / "run.json", measure(destination / HEAD) | record | described)
 
 
-def _fit_on_all(fit_once: Callable[..., _Fitted]) -> _Fitted:
-    """Choose and calibrate on the validation shots, then fit on these images too.
+def _fit_on_all(method: Method, fit_once: Callable[..., _Fitted]) -> _Fitted:
+    """Choose on the validation shots, then fit on these images too, and calibrate.
 
     The second fit chooses nothing: it repeats the choices of the first, and a training whose best
-    epoch was chosen ends at the same share of its epochs. Validation accuracy and calibration are
-    of the first head, which has not learned from the validation shots. As the second has learned
-    from more images, they rather say too little of it. The centres of classes are of all images.
+    epoch was chosen ends at the same share of its epochs. The validation accuracy is that of the
+    first head. The calibration is `cross_calibrate`'s. A method that reads images, whose fits are
+    long, has that of the first head, with the centres of all images.
     """
     first = fit_once(validation=True, learn_from=TRAIN)
     second = fit_once(validation=False, learn_from=ALL, choices=first.task.choices.made)
+    started = time.perf_counter()
     calibration = first.calibration
-    if calibration is not None:
+    if second.task.samples.folds is not None:
+        calibration = cross_calibrate(method, second.task)
+    elif calibration is not None:
         calibration = replace(calibration, centres=_find_centres(second.task))
-    seconds = first.seconds + second.seconds
+    seconds = first.seconds + second.seconds + time.perf_counter() - started
     return second._replace(
         val_accuracy=first.val_accuracy, calibration=calibration, seconds=seconds
     )
+
+
+def cross_calibrate(method: Method, task: Task) -> Calibration:
+    """Calibrate a head of all images on these images, each classified by a head without its fold.
+
+    These heads repeat the choices of the one of all images, so their logits are on its scale. The
+    sets are cross-conformal: the heads have fewer images, and so sets are rather too large.
+    """
+    train, device = task.samples, task.texts.features.device
+    assert train.folds is not None
+    found = []
+    for fold in train.folds.unique():
+        unseen = train.take((train.folds == fold).nonzero()[:, 0])
+        rest = train.take((train.folds != fold).nonzero()[:, 0])
+        torch.manual_seed(task.seed)
+        part = replace(task, train=rest, val=None, choices=Choices(task.choices.made))
+        head, _ = fit(method, part, device)
+        logits = classify_shots(eval_on(method.classifier(head, task.texts), device), unseen)
+        distances = nearest(unseen.pooled[:, 0].cpu(), _find_centres(part))
+        found.append((logits.cpu().float(), unseen.labels.cpu(), distances))
+    logits, labels, distances = map(torch.cat, zip(*found, strict=True))
+    return Calibration.from_parts(logits, labels, distances, _find_centres(task))
 
 
 def _fit_once(
