@@ -221,7 +221,8 @@ def _describe_estimate(saved: Saved) -> list[str]:
     if saved.calibration is not None:
         known.append(
             f"- Probabilities, sets and refusals are calibrated on {len(saved.calibration.scores)} "
-            "validation images. They are right for images of the same kind alone."
+            "images, each unseen by the head that classified it. They are right for images of the "
+            "same kind alone."
         )
     return known or ["There is none: the run had no validation images, and no predictions."]
 
