@@ -5,7 +5,7 @@
 # make test-slow   the tests that `make test` leaves out because each takes long
 # make test-slurm   the demo experiment on its own Slurm; requires root and Slurm's packages
 # make test-backbones   builds the smallest backbone of each kind: half an hour
-# make test-commands   types the commands of README and docs in a fresh clone: an hour
+# make test-commands   types the commands of README and docs in a fresh clone: half an hour
 # make test-faults   the long campaign of faults: takes hours
 # make wheel   dist/ with the wheel and the sdist
 # make release   the wheel in a new environment and an empty folder, and what to do then

@@ -1,4 +1,4 @@
-"""Run the commands of README and docs one after another in a fresh clone: an hour.
+"""Run the commands of README and docs one after another in a fresh clone: half an hour.
 
 `make test-commands` runs these. VTCLIP_COMMANDS_IN names a clone to continue in, so that finished
 work is not run again. The user's photographs are drawn, and the demo's small CLIP takes the place
@@ -27,7 +27,7 @@ RUN = dict.fromkeys(
     command for page in PAGES for command in commands(page) if command not in NOT_RUN
 )
 BIRDS = ("heron", "stork", "crane", "egret", "ibis")
-# With three seeds, each of these would take half an hour.
+# With three seeds, each of these takes a third of an hour.
 ONE_SEED = ("config/all-methods.yaml", "config/ablation.yaml")
 SERVED = 60  # seconds until `vtclip serve`, which ends with Ctrl-C alone, is ended
 
