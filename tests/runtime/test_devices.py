@@ -8,15 +8,18 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
+from unittest import mock
 
 import psutil
 import pytest
 import torch
 
 from tests.project import ROOT
-from vtclip.runtime.devices import PRETEND, DeviceMemoryError, free_memory, lease_device
+from vtclip.runtime import devices
+from vtclip.runtime.devices import PRETEND, DeviceMemoryError, free_memory
 from vtclip.runtime.gpus import NoDeviceError
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -28,6 +31,14 @@ def pretend(monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(PRETEND, "1")
+
+
+@contextmanager
+def lease_device(wanted, *, folder=None, **options):
+    """Lease a device with the locks in a folder."""
+    chosen = {} if folder is None else {"VTCLIP_LEASES": str(folder)}
+    with mock.patch.dict(os.environ, chosen), devices.lease_device(wanted, **options) as device:
+        yield device
 
 
 def see(monkeypatch, visible, **more):
@@ -225,8 +236,8 @@ torch.device = str
 sys.modules["torch"] = torch
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 from vtclip.runtime.devices import lease_device
-folder, slots, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-with lease_device("auto", slots=slots, folder=folder):
+os.environ["VTCLIP_LEASES"], slots, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+with lease_device("auto", slots=slots):
     print("from", time.monotonic(), flush=True)
     time.sleep(seconds)
     print("to", time.monotonic(), flush=True)

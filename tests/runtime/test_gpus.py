@@ -119,9 +119,10 @@ def test_amds_gpus_are_those_that_rocms_variables_leave(rocm, monkeypatch, varia
 def test_of_amds_gpus_a_job_sees_the_leased_one_alone(rocm, monkeypatch, tmp_path, variable):
     set_all(monkeypatch, **{variable: "2,1"})
     monkeypatch.setenv(PRETEND, "1")
+    monkeypatch.setenv("VTCLIP_LEASES", str(tmp_path / "leases"))
     expected = "0" if variable == "ROCR" else "2"
     before = dict(os.environ)
-    with lease_device("auto", folder=tmp_path / "leases"):
+    with lease_device("auto"):
         assert os.environ["HIP_VISIBLE_DEVICES"] == expected
         (lock,) = (tmp_path / "leases").glob("*/*.lock")
         assert lock.name == "gpu-2-slot0.lock"

@@ -49,11 +49,7 @@ class DeviceMemoryError(RuntimeError):
 
 @contextmanager
 def lease_device(
-    wanted: str,
-    *,
-    slots: int | None = 1,
-    folder: str | Path | None = None,
-    waits: bool = True,
+    wanted: str, *, slots: int | None = 1, waits: bool = True
 ) -> Iterator[torch.device]:
     """Lease a device, "cpu" where there is no GPU, while the block runs.
 
@@ -66,14 +62,13 @@ def lease_device(
         wanted: "auto" for a CUDA GPU where there is one, "cpu", "cuda", or "mps" for Apple's.
         slots: the number of jobs that may share a GPU, 1 or more; None for as many as have shared
             one on this machine.
-        folder: of the locks, if `lock_folder` is not to choose it.
         waits: False for an error where no lease is free, in place of a wait.
     """
     devices = list_devices(wanted)
     if not devices:
         yield _without_gpu(wanted)
         return
-    locks = lock_folder(folder)
+    locks = lock_folder()
     slots = known_slots(locks) if slots is None else slots
     with take_slot(devices, slots, locks, waits=waits) as (device, number):
         logger.info("GPU %s, slot %d: taken.", device.name, number)

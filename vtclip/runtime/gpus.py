@@ -149,15 +149,15 @@ def read_text(path: Path) -> str:
         return ""
 
 
-def lock_folder(folder: str | Path | None) -> Path:
+def lock_folder() -> Path:
     """The folder of the locks on this machine, made where it does not exist.
 
-    Left out, it is the one that VTCLIP_LEASES names, or one for this user in the temporary folder.
-    That is shared by all users: the folder may be another user's link, and locks made behind it
-    would overwrite the files that it leads to.
+    It is the one that VTCLIP_LEASES names, or one for this user in the temporary folder. That is
+    shared by all users: the folder may be another user's link, and locks made behind it would
+    overwrite the files that it leads to.
     """
     default = Path(tempfile.gettempdir()) / f"vtclip-leases-{os.getuid()}"
-    chosen = Path(folder or os.environ.get(FOLDER) or default)
+    chosen = Path(os.environ.get(FOLDER) or default)
     # The machine's name, in case the folder is shared between machines.
     for path in (chosen, chosen / socket.gethostname()):
         try:
