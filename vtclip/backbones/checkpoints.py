@@ -17,22 +17,24 @@ from safetensors.torch import load_file
 from vtclip.config.backbone_config import INDEX, list_parts
 from vtclip.files import refuse_oracle
 from vtclip.runtime.job import warn_on_terminal
-from vtclip.wording import list_lines
+from vtclip.wording import list_lines, list_some
 
 # The numbers among OpenAI's own weights, of a ViT and of a ResNet.
 OPENAI = ("input_resolution", "context_length", "vocab_size")
-NAMED = 5  # keys that an error names
 SCALE = "logit_scale"  # every CLIP has one: a key that ends so shows where weights are in a file
 LORA = "lora_"  # in the keys of adapters
 PART = re.compile(r"-\d+-of-\d+\.")  # in the name of a file of some of the weights
 FILE = "file/"  # key in a file's metadata of another file, of a tokenizer
 
 
+Weights = dict[str, torch.Tensor]
+
+
 class BackboneError(ValueError):
     """A backbone that cannot be built as requested."""
 
 
-def read_checkpoint(path: str | Path, weights_key: str | None = None) -> dict[str, torch.Tensor]:
+def read_checkpoint(path: str | Path, weights_key: str | None = None) -> Weights:
     """Read weights, without what training programs wrap around them.
 
     Of several weights in a file, such as those of a model and their moving average, the first that
@@ -115,7 +117,7 @@ def unpack_files(metadata: Mapping[str, str], folder: Path) -> bool:
     return bool(packed)
 
 
-def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, source: str) -> None:
+def load_weights(model: torch.nn.Module, weights: Weights, *, source: str) -> None:
     """Put weights as `read_checkpoint` gives them into open_clip's model."""
     weights = convert_state_dict(model, weights)  # Apple's own of MobileCLIP
     # What a model makes itself, such as a mask, is in TorchScript's archives and nowhere else.
@@ -135,7 +137,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], *, so
     if faults:
         raise BackboneError(
             f"{source}: these are not weights of the model that `name` says.\n  "
-            f"{list_lines(faults, NAMED)}"
+            f"{list_lines(faults)}"
         )
 
 
@@ -213,25 +215,20 @@ def _load(path: Path) -> Any:
     raise _unusable(path, f"Python objects ({found[1]}), which would have to be run to be read")
 
 
-def _list_groups(
-    content: Mapping[Any, Any], name: str
-) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+def _list_groups(content: Mapping[Any, Any], name: str) -> Iterator[tuple[str, Weights]]:
     """The tensors of each dictionary in a content, with the keys that lead to it."""
-    tensors = {
-        key: value
-        for key, value in content.items()
-        if isinstance(key, str) and isinstance(value, torch.Tensor)
-    }
+    named = {key: value for key, value in content.items() if isinstance(key, str)}
+    tensors = {key: value for key, value in named.items() if isinstance(value, torch.Tensor)}
     if tensors:
         yield name, tensors
-    for key, inside in content.items():
-        if isinstance(key, str) and isinstance(inside, Mapping):
+    for key, inside in named.items():
+        if isinstance(inside, Mapping):
             yield from _list_groups(inside, f"{name}{key}.")
 
 
 def _choose_weights(
-    groups: Mapping[str, dict[str, torch.Tensor]], weights_key: str | None, path: str | Path
-) -> dict[str, torch.Tensor]:
+    groups: Mapping[str, Weights], weights_key: str | None, path: str | Path
+) -> Weights:
     """The weights of one model, with keys as CLIP has them."""
     found = {}
     for name, tensors in groups.items():
@@ -262,16 +259,14 @@ def _choose_weights(
     return found[taken]
 
 
-def _list_prefixes(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+def _list_prefixes(tensors: Weights) -> list[str]:
     """Prefixes of keys that a whole CLIP is below: training programs add `module.` or `model.`."""
     found = [key.removesuffix(SCALE) for key in tensors if f".{key}".endswith(f".{SCALE}")]
     # Layers of some image towers have such a scale of their own.
     return [p for p in found if not any(p != outer and p.startswith(outer) for outer in found)]
 
 
-def _take(
-    tensors: Mapping[str, torch.Tensor], prefix: str, prefixes: Sequence[str]
-) -> dict[str, torch.Tensor]:
+def _take(tensors: Weights, prefix: str, prefixes: Sequence[str]) -> Weights:
     """The tensors below a prefix, and those that no model of the file has: they may be missed."""
     others = tuple(other for other in prefixes if other != prefix)
     return {
@@ -292,8 +287,7 @@ def _describe(content: Any) -> str:
         return f"an object of type {type(content).__name__}"
     if {"state", "param_groups"} <= content.keys():
         return "the state of an optimiser"
-    keys = ", ".join(str(key) for key in [*content][:NAMED]) or "no keys"
-    return f"a dictionary without weights, with {keys}"
+    return f"a dictionary without weights, with {list_some(content) or 'no keys'}"
 
 
 def _unusable(path: str | Path, found: str) -> BackboneError:
