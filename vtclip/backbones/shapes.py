@@ -156,7 +156,6 @@ def _measure(backbone: BackboneConfig, config: dict[str, Any]) -> Measured:
 class Row(NamedTuple):
     """A row of the table."""
 
-    name: str
     sha256: str  # of the configuration, which several names may share
     measured: Measured
     tags: dict[str, bool]  # tag of weights -> True if they were trained with QuickGELU
@@ -180,7 +179,7 @@ def _parse_row(row: dict[str, str]) -> Row:
         for field in Measured._fields[1:]
     }
     tags = {tag.removesuffix("*"): tag.endswith("*") for tag in row["tags"].split()}
-    return Row(row["name"], row["sha256"], Measured(kind=row["kind"], **numbers), tags)  # type: ignore[arg-type]
+    return Row(row["sha256"], Measured(kind=row["kind"], **numbers), tags)  # type: ignore[arg-type]
 
 
 def list_tags(name: str, *, wanted: str = "") -> dict[str, bool]:
