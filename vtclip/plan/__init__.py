@@ -87,15 +87,11 @@ class Plan(Contents):
         )
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
-        compared = plan.compared.values()
-        data_checks.check_picks(experiment, plan.trained, plan.datasets, compared, source=source)
-        data_checks.check_uneven(experiment, plan.datasets, source=source)
+        data_checks.check_picks(plan, source=source)
+        data_checks.check_uneven(plan, source=source)
         checks.check_places(experiment, plan.datasets, plan.outputs(), files)
-        longest = min(shape.context_length for shape in plan.shapes.values())
-        data_checks.check_sentences(plan.sentences, plan.datasets, longest)
-        data_checks.check_validation(
-            experiment, plan.trained, plan.datasets, compared, source=source
-        )
+        data_checks.check_sentences(plan)
+        data_checks.check_validation(plan, source=source)
         return plan
 
     # The index.

@@ -1,6 +1,6 @@
 """Checks before any job: refuse datasets, test sets and a user's files that cannot be used."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from vtclip.config.dataset import (
     read_dataset,
 )
 from vtclip.config.experiment import Experiment
-from vtclip.data.descriptions import Sentences
 from vtclip.data.folders import check_folder
 from vtclip.data.inventory import find_tree, list_missing
 from vtclip.data.pick_lists import FORMS, find_list, index_rows, match_rows, read_picks
@@ -22,8 +21,8 @@ from vtclip.data.walk import list_folder
 from vtclip.methods import METHODS
 from vtclip.paths import ALL, DATASETS, format_shots, name_shots
 from vtclip.plan.checks import check_length, prefix_errors
+from vtclip.plan.contents import Contents
 from vtclip.plan.notices import count_images, list_rows, read_class_names
-from vtclip.plan.variants import Variant
 from vtclip.settings import refusal
 from vtclip.wording import count, did_you_mean
 
@@ -151,11 +150,12 @@ def _count_classes(dataset: Dataset) -> int | None:
     return None if dataset.counts is None else dataset.counts.classes
 
 
-def check_uneven(experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str) -> None:
+def check_uneven(plan: Contents, *, source: str) -> None:
     """Refuse numbers of images for classes that a dataset does not have, where its are known."""
-    classes = {} if experiment.uneven is None else experiment.uneven.classes
-    for name in filter(datasets.__contains__, experiment.datasets):
-        known = read_class_names(name, datasets[name])
+    uneven = plan.experiment.uneven
+    classes = {} if uneven is None else uneven.classes
+    for name in dict.fromkeys(map(dataset_name, plan.trained)):
+        known = read_class_names(name, plan.datasets[name])
         unknown = next((each for each in classes if each not in known), None)
         if known and unknown is not None:
             raise refusal(
@@ -165,18 +165,17 @@ def check_uneven(experiment: Experiment, datasets: Mapping[str, Dataset], *, sou
             )  # fmt: skip
 
 
-def check_sentences(
-    sentences: Mapping[str, Sentences], datasets: Mapping[str, Dataset], longest: int
-) -> None:
+def check_sentences(plan: Contents) -> None:
     """Refuse descriptions that do not fit, as far as their files and the classes are known.
 
-    `longest` is the number of tokens that every text tower reads. A tokenizer, which planning does
-    not import, gives a word one token or more: what has more words is certainly too long.
+    A tokenizer, which planning does not import, gives a word one token or more: what has more words
+    than every text tower reads tokens is certainly too long.
     """
-    for name, found in sentences.items():
+    longest = min(shape.context_length for shape in plan.shapes.values())
+    for name, found in plan.sentences.items():
         if not Path(found.file).is_file():
             continue  # the job that reads it says what is wrong
-        texts = found.read(read_class_names(name, datasets[name]) or None)
+        texts = found.read(read_class_names(name, plan.datasets[name]) or None)
         words = max((text.split() for each in texts for text in each), key=len)
         if len(words) + 2 > longest:
             raise refusal(
@@ -187,24 +186,18 @@ def check_sentences(
             )  # fmt: skip
 
 
-def _list_choosing(methods: Iterable[Variant]) -> list[str]:
+def _list_choosing(plan: Contents) -> list[str]:
     """The methods that choose anything."""
-    return [each.method for each in methods if METHODS[each.method](each.settings).choices()]
+    found = plan.compared.values()
+    return [each.method for each in found if METHODS[each.method](each.settings).choices()]
 
 
-def check_validation(
-    experiment: Experiment,
-    trained: Iterable[str],  # datasets, or halves of their classes
-    datasets: Mapping[str, Dataset],
-    methods: Iterable[Variant],
-    *,
-    source: str,
-) -> None:
+def check_validation(plan: Contents, *, source: str) -> None:
     """Refuse to choose where none of the images are left to validate on."""
-    choosing, optimism = _list_choosing(methods), experiment.optimism
+    experiment, choosing = plan.experiment, _list_choosing(plan)
+    optimism, on_all = experiment.optimism, experiment.optimism or experiment.choose == "all"
     if not choosing or (experiment.choose == "none" and not optimism):
         return
-    on_all = optimism or experiment.choose == "all"
     key, value, write = ("choose", "all", "validation")
     if optimism:
         key, value, write = ("optimism", "true", "false")
@@ -213,12 +206,11 @@ def check_validation(
         raise refusal(
             f"{source}: {key}",
             f"{reading[0]} reads images, and can choose on the validation shots of a run alone",
-            found=f"{key}: {value}, and {reading[0]} chooses",
+            found=f"{key}: {value}, and {reading[0]} chooses", write=f"{key}: {write}",
             expected=f"{reading[0]} with `select: last`, or not to choose on a whole split",
-            write=f"{key}: {write}",
-        )
-    for name in trained:
-        dataset = datasets[dataset_name(name)]
+        )  # fmt: skip
+    for name in plan.trained:
+        dataset = plan.datasets[dataset_name(name)]
         has_split = _has_validation(dataset)
         if on_all and (dataset.folds or not has_split):
             raise refusal(
@@ -254,24 +246,16 @@ def _most_that_use_all(name: str, dataset: Dataset, experiment: Experiment) -> i
     return most if most == ALL or (exact and 0 < max(numbers["train"]) <= most) else 0
 
 
-def check_picks(
-    experiment: Experiment,
-    trained: Iterable[str],  # datasets, or halves of their classes
-    datasets: Mapping[str, Dataset],
-    methods: Iterable[Variant],
-    *,
-    source: str,
-) -> None:
+def check_picks(plan: Contents, *, source: str) -> None:
     """Refuse lists of picks that are not there or cannot be used, as far as that needs no job."""
+    experiment, names = plan.experiment, list(map(dataset_name, plan.trained))
     if experiment.picks is None:
         return
     key, given = f"{source}: picks", f"picks: {experiment.picks}"
-    runs = list(product(map(dataset_name, trained), experiment.shots, experiment.seeds))
+    runs = list(product(names, experiment.shots, experiment.seeds))
     chooses = experiment.choose == "validation" or experiment.optimism
-    choosing = _list_choosing(methods) if chooses else []
-    known = {
-        name: index_rows(list_rows(name, datasets[name])) for name in {name for name, *_ in runs}
-    }
+    choosing = _list_choosing(plan) if chooses else []
+    known = {name: index_rows(list_rows(name, plan.datasets[name])) for name in names}
     if Path(experiment.picks).is_file() and len(runs) > 1:
         raise refusal(
             key, f"one list cannot be that of {len(runs)} runs", found=given,
@@ -280,10 +264,10 @@ def check_picks(
     for dataset, shots, seed in runs:
         found = find_list(experiment.picks, dataset=dataset, shots=shots, seed=seed)
         if found is None:
-            names = f"{dataset}/shot_{format_shots(shots)}-seed_{seed}"
+            name = f"{dataset}/shot_{format_shots(shots)}-seed_{seed}"
             raise refusal(
                 key, f"there is no list of {dataset}, {name_shots(shots)}, seed {seed}",
-                found=given, expected=f"in a folder {names} with one of {', '.join(FORMS)}; or "
+                found=given, expected=f"in a folder {name} with one of {', '.join(FORMS)}; or "
                 "{dataset}, {shots} and {seed} in the path of a file",
             )  # fmt: skip
         with prefix_errors(key):
