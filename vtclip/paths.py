@@ -64,7 +64,8 @@ class ExperimentPaths:
         self.oracle_predictions = str(Path(self.oracle).with_name("predictions.parquet"))
         # Of one dataset, the test images that show the picture of an image drawn for a run.
         self.copies = f"{self.folder}/tables/copies/{{dataset}}.parquet"
-        self.picks = f"{{dataset}}/{RUN}{draw}.jsonl"  # below picks/, of `vtclip picks`
+        # Below picks/, of `vtclip picks`: a name by which `picks:` finds it, however it was drawn.
+        self.picks = f"{{dataset}}/{RUN}.jsonl"
 
     def table(self, name: str, *suffixes: str) -> list[str]:
         """A table in several forms: `table("results", "csv", "md")`."""

@@ -52,6 +52,19 @@ def test_images_features_and_heads_of_picks_never_replace_those_of_a_draw(demo, 
     assert picked.picks_of("digits", 4, 2) == PICKS.format(dataset="digits", shots=4, seed=2)
 
 
+@pytest.mark.parametrize("draw", [{"picks": "lists"}, {"shots": {"min": 1, "max": 4, "seed": 7}}])
+def test_the_lists_of_any_experiment_can_be_the_picks_of_another(demo, lists, draw):
+    plan = planned(demo, **draw)
+    for name in plan.picks:
+        file = Path(plan.paths.folder, "picks", name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(
+            "".join(f"{json.dumps(RECORDS[0] | {'split': s})}\n" for s in ("train", "val"))
+        )
+    again = {"picks": f"{plan.paths.folder}/picks", "shots": [*plan.experiment.shots]}
+    assert planned(demo, **again, name="again").picks.keys() == plan.picks.keys()
+
+
 def test_two_places_of_picks_have_two_names(demo, lists):
     names = {planned(demo, picks=picks).experiment.draw for picks in ("lists", PICKS, "./lists")}
     assert len(names) == 3
