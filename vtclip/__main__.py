@@ -50,14 +50,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command, of the process's arguments if none are given, and return its exit status.
 
-    Args:
-        arguments: left out, those of the process.
-
-    Returns:
-        The exit status: 0; 1 where some of the images could not be classified, where a job of the
-        experiment has failed, or where the output is no longer read; 2 after an error.
+    It is 1 where some of the images could not be classified, where a job of the experiment has
+    failed, or where the output is no longer read; and 2 after an error.
     """
     logging.basicConfig(format="%(message)s")  # before a library does, with more before a warning
     given, others = make_parser().parse_known_args(arguments)

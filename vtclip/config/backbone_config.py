@@ -58,11 +58,7 @@ class Transform(Settings):
 
 
 def check_transform(content: Mapping[str, Any], *, source: str) -> None:
-    """Check the `preprocess_cfg` of a model's configuration; open_clip skips unknown keys.
-
-    Raises:
-        ConfigError: an unknown key or value, or a size that the model does not have.
-    """
+    """Check the `preprocess_cfg` of a model's configuration; open_clip skips unknown keys."""
     source = f"{source}: preprocess_cfg"
     size = check(Transform, content.get("preprocess_cfg") or {}, source=source).size
     image_size = content["model_cfg"]["vision_cfg"].get("image_size", size)

@@ -16,6 +16,8 @@ from vtclip.paths import ALL, SHARED, ExperimentPaths, format_shots, receipt_of
 from vtclip.settings import LARGEST, PathText, Settings, check, refusal
 from vtclip.wording import shorten, to_yaml
 
+CLIPS = [{"name": f"{name}-quickgelu", "pretrained": "openai"} for name in ("RN50", "ViT-B-32")]
+
 
 def _check_distinct(values: list[Any]) -> list[Any]:
     repeated = sorted({value for value in values if values.count(value) > 1})
@@ -151,19 +153,9 @@ class Experiment(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", examples=["my-experiment"])
     """the folder of results/ that heads, predictions, tables and figures go to; left out, the name
     of the first configuration file"""
-    backbone: BackboneConfig | None = Field(
-        None, examples=[{"name": "RN50-quickgelu", "pretrained": "openai"}]
-    )
+    backbone: BackboneConfig | None = Field(None, examples=CLIPS[:1])
     """the frozen CLIP"""
-    backbones: list[BackboneConfig] = Field(
-        [],
-        examples=[
-            [
-                {"name": "RN50-quickgelu", "pretrained": "openai"},
-                {"name": "ViT-B-32-quickgelu", "pretrained": "openai"},
-            ]
-        ],
-    )
+    backbones: list[BackboneConfig] = Field([], examples=[CLIPS])
     """several frozen CLIPs, each with rows of its own in the tables"""
     datasets: Annotated[list[str], Distinct] = Field(min_length=1, examples=[["digits", "letters"]])
     """names of files in config/datasets/, each once"""
@@ -268,12 +260,9 @@ def _each_once(
 
 
 def read_experiment(config: Mapping[str, Any], *, source: str | Sequence[str]) -> Experiment:
-    """Check a configuration.
+    """Check a configuration, merged from the files that `source` names.
 
-    Args:
-        config: the merged configuration files.
-        source: the file, or the files: named in errors, and the first gives the experiment's name
-            where the configuration has none.
+    The first of them gives the experiment's name where the configuration has none.
     """
     files = [source] if isinstance(source, str) else list(source)
     named = {"name": Path(files[0]).stem, **config}
@@ -307,13 +296,7 @@ def _read_uneven(config: dict[str, Any], source: str) -> dict[str, Any]:
 def save_config(
     config: Mapping[str, Any], destination: str | Path, *, files: Sequence[str] = ()
 ) -> None:
-    """Write the exact configuration of an experiment, merged, as YAML.
-
-    Args:
-        config: the merged configuration files.
-        destination: the file to write.
-        files: the names of the configuration files, for the receipt beside it.
-    """
+    """Write a merged configuration as YAML, and the names of its files into its receipt."""
     write_text(destination, to_yaml(dict(config)))
     write_record(receipt_of(destination), measure(destination) | {"files": list(files)})
 
