@@ -49,6 +49,13 @@ def test_a_head_is_not_given_the_file_of_the_fold_that_it_predicts(config):
         assert trained.inputs["shots"].startswith(f"results/shots/{dataset}/")
 
 
+def test_the_tables_count_the_images_of_the_heads_that_they_are_of(config):
+    plan = planned(config)
+    samples = {sample.path for sample in plan.samples_of(plan.own_runs)}
+    folds = [str(ClassSplit("birds", fold=f"fold{number}")) for number in (1, 2, 3)]
+    assert {Path(path).parent.name for path in samples} == set(folds)
+
+
 def test_the_head_to_use_learns_from_all_folds_and_predicts_none_of_them(config):
     plan = planned(config)
     tested = job(plan, "predict_test", GLYPHS, "birds", "vt_clip", "birds")

@@ -25,7 +25,7 @@ def sample(tmp_path):
             for label, number in enumerate(numbers)
             for _ in range(number)
         ]
-        path = tmp_path / f"{dataset}-{shots}"
+        path = tmp_path / f"{dataset}-{shots}-{len(list(tmp_path.iterdir()))}"
         write_parquet(path, pl.DataFrame(rows, schema=["label", "split"], orient="row"))
         return Sample(dataset, shots, str(path))
 
@@ -74,6 +74,14 @@ def test_smallest_and_largest_number_of_images_per_class_are_named(sample):
     assert describe_used([], samples, {"pets": "Pets"}) == [
         "Images per class used for training: Pets 4 to 12 at 16 shots, 4 to 30 at all shots.",
         "Images per class used for validation: Pets 1 to 2 at 2 shots.",
+    ]
+
+
+def test_of_a_dataset_in_folds_the_images_of_all_folds_heads_count(sample):
+    samples = [sample(ALL, [7, 7], [2, 2]), sample(ALL, [8, 8], [2, 2])]
+    assert describe_used([], samples, {}) == [
+        "Images per class used for training: pets 7 to 8 at all shots.",
+        "Images per class used for validation: pets 2 at all shots.",
     ]
 
 

@@ -175,10 +175,22 @@ class Contents:
         return str(find_list(self.experiment.picks or "", dataset=dataset, **run))
 
     def samples_of(self, runs: Iterable[Run]) -> list[Sample]:
-        """The images of one seed for each dataset and number of shots of some heads."""
+        """The images of one seed for each dataset and number of shots of some heads.
+
+        Of a dataset in folds they are those of each fold's heads, which the tables are of.
+        """
         trained = (run for run in runs if run.head and run.shots)
         last = {(run.dataset, run.shots): run.seed for run in trained}
-        return [Sample(*run, self.sample_of(*run, seed)) for run, seed in last.items()]
+        return [
+            Sample(dataset, shots, self.sample_of(name, shots, seed))
+            for (dataset, shots), seed in last.items()
+            for name in self._heads_of(dataset)
+        ]
+
+    def _heads_of(self, dataset: str) -> list[str]:
+        """The dataset, or what is left of it without each fold."""
+        folds = [str(ClassSplit(dataset, fold=fold)) for fold in self.folds_of(dataset)]
+        return folds or [dataset]
 
     def histories_of(self, runs: Iterable[Run]) -> list[str]:
         """The histories of heads whose training may end early."""

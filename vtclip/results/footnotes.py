@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,8 @@ def describe_used(
     runs: Sequence[Run], samples: Sequence[Sample], titles: Mapping[str, str]
 ) -> list[str]:
     """Sentences about classes with fewer images than requested, and trainings that ended early."""
-    used = {(sample.dataset, sample.shots): _count_images(sample) for sample in samples}
+    key = attrgetter("dataset", "shots")  # of a dataset in folds, one of each fold
+    used = {place: _count_images(list(group)) for place, group in groupby(samples, key)}
     return [*_describe_images(used, titles), *_describe_epochs(runs, used, titles)]
 
 
@@ -72,13 +74,14 @@ def count_values(values: Sequence[Any]) -> str:
     return ", ".join(f"{value} ({count(number, 'run')})" for value, number in counts)
 
 
-def _count_images(sample: Sample) -> dict[str, _Span]:
-    rows = read_parquet(sample.path, "label", "split")
-    labels = ClassSplit.parse(sample.dataset).labels(rows["label"].n_unique())
-    counts = {
-        split: [rows.filter(label=label, split=split).height for label in labels]
-        for split in SPLITS
-    }
+def _count_images(samples: Sequence[Sample]) -> dict[str, _Span]:
+    """The smallest and largest number of a class's images in samples of one dataset."""
+    counts: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for sample in samples:
+        rows = read_parquet(sample.path, "label", "split")
+        labels = ClassSplit.parse(sample.dataset).labels(rows["label"].n_unique())
+        for split, found in counts.items():
+            found += [rows.filter(label=label, split=split).height for label in labels]
     return {split: _Span(min(found), max(found)) for split, found in counts.items()}
 
 
