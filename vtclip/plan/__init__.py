@@ -35,6 +35,8 @@ from vtclip.plan.variants import (
 )
 from vtclip.settings import ConfigError
 
+CHECKED, SCORES = 16, 10_000_000  # shots, and scores of them, whose labels the report checks
+
 
 @dataclass(frozen=True, eq=False)  # one object: functions of a plan are cached
 class Plan(Contents):
@@ -287,6 +289,26 @@ class Plan(Contents):
             learned=self.learned_of(*pair) if run.shots else (),
             copies=self.copies_of(run.dataset),
         )
+
+    def learned_of(self, backbone: str, dataset: str) -> tuple[str, ...]:
+        """Features of images whose labels the report checks: of all folds, or of one seed's shots.
+
+        The shots are as many as take little memory: each image gets a score for each class.
+        """
+        if self.folds_of(dataset):
+            return tuple(self.fold_features(backbone, dataset_name(dataset)))
+        classes, seed = self.counts(dataset).classes, self.experiment.seeds[0]
+        shots = [n for n in self.experiment.shots if n <= CHECKED and n * classes**2 <= SCORES]
+        return (self.shot_features_of(backbone, dataset, max(shots), seed),) if shots else ()
+
+    def others_of(self, backbone: str, dataset: str) -> str | None:
+        """Features of the next dataset's shots: images of no class of this one."""
+        names = list(dict.fromkeys(map(dataset_name, self.trained)))
+        other = names[(names.index(dataset_name(dataset)) + 1) % len(names)]
+        if other == dataset_name(dataset):
+            return None
+        shots, seed = max(self.experiment.shots), self.experiment.seeds[0]
+        return self.shot_features_of(backbone, other, shots, seed)
 
     def copies_of(self, dataset: str) -> str | None:
         """The table of a dataset's test images that are near-duplicates of images drawn."""

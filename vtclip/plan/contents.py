@@ -22,7 +22,6 @@ from vtclip.paths import ExperimentPaths, Run, Sample
 from vtclip.plan.variants import Variant, list_choosing
 from vtclip.settings import Settings
 
-CHECKED, SCORES = 16, 10_000_000  # shots, and scores of them, whose labels the report checks
 SHARD = 10_000  # test images per job: two GPUs share a large test set, a killed job loses one part
 UNKNOWN_COUNTS = Counts(train=10_000, val=2000, test=10_000, classes=100)  # for estimates
 
@@ -203,27 +202,6 @@ class Contents:
         """The text features of a dataset, or of the one that a half belongs to."""
         texts = self.experiment.texts_name
         return paths.TEXTS.format(backbone=backbone, dataset=dataset_name(dataset), texts=texts)
-
-    def learned_of(self, backbone: str, dataset: str) -> tuple[str, ...]:
-        """Features of images whose labels the report checks: of all folds, or of one seed's shots.
-
-        These are the shots of the largest number that takes little memory: each image gets a score
-        for each class.
-        """
-        if self.folds_of(dataset):
-            return tuple(self.fold_features(backbone, dataset_name(dataset)))
-        classes, seed = self.counts(dataset).classes, self.experiment.seeds[0]
-        shots = [n for n in self.experiment.shots if n <= CHECKED and n * classes**2 <= SCORES]
-        return (self.shot_features_of(backbone, dataset, max(shots), seed),) if shots else ()
-
-    def others_of(self, backbone: str, dataset: str) -> str | None:
-        """Features of the next dataset's shots: images of no class of this one."""
-        names = list(dict.fromkeys(map(dataset_name, self.trained)))
-        other = names[(names.index(dataset_name(dataset)) + 1) % len(names)]
-        if other == dataset_name(dataset):
-            return None
-        shots, seed = max(self.experiment.shots), self.experiment.seeds[0]
-        return self.shot_features_of(backbone, other, shots, seed)
 
     def weights_of(self, backbone: str) -> str:
         """The weights of a backbone, where the workflow keeps them."""
