@@ -3,8 +3,9 @@
 The job decodes, cuts views, encodes both outputs and writes Parquet. Before, processes that decode
 passed views on as floats of torchvision's own steps, the job wrote between two passes of the
 backbone, and memory that was freed went back to the system. Still earlier an image was decoded for
-each view. All files are equal to the bit. The bare loop only calls open_clip's `encode_image` on
-pixels that lie ready in memory, with the same batch size.
+each view. All these files are equal to the bit. With `views.made_on: device` the pixels of random
+views differ a little. The bare loop only calls open_clip's `encode_image` on pixels that lie ready
+in memory, with the same batch size.
 
 Each row is measured in a process of its own, in turns, and the best of each counts. Weights are
 random: speed does not depend on them. Each image comes in `--views` views, the test view first.
@@ -40,8 +41,9 @@ from torchvision.transforms import (
 from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.data.images import has_suffix, open_picture
 from vtclip.features.extract import describe, extract_shots
+from vtclip.features.loading import Pictures
 from vtclip.features.store import FeatureSet, open_features_writer
-from vtclip.features.views import seed_of
+from vtclip.features.views import Views, seed_of
 
 SCALE = (0.5, 1.0)  # shares of an image's area in a random view
 SEED = 1  # of the random views
@@ -74,7 +76,7 @@ def main() -> None:
 
 def measure_alone(name: str, folder: str) -> Seconds:
     """Seconds of a row in a process of its own."""
-    memory = KEPT if ROWS[name] is job else dict.fromkeys(KEPT, "")
+    memory = KEPT if ROWS[name] in (job, job_on_device) else dict.fromkeys(KEPT, "")
     environment = {k: v for k, v in (os.environ | memory).items() if v or k not in KEPT}
     command = [sys.executable, *sys.argv, "--only", name, "--folder", folder]
     done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment)
@@ -171,20 +173,38 @@ def job_anew(backbone: Backbone, arguments: argparse.Namespace) -> None:
     job_before(backbone, arguments, once=False)
 
 
-def job(backbone: Backbone, arguments: argparse.Namespace) -> None:
+def job(backbone: Backbone, arguments: argparse.Namespace, made_on: str = "cpu") -> None:
     images = list_rows(list_images(arguments.images, arguments.number), 1).drop("view")
     shots = arguments.folder / "shots.parquet"
     images.with_columns(class_name=pl.lit("")).write_parquet(shots)
     extract_shots(
-        backbone, shots, "/", arguments.folder / "features.parquet",
-        number=arguments.views - 1, scale=SCALE, flip=True, seed=SEED,
+        backbone, shots, "/", arguments.folder / f"{made_on}.parquet",
+        number=arguments.views - 1, scale=SCALE, flip=True, made_on=made_on, seed=SEED,
         batch_size=arguments.batch_size, workers=arguments.workers,
     )  # fmt: skip
 
 
+def job_on_device(backbone: Backbone, arguments: argparse.Namespace) -> None:
+    """The job with random views that the device makes."""
+    job(backbone, arguments, "device")
+
+
+def decode(backbone: Backbone, arguments: argparse.Namespace, device: str | None = None) -> None:
+    """What the workers do in the job, in this process: decode, and make what views they make."""
+    rows = list_rows(list_images(arguments.images, arguments.number), arguments.views)
+    views = Views(backbone.preprocess, backbone.image_size, scale=SCALE, flip=True, seed=SEED)
+    pictures = Pictures(rows, views, Path("/"), device=device and torch.device(device))
+    for number in range(len(pictures)):
+        assert not isinstance(pictures[number], str)
+
+
+def decode_for_device(backbone: Backbone, arguments: argparse.Namespace) -> None:
+    decode(backbone, arguments, arguments.device)
+
+
 def check_equal(folder: Path) -> None:
     """Compare the features of both jobs bit for bit."""
-    now, before = (FeatureSet([folder / f"{name}.parquet"]) for name in ("features", "before"))
+    now, before = (FeatureSet([folder / f"{name}.parquet"]) for name in ("cpu", "before"))
     for ours, other in zip(now, before, strict=True):
         assert torch.equal(ours.pooled, other.pooled)
         assert torch.equal(ours.spatial, other.spatial)
@@ -214,8 +234,11 @@ def ready_batches(backbone: Backbone, arguments: argparse.Namespace) -> Iterator
 
 ROWS: dict[str, Callable[[Backbone, argparse.Namespace], None]] = {
     "the extract job, from files to Parquet": job,
-    "the same before": job_before,
-    "the same, decoding for each view": job_anew,
+    "the same with `views.made_on: device`": job_on_device,
+    "its share of a process that decodes": decode,
+    "the same share with `views.made_on: device`": decode_for_device,
+    "the job before": job_before,
+    "the job before that, decoding for each view": job_anew,
     "bare loop: open_clip's encode_image on ready pixels": bare,
     "our encode_images on ready pixels, both outputs": ours,
 }

@@ -39,7 +39,7 @@ def test_pixels_are_the_same_bit_for_bit_in_any_batch_any_worker_and_any_memory(
     pictures, batch_size, workers, free, monkeypatch
 ):
     monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    expected = torch.cat([pictures[row] for row in range(len(pictures))])
+    expected = torch.cat([pictures[row].views for row in range(len(pictures))])
     assert torch.equal(collect(pictures, batch_size, workers), expected)
 
 
@@ -53,8 +53,9 @@ def test_unreadable_pictures_are_named_with_and_without_shared_memory(pictures, 
 
 
 def test_views_go_from_process_to_process_as_bytes(pictures):
-    views, _ = loading._join([pictures[0], pictures[1]], shares=True)
+    (views, rest), _, _ = loading._join([pictures[0], pictures[1]], shares=True)
     assert (views.dtype, views.shape) == (torch.uint8, (6, 32, 32, 3))
+    assert rest.numel() == 0
 
 
 def test_a_picture_of_very_many_pixels_is_named_once_and_its_views_do_not_warn(

@@ -138,6 +138,11 @@ def test_a_method_is_checked_against_every_backbone(demo):
             ["views.number", "found:    number: -1", "0 or more", "number: 4"],
         ),
         (
+            "views",
+            {"made_on": "gpu"},
+            ["views.made_on", "found:    made_on: gpu", "cpu, or device", "made_on: cpu"],
+        ),
+        (
             "device",
             "gpu",
             ["device", "found:    device: gpu", "auto, cpu, cuda, or mps", "device: auto"],

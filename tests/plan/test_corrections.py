@@ -87,6 +87,7 @@ CONFIGS: list[tuple[dict[str, Any], tuple[Any, ...]]] = [
     ({"views": {"scale": 0.5}}, ("views",)),
     ({"views": {"scale": [0.9, 0.5]}}, ("views",)),
     ({"views": {"flip": "maybe"}}, ("views",)),
+    ({"views": {"made_on": "gpu"}}, ("views",)),
     ({"methods": ["vt_clip"]}, ()),
     ({"methods": {"vt_clip": 3}}, ()),
     ({"methods": {}}, ()),

@@ -133,6 +133,8 @@ def test_a_large_test_set_is_extracted_in_shards(paper, imagenet):
         ({"number": 4, "scale": [0.5, 1.0], "flip": True}, "4crops-0.5-1.0-flip"),
         ({"number": 4, "scale": [0.8, 1], "flip": False}, "4crops-0.8-1.0"),
         ({"number": 0}, "0crops-0.5-1.0-flip"),
+        ({"made_on": "cpu"}, "4crops-0.5-1.0-flip"),
+        ({"made_on": "device"}, "4crops-0.5-1.0-flip-device"),
         ({}, "4crops-0.5-1.0-flip"),
     ],
 )

@@ -48,6 +48,9 @@ class Views(Settings):
     """smallest and largest share of the image's area in a crop, within 0 .. 1"""
     flip: bool = True
     """whether half of the views are mirrored"""
+    made_on: Literal["cpu", "device"] = "cpu"
+    """cpu, or device: the random views are cut and resized by Pillow, or by PyTorch where the
+    backbone computes"""
 
     @field_validator("scale")
     @classmethod
@@ -59,8 +62,8 @@ class Views(Settings):
     @property
     def folder(self) -> str:
         """The views in words, one part of a path: `4crops-0.5-1.0-flip`."""
-        flip = "-flip" if self.flip else ""
-        return f"{self.number}crops-{self.scale[0]}-{self.scale[1]}{flip}"
+        further = ("-flip" if self.flip else "") + ("-device" if self.made_on == "device" else "")
+        return f"{self.number}crops-{self.scale[0]}-{self.scale[1]}{further}"
 
 
 class Descriptions(Settings):

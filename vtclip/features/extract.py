@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import polars as pl
 import torch
@@ -25,6 +25,15 @@ from vtclip.runtime.devices import is_out_of_memory
 from vtclip.runtime.job import progress
 
 logger = logging.getLogger(__name__)
+
+
+class RandomViews(TypedDict):
+    """The cached views of a training image, beside the test view."""
+
+    number: int
+    scale: tuple[float, float]  # smallest and largest share of the image's area
+    flip: bool  # mirror half of them
+    made_on: NotRequired[str]  # "device" to cut and resize them there; otherwise Pillow does
 
 
 # One more template where a dataset has several, for the methods that start from the mean of raw
@@ -98,13 +107,11 @@ def extract_shots(
     images: str | Path,
     destination: str | Path,
     *,
-    number: int,
-    scale: tuple[float, float],
-    flip: bool,
     seed: int,
     batch_size: int,
     workers: int,
     exif: Exif = "ignore",
+    **views: Unpack[RandomViews],
 ) -> None:
     """Write the features of the sampled images of one run, in sampled order.
 
@@ -115,24 +122,19 @@ def extract_shots(
         shots: the Parquet file of the sampled images.
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
-        number: random views, besides the test view.
-        scale: smallest and largest share of the image's area in a random view.
-        flip: mirror half of the random views.
         seed: of the random views.
         batch_size: views per forward pass.
         workers: processes that decode images.
         exif: "upright" to turn images as their EXIF orientation says.
+        views: the fields of `RandomViews`.
 
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
     rows = read_parquet(shots)
-    train = _in_all_views(rows.filter(split="train"), number)
-    val = rows.filter(split="val").with_columns(view=pl.lit(0, pl.Int64))
-    pictures = _picture(
-        backbone, pl.concat([train, val]), images, exif, scale=scale, flip=flip, seed=seed
-    )
-    metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": seed}
+    train = _in_all_views(rows.filter(split="train"), views["number"])
+    rows = pl.concat([train, _in_all_views(rows.filter(split="val"), 0)])
+    pictures, metadata = _open_views(backbone, rows, images, exif, seed, views)
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
@@ -143,36 +145,21 @@ def extract_fold(
     destination: str | Path,
     *,
     fold: int,
-    number: int,
-    scale: tuple[float, float],
-    flip: bool,
     batch_size: int,
     workers: int,
     exif: Exif = "ignore",
+    **views: Unpack[RandomViews],
 ) -> None:
     """Write the features of the images of one fold, in all views.
 
     They serve all heads that learn from them, and, in the test view, those that predict them.
 
-    Args:
-        backbone: the frozen CLIP.
+    Args, and what is raised, are those of `extract_shots`, except for:
         manifest: the dataset's manifest, in folds.
-        images: the folder that the image paths start from.
-        destination: the Parquet file to write.
         fold: its number, counted from 1.
-        number: random views, besides the test view.
-        scale: smallest and largest share of the image's area in a random view.
-        flip: mirror half of the random views.
-        batch_size: views per forward pass.
-        workers: processes that decode images.
-        exif: "upright" to turn images as their EXIF orientation says.
-
-    Raises:
-        ExtractionError: images that cannot be read, all of them named.
     """
-    rows = _in_all_views(read_parquet(manifest).filter(split=f"fold{fold}"), number)
-    pictures = _picture(backbone, rows, images, exif, scale=scale, flip=flip, seed=0)
-    metadata = {"views": number, "scale": list(scale), "flip": flip, "seed": 0}
+    rows = _in_all_views(read_parquet(manifest).filter(split=f"fold{fold}"), views["number"])
+    pictures, metadata = _open_views(backbone, rows, images, exif, 0, views)
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
 
@@ -204,7 +191,7 @@ def extract_test(
     """
     rows = read_parquet(manifest).filter(split="test")
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
-    pictures = _in_test_view(backbone, rows[start:end], images, exif)
+    pictures = _open(backbone, _in_all_views(rows[start:end], 0), images, exif)
     metadata = {"shard": list(shard)}
     _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
 
@@ -220,16 +207,9 @@ def extract_validation(
     exif: Exif = "ignore",
 ) -> None:
     """Write the features of a dataset's whole validation split, as `extract_test` does."""
-    rows = read_parquet(manifest).filter(split="val")
-    pictures = _in_test_view(backbone, rows, images, exif)
+    rows = _in_all_views(read_parquet(manifest).filter(split="val"), 0)
+    pictures = _open(backbone, rows, images, exif)
     _extract(backbone, pictures, destination, {}, batch_size=batch_size, workers=workers)
-
-
-def _in_test_view(
-    backbone: Backbone, rows: pl.DataFrame, images: str | Path, exif: Exif
-) -> Pictures:
-    rows = rows.with_columns(view=pl.lit(0, pl.Int64))
-    return _picture(backbone, rows, images, exif)
 
 
 def _in_all_views(rows: pl.DataFrame, number: int) -> pl.DataFrame:
@@ -238,15 +218,30 @@ def _in_all_views(rows: pl.DataFrame, number: int) -> pl.DataFrame:
     return rows.join(views, how="cross", maintain_order="left_right")
 
 
-def _picture(
+def _open(
+    backbone: Backbone, rows: pl.DataFrame, images: str | Path, exif: Exif, **options: Any
+) -> Pictures:
+    """Pictures in the views that the rows name, with the options of `Views`."""
+    transform = Views(backbone.preprocess, backbone.image_size, **options)
+    return Pictures(rows, transform, Path(images), exif=exif)
+
+
+def _open_views(
     backbone: Backbone,
-    rows: pl.DataFrame,  # with `view`
+    rows: pl.DataFrame,
     images: str | Path,
     exif: Exif,
-    **random_views: Any,
-) -> Pictures:
-    transform = Views(backbone.preprocess, backbone.image_size, **random_views)
-    return Pictures(rows, transform, Path(images), exif=exif)
+    seed: int,
+    views: RandomViews,
+) -> tuple[Pictures, dict[str, Any]]:
+    """Pictures in random views too, and their metadata."""
+    scale, flip = views["scale"], views["flip"]
+    pictures = _open(backbone, rows, images, exif, scale=scale, flip=flip, seed=seed)
+    metadata = {"views": views["number"], "scale": list(scale), "flip": flip, "seed": seed}
+    if views.get("made_on") == "device":  # else not recorded: files stay as they were without it
+        pictures.device = backbone.device
+        metadata["made_on"] = "device"
+    return pictures, metadata
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
@@ -289,15 +284,13 @@ def _extract(
         open_features_writer(destination, described) as writer,
         ThreadPoolExecutor(1) as thread,
     ):
-        written = None
+        written = thread.submit(lambda: None)
         for batch, decoded in enumerate(progress(batches, what="batches", total=total)):
             rows = pictures.rows.slice(batch * batch_size, batch_size)
             encoded = encode(pictures.transform.normalize(decoded.to(backbone.device)))
-            if written is not None:
-                written.result()
-            written = thread.submit(writer.write, rows, *encoded)
-        if written is not None:
             written.result()
+            written = thread.submit(writer.write, rows, *encoded)
+        written.result()
     write_receipt(destination)
     rate = views / (time.perf_counter() - started)
     logger.info("%d views of %d images, %.1f per second.", views, len(pictures), rate)

@@ -1,18 +1,19 @@
 """Decoding of images into batches of pixels, in processes of their own.
 
-A process decodes an image once and passes its views on as 8-bit pixels.
+A process decodes an image once and passes its views on as 8-bit pixels. If a device makes the
+random views, it passes on the test view and the picture.
 """
 
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vtclip.config.dataset import Exif
 from vtclip.data.images import open_picture, without_size_warnings
-from vtclip.features.views import Views
+from vtclip.features.views import KEPT, Crop, Views
 from vtclip.runtime.job import progress
 from vtclip.wording import count
 
@@ -32,35 +33,79 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 -- PyTorch's workers pass tensors
 SHARING = 4  # jobs that may need room there at the same time
 PREFETCHED = 2  # waiting batches per worker
 PATIENCE = 600.0  # seconds without a batch
-
-Decoded = torch.Tensor | str  # the views (V, H, W, 3) uint8 of an image, or why there are none
+Made = TypeVar("Made")
+NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
 class ExtractionError(RuntimeError):
     """Images that cannot be read, all of them named; or workers that are stuck or gone."""
 
 
-class Pictures(Dataset[Decoded]):
+class Decoded(NamedTuple):
+    """An image as a process passes it on."""
+
+    views: torch.Tensor  # (V, H, W, 3) uint8
+    picture: torch.Tensor  # (h, w, 3) uint8, or (0,): the device cuts the other views out of it
+    crops: list[Crop]  # of the other views
+
+
+class Pictures(Dataset[Decoded | str]):
     """The views of each image, or why there are none; views of an image are consecutive rows."""
 
     def __init__(
-        self, rows: pl.DataFrame, transform: Views, images: Path, *, exif: Exif = "ignore"
+        self,
+        rows: pl.DataFrame,
+        transform: Views,
+        images: Path,
+        *,
+        exif: Exif = "ignore",
+        device: torch.device | None = None,  # makes the random views; needs the test view's row
     ) -> None:
         self.rows, self.transform, self.images, self.exif = rows, transform, images, exif
+        self.device = device
         each = groupby(rows.select("image", "view").iter_rows(), key=itemgetter(0))
         self.views = [(name, [view for _, view in group]) for name, group in each]
 
     def __len__(self) -> int:
         return len(self.views)
 
-    def __getitem__(self, number: int) -> Decoded:
+    def __getitem__(self, number: int) -> Decoded | str:
         name, views = self.views[number]
-        try:
-            picture = open_picture(self.images / name, exif=self.exif)
-            with without_size_warnings():
-                return torch.stack([self.transform(picture, name, view) for view in views])
-        except (ValueError, MemoryError) as error:
-            return str(error) or "there is too little memory for a view"
+        here = views if self.device is None else views[:1]
+
+        def make(picture: Image.Image) -> Decoded:
+            made = torch.stack([self.transform(picture, name, view) for view in here])
+            if here == views:
+                return Decoded(made, NOTHING, [])
+            return Decoded(made, *self.transform.leave(picture, name, views[1:]))
+
+        return _decode(self.images / name, self.exif, make)
+
+    def finish(
+        self,
+        views: torch.Tensor,
+        pixels: torch.Tensor,
+        others: Sequence[tuple[torch.Size, list[Crop]]],
+    ) -> torch.Tensor:
+        """All views (B, H, W, 3) of the images of a batch, given as `_join` passes them on."""
+        if self.device is None or not others:
+            return views
+        parts = pixels.to(self.device).split([shape.numel() for shape, _ in others])
+        rows = []
+        for test, part, (shape, crops) in zip(views.to(self.device), parts, others, strict=True):
+            picture = part.view(shape).movedim(-1, 0) if crops else part
+            cut = (self.transform.cut(picture, crop).movedim(0, -1) for crop in crops)
+            rows += [test, *cut]
+        return torch.stack(rows)
+
+
+def _decode(path: Path, exif: Exif, make: Callable[[Image.Image], Made]) -> Made | str:
+    """Make something of a picture, or say why it cannot be."""
+    try:
+        with without_size_warnings():
+            return make(open_picture(path, exif=exif))
+    except (ValueError, MemoryError) as error:
+        return str(error) or "there is too little memory for a view"
 
 
 class KeptPictures:
@@ -93,15 +138,9 @@ class KeptPictures:
         self.names, self.transform, self.device = names, transform, device
         keep = transform.test if test_only else transform.shrink
 
-        def decode(name: str) -> Image.Image | str:
-            try:
-                with without_size_warnings():
-                    return keep(open_picture(images / name, exif=exif))
-            except (ValueError, MemoryError) as error:
-                return f"{images / name}: {str(error) or 'there is too little memory for it'}"
-
-        decoded = [decode(name) for name in progress(names, what="images")]
-        refuse_unreadable([reason for reason in decoded if isinstance(reason, str)])
+        decoded = [_decode(images / name, exif, keep) for name in progress(names, what="images")]
+        each = zip(names, decoded, strict=True)
+        refuse_unreadable([f"{images / name}: {why}" for name, why in each if isinstance(why, str)])
         self.pictures = cast("list[Image.Image]", decoded)
 
     def views(self, rows: torch.Tensor, view: torch.Tensor | int) -> torch.Tensor:
@@ -161,7 +200,8 @@ def load_images(
     # batch would be lost and the job would wait for ever: then arrays go through a pipe.
     most = max((len(views) for _, views in pictures.views), default=1)
     images = min(max(1, batch_size // most), max(1, len(pictures)))
-    shares = _has_room(workers, 3 * pictures.transform.image_size**2 * most * images)
+    sent = most if pictures.device is None else 1 + 2 * KEPT**2  # in views: pictures are oblong
+    shares = _has_room(workers, 3 * pictures.transform.image_size**2 * sent * images)
     loader = DataLoader(
         pictures,
         images,
@@ -173,8 +213,8 @@ def load_images(
     )
     with _without_script():
         batches = iter(loader)
-    for views, reasons in batches:
-        yield torch.as_tensor(views), reasons
+    for (views, pixels), others, reasons in batches:
+        yield pictures.finish(torch.as_tensor(views), torch.as_tensor(pixels), others), reasons
 
 
 @contextmanager
@@ -224,15 +264,20 @@ def _has_room(workers: int, batch: int) -> bool:
     return free >= needed
 
 
-def _join(batch: list[Decoded], *, shares: bool) -> tuple[torch.Tensor | np.ndarray, list[str]]:
-    """The views of the images that can be read, and a reason for each image.
+def _join(
+    batch: list[Decoded | str], *, shares: bool
+) -> tuple[list[torch.Tensor | np.ndarray], list[tuple[torch.Size, list[Crop]]], list[str]]:
+    """The views and pictures of the images that can be read, and a reason for each image.
 
-    An array is sent through a pipe, a tensor through shared memory.
+    Pictures are one row of bytes, with their shapes and crops beside it. An array is sent through a
+    pipe, a tensor through shared memory.
     """
-    good = [decoded for decoded in batch if not isinstance(decoded, str)]
-    views = torch.cat(good) if good else torch.empty(0, dtype=torch.uint8)
-    reasons = [decoded if isinstance(decoded, str) else "" for decoded in batch]
-    return (views if shares else views.numpy()), reasons
+    good = [each for each in batch if not isinstance(each, str)]
+    views = torch.cat([NOTHING, *(each.views for each in good)])
+    pixels = torch.cat([NOTHING, *(each.picture.flatten() for each in good)])
+    others = [(each.picture.shape, each.crops) for each in good]
+    reasons = [each if isinstance(each, str) else "" for each in batch]
+    return [each if shares else each.numpy() for each in (views, pixels)], others, reasons
 
 
 def _use_one_thread(worker: int) -> None:

@@ -1,6 +1,8 @@
 """The cached views of an image: the test transform, and random crops."""
 
 import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -10,10 +12,10 @@ from torchvision.transforms import (
     CenterCrop,
     Compose,
     Normalize,
-    RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
 )
+from torchvision.transforms.v2 import functional
 
 from vtclip.backbones.backbone import CutEnds
 
@@ -21,7 +23,20 @@ from vtclip.backbones.backbone import CutEnds
 PLACING = (CutEnds, Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
 
-KEPT = 2  # times the image size: the shorter side of a picture that is kept in memory
+KEPT = 2  # times the image size: the shorter side of a picture that is kept or passed on
+
+
+Pixels = TypeVar("Pixels", Image.Image, torch.Tensor)
+
+
+class Crop(NamedTuple):
+    """The part of a picture that a random view shows, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
 
 
 class Views:
@@ -45,8 +60,8 @@ class Views:
         steps = preprocess.transforms
         self.test = Compose([step for step in steps if isinstance(step, PLACING)])
         resize = next(step for step in steps if hasattr(step, "interpolation"))
-        crop = RandomResizedCrop(image_size, scale=scale, interpolation=resize.interpolation)
-        self.random = Compose([crop, *([RandomHorizontalFlip()] if flip else [])])
+        self.random = RandomResizedCrop(image_size, scale, interpolation=resize.interpolation)
+        self.flip = flip
         last = next(step for step in steps if isinstance(step, Normalize))
         self.channels = torch.tensor(last.mean), torch.tensor(last.std)
         self.seed = seed
@@ -55,10 +70,35 @@ class Views:
         """The pixels (H, W, 3) uint8 of one view; `image` is the name in the manifest."""
         if view == 0:
             return _to_tensor(self.test(picture))
+        return _to_tensor(self.cut(picture, self.draw(picture, image, view)))
+
+    def draw(self, picture: Image.Image, image: str, view: int) -> Crop:
+        """Draw what a random view shows of a picture."""
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
             # `torch.manual_seed` would also record the call for GPUs, with its whole stack.
             torch.default_generator.manual_seed(seed_of(image, view, self.seed))
-            return _to_tensor(self.random(picture))
+            top, left, h, w = self.random.get_params(picture, self.random.scale, self.random.ratio)
+            return Crop(top, left, h, w, self.flip and bool(torch.rand(1) < 0.5))
+
+    def cut(self, picture: Pixels, crop: Crop) -> Pixels:
+        """Cut a random view out of a picture, or of its pixels (3, h, w) on any device."""
+        *box, mirrored = crop
+        size, interpolation = [self.image_size] * 2, self.random.interpolation
+        view = functional.resized_crop(picture, *box, size, interpolation, antialias=True)
+        return functional.horizontal_flip(view) if mirrored else view
+
+    def leave(
+        self, picture: Image.Image, image: str, views: Sequence[int]
+    ) -> tuple[torch.Tensor, list[Crop]]:
+        """The pixels (h, w, 3) of a picture, shrunk, and what some random views show of them."""
+        small, crops = self.shrink(picture), []
+        (width, height), (wide, high) = small.size, picture.size
+        for view in views:
+            top, left, h, w, mirrored = self.draw(picture, image, view)
+            bottom, right = -(-(top + h) * height // high), -(-(left + w) * width // wide)
+            top, left = top * height // high, left * width // wide
+            crops.append(Crop(top, left, bottom - top, right - left, mirrored))
+        return _to_tensor(small), crops
 
     def shrink(self, picture: Image.Image) -> Image.Image:
         """The picture with a shorter side of `KEPT` times the image size at most."""
