@@ -105,7 +105,9 @@ def test_workers_that_are_not_forked_decode_and_never_run_the_jobs_script_again(
     extract_test(
         backbone, tmp_path / "manifest.parquet", images, tmp_path / "here", batch_size=64, workers=0
     )
-    assert torch.equal(found.pooled, read_features(tmp_path / "here").pooled)
+    here = read_features(tmp_path / "here").pooled
+    # The job computes with two threads: of some random weights a half's last bit differs.
+    torch.testing.assert_close(found.pooled, here, rtol=1e-3, atol=1e-3)
 
 
 # As Snakemake's: `snakemake` is a global of the copy of a script that runs, which takes the
