@@ -37,7 +37,12 @@ def read(path: str) -> dict[str, Any]:
 DEMO = read("demo.yaml") | read("ablation.yaml")
 DEMO["methods"] |= read("all-methods.yaml")["methods"]
 DEMO |= {"backbones": [DEMO["backbone"] | {"spatial": "projected", "precision": "float16"}]}
-DEMO |= {"name": "mine", "device": "cpu", "slots_per_gpu": 1, "mirror": "/data/archives"}
+DEMO |= {
+    "name": "mine",
+    "device": "cpu",
+    "slots_per_gpu": 1,
+    "mirror": "https://mirror.example/archives",
+}
 DATASETS = [read(f"datasets/{name}.yaml") for name in ("digits", "dtd", "oxford_pets", "imagenet")]
 DATASETS += [
     {

@@ -66,7 +66,7 @@ def test_the_head_to_use_learns_from_all_folds_and_predicts_none_of_them(config)
     assert trained.inputs["features"] == tested.inputs["features"]
 
 
-def test_only_the_head_to_use_of_all_images_learns_from_the_validation_images_too(config):
+def test_heads_of_all_images_learn_from_the_validation_images_too(config):
     plan = planned(config)
     trained = {
         (dataset, shots): job(plan, "train_head", GLYPHS, dataset, "vt_clip", shots, 1)
@@ -74,7 +74,7 @@ def test_only_the_head_to_use_of_all_images_learns_from_the_validation_images_to
         for shots in (1, "all")
     }
     on_all = {place for place, found in trained.items() if found.params["on_all"]}
-    assert on_all == {("birds", "all")}
+    assert on_all == {("birds", "all"), ("birds@fold1", "all")}
 
 
 def test_a_method_that_learns_from_no_image_has_one_head_for_all_folds(config):

@@ -80,7 +80,7 @@ def test_smallest_and_largest_number_of_images_per_class_are_named(sample):
 def test_of_a_dataset_in_folds_the_images_of_all_folds_heads_count(sample):
     samples = [sample(ALL, [7, 7], [2, 2]), sample(ALL, [8, 8], [2, 2])]
     assert describe_used([], samples, {}) == [
-        "Images per class used for training: pets 7 to 8 at all shots.",
+        "Images per class used for training: pets 9 to 10 at all shots.",
         "Images per class used for validation: pets 2 at all shots.",
     ]
 

@@ -56,10 +56,17 @@ def on_disk(tmp_path, task):
 
 
 def train(
-    folder, method="vt_clip", settings=None, few_shot=True, device=CPU, sample=None, **options
+    folder,
+    method="vt_clip",
+    settings=None,
+    few_shot=True,
+    device=CPU,
+    sample=None,
+    dataset="",
+    **options,
 ):
     features = [folder / "features.parquet"] if few_shot else []
-    sources = Sources(folder / "texts.parquet", features, sample=sample)
+    sources = Sources(folder / "texts.parquet", features, sample=sample, dataset=dataset)
     train_head(
         method, settings or {}, sources, folder / "run", shots=1, seed=1, device=device, **options
     )
@@ -308,6 +315,12 @@ def test_the_head_of_all_images_is_calibrated_on_each_of_them_by_a_head_without_
     calibration = read_calibration(on_disk / "run" / "head.safetensors")
     assert sorted(calibration["labels"].tolist()) == task.train.labels.tolist()
     assert len(calibration["scores"]) == len(calibration["distances"]) == 12
+    seen.clear()
+    train(
+        on_disk, "linear_probe", on_all=True, sample=on_disk / "shots.parquet",
+        dataset="birds@fold4",
+    )  # fmt: skip
+    assert seen == [8, 12]  # one that predicts a fold is calibrated on its validation images
 
 
 def test_where_nothing_may_be_chosen_the_head_of_all_images_is_fitted_once(on_disk):

@@ -30,10 +30,12 @@ def train_head(
     kind, chosen = METHODS[name], chosen_of(plan, method, dataset, number)
     size = size_of(plan, backbone, dataset, number)
     work = chosen.work(size)
-    # The head to use of a dataset in folds is fitted to choose, for good, and without each fold.
-    folds = [] if ClassSplit.parse(dataset).fold else plan.folds_of(dataset)
+    # A head of all images in folds is fitted to choose, and for good; the one to use also without
+    # each fold.
+    folds = plan.folds_of(dataset)
     on_all = bool(folds) and kind.few_shot and number == paths.ALL
-    fits = (2 if kind.reads_images else 2 + len(folds)) if on_all else 1
+    is_crossed = on_all and not ClassSplit.parse(dataset).fold and not kind.reads_images
+    fits = 1 + on_all + is_crossed * len(folds)
     work = work._replace(flops=fits * work.flops, longest=fits * work.longest)
     gpus = plan.gpus if kind.on_gpu else 0
     threads = cost.training_threads(work, on_gpu=gpus > 0)

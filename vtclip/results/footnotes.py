@@ -80,8 +80,11 @@ def _count_images(samples: Sequence[Sample]) -> dict[str, _Span]:
     for sample in samples:
         rows = read_parquet(sample.path, "label", "split")
         labels = ClassSplit.parse(sample.dataset).labels(rows["label"].n_unique())
-        for split, found in counts.items():
-            found += [rows.filter(label=label, split=split).height for label in labels]
+        # In folds, heads of all images learn from the validation images too, in the end.
+        learns_all = len(samples) > 1 and sample.shots == ALL
+        learned = rows if learns_all else rows.filter(split="train")
+        for split, part in {"train": learned, "val": rows.filter(split="val")}.items():
+            counts[split] += [part.filter(label=label).height for label in labels]
     return {split: _Span(min(found), max(found)) for split, found in counts.items()}
 
 

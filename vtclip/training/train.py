@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vtclip import __version__
+from vtclip.config.dataset import ClassSplit
 from vtclip.features.store import find_non_finite, read_metadata
 from vtclip.files import CALIBRATION, measure, write_record, write_tensors
 from vtclip.methods import make_method
@@ -68,7 +69,7 @@ def train_head(
     device = fitting_device(chosen, device)
     fit_once = partial(_fit_once, chosen, sources, seed, device)
     if on_all and validation:
-        fitted = _fit_on_all(chosen, fit_once)
+        fitted = _fit_on_all(chosen, fit_once, is_fold=bool(ClassSplit.parse(sources.dataset).fold))
     else:
         fitted = fit_once(validation=validation, learn_from=ALL if on_all else TRAIN)
     at_edge = chosen.choices_at_edge(fitted.head)
@@ -96,19 +97,20 @@ def train_head(
     write_record(destination / "run.json", measure(destination / HEAD) | record | described)
 
 
-def _fit_on_all(method: Method, fit_once: Callable[..., _Fitted]) -> _Fitted:
+def _fit_on_all(method: Method, fit_once: Callable[..., _Fitted], *, is_fold: bool) -> _Fitted:
     """Choose on the validation shots, then fit on these images too, and calibrate.
 
     The second fit chooses nothing: it repeats the choices of the first, and a training whose best
     epoch was chosen ends at the same share of its epochs. The validation accuracy is that of the
-    first head. The calibration is `cross_calibrate`'s. A method that reads images, whose fits are
-    long, has that of the first head, with the centres of all images.
+    first head. The calibration is `cross_calibrate`'s. A head that predicts a fold, and a method
+    that reads images, whose fits are long, have that of the first head, with the centres of all
+    images.
     """
     first = fit_once(validation=True, learn_from=TRAIN)
     second = fit_once(validation=False, learn_from=ALL, choices=first.task.choices.made)
     started = time.perf_counter()
     calibration = first.calibration
-    if second.task.samples.folds is not None:
+    if second.task.samples.folds is not None and not is_fold:
         calibration = cross_calibrate(method, second.task)
     elif calibration is not None:
         calibration = replace(calibration, centres=_find_centres(second.task))
