@@ -34,7 +34,9 @@ SHAPES = Path(__file__).with_name("shapes.csv")
 WITHOUT_TRANSFORMERS = "ViT-B-32-quickgelu, MobileCLIP2-S0 or PE-Core-B-16"
 
 Number = Annotated[StrictInt, Field(ge=1, le=LARGEST)]
-Stages = Annotated[list[Number], Field(min_length=4, max_length=4)]
+# A tower is built to be measured, and each layer takes memory: the deepest of open_clip has 56.
+Layers = Annotated[StrictInt, Field(ge=1, le=1000)]
+Stages = Annotated[list[Layers], Field(min_length=4, max_length=4)]
 Ratio = Annotated[float, Field(gt=0, le=1000)]
 
 
@@ -52,7 +54,7 @@ class Vision(Part):
     """An image tower."""
 
     image_size: Number = _key_with_default(224, "pixels of a side")
-    layers: Number | Stages = _key_with_default(12, "of a ViT a number, of a ResNet four")
+    layers: Layers | Stages = _key_with_default(12, "of a ViT a number, of a ResNet four")
     width: Number = _key_with_default(768, "width of the layers")
     patch_size: Number | None = _key_with_default(16, "pixels of a patch's side, of a ViT")
     mlp_ratio: Ratio = _key_with_default(4.0, "hidden width of a layer, by its width")
@@ -65,7 +67,7 @@ class Text(Part):
     context_length: Number = _key_with_default(77, "tokens of a text")
     vocab_size: Number = _key_with_default(49408, "known tokens")
     width: Number = _key_with_default(512, "width of the layers")
-    layers: Number = _key_with_default(12, "number of layers")
+    layers: Layers = _key_with_default(12, "number of layers")
     mlp_ratio: Ratio = _key_with_default(4.0, "hidden width of a layer, by its width")
     hf_model_name: str | None = None
     hf_tokenizer_name: str | None = None
