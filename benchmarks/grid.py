@@ -57,8 +57,7 @@ def time_run(task: Task, settings: VTClipSettings, steps: int | None) -> tuple[f
         # One epoch of as many steps, of full batches where the run has them.
         kept = min(images, steps * settings.batch_size)
         chosen = torch.linspace(0, images - 1, kept, device=task.train.labels.device).long()
-        train = Samples(*(tensor[chosen] for tensor in vars(task.train).values()))
-        task = Task(task.texts, train, None, task.seed)
+        task = Task(task.texts, task.train.take(chosen), None, task.seed)
         settings = settings.model_copy(update={"epochs": math.ceil(steps / steps_an_epoch)})
     done = settings.epochs_at(shots) * math.ceil(len(task.train.labels) / settings.batch_size)
     method = VTClip(settings)

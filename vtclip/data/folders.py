@@ -13,10 +13,10 @@ from typing import NamedTuple
 from vtclip.data.walk import (
     OF_SYSTEM,
     ManifestError,
-    check_known,
     has_pictures,
     list_below,
     list_folder,
+    refuse_unknown,
     walk,
 )
 from vtclip.runtime.job import warn_on_terminal
@@ -194,7 +194,7 @@ def _find_nested(images: Mapping[str, Sequence[str]]) -> list[str]:
 def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
     """Find the split folders, as folder -> split in order; empty if there are class folders."""
     folders = list_below(root, "")
-    check_known(root, "split_folders: there is no folder", given, folders)
+    refuse_unknown(root, "split_folders: there is no folder", given, folders)
     found = given or {name: NAMES[name.lower()] for name in folders if name.lower() in NAMES}
     if not found:
         return {}
@@ -225,7 +225,7 @@ def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
 
 def _check_names(root: str | Path, tree: Tree, class_names: Mapping[str, str]) -> None:
     """Refuse a class name for a folder that is not there, and a blank one."""
-    check_known(root, "class_names: there is no class folder", class_names, tree.classes)
+    refuse_unknown(root, "class_names: there is no class folder", class_names, tree.classes)
     for name in tree.classes:
         if is_blank(class_names.get(name, name)):
             raise ManifestError(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from vtclip.data.folders import NAMES, UNSPLIT
-from vtclip.data.walk import ManifestError, check_known, list_folder, walk
+from vtclip.data.walk import ManifestError, list_folder, refuse_unknown, walk
 from vtclip.wording import count, did_you_mean, find_alike, list_some, plain, quote, shorten
 
 LINES = (".jsonl", ".ndjson")
@@ -55,7 +55,7 @@ def read_table(dataset: Mapping[str, Any], folder: str | Path) -> LabelTable:
     table = _read(file)
     list_folder(folder)  # refuses one that cannot be read
     for key, name in columns.items():
-        check_known(file, f"columns.{key}: there is no column", [name], table.columns)
+        refuse_unknown(file, f"columns.{key}: there is no column", [name], table.columns)
     files = _Files(file, folder)
     path = columns.get("path") or _find_paths(file, table, files)
     split = columns.get("split") or _find_splits(table.drop(path))
@@ -65,7 +65,7 @@ def read_table(dataset: Mapping[str, Any], folder: str | Path) -> LabelTable:
     labels = _read_labels(file, table[label])
     _check_repeats(file, images, labels)
     names = dataset.get("class_names", {})
-    check_known(file, "class_names: there is no label", names, sorted(set(labels)))
+    refuse_unknown(file, "class_names: there is no label", names, sorted(set(labels)))
     splits = [UNSPLIT] * len(images) if split is None else _read_splits(file, table[split])
     found = {"path": path, "label": label} | ({"split": split} if split else {})
     return LabelTable(list(zip(images, labels, splits, strict=True)), found)

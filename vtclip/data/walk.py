@@ -90,7 +90,9 @@ def list_folder(root: str | Path, folder: str = "") -> Iterator[Entry]:
         ) from None
 
 
-def check_known(place: str | Path, what: str, names: Iterable[str], known: Sequence[str]) -> None:
+def refuse_unknown(
+    place: str | Path, what: str, names: Iterable[str], known: Sequence[str]
+) -> None:
     """Refuse a name that is not known; `what` says what there is none of."""
     for name in names:
         if name not in known:

@@ -70,7 +70,7 @@ class CoCoOp(CoOp):
         return learner.state_dict()
 
     def for_classes(self, head: Head, prompts: Prompts | None) -> Head:
-        """Return the head, which has nothing of the classes."""
+        """The head itself: it does not depend on the classes."""
         return head
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:

@@ -9,17 +9,7 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import (
-    Classifier,
-    Head,
-    Images,
-    Method,
-    Task,
-    Tensor,
-    Texts,
-    choose_head,
-    unit,
-)
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, unit
 from vtclip.settings import LARGEST, Settings
 
 if TYPE_CHECKING:
@@ -77,7 +67,7 @@ class CrossModal(Method):
         def logits(head: Head, images: Images) -> Tensor:
             return task.texts.logit_scale * unit(images.pooled) @ head["weight"].T
 
-        return choose_head(heads, logits, task)
+        return base.choose_head(heads, logits, task)
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the weights, averaged with the texts by `text_share`."""

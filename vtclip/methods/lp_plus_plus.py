@@ -7,17 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
-from vtclip.methods.base import (
-    Classifier,
-    Head,
-    Images,
-    Method,
-    Task,
-    Tensor,
-    Texts,
-    choose_head,
-    unit,
-)
+from vtclip.methods import base
+from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, unit
 from vtclip.settings import Settings
 
 ALPHA_START = 250  # times the mean cosine of an image and the text of its class
@@ -53,7 +44,7 @@ class LPPlusPlus(Method):
         def logits(head: Head, images: Images) -> Tensor:
             return self.classifier(head, task.texts)(images)
 
-        return choose_head(heads, logits, task)
+        return base.choose_head(heads, logits, task)
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The hyperplanes, the texts' share added."""

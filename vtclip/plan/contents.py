@@ -109,10 +109,10 @@ class Contents:
         """
         described = self.datasets[dataset_name(dataset)]
         counts = described.counts or UNKNOWN_COUNTS
+        if not described.folds:
+            return counts
         whole = counts.train + counts.val + counts.test
-        return (
-            counts.model_copy(update={"train": whole, "test": whole}) if described.folds else counts
-        )
+        return counts.model_copy(update={"train": whole, "test": whole})
 
     def parts_of(self, dataset: str) -> list[str]:
         """Files of a dataset's test features: one, or shards of 10,000 images at most."""
