@@ -65,8 +65,15 @@ def test_a_steps_gradient_is_that_of_both_losses_in_double_precision(prompted, b
         return found
 
     general = gradient_of(zero_shot)
-    rise = (log_p.exp() - zero_shot).detach()  # a step to labels of classes that rose conflicts
-    labels = rise.argmax(dim=1) if conflict else rise.argmin(dim=1)
+
+    def along(term):
+        (found,) = torch.autograd.grad(-term, context, retain_graph=True)
+        return (found * general).sum()
+
+    # Of each image the gradients of -log p, weighted by p, add up to 0: with one class they go
+    # against zero-shot's, and with another along with it.
+    inner = torch.stack([torch.stack([along(term) for term in row]) for row in log_p])
+    labels = inner.argmin(dim=1) if conflict else inner.argmax(dim=1)
     own = gradient_of(torch.eye(len(NAMES))[labels])
     assert ((own * general).sum() < 0) == conflict
     cross_entropy(learner(Images(pooled, None)), labels).backward()
