@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
-from vtclip.methods.base import Head, Module, Task, Tensor
+from vtclip.methods.base import Classifier, Head, Images, Module, Task, Tensor
 from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
 
 
@@ -17,7 +17,7 @@ class CLAPSettings(ZSLPSettings):
 class CLAP(ZSLP):
     """ZS-LP, with the mean over classes of lambda * |vector - text mean|^2 added to the loss.
 
-    A class's lambda is zero-shot's mean confidence in it, on all views of its shots.
+    A class's lambda is the mean confidence in it before training, on all views of its shots.
     """
 
     title = "CLAP"
@@ -28,7 +28,8 @@ class CLAP(ZSLP):
         """The vectors, with the penalty that keeps them near the text means."""
         from vtclip.nn.learner import Learner
 
-        means, confidence = head["vectors"].clone(), class_confidence(task)
+        means = head["vectors"].clone()
+        confidence = class_confidence(self.classifier(head, task.texts), task)
         weights = self.settings.penalty_weight * confidence / len(confidence)  # (K,)
 
         def penalise(head: Head) -> Tensor:
@@ -46,8 +47,8 @@ class CLAP(ZSLP):
         )
 
 
-def class_confidence(task: Task) -> Tensor:
-    """The mean zero-shot probability of each class on its own shots, (K,) in 0 .. 1.
+def class_confidence(classifier: Classifier, task: Task) -> Tensor:
+    """The mean probability of each class on its own shots, (K,) in 0 .. 1.
 
     A class without a shot has 1: only its text describes it.
     """
@@ -56,8 +57,8 @@ def class_confidence(task: Task) -> Tensor:
     pooled, labels = task.samples.pooled, task.samples.labels
     own = torch.stack(
         [
-            task.texts.logits(pooled[:, view]).softmax(dim=1).gather(1, labels[:, None])
-            for view in range(pooled.shape[1])
+            classifier(Images(view, None)).softmax(dim=1).gather(1, labels[:, None])
+            for view in pooled.unbind(dim=1)
         ]
     )  # (V, M, 1)
     classes = len(task.texts.features)
