@@ -185,14 +185,15 @@ def choose(settings: Sequence[Choice], logits: Iterable[Tensor], task: Task) -> 
 
 
 def choose_head(
-    heads: Iterable[Head], logits: Callable[[Head, Images], Tensor], task: Task
+    heads: Iterable[Head], classifier: Callable[[Head, Texts], Classifier], task: Task
 ) -> Head:
     """The head that classifies the validation shots best; of equals the first."""
     place = task.choices.repeat()
     if place is not None:
         return next(islice(heads, int(place), None))
     images, labels = Images(task.val_samples.pooled[:, 0], None), task.val_samples.labels
-    place, best = max(enumerate(heads), key=lambda each: score(logits(each[1], images), labels))
+    scored = ((score(classifier(head, task.texts)(images), labels), head) for head in heads)
+    place, (_, best) = max(enumerate(scored), key=lambda each: each[1][0])
     task.choices.keep(place)
     return best
 
@@ -209,6 +210,11 @@ def score(logits: Tensor, labels: Tensor) -> tuple[int, float]:
     return hits, -cross_entropy(logits, labels).item()
 
 
+def list_prompts(texts: Texts) -> Tensor:
+    """The texts of all templates or sentences, of unit length, (K, P, D)."""
+    return unit(texts.features[:, None] if texts.prompts is None else texts.prompts)
+
+
 def stack_views(shots: Samples) -> tuple[Tensor, Tensor]:
     """All views of all shots as rows (N, D), and their labels (N,)."""
     return shots.pooled.flatten(0, 1), shots.labels.repeat_interleave(shots.pooled.shape[1])
@@ -217,10 +223,15 @@ def stack_views(shots: Samples) -> tuple[Tensor, Tensor]:
 UPDATE = 30  # operations on each weight in a step: the norms, their way back, Adam's
 
 
+def nearest(vectors: Tensor, texts: Texts) -> Classifier:
+    """logits = scale * unit(pooled) @ vectors.T: zero-shot's, with vectors (K, D) for the texts."""
+    classes = Texts(vectors, texts.logit_scale)
+    return lambda images: classes.logits(images.pooled)  # (B, K)
+
+
 def cosine_classifier(vectors: Tensor, texts: Texts) -> Classifier:
     """logits = scale * cos(pooled, vectors), for vectors (K, D) of any length."""
-    classes = Texts(unit(vectors), texts.logit_scale)
-    return lambda images: classes.logits(images.pooled)  # (B, K)
+    return nearest(unit(vectors), texts)
 
 
 def cosine_head_work(plain: Work, size: Size, recipe: Recipe) -> Work:

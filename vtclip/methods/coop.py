@@ -65,7 +65,7 @@ class CoOp(Method):
         encode = make_encoder(task.prompts, len(head["context"]))
 
         def classify(head: Head) -> Classifier:
-            return nearest(encode(head["context"]), task.texts)
+            return base.nearest(encode(head["context"]), task.texts)
 
         return Learner(head, ("context",), classify)
 
@@ -82,7 +82,7 @@ class CoOp(Method):
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the texts that the context made."""
-        return nearest(head["texts"], texts)
+        return base.nearest(head["texts"], texts)
 
     def check(self, shape: Shape) -> None:
         """A prompt must not be longer than the text tower reads; a word is one token or more."""
@@ -120,7 +120,9 @@ def make_encoder(prompts: base.Prompts | None, words: int) -> Callable[[Tensor],
     return prompts.tower.prompt_encoder(prompts.class_names, words)
 
 
-def nearest(features: Tensor, texts: Texts) -> Classifier:
-    """Zero-shot classification by other texts (K, D) of unit length."""
-    classes = Texts(features, texts.logit_scale)
-    return lambda images: classes.logits(images.pooled)
+def encode_template(template: str | None, task: Task) -> Tensor:
+    """The texts (K, D) of a hand-written prompt, with {} for the class name; None: the task's."""
+    if template is None:
+        return task.texts.features
+    assert task.prompts is not None
+    return task.prompts.tower.encode_classes(task.prompts.class_names, [template])

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vtclip.cost import SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, unit
+from vtclip.methods.base import Classifier, Head, Method, Task, Tensor, Texts, nearest, unit
 from vtclip.settings import LARGEST, Settings
 
 if TYPE_CHECKING:
@@ -63,17 +63,13 @@ class CrossModal(Method):
         heads = (head for size in sizes for head in self._descend(task, size))
         if self.settings.select == "last" and len(sizes) * len(self._pairs()) == 1:
             return next(heads)
-
-        def logits(head: Head, images: Images) -> Tensor:
-            return task.texts.logit_scale * unit(images.pooled) @ head["weight"].T
-
-        return base.choose_head(heads, logits, task)
+        return base.choose_head(heads, lambda head, texts: nearest(head["weight"], texts), task)
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """Classification by the weights, averaged with the texts by `text_share`."""
         share = self.settings.text_share
         weight = (1 - share) * head["weight"] + share * texts.features
-        return lambda images: texts.logit_scale * unit(images.pooled) @ weight.T  # (B, K)
+        return nearest(weight, texts)
 
     def settings_without_choice(self, shots: int) -> CrossModalSettings:
         """One of the paper's combinations, and the last iteration."""
@@ -145,9 +141,9 @@ def list_texts(texts: Texts) -> tuple[Tensor, Tensor]:
     """The texts of all templates (K * P, D), of unit length, and their labels."""
     import torch
 
-    prompts = texts.features[:, None] if texts.prompts is None else texts.prompts  # (K, P, D)
+    prompts = base.list_prompts(texts)  # (K, P, D)
     labels = torch.arange(len(prompts), device=prompts.device)
-    return unit(prompts.flatten(0, 1)), labels.repeat_interleave(prompts.shape[1])
+    return prompts.flatten(0, 1), labels.repeat_interleave(prompts.shape[1])
 
 
 def gradient(weights: Tensor, batch: Tensor, labels: Tensor, scale: float) -> Tensor:

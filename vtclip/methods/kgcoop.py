@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from vtclip.methods import base
-from vtclip.methods.base import Classifier, Head, Module, Task, Template, Tensor
-from vtclip.methods.coop import CoOp, CoOpSettings, Words, make_encoder, nearest
+from vtclip.methods.base import Classifier, Head, Module, Task, Template, Tensor, nearest
+from vtclip.methods.coop import CoOp, CoOpSettings, Words, encode_template, make_encoder
 
 
 class KgCoOpSettings(CoOpSettings):
@@ -39,7 +39,8 @@ class KgCoOp(CoOp):
         """CoOp's context, with the pull as a penalty."""
         from vtclip.nn.learner import Learner
 
-        encode, written = make_encoder(task.prompts, len(head["context"])), self._written(task)
+        encode = make_encoder(task.prompts, len(head["context"]))
+        written = encode_template(self.settings.template, task)  # (K, D)
         texts: list[Tensor] = []  # of this step: the penalty does not read the prompts once more
 
         def classify(head: Head) -> Classifier:
@@ -51,11 +52,3 @@ class KgCoOp(CoOp):
             return self.settings.pull * (1 - cosines.mean())
 
         return Learner(head, ("context",), classify, penalise)
-
-    def _written(self, task: Task) -> Tensor:
-        """The texts (K, D) of the hand-written prompt."""
-        assert task.prompts is not None
-        if self.settings.template is None:
-            return task.texts.features
-        names, tower = task.prompts.class_names, task.prompts.tower
-        return tower.encode_classes(names, [self.settings.template])

@@ -1,7 +1,6 @@
 """The linear probe: logistic regression on pooled features (Radford et al., 2021)."""
 
 import math
-from collections.abc import Iterator
 from copy import copy
 from typing import TYPE_CHECKING
 
@@ -68,13 +67,11 @@ class LinearProbe(Method):
                 _as_head(probe, strength, mean, scale, classes)
                 for probe, strength in zip(probes, strengths, strict=True)
             ]
-            return choose(heads, self._try(heads, task), task)
-
-    def _try(self, heads: list[Head], task: Task) -> Iterator[Tensor]:
-        """The logits of the validation shots with each head."""
-        images = Images(task.val_samples.pooled[:, 0].cpu(), None)
-        for head in heads:
-            yield self.classifier(head, task.texts)(images)
+            logits = (
+                self.classifier(head, task.texts)(Images(task.val_samples.pooled[:, 0].cpu(), None))
+                for head in heads
+            )
+            return choose(heads, logits, task)
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The fitted hyperplanes."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vtclip.cost import DOUBLE, SINGLE, Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import Classifier, Head, Images, Method, Task, Tensor, Texts, unit
+from vtclip.methods.base import Classifier, Head, Method, Task, Texts, unit
 from vtclip.settings import Settings
 
 ALPHA_START = 250  # times the mean cosine of an image and the text of its class
@@ -40,11 +40,7 @@ class LPPlusPlus(Method):
         heads = descend(task, self.settings.epochs)
         if self.settings.select == "last":
             return deque(heads, maxlen=1).pop()
-
-        def logits(head: Head, images: Images) -> Tensor:
-            return self.classifier(head, task.texts)(images)
-
-        return base.choose_head(heads, logits, task)
+        return base.choose_head(heads, self.classifier, task)
 
     def classifier(self, head: Head, texts: Texts) -> Classifier:
         """The hyperplanes, the texts' share added."""

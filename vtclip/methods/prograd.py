@@ -6,8 +6,8 @@ from pydantic import Field
 
 from vtclip.cost import Size, Work
 from vtclip.methods import base
-from vtclip.methods.base import Classifier, Head, Images, Module, Task, Tensor, at_shots
-from vtclip.methods.coop import CoOp, CoOpSettings, Words, WordsOf, make_encoder, nearest
+from vtclip.methods.base import Classifier, Head, Images, Module, Task, Tensor, at_shots, nearest
+from vtclip.methods.coop import CoOp, CoOpSettings, Words, WordsOf, encode_template, make_encoder
 
 Share = Annotated[float, Field(ge=0)]
 Shares = Share | Annotated[dict[base.PositiveInt, Share], Field(min_length=1)]
@@ -77,7 +77,9 @@ class ProGrad(CoOp):
 
         assert task.train is not None
         encode = make_encoder(task.prompts, len(head["context"]) + len(head["fixed"]))
-        zero_shot = self._zero_shot(task)
+        words = self.settings.words
+        template = None if words is None else f"{words} {{}}."
+        zero_shot = nearest(encode_template(template, task), task.texts)
         share = at_shots(self.settings.removed, int(task.train.labels.bincount().max()))
 
         def classify(head: Head) -> Classifier:
@@ -95,14 +97,6 @@ class ProGrad(CoOp):
             return logits
 
         return Learner(head, ("context",), classify)
-
-    def _zero_shot(self, task: Task) -> Classifier:
-        """Zero-shot classification, by the words before the class names."""
-        assert task.prompts is not None
-        if self.settings.words is None:
-            return nearest(task.texts.features, task.texts)
-        names, template = task.prompts.class_names, f"{self.settings.words} {{}}."
-        return nearest(task.prompts.tower.encode_classes(names, [template]), task.texts)
 
     def finish(self, learner: Module, task: Task) -> Head:
         """The whole context, learned and fixed, and the texts that it makes."""

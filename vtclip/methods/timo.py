@@ -60,12 +60,15 @@ class TIMO(Method):
 
     def initial_head(self, task: Task) -> Head:
         """The guided texts and the Gaussians, with alpha chosen on the validation shots."""
-        prompts = task.texts.features[:, None] if task.texts.prompts is None else task.texts.prompts
-        prompts = unit(prompts)  # (K, P, D)
+        prompts = base.list_prompts(task.texts)  # (K, P, D)
         nearness = (prompts @ find_prototypes(task)[:, :, None])[:, :, 0]  # (K, P)
         gammas = sorted(self.settings.gamma)
         guided = [guide(prompts, nearness, gamma) for gamma in gammas]
-        place = choose(range(len(gammas)), self._try_texts(guided, task), task)
+        alone = (
+            task.texts.logit_scale * unit(task.val_samples.pooled[:, 0]) @ texts.T
+            for texts in guided
+        )
+        place = choose(range(len(gammas)), alone, task)
         number = prompts.shape[1]
         numbers = list_numbers(number) if self.settings.search else [number]
         fitted = [fit(task, prompts, nearness, each) for each in numbers]
@@ -76,11 +79,6 @@ class TIMO(Method):
         chosen = {"alpha": alpha, "gamma": gammas[place], "number": float(numbers[best])}
         head = {name: weight.new_tensor(value) for name, value in chosen.items()}
         return head | {"texts": guided[place], "weight": weight, "bias": bias}
-
-    def _try_texts(self, guided: list[Tensor], task: Task) -> Iterator[Tensor]:
-        """The logits of the validation shots with each gamma's texts alone."""
-        for texts in guided:
-            yield task.texts.logit_scale * unit(task.val_samples.pooled[:, 0]) @ texts.T
 
     def _try(
         self, fitted: list[tuple[Tensor, Tensor]], texts: Tensor, task: Task
