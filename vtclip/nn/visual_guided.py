@@ -15,6 +15,7 @@ near 1 / sqrt(D), which one step of an adaptive optimiser would drown.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -77,39 +78,26 @@ class Attention(nn.Module):
         return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-class FeedForward(nn.Module):
-    """Two layers with a GELU between them."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.rise = nn.Linear(dim, hidden)
-        self.out = nn.Linear(hidden, dim)
-
-    def forward(self, texts: Tensor) -> Tensor:
-        """(B, K, D) -> (B, K, D)."""
-        return self.out(F.gelu(self.rise(texts)))
+def make_feed_forward(dim: int, hidden: int) -> nn.Sequential:
+    """Two layers with a GELU between them, (B, K, D) -> (B, K, D)."""
+    layers = {"rise": nn.Linear(dim, hidden), "gelu": nn.GELU(), "out": nn.Linear(hidden, dim)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 class Residual(nn.Module):
-    """x + weight * gate * part(norm(x)), or norm(x + weight * gate * part(x))."""
+    """x + weight * gate * part(norm(x)), or norm(x + weight * gate * part(x)).
 
-    part: Any  # Attention | FeedForward
+    The last layer of the part, attention or feed-forward, is its `out`.
+    """
 
     def __init__(
-        self,
-        part: Attention | FeedForward,
-        dim: int,
-        *,
-        norm: str,
-        residual: str,
-        residual_weight: float,
-        dropout: float,
+        self, part: Any, dim: int, *, norm: str, residual: str, weight: float, dropout: float
     ) -> None:
         super().__init__()
         self.part = part
         self.norm = nn.LayerNorm(dim)
         self.norm_first = norm == "pre"
-        self.weight = residual_weight
+        self.weight = weight
         self.dropout = nn.Dropout(dropout)
         self.gate = nn.Parameter(torch.zeros(())) if residual == "gate" else None
         if residual == "zero":
@@ -132,55 +120,23 @@ class Residual(nn.Module):
 class GuidedBlock(nn.Module):
     """Self-attention among the texts, cross-attention to the image, feed-forward."""
 
-    to_image: Residual
-
-    def __init__(
-        self,
-        dim: int,
-        spatial_dim: int,
-        *,
-        heads: int,
-        self_attention: bool,
-        feed_forward: float,
-        **residual: Any,
-    ) -> None:
+    def __init__(self, among_texts: nn.Module, to_image: Residual, feed_forward: nn.Module) -> None:
         super().__init__()
-        among = Attention(dim, dim, heads) if self_attention else None
-        self.among_texts = among and Residual(among, dim, **residual)
-        self.to_image = Residual(Attention(dim, spatial_dim, heads), dim, **residual)
-        two_layers = FeedForward(dim, round(feed_forward * dim)) if feed_forward else None
-        self.feed_forward = two_layers and Residual(two_layers, dim, **residual)
-
-    def self_attend(self, texts: Tensor) -> Tensor:
-        """texts (B or 1, K, D), after attention to one another."""
-        return texts if self.among_texts is None else self.among_texts(texts)
+        self.among_texts = among_texts  # (B or 1, K, D) -> (B or 1, K, D)
+        self.to_image = to_image
+        self.feed_forward = feed_forward  # (B, K, D) -> (B, K, D)
 
     def cross_attend(
-        self,
-        texts: Tensor,
-        spatial: Tensor,
-        norm: nn.Module,
-        chunks: Chunks,
-        finish: Finish = lambda texts: texts,
+        self, texts: Tensor, spatial: Tensor, norm: nn.Module, chunks: Chunks, finish: Finish
     ) -> Tensor:
         """texts (B or 1, K, D), spatial (B, N, width) -> finish((B, K, D))."""
 
-        def read(spatial: Tensor) -> list[Tensor]:
-            return self.to_image.part.read(norm(spatial))
-
         def apply_block(texts: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            texts = self.to_image(texts, key, value)
-            if self.feed_forward is not None:
-                texts = self.feed_forward(texts)
-            return finish(texts)
+            return finish(self.feed_forward(self.to_image(texts, key, value)))
 
-        key, value = once(read, spatial, chunks=chunks)
+        part = self.to_image.part
+        key, value = once(lambda tokens: part.read(norm(tokens)), spatial, chunks=chunks)
         return in_chunks(apply_block, texts, key, value, chunks=chunks)
-
-    def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
-        """texts (B or 1, K, D), spatial (B, N, width) -> (B, K, N)."""
-        key, _ = self.to_image.part.read(spatial)
-        return self.to_image.part.weights(self.to_image.input_of_part(texts), key)
 
 
 class VisualGuidedText(nn.Module):
@@ -231,14 +187,18 @@ class VisualGuidedText(nn.Module):
         self.memory = memory
         spatial_dim = spatial_dim or dim
         self.spatial_norm = nn.LayerNorm(spatial_dim)
+        hidden, no_part = round(feed_forward * dim), nn.Identity()
+        add = partial(
+            Residual, dim=dim, norm=norm, residual=residual, weight=residual_weight, dropout=dropout
+        )
         self.blocks = nn.ModuleList(
             GuidedBlock(
-                dim, spatial_dim, heads=heads, self_attention=self_attention,
-                feed_forward=feed_forward, norm=norm, residual=residual,
-                residual_weight=residual_weight, dropout=dropout,
+                add(Attention(dim, dim, heads)) if self_attention else no_part,
+                add(Attention(dim, spatial_dim, heads)),
+                add(make_feed_forward(dim, hidden)) if feed_forward else no_part,
             )
             for _ in range(blocks)
-        )  # fmt: skip
+        )
 
     def forward(self, texts: Tensor, spatial: Tensor) -> Tensor:
         """Guide texts (K, D) of unit length by spatial (B, N, width): (B, K, D) of unit length."""
@@ -264,7 +224,9 @@ class VisualGuidedText(nn.Module):
     def attention(self, texts: Tensor, spatial: Tensor) -> Tensor:
         """Attention of the last block, (B, K, N): the mean over heads, each text's sum 1."""
         guided = self._guide_up_to_last_block(texts, spatial, self._plan(texts, spatial))
-        return self.blocks[-1].attention(guided, self.spatial_norm(spatial))
+        last = self.blocks[-1].to_image
+        key, _ = last.part.read(self.spatial_norm(spatial))
+        return last.part.weights(last.input_of_part(guided), key)
 
     def _guide(
         self, texts: Tensor, spatial: Tensor, finish: Finish, chosen: Tensor | None = None
@@ -280,12 +242,12 @@ class VisualGuidedText(nn.Module):
         """Queries of the last block's cross-attention, (B or 1, K, D) or (B, M, D)."""
         # The texts' attention to one another depends on no image: it is computed once for the
         # batch, and not once for each image as in a decoder layer given (B, K, D).
-        guided = self.blocks[0].self_attend((self.scale * texts)[None])  # (1, K, D)
+        guided = self.blocks[0].among_texts((self.scale * texts)[None])  # (1, K, D)
         if chosen is not None:
             guided = F.embedding(chosen, guided[0])
         for block, following in pairwise(self.blocks):
-            attended = block.cross_attend(guided, spatial, self.spatial_norm, chunks)
-            guided = following.self_attend(attended)
+            attended = block.cross_attend(guided, spatial, self.spatial_norm, chunks, nn.Identity())
+            guided = following.among_texts(attended)
         return guided
 
     def _plan(self, texts: Tensor, spatial: Tensor, chosen: Tensor | None = None) -> Chunks:
