@@ -27,7 +27,15 @@ from vtclip.runtime.job import progress
 logger = logging.getLogger(__name__)
 
 
-class RandomViews(TypedDict):
+class Decoding(TypedDict):
+    """How images are decoded and encoded."""
+
+    batch_size: int  # views per forward pass
+    workers: int  # processes that decode images
+    exif: NotRequired[Exif]  # "upright" to turn images as their EXIF orientation says
+
+
+class RandomViews(Decoding):
     """The cached views of a training image, beside the test view."""
 
     number: int
@@ -76,8 +84,7 @@ def extract_texts(
     else:
         source = Sentences(**sentences)
         texts, means, prompts = _encode_sentences(backbone, names, templates, source)
-        digest = sha256_of(source.file)
-        metadata["descriptions"] = {**sentences, "sha256": digest}
+        metadata["descriptions"] = {**sentences, "sha256": sha256_of(source.file)}
         metadata["probe"] = backbone.encode_classes(names[:1], templates)[0].tolist()
     write_texts(destination, names, texts, metadata, means=means, prompts=prompts)
     write_receipt(destination)
@@ -108,10 +115,7 @@ def extract_shots(
     destination: str | Path,
     *,
     seed: int,
-    batch_size: int,
-    workers: int,
-    exif: Exif = "ignore",
-    **views: Unpack[RandomViews],
+    **options: Unpack[RandomViews],
 ) -> None:
     """Write the features of the sampled images of one run, in sampled order.
 
@@ -123,19 +127,15 @@ def extract_shots(
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
         seed: of the random views.
-        batch_size: views per forward pass.
-        workers: processes that decode images.
-        exif: "upright" to turn images as their EXIF orientation says.
-        views: the fields of `RandomViews`.
+        options: the fields of `RandomViews`.
 
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
     rows = read_parquet(shots)
-    train = _in_all_views(rows.filter(split="train"), views["number"])
-    rows = pl.concat([train, _in_all_views(rows.filter(split="val"), 0)])
-    pictures, metadata = _open_views(backbone, rows, images, exif, seed, views)
-    _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
+    train = _in_all_views(rows.filter(split="train"), options["number"])
+    rows = pl.concat([train, _in_all_views(rows.filter(split="val"))])
+    _extract_views(backbone, rows, images, destination, seed, options)
 
 
 def extract_fold(
@@ -144,23 +144,15 @@ def extract_fold(
     images: str | Path,
     destination: str | Path,
     *,
-    fold: int,
-    batch_size: int,
-    workers: int,
-    exif: Exif = "ignore",
-    **views: Unpack[RandomViews],
+    fold: int,  # counted from 1
+    **options: Unpack[RandomViews],
 ) -> None:
-    """Write the features of the images of one fold, in all views.
+    """Write the features of the images of one fold of a manifest, as `extract_shots` does.
 
     They serve all heads that learn from them, and, in the test view, those that predict them.
-
-    Args, and what is raised, are those of `extract_shots`, except for:
-        manifest: the dataset's manifest, in folds.
-        fold: its number, counted from 1.
     """
-    rows = _in_all_views(read_parquet(manifest).filter(split=f"fold{fold}"), views["number"])
-    pictures, metadata = _open_views(backbone, rows, images, exif, 0, views)
-    _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
+    rows = _in_all_views(read_parquet(manifest).filter(split=f"fold{fold}"), options["number"])
+    _extract_views(backbone, rows, images, destination, 0, options)
 
 
 def extract_test(
@@ -170,9 +162,7 @@ def extract_test(
     destination: str | Path,
     *,
     shard: tuple[int, int] = (1, 1),
-    batch_size: int,
-    workers: int,
-    exif: Exif = "ignore",
+    **options: Unpack[Decoding],
 ) -> None:
     """Write the features of a dataset's test images, in the test view.
 
@@ -182,18 +172,15 @@ def extract_test(
         images: the folder that the image paths start from.
         destination: the Parquet file to write.
         shard: (i, n) for the i-th of n parts of nearly the same size, counted from 1.
-        batch_size: images per forward pass.
-        workers: processes that decode images.
-        exif: "upright" to turn images as their EXIF orientation says.
+        options: the fields of `Decoding`.
 
     Raises:
         ExtractionError: images that cannot be read, all of them named.
     """
     rows = read_parquet(manifest).filter(split="test")
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
-    pictures = _open(backbone, _in_all_views(rows[start:end], 0), images, exif)
-    metadata = {"shard": list(shard)}
-    _extract(backbone, pictures, destination, metadata, batch_size=batch_size, workers=workers)
+    rows, metadata = _in_all_views(rows[start:end]), {"shard": list(shard)}
+    _extract(backbone, rows, images, destination, metadata, options)
 
 
 def extract_validation(
@@ -201,47 +188,33 @@ def extract_validation(
     manifest: str | Path,
     images: str | Path,
     destination: str | Path,
-    *,
-    batch_size: int,
-    workers: int,
-    exif: Exif = "ignore",
+    **options: Unpack[Decoding],
 ) -> None:
     """Write the features of a dataset's whole validation split, as `extract_test` does."""
-    rows = _in_all_views(read_parquet(manifest).filter(split="val"), 0)
-    pictures = _open(backbone, rows, images, exif)
-    _extract(backbone, pictures, destination, {}, batch_size=batch_size, workers=workers)
+    rows = _in_all_views(read_parquet(manifest).filter(split="val"))
+    _extract(backbone, rows, images, destination, {}, options)
 
 
-def _in_all_views(rows: pl.DataFrame, number: int) -> pl.DataFrame:
+def _in_all_views(rows: pl.DataFrame, number: int = 0) -> pl.DataFrame:
     """Each image in the test view and in so many random ones."""
     views = pl.DataFrame({"view": range(number + 1)})
     return rows.join(views, how="cross", maintain_order="left_right")
 
 
-def _open(
-    backbone: Backbone, rows: pl.DataFrame, images: str | Path, exif: Exif, **options: Any
-) -> Pictures:
-    """Pictures in the views that the rows name, with the options of `Views`."""
-    transform = Views(backbone.preprocess, backbone.image_size, **options)
-    return Pictures(rows, transform, Path(images), exif=exif)
-
-
-def _open_views(
+def _extract_views(
     backbone: Backbone,
     rows: pl.DataFrame,
     images: str | Path,
-    exif: Exif,
+    destination: str | Path,
     seed: int,
-    views: RandomViews,
-) -> tuple[Pictures, dict[str, Any]]:
-    """Pictures in random views too, and their metadata."""
-    scale, flip = views["scale"], views["flip"]
-    pictures = _open(backbone, rows, images, exif, scale=scale, flip=flip, seed=seed)
-    metadata = {"views": views["number"], "scale": list(scale), "flip": flip, "seed": seed}
-    if views.get("made_on") == "device":  # else not recorded: files stay as they were without it
-        pictures.device = backbone.device
+    options: RandomViews,
+) -> None:
+    """Write features in random views too."""
+    drawn = {"scale": options["scale"], "flip": options["flip"], "seed": seed}
+    metadata: dict[str, Any] = {"views": options["number"]} | drawn
+    if options.get("made_on") == "device":  # else not recorded: files stay as they were without it
         metadata["made_on"] = "device"
-    return pictures, metadata
+    _extract(backbone, rows, images, destination, metadata, options, **drawn)
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
@@ -263,22 +236,25 @@ def describe(backbone: Backbone) -> dict[str, Any]:
 
 def _extract(
     backbone: Backbone,
-    pictures: Pictures,
+    rows: pl.DataFrame,
+    images: str | Path,
     destination: str | Path,
     metadata: dict[str, Any],
-    *,
-    batch_size: int,
-    workers: int,
+    options: Decoding,
+    **drawn: Any,  # options of `Views`
 ) -> None:
     """Decode, encode and write batch by batch; a few batches are in memory at any time.
 
     Encoding a batch overlaps with decoding the next ones and with writing the one before.
     """
-    batches = load_batches(pictures, batch_size, workers=workers)
-    views = pictures.rows.height
-    total = -(-views // batch_size)
+    transform = Views(backbone.preprocess, backbone.image_size, **drawn)
+    exif, batch_size = options.get("exif", "ignore"), options["batch_size"]
+    device = backbone.device if "made_on" in metadata else None
+    pictures = Pictures(rows, transform, Path(images), exif=exif, device=device)
+    batches = load_batches(pictures, batch_size, workers=options["workers"])
+    total = -(-rows.height // batch_size)
     started, encode = time.perf_counter(), Encoder(backbone)
-    described = describe(backbone) | {"exif": pictures.exif} | metadata
+    described = describe(backbone) | {"exif": exif} | metadata
     with (
         explaining_workers(),
         open_features_writer(destination, described) as writer,
@@ -286,14 +262,14 @@ def _extract(
     ):
         written = thread.submit(lambda: None)
         for batch, decoded in enumerate(progress(batches, what="batches", total=total)):
-            rows = pictures.rows.slice(batch * batch_size, batch_size)
-            encoded = encode(pictures.transform.normalize(decoded.to(backbone.device)))
+            encoded = encode(transform.normalize(decoded.to(backbone.device)))
             written.result()
-            written = thread.submit(writer.write, rows, *encoded)
+            part = rows.slice(batch * batch_size, batch_size)
+            written = thread.submit(writer.write, part, *encoded)
         written.result()
     write_receipt(destination)
-    rate = views / (time.perf_counter() - started)
-    logger.info("%d views of %d images, %.1f per second.", views, len(pictures), rate)
+    rate = rows.height / (time.perf_counter() - started)
+    logger.info("%d views of %d images, %.1f per second.", rows.height, len(pictures), rate)
 
 
 class Encoder:
@@ -315,12 +291,11 @@ class Encoder:
             except RuntimeError as error:
                 if len(part) == 1 or not is_out_of_memory(error):
                     raise
-                self._divide(len(part))
+                self.largest = half = -(-len(part) // 2)
+                logger.warning(
+                    "Out of GPU memory with %d images: now %d at a time.", len(part), half
+                )
+                with suppress(AttributeError):  # a CPU has no cache to empty
+                    getattr(torch, self.backbone.device.type).empty_cache()
         pooled, spatial = zip(*encoded, strict=True)
         return torch.cat(pooled), torch.cat(spatial)
-
-    def _divide(self, images: int) -> None:
-        self.largest = -(-images // 2)
-        logger.warning("Out of GPU memory with %d images: now %d at a time.", images, self.largest)
-        with suppress(AttributeError):  # a CPU has no cache to empty
-            getattr(torch, self.backbone.device.type).empty_cache()
