@@ -21,8 +21,7 @@ from measuring import added_memory, count_launches, describe_device, run_again, 
 from torch import Tensor
 
 from vtclip.backbones.backbone import load_backbone
-from vtclip.backbones.prompts import TextTower
-from vtclip.backbones.text_towers import pack
+from vtclip.backbones.prompts import TextTower, pack
 from vtclip.methods import METHODS
 from vtclip.task import Images, Prompts, Samples, Task, Texts
 from vtclip.training.optimise import optimise

@@ -8,8 +8,8 @@ import torch
 from benchmarks.measuring import count_launches
 from vtclip.backbones import prompts, text_towers
 from vtclip.backbones.backbone import Backbone, load_backbone
-from vtclip.backbones.prompts import TextTower
-from vtclip.backbones.text_towers import PackedTower, find_causal
+from vtclip.backbones.prompts import PackedTower, TextTower
+from vtclip.backbones.text_towers import find_causal
 from vtclip.runtime import devices
 
 VISION = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16}
@@ -147,7 +147,7 @@ def rows(monkeypatch):
 def test_prompts_packed_in_rows_give_the_texts_and_gradients_of_whole_prompts(
     causal, rows, length, monkeypatch
 ):
-    monkeypatch.setattr(text_towers, "ROW", length)
+    monkeypatch.setattr(prompts, "ROW", length)
     texts, gradient = encode(*causal)
     monkeypatch.setattr(prompts, "find_causal", lambda model: None)
     whole, whole_gradient = encode(*causal)
@@ -158,14 +158,14 @@ def test_prompts_packed_in_rows_give_the_texts_and_gradients_of_whole_prompts(
 @pytest.mark.parametrize("shared", [17, 5, 2])
 def test_rows_have_each_prompt_once_and_whole_and_like_lengths(shared):
     lengths = torch.randint(3, 12, (1000,), generator=torch.Generator().manual_seed(0))
-    owner, place = text_towers.pack(lengths, shared)
+    owner, place = prompts.pack(lengths, shared)
     found = [owner[owner >= 0], place[owner >= 0]]
     expected = [(number, token) for number in range(1000) for token in range(lengths[number])]
     assert list(zip(*(part.tolist() for part in found), strict=True)) == expected
     assert (place < 0).equal(owner < 0)
     numbers = [set(row[row >= 0].tolist()) for row in owner]
     assert sum(map(len, numbers)) == 1000  # none is cut
-    assert (owner.shape[1] + shared) % text_towers.ALIGNED == 0
+    assert (owner.shape[1] + shared) % prompts.ALIGNED == 0
     assert 200 < owner.shape[1] < 280
     assert owner.numel() < 1.1 * lengths.sum()  # padding takes time
 

@@ -20,12 +20,12 @@ TIMM = {"timm_model_name": "test_vit", "timm_pool": "token", "timm_proj": "linea
 @pytest.fixture
 def transformers(monkeypatch):
     """As if Hugging Face's library were installed."""
-    monkeypatch.setattr(architecture, "has_package", lambda name: True)
+    monkeypatch.setattr(architecture, "find_spec", lambda name: name)
 
 
 @pytest.fixture
 def no_transformers(monkeypatch):
-    monkeypatch.setattr(architecture, "has_package", lambda name: False)
+    monkeypatch.setattr(architecture, "find_spec", lambda name: None)
 
 
 @pytest.fixture

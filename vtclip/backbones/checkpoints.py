@@ -22,10 +22,7 @@ from vtclip.wording import list_lines, list_some
 # The numbers among OpenAI's own weights, of a ViT and of a ResNet.
 OPENAI = ("input_resolution", "context_length", "vocab_size")
 SCALE = "logit_scale"  # every CLIP has one: a key that ends so shows where weights are in a file
-LORA = "lora_"  # in the keys of adapters
-PART = re.compile(r"-\d+-of-\d+\.")  # in the name of a file of some of the weights
 FILE = "file/"  # key in a file's metadata of another file, of a tokenizer
-
 
 Weights = dict[str, torch.Tensor]
 
@@ -51,7 +48,7 @@ def read_checkpoint(path: str | Path, weights_key: str | None = None) -> Weights
     if not groups:
         raise _unusable(path, _describe(content))
     refuse_oracle(path, [key for tensors in groups.values() for key in tensors])
-    if any(LORA in key for tensors in groups.values() for key in tensors):
+    if any("lora_" in key for tensors in groups.values() for key in tensors):
         raise _unusable(
             path,
             "a LoRA adapter, which only changes the weights of a model: merge it into them "
@@ -76,12 +73,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise _damaged(path, error) from None
 
 
-# The last linear map of an image tower: a weight, and whether its rows are inputs.
-PROJECTIONS = {
-    "visual.proj": True,
-    "visual.attnpool.c_proj.weight": False,
-    "visual.head.proj.weight": False,
-}
+# The last linear map of an image tower. The rows of the first, a ViT's, are inputs.
+PROJECTIONS = ("visual.proj", "visual.attnpool.c_proj.weight", "visual.head.proj.weight")
 
 
 def read_projection(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,7 +88,8 @@ def read_projection(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
         if name is None:
             raise BackboneError(f"{path}: its image tower does not end in one linear map.")
         weight = file.get_tensor(name).float()
-        weight = weight.T.contiguous() if PROJECTIONS[name] else weight
+        if name == PROJECTIONS[0]:
+            weight = weight.T.contiguous()
         bias = name.replace("weight", "bias")
         has_bias = bias != name and bias in names
         return weight, file.get_tensor(bias).float() if has_bias else weight.new_zeros(len(weight))
@@ -245,7 +239,7 @@ def _choose_weights(
             f"  expected: {weights_key}"
         )
     if not found:
-        if PART.search(str(path)):
+        if re.search(r"-\d+-of-\d+\.", str(path)):
             raise _unusable(path, "one of several parts: give the index, `*.index.json` beside it")
         # What is missing is named where they are loaded.
         return max(groups.values(), key=len)

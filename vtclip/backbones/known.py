@@ -22,6 +22,7 @@ from vtclip.config.backbone_config import (
     list_parts,
     name_model,
 )
+from vtclip.runtime.environment import explain, trusted_certificates
 from vtclip.settings import ConfigError, unknown
 
 CONFIGURATION = "open_clip_config.json"
@@ -134,50 +135,41 @@ def find_weights(name: str) -> Path:
 def _find_first(name: str, files: Sequence[str]) -> Path:
     """The first of some files that a model has; what is on this machine goes before the hub's."""
     folder = find_folder(name)
-    if folder is not None:
-        found = [folder / file for file in files if (folder / file).is_file()]
+    if folder is None:
+        found = _find_on_hub(name.removeprefix(HUB), files)
     else:
-        found = _find_cached(name, files) or _download_first(name, files)
-    if not found:
+        found = next((folder / file for file in files if (folder / file).is_file()), None)
+    if found is None:
         raise ConfigError(
             f"backbone.name: {name}: there is no such file.\n"
             f"  expected: a model in the hub's form, with {' or '.join(files)}"
         )
-    return found[0]
+    return found
 
 
-def _find_cached(name: str, files: Sequence[str]) -> list[Path]:
+def _find_on_hub(model: str, files: Sequence[str]) -> Path | None:
+    """The first of some files in the hub's cache, or else on the hub; None if it has none."""
     # The hub's own library takes a while, and a model that is not on the hub needs none of it.
-    from huggingface_hub import try_to_load_from_cache
-
-    found = [try_to_load_from_cache(name.removeprefix(HUB), file) for file in files]
-    return [Path(path) for path in found if isinstance(path, str)]
-
-
-def _download_first(name: str, files: Sequence[str]) -> list[Path]:
-    """Fetch the first of some files that a model on the hub has."""
-    from vtclip.runtime.environment import trusted_certificates
-
-    with trusted_certificates():
-        return next(([path] for file in files if (path := _download(name, file))), [])
-
-
-def _download(name: str, file: str) -> Path | None:
-    """Fetch a file of a model on the hub; None if the model has no such file."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    from vtclip.runtime.environment import explain
-
-    try:
-        return Path(hf_hub_download(name.removeprefix(HUB), file))
-    except Exception as error:  # of a name that is wrong, or of the network, there may be any
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            return None
-        raise ConfigError(
-            f"backbone.name: {name}: {file} cannot be downloaded from the hub: {explain(error)}\n"
-            "  expected: the name of a model on huggingface.co, and the internet the first time"
-        ) from None
+    cached = (try_to_load_from_cache(model, file) for file in files)
+    if found := next((path for path in cached if isinstance(path, str)), None):
+        return Path(found)
+    for file in files:
+        try:
+            with trusted_certificates():
+                return Path(hf_hub_download(model, file))
+        except Exception as error:  # of a name that is wrong, or of the network, there may be any
+            is_absent = isinstance(error, EntryNotFoundError)
+            if is_absent and not isinstance(error, LocalEntryNotFoundError):
+                continue
+            raise ConfigError(
+                f"backbone.name: {HUB}{model}: {file} cannot be downloaded from the hub: "
+                f"{explain(error)}\n  expected: the name of a model on huggingface.co, and the "
+                "internet the first time"
+            ) from None
+    return None
 
 
 def check_activation(name: str, pretrained: str, *, has_quick_gelu: bool) -> None:

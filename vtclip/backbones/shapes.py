@@ -225,7 +225,7 @@ def read_architecture(backbone: BackboneConfig) -> Architecture:
 def check_packages(backbone: BackboneConfig) -> None:
     """Refuse a backbone that needs a package which is not installed."""
     part = read_architecture(backbone).text_cfg.needs_transformers
-    if part is None or has_package("transformers"):
+    if part is None or find_spec("transformers") is not None:
         return
     other = f"; or a backbone that needs none, such as {WITHOUT_TRANSFORMERS}"
     raise ConfigError(
@@ -233,8 +233,3 @@ def check_packages(backbone: BackboneConfig) -> None:
         f"library.\n  found:    no package transformers\n  expected: it, from `{INSTALL}`"
         + ("" if backbone.architecture else other)  # a custom architecture has no other name
     )
-
-
-def has_package(name: str) -> bool:
-    """Check that a package is installed; it is not imported."""
-    return find_spec(name) is not None

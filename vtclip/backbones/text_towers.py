@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from vtclip.wording import list_lines
 
@@ -97,8 +94,6 @@ def find_words(tokenizer: Any, prompts: Tensor, words: str) -> int | None:
 
 
 BATCH = 256  # prompts at a time
-ROW = 256  # tokens of a row, about, beside the start that each row reads once more
-ALIGNED = 8  # a row's length is a multiple, or CUDA's attention would copy the mask at each use
 
 
 class CausalTower:
@@ -148,10 +143,10 @@ class CausalTower:
         hidden = embedded + self._tower.positional_embedding[: len(embedded)]
         seen = []
         for block in self._blocks:
-            query, key, value = _project(block, hidden)
+            query, key, value = project_heads(block, hidden)
             seen.append((key, value))
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            hidden = _finish(block, hidden, attended)
+            hidden = finish_block(block, hidden, attended)
         return seen
 
     def _read_own(
@@ -163,8 +158,8 @@ class CausalTower:
         mask = self._tower.attn_mask[shared:length, :length]  # (L, S + L)
         hidden = self._tower.token_embedding(tokens) + positions  # (T, L, width)
         for block, (keys, values) in zip(self._blocks, seen, strict=True):
-            attended = _attend(*_project(block, hidden), keys, values, mask)
-            hidden = _finish(block, hidden, attended)
+            attended = _attend(*project_heads(block, hidden), keys, values, mask)
+            hidden = finish_block(block, hidden, attended)
         return self._pool(_pick(hidden, ends))
 
     def encode_apart(self, tokens: Tensor) -> Tensor:
@@ -183,87 +178,6 @@ class CausalTower:
         if projection is None:
             return pooled
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
-
-
-class PackedTower(CausalTower):
-    """A causal tower for training on a GPU, where launching operations takes the most time.
-
-    Many prompts go through it as one row: the shared start, then the own tokens of one prompt after
-    another. A mask keeps them apart. Products are in `dtype`, which autocast uses as well.
-    """
-
-    def __init__(self, tower: CausalTower, dtype: torch.dtype) -> None:
-        super().__init__(tower._tower)
-        self._dtype = dtype
-        self._blocks = deepcopy(tower._blocks)
-        for block in self._blocks:
-            _make_fast(block, dtype)
-
-    @torch.no_grad()
-    def reader(self, tokens: Tensor, shared: int) -> Callable[[Tensor], Tensor]:
-        """As a causal tower's."""
-        ends = tokens.argmax(dim=1) - shared
-        owner, place = pack(ends.cpu() + 1, shared).to(tokens.device)  # (R, n) each
-        last = F.pad(place == ends[owner], (shared, 0)).flatten().nonzero()[:, 0]
-        mask = _keep_apart(owner, shared, self._dtype)
-        positions = self._tower.positional_embedding
-        embedded = self._tower.token_embedding(tokens[owner, shared + place])
-        own = embedded + positions[shared + place]  # (R, n, width)
-
-        def read(start: Tensor) -> Tensor:
-            start = (start + positions[:shared]).expand(len(own), -1, -1)
-            hidden = torch.cat([start, own], dim=1)
-            for block in self._blocks:
-                query, key, value = _project(block, hidden)
-                attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-                hidden = _finish(block, hidden, attended)
-            return self._pool(hidden.flatten(0, 1).index_select(0, last))
-
-        return read
-
-
-def pack(lengths: Tensor, shared: int) -> Tensor:
-    """Distribute prompts of some own lengths, in their order, among rows of like length.
-
-    Returns:
-        (2, R, n): for each token of each row the number of its prompt, and its place there. Both
-        are -1 after a row's last token. The shared start and n make a multiple of `ALIGNED`.
-    """
-    ends = lengths.cumsum(0)
-    owner = torch.arange(len(lengths)).repeat_interleave(lengths)
-    place = torch.arange(len(owner)) - (ends - lengths)[owner]
-    room = math.ceil(len(owner) / math.ceil(len(owner) / ROW))
-    row = (ends - 1) // room  # of each prompt, by its last token
-    sizes = row[owner].unique_consecutive(return_counts=True)[1].tolist()
-    rows = list(torch.stack([owner, place], dim=1).split(sizes))
-    padded = pad_sequence(rows, batch_first=True, padding_value=-1).movedim(2, 0)
-    return F.pad(padded, (0, -(shared + padded.shape[2]) % ALIGNED), value=-1)
-
-
-def _keep_apart(owner: Tensor, shared: int, dtype: torch.dtype) -> Tensor:
-    """A mask (R, 1, S + n, S + n) for rows of prompts' own tokens (R, n) after the shared start.
-
-    A token sees the start and its own prompt, as far as they are not after it.
-    """
-    owner = F.pad(owner, (shared, 0), value=-1)
-    seen = owner[:, :, None] == owner[:, None, :]
-    seen[:, :, :shared] = True
-    mask = torch.zeros(seen.shape, dtype=dtype, device=owner.device)
-    return mask.masked_fill_(~seen.tril(), -math.inf)[:, None]
-
-
-@torch.no_grad()
-def _make_fast(block: Any, dtype: torch.dtype) -> None:
-    """Cast the weights of a layer's products once, and make QuickGELU one operation."""
-    rise, activation, fall = block.mlp
-    if type(activation) is QuickGELU:  # x * sigmoid(1.702 x) is silu(1.702 x) / 1.702
-        rise.weight *= 1.702
-        rise.bias *= 1.702
-        fall.weight /= 1.702
-        block.mlp[1] = nn.SiLU()
-    for module in block.modules():
-        if isinstance(module, nn.Linear | nn.MultiheadAttention):
-            module.to(dtype)
 
 
 def find_causal(model: nn.Module) -> CausalTower | None:
@@ -292,7 +206,7 @@ def encode_tokens(model: Any, tokens: Tensor) -> Tensor:
     return torch.cat([model.encode_text(part, normalize=False) for part in parts])
 
 
-def _project(block: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def project_heads(block: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value of a layer, each (..., heads, L, width / heads)."""
     attention = block.attn
     joint = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
@@ -316,7 +230,7 @@ def _attend(
     return torch.einsum("thls,hsd->thld", before, seen_values) + among @ value
 
 
-def _finish(block: Any, hidden: Tensor, attended: Tensor) -> Tensor:
+def finish_block(block: Any, hidden: Tensor, attended: Tensor) -> Tensor:
     """Output of a layer, from its attention (..., heads, L, width / heads)."""
     joined = attended.transpose(-2, -3).flatten(-2)
     hidden = hidden + block.ls_1(block.attn.out_proj(joined))
