@@ -136,7 +136,7 @@ def measure(
     classifier = eval_on(chosen.classifier(chosen.initial_head(task), texts), CPU)
     seen = val.pooled[:, 0]
     logits, centres = classifier(Images(seen, None)), class_centres(train, len(texts.features))
-    fitted = Calibration.fit(logits, val.labels, seen, centres)
+    fitted = Calibration.fit(logits, val.labels, nearest(seen, centres), centres)
     found, labels = classifier(test), test.labels
     rules = fitted.rules(given.coverage, given.refuse)
     sets, refused = rules.apply(found, test.pooled)

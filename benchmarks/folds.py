@@ -135,7 +135,7 @@ def fit_all(
     whole = learn_from_all(task, train)
     classifier = eval_on(chosen.classifier(fit_head(chosen, whole, CPU)[0], pool.texts), CPU)
     crossed = cross_calibrate(chosen, whole)
-    alone = Calibration.from_parts(logits, task.val.labels, apart, crossed.centres)
+    alone = Calibration.fit(logits, task.val.labels, apart, crossed.centres)
     return classifier, crossed, alone
 
 

@@ -15,7 +15,6 @@ from vtclip.config.experiment import save_config
 from vtclip.features.extract import describe
 from vtclip.features.texts import write_texts
 from vtclip.files import (
-    CALIBRATION,
     measure,
     read_record,
     sha256_of,
@@ -111,13 +110,12 @@ def add_calibration(run: Path, images: int = 40) -> None:
     """Give a head a calibration on random logits and distances, as training leaves it."""
     generator = torch.Generator().manual_seed(2)
     labels = torch.arange(images) % 3
-    fitted = Calibration.from_parts(
+    fitted = Calibration.fit(
         torch.randn(images, 3, generator=generator),
         labels,
         torch.rand(images, generator=generator) + 0.5,
         torch.nn.functional.normalize(torch.randn(3, 64, generator=generator)),
     )
     file = run / "head.safetensors"
-    tensors = {CALIBRATION + name: tensor for name, tensor in fitted.tensors().items()}
-    save_file(load_file(file) | tensors, file)
+    save_file(load_file(file) | fitted.tensors(), file)
     write_record(run / "run.json", read_record(run / "run.json") | measure(file))

@@ -16,7 +16,7 @@ from vtclip import __version__
 from vtclip.data.shots import format_picks
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
-from vtclip.files import CALIBRATION, DamagedError, write_receipt, write_record, write_tensors
+from vtclip.files import DamagedError, write_receipt, write_record, write_tensors
 from vtclip.parquet import write_parquet
 from vtclip.paths import Example
 from vtclip.results.differences import aggregate_differences
@@ -30,7 +30,7 @@ from vtclip.results.report import (
     find_shown,
     report,
 )
-from vtclip.training.calibration import Calibration
+from vtclip.training.calibration import Calibration, nearest
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"
 NAMES = [ALERT, AND, "cow"]
@@ -273,9 +273,9 @@ def save_calibrated(folder: Path) -> str:
     """A head whose centre is the first axis, with a calibration on 40 images near it."""
     generator = torch.Generator().manual_seed(0)
     near = torch.tensor([1.0, 0, 0]) + 0.01 * torch.randn(40, 3, generator=generator)
-    calibration = Calibration.fit(near, torch.arange(40) % 3, near, torch.eye(3))
-    tensors = {CALIBRATION + name: each for name, each in calibration.tensors().items()}
-    write_tensors(folder / "head.safetensors", tensors)
+    distances = nearest(near, torch.eye(3))
+    calibration = Calibration.fit(near, torch.arange(40) % 3, distances, torch.eye(3))
+    write_tensors(folder / "head.safetensors", calibration.tensors())
     return str(folder / "head.safetensors")
 
 

@@ -11,6 +11,7 @@ from vtclip.training.calibration import (
     class_centres,
     fit_temperature,
     images_needed,
+    nearest,
 )
 
 
@@ -25,7 +26,7 @@ def draw(images, classes=4, seed=0, sharpness=1.0):
 def fit(images, seed=0, classes=4):
     logits, labels = draw(images, classes, seed)
     distances = torch.rand(images, generator=torch.Generator().manual_seed(seed))
-    return Calibration.from_parts(logits, labels, distances, torch.eye(classes))
+    return Calibration.fit(logits, labels, distances, torch.eye(classes))
 
 
 def test_the_temperature_undoes_what_makes_logits_too_sharp():
@@ -52,7 +53,7 @@ def test_sets_contain_the_true_class_as_often_as_promised(by_class):
 def test_classes_with_few_images_share_a_threshold():
     labels = torch.tensor([0] * 12 + [1, 2] * 6)
     logits = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
-    calibration = Calibration.from_parts(logits, labels, torch.rand(24), torch.eye(3))
+    calibration = Calibration.fit(logits, labels, torch.rand(24), torch.eye(3))
     first, second, third = calibration.thresholds(0.9, by_class=True).tolist()
     assert second == third != first
     assert torch.equal(calibration.thresholds(0.9), calibration.thresholds(0.9)[[0, 0, 0]])
@@ -62,7 +63,7 @@ def test_as_many_of_the_classes_own_images_are_refused_as_asked():
     generator = torch.Generator().manual_seed(1)
     eye, labels = torch.eye(3), torch.arange(3).repeat(200)
     near = eye[labels] + 0.3 * torch.randn(600, 3, generator=generator)
-    calibration = Calibration.fit(eye[labels][::2], labels[::2], near[::2], eye)
+    calibration = Calibration.fit(eye[labels][::2], labels[::2], nearest(near[::2], eye), eye)
     refused = calibration.is_unknown(near[1::2], calibration.limit(0.1))
     assert 0.05 < refused.float().mean() < 0.15
     assert calibration.is_unknown(-torch.ones(1, 3), calibration.limit(0.1)).all()

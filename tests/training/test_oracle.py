@@ -36,9 +36,8 @@ def run(on_disk, task):  # noqa: F811
     with open_features_writer(on_disk / "test.parquet", {"backbone": "small"}) as writer:
         writer.write(rows, noisy, task.train.spatial[:, 0])
     texts, features = on_disk / "texts.parquet", on_disk / "features.parquet"
-    train_head(
-        METHOD, {}, Sources(texts, [features]), on_disk / "fair", shots=1, seed=1, device=CPU
-    )
+    sources = Sources(texts, [features])
+    train_head(METHOD, {}, sources, on_disk / "fair", shots=1, seed=1, device=CPU)
     fair = Fair(on_disk / "fair/head.safetensors", on_disk / "fair.parquet")
     predict_test(
         METHOD, {}, texts, [TrainedHead(1, 1, fair.head)], [on_disk / "test.parquet"],
@@ -46,7 +45,7 @@ def run(on_disk, task):  # noqa: F811
     )  # fmt: skip
     (on_disk / "oracle").mkdir()
     train_oracle(
-        METHOD, {}, texts, [features], [on_disk / "test.parquet"], [fair],
+        METHOD, {}, sources, [on_disk / "test.parquet"], [fair],
         on_disk / "oracle/oracle.safetensors", shots=1, seed=1, device=CPU,
     )  # fmt: skip
     return on_disk
@@ -59,10 +58,10 @@ def test_an_oracle_is_at_least_as_good_as_the_fair_head_on_the_test_images(run):
 
 def test_an_oracle_can_read_the_projection(run, task):
     (run / "second").mkdir()
+    sources = Sources(run / "texts.parquet", [run / "features.parquet"], projection=task.projection)
     train_oracle(
-        "prolip", {"steps": 2}, run / "texts.parquet", [run / "features.parquet"],
-        [run / "test.parquet"], [], run / "second/oracle.safetensors", shots=1, seed=1, device=CPU,
-        projection=task.projection,
+        "prolip", {"steps": 2}, sources, [run / "test.parquet"], [],
+        run / "second/oracle.safetensors", shots=1, seed=1, device=CPU,
     )  # fmt: skip
     assert f"{MARKED}weight" in load_file(run / "second/oracle.safetensors")
 

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score
 from tests.feature_files import read_features
 from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import read_classes, write_texts
-from vtclip.files import CALIBRATION, DamagedError, measure, read_record, write_record
+from vtclip.files import DamagedError, measure, read_record, write_record
 from vtclip.methods import METHODS
 from vtclip.methods.linear_probe import LinearProbeSettings
 from vtclip.task import Images
@@ -200,12 +200,11 @@ def test_a_label_without_a_text_is_refused(folder):
 
 def test_the_receipt_has_the_test_of_each_heads_calibration(folder):
     assert "calibration" in read_predicted(folder)
-    calibration = Calibration.from_parts(
+    calibration = Calibration.fit(
         torch.randn(12, 3), torch.arange(12) % 3, torch.rand(12), torch.eye(3, 4)
     )
-    named = {CALIBRATION + name: each for name, each in calibration.tensors().items()}
     head = folder / "head1.safetensors"
-    save_file(load_file(head) | named, head)
+    save_file(load_file(head) | calibration.tensors(), head)
     without, found = read_predicted(folder)["calibration"][::-1]
     assert without == {"shots": 1, "seed": 2} | dict.fromkeys(DECIDED)
     assert found["refused"] is None  # it takes 19 images

@@ -42,7 +42,7 @@ def plot_attention(
     head: str | Path,
     predictions: str | Path,
     images: str | Path,  # the folder that the image paths start from
-    destination: str | Path,  # without a suffix; .svg and .png are written
+    destination: str | Path,  # its suffix becomes .svg and .png
     *,
     shots: int,
     seed: int,

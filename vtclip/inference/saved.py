@@ -104,8 +104,7 @@ def write_saved(saved: Saved, destination: str | Path, *, with_backbone: bool = 
     tensors = {HEAD + name: tensor for name, tensor in saved.head.items()}
     tensors["texts"] = saved.texts
     if saved.calibration is not None:
-        stored = saved.calibration.tensors()
-        tensors |= {CALIBRATION + name: tensor for name, tensor in stored.items()}
+        tensors |= saved.calibration.tensors()
     if with_backbone:
         tensors |= {BACKBONE + name: value for name, value in read_weights(saved).items()}
     described = saved.description.model_copy(update={"seal": MARK + BLANK})

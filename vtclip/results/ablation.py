@@ -25,7 +25,7 @@ SCHEMA = {
 
 def aggregate_ablation(
     runs: Sequence[Run],  # of all variants, in the table's order; the label names the variant
-    destination: str | Path,  # without a suffix
+    destination: str | Path,  # its suffix is replaced
     *,
     titles: Mapping[str, str] = {},  # dataset -> the name to show in footnotes
     notes: Sequence[str] = (),

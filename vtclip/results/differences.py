@@ -31,7 +31,7 @@ SCHEMA = {
 
 def aggregate_differences(
     runs: Sequence[Run],  # all heads on their own test sets
-    destination: str | Path,  # without a suffix
+    destination: str | Path,  # its suffix is replaced
     *,
     reference: str,  # the method that the Markdown table compares with all others
     titles: Mapping[str, str] = {},  # method -> the name to show there

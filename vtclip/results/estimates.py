@@ -53,8 +53,8 @@ def find_interval(share: float, images: float) -> tuple[float, float]:
 def aggregate_estimates(
     runs: Sequence[Run],  # all heads on their own test sets
     manifests: Mapping[str, str | Path],  # of each dataset in folds
-    destination: str | Path,  # without a suffix
-    confusions: str | Path,  # without a suffix
+    destination: str | Path,  # its suffix is replaced
+    confusions: str | Path,  # its suffix is replaced
     best: str | Path,  # a JSON file
     *,
     titles: Mapping[str, str] = {},  # method or dataset -> the name to show

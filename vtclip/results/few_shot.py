@@ -20,7 +20,7 @@ WIDTH = 100  # columns of a terminal
 
 def aggregate_results(
     runs: Sequence[Run],  # all heads on their own test sets, in the table's order
-    destination: str | Path,  # without a suffix
+    destination: str | Path,  # its suffix is replaced
     *,
     titles: Mapping[str, str] = {},  # method -> the name to show
     missing: Sequence[str] = (),  # datasets that were left out; the table says so

@@ -28,7 +28,7 @@ COST_KEY = ["backbone", "method", "shots"]
 def drawing(destination: str | Path, width: float, height: float) -> Iterator[Figure]:
     """Give an empty figure (sizes in inches); once the block has ended well, write .svg and .png.
 
-    `destination` has no suffix. It needs no display, and the same figure gives the same bytes. The
+    It needs no display, and the same figure gives the same bytes, whatever suffix is given. The
     files are sealed, for `check_seal`.
     """
     # Dollar signs in names, such as `ke$ha`, do not make them mathematics.

@@ -102,7 +102,7 @@ def find_test_copies(
     """Write which test images are near-duplicates of an image that was drawn for a run.
 
     Args:
-        destination: the table, without a suffix, as Parquet and CSV.
+        destination: the table; as Parquet and CSV, whatever its suffix.
         manifest: the dataset's.
         samples: the images of each run.
         images: the folder that image paths start from.

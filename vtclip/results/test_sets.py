@@ -34,7 +34,7 @@ def aggregate_tests(
     # All heads on all test sets, in the table's order; one with a reason, and without predictions,
     # where a method's heads cannot be tested.
     runs: Sequence[Run],
-    destination: str | Path,  # without a suffix
+    destination: str | Path,  # its suffix is replaced
     *,
     titles: Mapping[str, str] = {},  # dataset or method -> the name to show
     notes: Sequence[str] = (),

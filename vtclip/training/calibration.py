@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vtclip.files import CALIBRATION
 from vtclip.task import Samples, unit
 
 LARGEST = 100.0  # logits are divided by this, or its inverse, at most
@@ -41,39 +42,27 @@ class Calibration:
     distances: Tensor  # (M,) from each image to the nearest centre
 
     @classmethod
-    def fit(cls, logits: Tensor, labels: Tensor, pooled: Tensor, centres: Tensor) -> Calibration:
-        """Fit on logits (n, K) float32, labels (n,) int64 and features (n, D) of the same images.
+    def fit(cls, logits: Tensor, labels: Tensor, distances: Tensor, centres: Tensor) -> Calibration:
+        """Fit on logits (n, K) float32, labels (n,) int64 and the images' distances (n,).
 
-        The centres are those of `class_centres`. Where each image has its own head, that of a fold,
-        `from_parts` takes the distances in place of the features.
+        The centres are those of `class_centres`, the distances those of `nearest`.
         """
-        return cls.from_parts(logits, labels, nearest(pooled, centres), centres)
-
-    @classmethod
-    def from_parts(
-        cls, logits: Tensor, labels: Tensor, distances: Tensor, centres: Tensor
-    ) -> Calibration:
-        """Fit on logits (n, K), labels (n,) and the images' distances (n,)."""
         temperature = fit_temperature(logits, labels)
         scores = F.cross_entropy(logits / temperature, labels, reduction="none")
         return cls(temperature, scores, labels, centres, distances)
 
     @classmethod
     def read(cls, tensors: Mapping[str, Tensor]) -> Calibration | None:
-        """From `tensors()`; None where a head has no calibration."""
+        """From what `read_calibration` reads; None where a head has no calibration."""
         return cls(**tensors) if tensors else None
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it by name, to be stored beside the head's tensors."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {CALIBRATION + field.name: getattr(self, field.name) for field in fields(self)}
 
     def to(self, device: torch.device | str) -> Calibration:
         """Copy to a device."""
-        return Calibration(**{name: each.to(device) for name, each in self.tensors().items()})
-
-    def log_probabilities(self, logits: Tensor) -> Tensor:
-        """(B, K) -> (B, K)."""
-        return (logits / self.temperature).log_softmax(dim=1)
+        return Calibration(*(each.to(device) for each in self.tensors().values()))
 
     def thresholds(self, coverage: float, *, by_class: bool = False) -> Tensor:
         """Scores (K,) up to which a class belongs to an image's set.
@@ -100,7 +89,7 @@ class Calibration:
 
     def in_set(self, logits: Tensor, thresholds: Tensor) -> Tensor:
         """Logits (B, K) and thresholds (K,) -> (B, K) bool: the classes of each image's set."""
-        return -self.log_probabilities(logits) <= thresholds
+        return -(logits / self.temperature).log_softmax(dim=1) <= thresholds
 
     def limit(self, refused: float) -> Tensor:
         """Distance () above which an image is of no class; `refused` of the classes' images are."""
@@ -146,14 +135,12 @@ class Rules(NamedTuple):
 
     def apply(self, logits: Tensor, pooled: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Logits (B, K), features (B, D) -> sets (B, K) bool and refusals (B,) bool."""
-        limits = self.thresholds
-        chosen = None if limits is None else self.calibration.in_set(logits, limits)
-        return chosen, self.refuse(pooled)
+        sets = None if self.thresholds is None else self.calibration.in_set(logits, self.thresholds)
+        return sets, self.refuse(pooled)
 
     def refuse(self, pooled: Tensor) -> Tensor | None:
         """Features (B, D) -> refusals (B,) bool; None where none are asked for."""
-        limit = self.limit
-        return None if limit is None else self.calibration.is_unknown(pooled, limit)
+        return None if self.limit is None else self.calibration.is_unknown(pooled, self.limit)
 
 
 def images_needed(coverage: float) -> int:

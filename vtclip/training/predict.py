@@ -1,7 +1,7 @@
 """Predicting the test images with all the heads of a method on a dataset."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -10,25 +10,18 @@ import torch
 from torch import Tensor
 
 from vtclip.config.dataset import ClassSplit
-from vtclip.cost import BATCH
 from vtclip.data.layouts import match_classes
-from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
-from vtclip.features.texts import (
-    check_labels,
-    check_test_images,
-    check_texts,
-    is_tested,
-    read_class_names,
-    read_classes,
-)
+from vtclip.features.store import check_origin, find_non_finite, read_metadata
+from vtclip.features.texts import check_test_images, check_texts, read_class_names, read_classes
 from vtclip.files import measure, read_calibration, read_head, read_record, write_record
 from vtclip.methods import make_method
 from vtclip.methods.base import Method
 from vtclip.nn.learner import eval_on
-from vtclip.parquet import read_parquet, write_parquet
+from vtclip.parquet import write_parquet
 from vtclip.paths import receipt_of, record_of
-from vtclip.task import Classifier, Head, Images, Prompts, Texts, TextTower, Towers
+from vtclip.task import Classifier, Head, Images, Texts, TextTower, Towers
 from vtclip.training.calibration import DECIDED, Calibration, Rules
+from vtclip.training.tasks import keep, open_features, read_batches, read_dataset, read_test_images
 
 TOP = 5  # how many of the best classes are kept
 
@@ -46,21 +39,15 @@ class TrainedHead(NamedTuple):
     fold: str = ""  # the fold that it has not seen, and alone predicts; "" for all images
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(NamedTuple):
     """The training set of heads that are tested on something else."""
 
     name: str  # of the dataset, or of the half of one
     texts: str | Path
     manifest: str | Path
 
-    def count_classes(self) -> int:
-        """K, of the half if it is one."""
-        return len(ClassSplit.parse(self.name).labels(len(read_class_names(self.texts))))
 
-
-@dataclass(frozen=True)
-class _Tested:
+class _Tested(NamedTuple):
     """The classes that are tested: those of the test set, or of a half of it."""
 
     labels: range
@@ -87,44 +74,6 @@ def _apply_head(method: Method, head: Head, tested: _Tested, trained: Trained | 
     texts = replace(known, features=features, means=None, prompts=None)
     classifier = eval_on(method.classifier(head, texts), device)
     return lambda images: classifier(images)[:, columns]
-
-
-Batches = Iterator[tuple[pl.DataFrame, Images]]  # the rows of a manifest, and their images
-
-
-def read_batches(images: FeatureSet, labels: range, device: torch.device) -> Batches:
-    """The batches of a test set in the test view, without the images of other classes."""
-    for batch in images:
-        label = batch.rows["label"]
-        kept = label.is_between(labels.start, labels.stop - 1) & (batch.rows["view"] == 0)
-        if kept.any():
-            rows, found = _keep(batch.rows, Images(batch.pooled, batch.spatial), kept)
-            spatial = None
-            if found.spatial is not None:
-                spatial = found.spatial.to(device, torch.float32)
-            yield rows, Images(found.pooled.to(device, torch.float32), spatial)
-
-
-def _read_images(towers: Towers, tested: _Tested, folder: str, **options: Any) -> Batches:
-    """The batches of the test images themselves."""
-    assert tested.manifest is not None
-    known = pl.col("label").is_between(tested.labels.start, tested.labels.stop - 1)
-    rows = read_parquet(tested.manifest).filter(known, is_tested())
-    batches = towers.read_test(rows, folder, batch_size=BATCH, **options)
-    for number, pixels in enumerate(batches):
-        pooled = towers.encode_frozen(pixels)
-        yield rows.slice(number * BATCH, BATCH), Images(pooled, None, pixels=pixels)
-
-
-def _keep(rows: pl.DataFrame, images: Images, kept: pl.Series) -> tuple[pl.DataFrame, Images]:
-    """Some of the images."""
-    if kept.all():
-        return rows, images
-    places = torch.from_numpy(kept.to_numpy(writable=True)).to(images.pooled.device)
-    spatial, pixels = (
-        None if part is None else part[places] for part in (images.spatial, images.pixels)
-    )
-    return rows.filter(kept), Images(images.pooled[places], spatial, pixels=pixels)
 
 
 def predict_test(
@@ -158,23 +107,34 @@ def predict_test(
             are no numbers.
     """
     chosen = make_method(method, settings)
-    classes = _read_tested(texts, tested, manifest, tower, device)
+    classes = _Tested(*read_dataset(texts, tested, device, tower), manifest)
+    labels = classes.labels
+    if manifest is not None:
+        check_texts(texts, read_class_names(texts), manifest)
     if chosen.reads_images:
         assert images is not None
+        assert manifest is not None
         source, made = texts, read_metadata(texts)
-        exif = made.get("exif", "ignore")
-        batches = _read_images(cast(Towers, tower), classes, images, exif=exif, workers=workers)
+        batches = read_test_images(
+            cast(Towers, tower), manifest, labels, images, exif=made.get("exif", "ignore"),
+            workers=workers,
+        )  # fmt: skip
     else:
-        found = _open_features(chosen, features, texts, manifest)
+        found = open_features(chosen, features, texts)
+        if manifest is not None:
+            check_test_images(features, found.rows.filter(view=0), manifest)
         source, made = features[0], found.metadata
-        batches = read_batches(found, classes.labels, device)
-    expected = {"method": method, "dataset": tested, "classes": len(classes.labels)}
+        batches = read_batches(found, labels, device)
+    expected = {"method": method, "dataset": tested, "classes": len(labels)}
     if trained is not None:
         made = _check_trained(trained, texts, made)
-        expected |= {"dataset": trained.name, "classes": trained.count_classes()}
-    ready = [_make_ready(chosen, run, classes, trained, expected, source, made) for run in heads]
+        known = ClassSplit.parse(trained.name).labels(len(read_class_names(trained.texts)))
+        expected |= {"dataset": trained.name, "classes": len(known)}
+    for run in heads:
+        _check_record(run, expected, source, made)
+    ready = [_make_ready(chosen, run, classes, trained) for run in heads]
     tables = [
-        _predict(each, rows, batch, classes.labels)
+        predict_batch(each, rows, batch, labels)
         for rows, batch in batches
         for each in ready
         if not each.run.fold or each.run.fold in rows["split"]
@@ -192,66 +152,23 @@ def _check_trained(trained: Trained, texts: str | Path, made: Mapping[str, Any])
     return made
 
 
-def _read_tested(
-    texts: str | Path,
-    tested: str,
-    manifest: str | Path | None,
-    tower: TextTower | None,
-    device: torch.device,
-) -> _Tested:
-    """The classes of a test set, or of a half of it."""
-    names = read_class_names(texts)
-    labels = ClassSplit.parse(tested).labels(len(names))
-    classes = read_classes(texts, device)[0].part(labels)
-    if tower is not None:
-        prompts = Prompts(names[labels.start : labels.stop], tower)
-        classes = replace(classes, made_of=prompts)
-    if manifest is not None:
-        check_texts(texts, names, manifest)
-    return _Tested(labels, classes, manifest)
-
-
-def _open_features(
-    method: Method,
-    features: Sequence[str | Path],
-    texts: str | Path,
-    manifest: str | Path | None,
-) -> FeatureSet:
-    """Open the test features, which go with texts and manifest."""
-    found = FeatureSet(features, spatial=method.reads_spatial)
-    check_origin(features[0], found.metadata, texts, read_metadata(texts))
-    check_labels(features[0], found.rows, texts, len(read_class_names(texts)))
-    if manifest is not None:
-        check_test_images(features, found.rows.filter(view=0), manifest)
-    return found
-
-
-class _Ready(NamedTuple):
+class Ready(NamedTuple):
     """A head that is ready to predict."""
 
     run: TrainedHead
     classifier: Classifier
-    rules: Rules | None  # those of its calibration; None on another test set than its own
+    rules: Rules | None = None  # of its calibration; None on another test set than its own
 
 
 def _make_ready(
-    method: Method,
-    run: TrainedHead,
-    tested: _Tested,
-    trained: Trained | None,
-    expected: dict[str, Any],
-    source: str | Path,
-    made: Mapping[str, Any],
-) -> _Ready:
-    """Read and check a head; features or texts of `source` were made with `made`."""
+    method: Method, run: TrainedHead, tested: _Tested, trained: Trained | None
+) -> Ready:
     device = tested.texts.features.device
     head = {name: tensor.to(device) for name, tensor in read_head(run.head).items()}
-    part = {"dataset": f"{expected['dataset']}@{run.fold}"} if run.fold else {}
-    _check_record(run, expected | part, source, made)
     classifier = _apply_head(method, head, tested, trained)
     calibration = Calibration.read(read_calibration(run.head)) if trained is None else None
     rules = None if calibration is None else calibration.to(device).testable()
-    return _Ready(run, classifier, rules)
+    return Ready(run, classifier, rules)
 
 
 def _test_calibration(predictions: pl.DataFrame) -> list[dict[str, Any]]:
@@ -274,6 +191,8 @@ def _check_record(
     if not path.is_file():
         return
     record = read_record(path)
+    if run.fold:
+        expected = expected | {"dataset": f"{expected['dataset']}@{run.fold}"}
     for key, value in (expected | {"shots": run.shots, "seed": run.seed}).items():
         if value != "" and record.get(key, value) not in (value, ""):
             raise PredictionError(
@@ -287,10 +206,11 @@ def _check_record(
 
 
 @torch.inference_mode()
-def _predict(ready: _Ready, rows: pl.DataFrame, images: Images, labels: range) -> pl.DataFrame:
+def predict_batch(ready: Ready, rows: pl.DataFrame, images: Images, labels: range) -> pl.DataFrame:
+    """The predictions of some images among the classes with these labels."""
     run, classifier, rules = ready
     if run.fold:
-        rows, images = _keep(rows, images, rows["split"] == run.fold)
+        rows, images = keep(rows, images, rows["split"] == run.fold)
     logits = classifier(images)  # (B, K)
     if logits.shape[1] != len(labels):
         raise PredictionError(

@@ -1,7 +1,7 @@
-"""Reading what a method may see of a run, and no more."""
+"""Reading what a method may see of a run, and no more, and the images that its heads predict."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,11 +13,11 @@ from torch import Tensor
 from vtclip.config.dataset import ClassSplit, Exif
 from vtclip.cost import BATCH
 from vtclip.features.store import FeatureError, FeatureSet, check_origin, read_metadata
-from vtclip.features.texts import check_labels, read_class_names, read_classes
+from vtclip.features.texts import check_labels, is_tested, read_class_names, read_classes
 from vtclip.methods.base import Method
 from vtclip.parquet import read_parquet
 from vtclip.runtime.devices import free_memory
-from vtclip.task import Prompts, Samples, Task, TextTower, Towers
+from vtclip.task import Images, Prompts, Samples, Task, Texts, TextTower, Towers
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +60,8 @@ def read_task(
         FeatureError: features, texts or labels that do not go together, or sampled images that the
             features do not have.
     """
-    names = read_class_names(sources.texts)
-    labels = ClassSplit.parse(sources.dataset).labels(len(names))
-    task = Task(read_classes(sources.texts, device)[0].part(labels), None, None, seed)
-    if method.reads_text_tower:
-        assert sources.tower is not None
-        prompts = Prompts(names[labels.start : labels.stop], sources.tower)
-        task = replace(task, texts=replace(task.texts, made_of=prompts), prompts=prompts)
+    labels, texts = read_dataset(sources.texts, sources.dataset, device, sources.tower)
+    task = Task(texts, None, None, seed, prompts=texts.made_of)
     if method.reads_projection:
         assert sources.projection is not None
         weight, bias = sources.projection
@@ -76,32 +71,44 @@ def read_task(
     return _read_features(method, task, sources, labels, learn_from) if sources.features else task
 
 
+def read_dataset(
+    file: str | Path, dataset: str, device: torch.device, tower: TextTower | None
+) -> tuple[range, Texts]:
+    """The labels and texts of a dataset's classes, or of a half's; with prompts for a tower."""
+    names = read_class_names(file)
+    labels = ClassSplit.parse(dataset).labels(len(names))
+    texts = read_classes(file, device)[0].part(labels)
+    if tower is not None:
+        texts = replace(texts, made_of=Prompts(names[labels.start : labels.stop], tower))
+    return labels, texts
+
+
 def _read_features(
     method: Method, task: Task, sources: Sources, labels: range, learn_from: Sequence[str]
 ) -> Task:
     """The task with the features of its images."""
     device = task.texts.features.device
-    found, rows = _open_features(method, sources.texts, sources.features)
+    found = open_features(method, sources.features, sources.texts)
+    rows = found.rows.with_row_index("row")
     if sources.sample is not None:
         rows = _find_sample(rows, sources.sample)
     train = _select(found, rows, learn_from, device, labels, views=method.reads_views)
     if sources.choose_on:
-        found, whole = _open_features(method, sources.texts, sources.choose_on)
+        found = open_features(method, sources.choose_on, sources.texts)
         # A list of picks may train on images of the validation split.
         learned = rows.filter(split="train").select("image").unique()
+        whole = found.rows.with_row_index("row")
         rows = whole.join(learned, on="image", how="anti", maintain_order="left")
     val = _select(found, rows, [sources.split], device, labels, views=False)
     return replace(task, train=train, val=val)
 
 
-def _open_features(
-    method: Method, texts: str | Path, files: Sequence[str | Path]
-) -> tuple[FeatureSet, pl.DataFrame]:
-    """Features of the same backbone and classes as the texts, and their rows with numbers."""
+def open_features(method: Method, files: Sequence[str | Path], texts: str | Path) -> FeatureSet:
+    """Open features of the same backbone and classes as the texts."""
     found = FeatureSet(files, spatial=method.reads_spatial)
     check_origin(files[0], found.metadata, texts, read_metadata(texts))
     check_labels(files[0], found.rows, texts, len(read_class_names(texts)))
-    return found, found.rows.with_row_index("row")
+    return found
 
 
 def _find_sample(rows: pl.DataFrame, sample: str | Path) -> pl.DataFrame:
@@ -201,3 +208,42 @@ def _open(
     parts = torch.arange(len(rows)).split(BATCH)
     pooled = torch.cat([towers.encode_frozen(pictures.views(part, 0)) for part in parts])
     return Samples(pooled[:, None], None, labels.to(towers.device), pictures)
+
+
+Batches = Iterator[tuple[pl.DataFrame, Images]]  # the rows of a manifest, and their images
+
+
+def read_batches(images: FeatureSet, labels: range, device: torch.device) -> Batches:
+    """The batches of a test set in the test view, without the images of other classes."""
+    for batch in images:
+        label = batch.rows["label"]
+        kept = label.is_between(labels.start, labels.stop - 1) & (batch.rows["view"] == 0)
+        if kept.any():
+            rows, found = keep(batch.rows, Images(batch.pooled, batch.spatial), kept)
+            spatial = None
+            if found.spatial is not None:
+                spatial = found.spatial.to(device, torch.float32)
+            yield rows, Images(found.pooled.to(device, torch.float32), spatial)
+
+
+def read_test_images(
+    towers: Towers, manifest: str | Path, labels: range, folder: str, *, exif: Exif, workers: int
+) -> Batches:
+    """The batches of the test images themselves."""
+    known = pl.col("label").is_between(labels.start, labels.stop - 1)
+    rows = read_parquet(manifest).filter(known, is_tested())
+    batches = towers.read_test(rows, folder, batch_size=BATCH, exif=exif, workers=workers)
+    for number, pixels in enumerate(batches):
+        pooled = towers.encode_frozen(pixels)
+        yield rows.slice(number * BATCH, BATCH), Images(pooled, None, pixels=pixels)
+
+
+def keep(rows: pl.DataFrame, images: Images, kept: pl.Series) -> tuple[pl.DataFrame, Images]:
+    """Some of the images."""
+    if kept.all():
+        return rows, images
+    places = torch.from_numpy(kept.to_numpy(writable=True)).to(images.pooled.device)
+    spatial, pixels = (
+        None if part is None else part[places] for part in (images.spatial, images.pixels)
+    )
+    return rows.filter(kept), Images(images.pooled[places], spatial, pixels=pixels)

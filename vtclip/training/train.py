@@ -16,7 +16,7 @@ from torch import Tensor
 from vtclip import __version__
 from vtclip.config.dataset import ClassSplit
 from vtclip.features.store import find_non_finite, read_metadata
-from vtclip.files import CALIBRATION, measure, write_record, write_tensors
+from vtclip.files import measure, write_record, write_tensors
 from vtclip.methods import make_method
 from vtclip.methods.base import Method, Training
 from vtclip.nn.learner import eval_on
@@ -76,7 +76,6 @@ def train_head(
     for name, value in at_edge.items():
         logger.warning("%s: %s was chosen, at the edge of its list of values.", name, value)
     calibration = {} if fitted.calibration is None else fitted.calibration.tensors()
-    stored = {CALIBRATION + name: tensor for name, tensor in calibration.items()}
     record = {
         "method": method,
         "dataset": sources.dataset,
@@ -91,7 +90,7 @@ def train_head(
         "fitting_seconds": round(fitted.seconds, 3),
     }
     destination = Path(destination)
-    write_tensors(destination / HEAD, fitted.head | stored)
+    write_tensors(destination / HEAD, fitted.head | calibration)
     write_parquet(destination / "history.parquet", fitted.history)
     described = _describe_run(device, time.perf_counter() - started)
     write_record(destination / "run.json", measure(destination / HEAD) | record | described)
@@ -139,7 +138,7 @@ def cross_calibrate(method: Method, task: Task) -> Calibration:
         distances = nearest(unseen.pooled[:, 0].cpu(), _find_centres(part))
         found.append((logits.cpu().float(), unseen.labels.cpu(), distances))
     logits, labels, distances = map(torch.cat, zip(*found, strict=True))
-    return Calibration.from_parts(logits, labels, distances, _find_centres(task))
+    return Calibration.fit(logits, labels, distances, _find_centres(task))
 
 
 def _fit_once(
@@ -192,8 +191,9 @@ def _calibrate(classifier: Classifier, task: Task) -> tuple[float | None, Calibr
         return None, None
     logits, labels = classify_shots(classifier, task.val).cpu(), task.val.labels.cpu()
     accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
-    pooled = task.val.pooled[:, 0].cpu()
-    return accuracy, Calibration.fit(logits.float(), labels, pooled, _find_centres(task))
+    centres = _find_centres(task)
+    distances = nearest(task.val.pooled[:, 0].cpu(), centres)
+    return accuracy, Calibration.fit(logits.float(), labels, distances, centres)
 
 
 def _find_centres(task: Task) -> Tensor:

@@ -1,7 +1,5 @@
 """Rule aggregate_ablation: vtclip.results.ablation.aggregate_ablation."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
@@ -9,7 +7,7 @@ with job(snakemake.log[0]):
 
     aggregate_ablation(
         snakemake.params.runs,
-        Path(snakemake.output.parquet).with_suffix(""),
+        snakemake.output.parquet,
         titles=snakemake.params.titles,
         notes=snakemake.params.notes,
         samples=snakemake.params.samples,

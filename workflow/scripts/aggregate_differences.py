@@ -1,7 +1,5 @@
 """Rule aggregate_differences: vtclip.results.differences.aggregate_differences."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
@@ -10,7 +8,7 @@ with job(snakemake.log[0]):
 
     aggregate_differences(
         snakemake.params.runs,
-        Path(snakemake.output.parquet).with_suffix(""),
+        snakemake.output.parquet,
         reference=snakemake.params.reference,
         titles=snakemake.params.titles,
         notes=[*snakemake.params.notes, *read_notes(snakemake.input.results)],

@@ -10,8 +10,8 @@ with job(snakemake.log[0]):
     aggregate_estimates(
         snakemake.params.runs,
         {Path(file).stem: file for file in snakemake.input.manifests},
-        Path(snakemake.output.parquet).with_suffix(""),
-        Path(snakemake.output.confusions).with_suffix(""),
+        snakemake.output.parquet,
+        snakemake.output.confusions,
         snakemake.output.best,
         titles=snakemake.params.titles,
     )

@@ -1,7 +1,5 @@
 """Rule aggregate_metrics: vtclip.results.metrics.aggregate_metrics."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
@@ -9,6 +7,6 @@ with job(snakemake.log[0]):
 
     aggregate_metrics(
         snakemake.params.runs,
-        Path(snakemake.output.metrics).with_suffix(""),
-        Path(snakemake.output.classes).with_suffix(""),
+        snakemake.output.metrics,
+        snakemake.output.classes,
     )

@@ -1,7 +1,5 @@
 """Rule aggregate_optimism: vtclip.results.optimism.aggregate_optimism."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
@@ -10,6 +8,6 @@ with job(snakemake.log[0]):
     aggregate_optimism(
         snakemake.params.runs,
         [Oracle(*row) for row in snakemake.params.oracles],
-        Path(snakemake.output.parquet).with_suffix(""),
+        snakemake.output.parquet,
         titles=snakemake.params.titles,
     )

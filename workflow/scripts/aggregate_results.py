@@ -1,7 +1,5 @@
 """Rule aggregate_results: vtclip.results.few_shot.aggregate_results."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
@@ -11,7 +9,7 @@ with job(snakemake.log[0]):
 
     aggregate_results(
         snakemake.params.runs,
-        Path(snakemake.output.parquet).with_suffix(""),
+        snakemake.output.parquet,
         titles=snakemake.params.titles,
         notes=snakemake.params.notes,
         missing=snakemake.params.missing,

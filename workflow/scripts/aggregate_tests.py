@@ -1,7 +1,5 @@
 """Rule aggregate_tests: vtclip.results.test_sets.aggregate_tests."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
@@ -10,7 +8,7 @@ with job(snakemake.log[0]):
 
     aggregate_tests(
         snakemake.params.runs,
-        Path(snakemake.output.parquet).with_suffix(""),
+        snakemake.output.parquet,
         titles=snakemake.params.titles,
         notes=[note for table in snakemake.input.results for note in read_notes(table)],
         published=read_published(

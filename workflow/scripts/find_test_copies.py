@@ -1,14 +1,12 @@
 """Rule find_test_copies: vtclip.results.labels.find_test_copies."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.labels import find_test_copies
 
     find_test_copies(
-        Path(snakemake.output.parquet).with_suffix(""),
+        snakemake.output.parquet,
         manifest=snakemake.input.manifest,
         samples=snakemake.input.shots,
         images=snakemake.params.images,

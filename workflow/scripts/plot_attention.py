@@ -1,7 +1,5 @@
 """Rule plot_attention: vtclip.inference.attention.plot_attention."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0], threads=snakemake.threads):
@@ -16,7 +14,7 @@ with job(snakemake.log[0], threads=snakemake.threads):
         snakemake.input.head,
         snakemake.input.predictions,
         snakemake.params.images,
-        Path(snakemake.output.png).with_suffix(""),
+        snakemake.output.png,
         shots=shots,
         seed=seed,
     )

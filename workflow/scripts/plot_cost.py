@@ -1,7 +1,5 @@
 """Rule plot_cost: vtclip.results.figures.plot_cost."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
@@ -10,6 +8,6 @@ with job(snakemake.log[0]):
     plot_cost(
         snakemake.input.results,
         snakemake.params.runs,
-        Path(snakemake.output.svg).with_suffix(""),
+        snakemake.output.svg,
         snakemake.params.titles,
     )

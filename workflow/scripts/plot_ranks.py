@@ -1,12 +1,8 @@
 """Rule plot_ranks: vtclip.results.ranks.plot_ranks."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.ranks import plot_ranks
 
-    plot_ranks(
-        snakemake.input[0], Path(snakemake.output.svg).with_suffix(""), snakemake.params.titles
-    )
+    plot_ranks(snakemake.input[0], snakemake.output.svg, snakemake.params.titles)

@@ -1,12 +1,8 @@
 """Rule plot_tests: vtclip.results.test_sets.plot_tests."""
 
-from pathlib import Path
-
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
     from vtclip.results.test_sets import plot_tests
 
-    plot_tests(
-        snakemake.input[0], Path(snakemake.output.svg).with_suffix(""), snakemake.params.titles
-    )
+    plot_tests(snakemake.input[0], snakemake.output.svg, snakemake.params.titles)

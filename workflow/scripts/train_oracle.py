@@ -12,20 +12,25 @@ with gpu_job(
 ) as device:
     from vtclip.paths import parse_shots
     from vtclip.training.oracle import Fair, train_oracle
+    from vtclip.training.tasks import Sources
 
+    features = [given.features] if isinstance(given.features, str) else given.features
+    sources = Sources(
+        given.texts,
+        features,
+        snakemake.wildcards.dataset,
+        sample=given.shots or None,
+        tower=load_tower(params.tower, given.weights, device),
+        projection=load_projection(params.projection, given.weights),
+    )
     train_oracle(
         params.method,
         params.settings,
-        given.texts,
-        [given.features] if isinstance(given.features, str) else given.features,
+        sources,
         given.test,
         list(map(Fair, given.heads, given.predictions)),
         snakemake.output.head,
         shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
         device=device,
-        tower=load_tower(params.tower, given.weights, device),
-        projection=load_projection(params.projection, given.weights),
-        dataset=snakemake.wildcards.dataset,
-        sample=given.shots or None,
     )
