@@ -18,7 +18,7 @@ from tests.pretend import pretend_gpu
 from tests.project import ROOT
 from tests.runtime.test_devices import start_holder, taken
 from vtclip.__main__ import main
-from vtclip.data.folders import SPLITS
+from vtclip.data.walk import SPLITS
 from vtclip.features.extract import extract_test
 from vtclip.features.texts import read_texts, write_texts
 from vtclip.files import read_record, write_record

@@ -11,8 +11,8 @@ from PIL import Image
 
 from vtclip.config.dataset import Dataset
 from vtclip.data import walk
-from vtclip.data.folders import check_folder, list_images, read_tree
-from vtclip.data.walk import ManifestError
+from vtclip.data.folders import check_folder, list_images
+from vtclip.data.walk import ManifestError, read_tree
 
 
 def fill(root, *paths):

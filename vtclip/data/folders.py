@@ -1,4 +1,4 @@
-"""The class folders of a user's image folder, alone or inside split folders, and their images.
+"""The images of a user's class folders.
 
 Nothing is guessed: a folder that could be read in two ways is refused. `check_folder` opens no
 file, so that planning can call it.
@@ -8,14 +8,19 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any
 
 from vtclip.data.walk import (
+    NAMES,
     OF_SYSTEM,
+    SPLITS,
+    UNSPLIT,
     ManifestError,
+    Tree,
     has_pictures,
     list_below,
     list_folder,
+    read_tree,
     refuse_unknown,
     walk,
 )
@@ -24,71 +29,22 @@ from vtclip.wording import did_you_mean, inline, is_blank, list_some
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
-NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
-UNSPLIT = ""  # the split of class folders that are in no split folder
 SHOWN = 5  # folders in a message
 MOST_SPLITS = 10  # folders that a message suggests as splits
-DEEPEST = 5  # levels of folders in which classes are searched, for a message
 
 Row = tuple[str, int, str, str]  # image, label, class name, split
 
 
-class Tree(NamedTuple):
-    """The class folders of a user's image folder, or the labels of a table."""
-
-    classes: Sequence[str]  # the folders' names, sorted, so that their places are the labels
-    splits: Collection[str]  # those that have a folder; none without split folders
-    # Class folder, from the root, or image of a table -> label, split.
-    places: Mapping[str, tuple[int, str]]
-
-
-def read_tree(
-    root: str | Path,
-    *,
-    levels: int | None = None,  # folders down to the classes, below the split folders; default 1
-    split_folders: Mapping[str, str] = {},  # folder -> split, of folders with other names
-) -> Tree:
-    """Find the class folders by the names of the folders alone."""
-    splits = _find_splits(root, split_folders)
-    parents = list(splits) or [""]
-    found = {parent: list_below(root, parent, levels or 1) for parent in parents}
-    classes = sorted({PurePosixPath(path).name for paths in found.values() for path in paths})
-    if len(classes) < 2:
-        where = f" {levels} levels below" if levels and levels > 1 else ""
-        raise ManifestError(
-            f"{', '.join(str(Path(root, parent)) for parent in parents)}: expected two class "
-            f"folders or more{where}, found {list_some(classes) or 'none'}."
-            f"{_advise(root, parents, levels or 1)}"
-        )
-    labels = {name: label for label, name in enumerate(classes)}
-    places = {
-        path: (labels[PurePosixPath(path).name], splits.get(parent, UNSPLIT))
-        for parent, paths in found.items()
-        for path in paths
-    }
-    return Tree(classes, set(splits.values()), places)
-
-
-def check_folder(
-    root: str | Path,
-    class_names: Mapping[str, str],
-    *,
-    levels: int | None = None,
-    split_folders: Mapping[str, str] = {},
-) -> Tree:
+def check_folder(root: str | Path, class_names: Mapping[str, str], **reading: Any) -> Tree:
     """Raise the ManifestErrors that need only names; the arguments are those of `list_images`."""
-    tree = read_tree(root, levels=levels, split_folders=split_folders)
+    tree = read_tree(root, **reading)
     _check_names(root, tree, class_names)
     inner = {
         folder: [PurePosixPath(path).name for path in _list_nested(root, folder)]
         for folder in tree.places
     }
     _refuse_inner_splits(root, inner)
-    if levels is None:
+    if reading.get("levels") is None:
         _refuse_nested(root, tree, inner)
     for split in ("train", "test") if tree.splits else ():
         there = {label for label, found in tree.places.values() if found == split}
@@ -105,23 +61,20 @@ def check_folder(
 def list_images(
     root: str | Path,
     class_names: Mapping[str, str],  # class folder -> the class's name, if they differ
-    *,
-    levels: int | None = None,
-    split_folders: Mapping[str, str] = {},
+    **reading: Any,  # the options of `read_tree`
 ) -> list[Row]:
     """List the images of a user's image folder; their split is "" without split folders.
 
     Train, then val, then test; classes in order; images of a class sorted by path. Skipped files
-    are counted on the terminal, and listed in the log. `levels` and `split_folders` are those of
-    `read_tree`.
+    are counted on the terminal, and listed in the log.
     """
-    tree = check_folder(root, class_names, levels=levels, split_folders=split_folders)
+    tree = check_folder(root, class_names, **reading)
     images, folders = _collect(Path(root), tree.places)
     inner: dict[str, list[str]] = {folder: [] for folder in tree.places}
     for parent, _, name in (folder.rpartition("/") for folder in folders):
         inner.get(parent, []).append(name)
     _refuse_inner_splits(root, inner)
-    if levels is None:
+    if reading.get("levels") is None:
         _refuse_nested(root, tree, {folder: inner[folder] for folder in _find_nested(images)})
     rows = [
         (image, label, class_names.get(tree.classes[label], tree.classes[label]), split)
@@ -189,38 +142,6 @@ def _find_nested(images: Mapping[str, Sequence[str]]) -> list[str]:
         for folder, each in counts.items()
         if each[""] < sum(each[name] for name in shared) or not each[""]
     ]
-
-
-def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Find the split folders, as folder -> split in order; empty if there are class folders."""
-    folders = list_below(root, "")
-    refuse_unknown(root, "split_folders: there is no folder", given, folders)
-    found = given or {name: NAMES[name.lower()] for name in folders if name.lower() in NAMES}
-    if not found:
-        return {}
-    beside = [name for name in folders if name not in found and has_pictures(Path(root, name))]
-    if beside:
-        raise ManifestError(
-            f"{root}: split folders ({list_some([*found])}) are beside other folders of images "
-            f"({list_some(beside)}).\n"
-            "  expected: class folders alone, or train, val and test folders that contain them\n"
-            "  Move away what does not belong, or name all split folders under `split_folders`. If "
-            "a class has the name of a split, rename its folder and give the class's name in "
-            "`class_names`."
-        )
-    for split, count in {} if given else Counter(found.values()).items():
-        if count > 1:
-            twins = [name for name in found if found[name] == split]
-            raise ManifestError(
-                f"{root}: {count} folders for one split, {split}: {list_some(twins)}.\n"
-                "  expected: one; move the others away, or their images into it"
-            )
-    if not {"train", "test"} <= set(found.values()):
-        raise ManifestError(
-            f"{root}: expected a train and a test folder, found {list_some([*found])}.\n"
-            "  Without split folders, class folders are split by `fractions`."
-        )
-    return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[1])))
 
 
 def _check_names(root: str | Path, tree: Tree, class_names: Mapping[str, str]) -> None:
@@ -297,25 +218,3 @@ def _list_nested(root: str | Path, folder: str) -> list[str]:
     if any(entry.kind == "file" for entry in list_folder(root, folder)):  # the first ends it
         return []
     return list_below(root, folder)
-
-
-def _advise(root: str | Path, parents: Sequence[str], searched: int) -> str:
-    """Say what to name in place of folders that contain fewer than two class folders."""
-    above = {PurePosixPath(path).name for parent in parents for path in list_below(root, parent)}
-    if searched > 1 and len(above) > 1:
-        return f" If the classes are {list_some(sorted(above))}, write: levels: 1"
-    for levels in range(2, DEEPEST + 1):
-        below = [path for parent in parents for path in list_below(root, parent, levels)]
-        names = sorted({PurePosixPath(path).name for path in below})
-        if len(names) > 1 and parents == [""]:
-            inside = Path(root, below[0]).parent
-            return f" Did you mean {inside}, which contains {list_some(names)}?"
-        if len(names) > 1:
-            return f" If the classes are {list_some(names)}, write: levels: {levels}"
-    entries = [entry for parent in parents for entry in list_folder(root, parent)]
-    unused = [f"{e.path} ({e.note})" for e in entries if e.kind not in ("file", "folder")]
-    if unused:
-        return f" Not used: {list_some(unused)}."
-    if any(entry.kind == "file" for entry in entries):
-        return " It contains files: name the folder above, whose folders are the classes."
-    return ""

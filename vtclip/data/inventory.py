@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vtclip.config.dataset import OWN_LAYOUTS, ArchiveFile, Dataset, read_dataset
 from vtclip.data.descriptions import find_archive, list_sets
 from vtclip.data.fetch import Expected, is_unavailable, marker_of
-from vtclip.data.folders import UNSPLIT, Tree, read_tree
-from vtclip.data.walk import walk
+from vtclip.data.walk import UNSPLIT, Tree, read_tree, walk
 from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
 from vtclip.runtime.job import progress

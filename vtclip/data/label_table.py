@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from vtclip.data.folders import NAMES, UNSPLIT
-from vtclip.data.walk import ManifestError, list_folder, refuse_unknown, walk
+from vtclip.data.walk import NAMES, UNSPLIT, ManifestError, list_folder, refuse_unknown, walk
 from vtclip.wording import count, did_you_mean, find_alike, list_some, plain, quote, shorten
 
 LINES = (".jsonl", ".ndjson")

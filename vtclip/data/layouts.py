@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 
 from vtclip.config.dataset import Fractions
-from vtclip.data.folders import SPLITS, UNSPLIT, Row, list_images, read_tree
+from vtclip.data.folders import Row, list_images
 from vtclip.data.label_table import read_table
-from vtclip.data.walk import ManifestError
+from vtclip.data.walk import SPLITS, UNSPLIT, ManifestError, read_tree
 from vtclip.parquet import read_metadata_key, read_parquet
 from vtclip.wording import did_you_mean, quote, show_difference
 

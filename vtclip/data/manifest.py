@@ -13,10 +13,9 @@ import polars as pl
 from sklearn.model_selection import StratifiedGroupKFold
 
 from vtclip.data.duplicates import find_near_duplicates, group_near_duplicates, hash_images
-from vtclip.data.folders import UNSPLIT
 from vtclip.data.layouts import IDENTITIES, SPLITS, ManifestError, list_identities, read_layout
 from vtclip.data.layouts import read_coop_split as read_coop_split  # a public name of this module
-from vtclip.data.walk import walk
+from vtclip.data.walk import UNSPLIT, walk
 from vtclip.files import check_folder, sha256_of, sha256_of_all, write_receipt
 from vtclip.parquet import write_parquet
 from vtclip.runtime.job import progress, warn_on_terminal

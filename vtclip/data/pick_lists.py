@@ -9,7 +9,7 @@ import io
 import json
 import pickle  # noqa: TID251  what a file may name is limited in `_Unpickler`
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -48,16 +48,30 @@ def read_picks(path: str | Path) -> list[Pick]:
         PicksError: another form, or a pickle that contains more than plain data and records.
     """
     path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    if path.suffix.lower() not in FORMS:
         raise PicksError(f"{path}: expected a file that ends in {', '.join(FORMS)}.")
     try:
-        return list(reader(path.read_bytes(), path))
+        return list(_read(path))
     except PicksError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError,
             EOFError, IndexError, MemoryError, RecursionError) as error:  # fmt: skip
         raise PicksError(f"{path}: no list of picks can be read from it: {error}") from error
+
+
+def _read(path: Path) -> Iterable[Pick]:
+    content = path.read_bytes()
+    match path.suffix.lower():
+        case ".json":
+            return _read_splits(json.loads(content), path)
+        case ".jsonl":
+            lines = (line for line in content.decode().splitlines() if line.strip())
+            return (_read_record(json.loads(line), path) for line in lines)
+        case ".csv":
+            rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
+            return (_read_record(row, path) for row in rows)
+        case _:
+            return _read_splits(_Unpickler(io.BytesIO(content), path).load(), path)
 
 
 def _read_splits(content: Any, path: Path) -> Iterable[Pick]:
@@ -86,30 +100,6 @@ def _read_record(record: Any, path: Path, split: str = TRAIN) -> Pick:
     if split not in (TRAIN, VAL):
         raise PicksError(f"{path}: {image}: expected the split {TRAIN} or {VAL}, found {split}.")
     return Pick(image, split, None if label is None else int(label), name)
-
-
-def _read_pickle(content: bytes, path: Path) -> Iterable[Pick]:
-    return _read_splits(_Unpickler(io.BytesIO(content), path).load(), path)
-
-
-def _read_json(content: bytes, path: Path) -> Iterable[Pick]:
-    return _read_splits(json.loads(content), path)
-
-
-def _read_lines(content: bytes, path: Path) -> Iterable[Pick]:
-    lines = (line for line in content.decode().splitlines() if line.strip())
-    return (_read_record(json.loads(line), path) for line in lines)
-
-
-def _read_csv(content: bytes, path: Path) -> Iterable[Pick]:
-    table = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
-    return (_read_record(row, path) for row in table)
-
-
-_READERS: dict[str, Callable[[bytes, Path], Iterable[Pick]]] = {
-    ".jsonl": _read_lines, ".json": _read_json, ".csv": _read_csv,
-    ".pkl": _read_pickle, ".pickle": _read_pickle,
-}  # fmt: skip
 
 
 class _Unpickler(pickle.Unpickler):

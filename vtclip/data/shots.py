@@ -49,13 +49,9 @@ def write_shots(
     sample = sample_shots(read_parquet(manifest), shots=shots, seed=seed, without=without)
     if uneven is not None:
         sample = keep_uneven(sample, **uneven)
-    counts = (
-        sample.group_by("label", "split")
-        .len()
-        .group_by("split")
-        .agg(pl.min("len").alias("smallest"), pl.max("len").alias("largest"))
-    )
-    logger.info("Images per class, smallest and largest: %s", counts.to_dicts())
+    counts = sample.group_by("label", "split").len().group_by("split")
+    found = counts.agg(smallest=pl.min("len"), largest=pl.max("len"))
+    logger.info("Images per class, smallest and largest: %s", found.to_dicts())
     write_parquet(destination, sample, None if images is None else {IMAGES: images})
     return sample
 

@@ -126,7 +126,6 @@ class _Unpacker:
                             f"  found: {list_some(self.written) or 'nothing'}"
                         )
                 else:
-                    _refuse_unreadable(path)
                     self._write(path.name, file)
                     self._check_copy(path)
         except UnpackError as error:
@@ -256,16 +255,11 @@ def _check_path(path: str) -> None:
 
 
 def _is_archive(path: Path) -> bool:
-    """Check for a zip or tar file, also of one that is cut off."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    return start.startswith(ARCHIVES) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
-
-
-def _refuse_unreadable(path: Path) -> None:
-    """Refuse a file that was meant as an archive, and is none that can be read."""
+    """Check for a zip or tar file, also of one that is cut off; refuse another kind of archive."""
     with path.open("rb") as file:
         start = file.read(100)
+    if start.startswith(ARCHIVES) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+        return True
     found = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for sign, what in OTHERS.items():
         if found.startswith(sign):
@@ -273,6 +267,7 @@ def _refuse_unreadable(path: Path) -> None:
     if path.name.lower().endswith(SUFFIXES):
         begins = f"it is no archive: it begins with {start[:20]!r}"
         raise UnpackError(begins if start else "it is empty")
+    return False
 
 
 def _tar_members(file: IO[bytes]) -> Iterator[Member]:

@@ -1,10 +1,10 @@
-"""Files and folders below a folder, without those of systems and editors."""
+"""Files and folders below a folder, without those of systems and editors, and its class folders."""
 
 import os
 import stat
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from vtclip.wording import did_you_mean, list_some, quote
@@ -15,6 +15,13 @@ SYSTEM = {
     ".appledouble", ".git", ".ipynb_checkpoints", ".spotlight-v100", ".thumbnails", ".trashes",
 }  # fmt: skip
 OF_SYSTEM = "of a system or an editor"
+SPLITS = ("train", "val", "test")
+NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test",
+}  # fmt: skip
+UNSPLIT = ""  # the split of class folders that are in no split folder
+DEEPEST = 5  # levels of folders in which classes are searched, for a message
 
 
 class ManifestError(ValueError):
@@ -129,3 +136,96 @@ def _describe(root: str | Path, path: str) -> Entry:
     if stat.S_ISREG(status.st_mode):
         return Entry(path, "file", f"{status.st_size} {status.st_mtime_ns}")
     return Entry(path, "passed over", "no plain file")
+
+
+# Class folders, alone or inside split folders.
+
+
+class Tree(NamedTuple):
+    """The class folders of a user's image folder, or the labels of a table."""
+
+    classes: Sequence[str]  # the folders' names, sorted, so that their places are the labels
+    splits: Collection[str]  # those that have a folder; none without split folders
+    # Class folder, from the root, or image of a table -> label, split.
+    places: Mapping[str, tuple[int, str]]
+
+
+def read_tree(
+    root: str | Path,
+    *,
+    levels: int | None = None,  # folders down to the classes, below the split folders; default 1
+    split_folders: Mapping[str, str] = {},  # folder -> split, of folders with other names
+) -> Tree:
+    """Find the class folders by the names of the folders alone."""
+    splits = _find_splits(root, split_folders)
+    parents = list(splits) or [""]
+    found = {parent: list_below(root, parent, levels or 1) for parent in parents}
+    classes = sorted({PurePosixPath(path).name for paths in found.values() for path in paths})
+    if len(classes) < 2:
+        where = f" {levels} levels below" if levels and levels > 1 else ""
+        raise ManifestError(
+            f"{', '.join(str(Path(root, parent)) for parent in parents)}: expected two class "
+            f"folders or more{where}, found {list_some(classes) or 'none'}."
+            f"{_advise(root, parents, levels or 1)}"
+        )
+    labels = {name: label for label, name in enumerate(classes)}
+    places = {
+        path: (labels[PurePosixPath(path).name], splits.get(parent, UNSPLIT))
+        for parent, paths in found.items()
+        for path in paths
+    }
+    return Tree(classes, set(splits.values()), places)
+
+
+def _find_splits(root: str | Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Find the split folders, as folder -> split in order; empty if there are class folders."""
+    folders = list_below(root, "")
+    refuse_unknown(root, "split_folders: there is no folder", given, folders)
+    found = given or {name: NAMES[name.lower()] for name in folders if name.lower() in NAMES}
+    if not found:
+        return {}
+    beside = [name for name in folders if name not in found and has_pictures(Path(root, name))]
+    if beside:
+        raise ManifestError(
+            f"{root}: split folders ({list_some([*found])}) are beside other folders of images "
+            f"({list_some(beside)}).\n"
+            "  expected: class folders alone, or train, val and test folders that contain them\n"
+            "  Move away what does not belong, or name all split folders under `split_folders`. If "
+            "a class has the name of a split, rename its folder and give the class's name in "
+            "`class_names`."
+        )
+    for split, count in {} if given else Counter(found.values()).items():
+        if count > 1:
+            twins = [name for name in found if found[name] == split]
+            raise ManifestError(
+                f"{root}: {count} folders for one split, {split}: {list_some(twins)}.\n"
+                "  expected: one; move the others away, or their images into it"
+            )
+    if not {"train", "test"} <= set(found.values()):
+        raise ManifestError(
+            f"{root}: expected a train and a test folder, found {list_some([*found])}.\n"
+            "  Without split folders, class folders are split by `fractions`."
+        )
+    return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[1])))
+
+
+def _advise(root: str | Path, parents: Sequence[str], searched: int) -> str:
+    """Say what to name in place of folders that contain fewer than two class folders."""
+    above = {PurePosixPath(path).name for parent in parents for path in list_below(root, parent)}
+    if searched > 1 and len(above) > 1:
+        return f" If the classes are {list_some(sorted(above))}, write: levels: 1"
+    for levels in range(2, DEEPEST + 1):
+        below = [path for parent in parents for path in list_below(root, parent, levels)]
+        names = sorted({PurePosixPath(path).name for path in below})
+        if len(names) > 1 and parents == [""]:
+            inside = Path(root, below[0]).parent
+            return f" Did you mean {inside}, which contains {list_some(names)}?"
+        if len(names) > 1:
+            return f" If the classes are {list_some(names)}, write: levels: {levels}"
+    entries = [entry for parent in parents for entry in list_folder(root, parent)]
+    unused = [f"{e.path} ({e.note})" for e in entries if e.kind not in ("file", "folder")]
+    if unused:
+        return f" Not used: {list_some(unused)}."
+    if any(entry.kind == "file" for entry in entries):
+        return " It contains files: name the folder above, whose folders are the classes."
+    return ""

@@ -9,10 +9,9 @@ from typing import Any
 
 from vtclip.config.dataset import OWN_LAYOUTS, ClassSplit, Dataset, dataset_name
 from vtclip.config.experiment import Experiment
-from vtclip.data.folders import SPLITS, UNSPLIT
 from vtclip.data.inventory import find_tree, images_folder
 from vtclip.data.pick_lists import count_validation
-from vtclip.data.walk import walk
+from vtclip.data.walk import SPLITS, UNSPLIT, walk
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
 from vtclip.paths import ALL, name_shots
