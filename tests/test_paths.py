@@ -76,8 +76,8 @@ def test_a_receipt_lies_beside_its_file_and_a_heads_record_is_its_receipt():
 
 
 def test_the_receipts_of_inputs_are_in_their_order_groups_too():
-    inputs = {"texts": "t.parquet", "features": ["a.parquet", "b.parquet"], "none": []}
-    assert receipts_of(inputs) == ["t.json", "a.json", "b.json"]
+    files = "t.parquet", ["a.parquet", "b.parquet"], []
+    assert receipts_of(*files) == ["t.json", "a.json", "b.json"]
 
 
 @pytest.mark.parametrize(("shots", "written"), [(0, 0), (16, 16), (paths.ALL, "all")])

@@ -4,7 +4,7 @@ Patterns contain Snakemake's wildcards in braces; `.format` fills them. They are
 working directory, except the project's own files, which `find_own` finds from anywhere.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,10 +91,10 @@ def receipt_of(path: str | Path) -> str:
     return record_of(path) if path.name == HEAD else str(path.with_suffix(".json"))
 
 
-def receipts_of(files: Mapping[str, str | Sequence[str]]) -> list[str]:
-    """The receipts of some files, or groups of files, by name."""
-    groups = ([found] if isinstance(found, str) else found for found in files.values())
-    return [receipt_of(file) for group in groups for file in group]
+def receipts_of(*groups: str | Sequence[str]) -> list[str]:
+    """The receipts of some files, or groups of files."""
+    files = ([found] if isinstance(found, str) else found for found in groups)
+    return [receipt_of(file) for group in files for file in group]
 
 
 def history_of(head: str) -> str:

@@ -38,7 +38,7 @@ class Job:
     @property
     def receipts(self) -> list[str]:
         """The receipts of the inputs that are large files."""
-        return paths.receipts_of({k: files for k, files in self.inputs.items() if k not in SMALL})
+        return paths.receipts_of(*(files for k, files in self.inputs.items() if k not in SMALL))
 
     @property
     def turn(self) -> int:
@@ -148,6 +148,7 @@ def fetch_backbone(plan: Plan, *, weights: str) -> Job:
             "architecture": custom_content(backbone),
         },
         mem_mb=cost.backbone_memory(plan.shapes[folder]),
+        runtime=120,
     )
 
 

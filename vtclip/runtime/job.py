@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
@@ -46,13 +46,16 @@ def job(log: str | Path, *, threads: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def gpu_job(
-    log: str | Path, *, threads: int, device: str, slots: int = 1, compiles: bool = False
+    log: str | Path,
+    config: Mapping[str, Any],  # the experiment's `device` and `slots_per_gpu`
+    *,
+    threads: int,
+    on_gpu: bool = True,
+    compiles: bool = False,  # it uses torch.compile
 ) -> Iterator[torch.device]:
-    """Run a job with a lease on a GPU, where there is one, and give its device.
-
-    `device` and `slots` are the experiment's; `compiles` is true of a job that uses torch.compile.
-    """
-    with job_log(log), lease_device(device, slots=slots) as found:
+    """Run a job with a lease on a GPU, where there is one, and give its device."""
+    device = config["device"] if on_gpu else "cpu"
+    with job_log(log), lease_device(device, slots=config["slots_per_gpu"]) as found:
         import torch
 
         torch.set_num_threads(threads)

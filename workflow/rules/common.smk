@@ -65,7 +65,7 @@ PATHS = PLAN.paths
 TABLES = f"{PATHS.folder}/tables"
 FIGURES = f"{PATHS.folder}/figures"
 
-# Checked, for the scripts of jobs that take a GPU. Params would rerun them when a device changes.
+# Checked, for `gpu_job`. Params would rerun them when a device changes.
 config.update(
     device=PLAN.experiment.device, slots_per_gpu=PLAN.experiment.slots_per_gpu
 )
@@ -109,9 +109,20 @@ def from_plan(job, field, name=None):
     return value
 
 
-def times_attempt(job, field):
-    """The requests of the plan's job, times the number of the attempt."""
-    return lambda wildcards, attempt: attempt * getattr(job(PLAN, **wildcards), field)
+def params_of(job, *names):
+    """Params of the plan's job, by name."""
+    return {name: from_plan(job, "params", name) for name in names}
+
+
+def requests_of(job):
+    """Memory and minutes of the plan's job, times the number of the attempt."""
+
+    def request(field):
+        return lambda wildcards, attempt: attempt * getattr(
+            job(PLAN, **wildcards), field
+        )
+
+    return {field: request(field) for field in ("mem_mb", "runtime")}
 
 
 def tracked_by_checksum(files, name=None):

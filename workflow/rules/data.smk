@@ -30,8 +30,7 @@ rule fetch_archive:
         runtime=1440,
     params:
         # The file itself is no output: Snakemake would delete what a failed job has fetched.
-        destination=from_plan(jobs.fetch_archive, "params", "destination"),
-        expected=from_plan(jobs.fetch_archive, "params", "expected"),
+        **params_of(jobs.fetch_archive, "destination", "expected"),
         code=code_of("fetch_archive"),
     message:
         "Fetching {wildcards.file} of {wildcards.dataset}"
@@ -51,8 +50,7 @@ rule unpack_archives:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=times_attempt(jobs.unpack_archives, "mem_mb"),
-        runtime=times_attempt(jobs.unpack_archives, "runtime"),
+        **requests_of(jobs.unpack_archives),
     params:
         archives="resources/archives/{dataset}",
         dataset=from_plan(jobs.unpack_archives, "params", "dataset"),
@@ -76,9 +74,7 @@ rule prepare_manifest:
     resources:
         **SMALL,
     params:
-        images=from_plan(jobs.prepare_manifest, "params", "images"),
-        contents=from_plan(jobs.prepare_manifest, "params", "contents"),
-        dataset=from_plan(jobs.prepare_manifest, "params", "dataset"),
+        **params_of(jobs.prepare_manifest, "images", "contents", "dataset"),
         code=code_of("prepare_manifest"),
     message:
         "Checking the images of {wildcards.dataset} against its split"

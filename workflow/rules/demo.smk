@@ -21,8 +21,7 @@ rule pretrain_backbone:
         mem_mb=2000,
         runtime=10,
     params:
-        file=from_plan(jobs.fetch_backbone, "params", "file"),
-        architecture=from_plan(jobs.fetch_backbone, "params", "architecture"),
+        **params_of(jobs.fetch_backbone, "file", "architecture"),
         steps=1500,  # these three as in vtclip/demo/pretrain.py, or a new CLIP is trained
         learning_rate=7e-4,
         seed=0,

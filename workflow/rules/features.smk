@@ -19,15 +19,17 @@ rule fetch_backbone:
     conda:
         "../../environment.yml"
     resources:
+        **requests_of(jobs.fetch_backbone),
         downloads=1,
-        mem_mb=times_attempt(jobs.fetch_backbone, "mem_mb"),
-        runtime=120,
     params:
-        name=from_plan(jobs.fetch_backbone, "params", "name"),
-        pretrained=from_plan(jobs.fetch_backbone, "params", "pretrained"),
-        weights_key=from_plan(jobs.fetch_backbone, "params", "weights_key"),
-        file=from_plan(jobs.fetch_backbone, "params", "file"),
-        architecture=from_plan(jobs.fetch_backbone, "params", "architecture"),
+        **params_of(
+            jobs.fetch_backbone,
+            "name",
+            "pretrained",
+            "weights_key",
+            "file",
+            "architecture",
+        ),
         code=code_of("fetch_backbone"),
     message:
         "Fetching the weights of {wildcards.weights}"
@@ -50,14 +52,16 @@ rule extract_texts:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=times_attempt(jobs.extract_texts, "mem_mb"),
-        runtime=times_attempt(jobs.extract_texts, "runtime"),
+        **requests_of(jobs.extract_texts),
     params:
-        backbone=from_plan(jobs.extract_texts, "params", "backbone"),
-        architecture=from_plan(jobs.extract_texts, "params", "architecture"),
-        templates=from_plan(jobs.extract_texts, "params", "templates"),
-        sentences=from_plan(jobs.extract_texts, "params", "sentences"),
-        exif=from_plan(jobs.extract_texts, "params", "exif"),
+        **params_of(
+            jobs.extract_texts,
+            "backbone",
+            "architecture",
+            "templates",
+            "sentences",
+            "exif",
+        ),
         code=code_of("extract_texts"),
     message:
         "Reading the class names of {wildcards.dataset} ({wildcards.backbone})"
@@ -81,14 +85,10 @@ rule extract_shots:
         "../../environment.yml"
     threads: from_plan(jobs.extract_shots, "threads")
     resources:
+        **requests_of(jobs.extract_shots),
         gpu=PLAN.gpus,
-        mem_mb=times_attempt(jobs.extract_shots, "mem_mb"),
-        runtime=times_attempt(jobs.extract_shots, "runtime"),
     params:
-        backbone=from_plan(jobs.extract_shots, "params", "backbone"),
-        architecture=from_plan(jobs.extract_shots, "params", "architecture"),
-        images=from_plan(jobs.extract_shots, "params", "images"),
-        exif=from_plan(jobs.extract_shots, "params", "exif"),
+        **params_of(jobs.extract_shots, "backbone", "architecture", "images", "exif"),
         views=PLAN.experiment.views.model_dump(),
         code=code_of("extract_shots"),
     message:
@@ -116,14 +116,10 @@ rule extract_fold:
         "../../environment.yml"
     threads: from_plan(jobs.extract_fold, "threads")
     resources:
+        **requests_of(jobs.extract_fold),
         gpu=PLAN.gpus,
-        mem_mb=times_attempt(jobs.extract_fold, "mem_mb"),
-        runtime=times_attempt(jobs.extract_fold, "runtime"),
     params:
-        backbone=from_plan(jobs.extract_fold, "params", "backbone"),
-        architecture=from_plan(jobs.extract_fold, "params", "architecture"),
-        images=from_plan(jobs.extract_fold, "params", "images"),
-        exif=from_plan(jobs.extract_fold, "params", "exif"),
+        **params_of(jobs.extract_fold, "backbone", "architecture", "images", "exif"),
         views=PLAN.experiment.views.model_dump(),
         code=code_of("extract_fold"),
     message:
@@ -146,14 +142,12 @@ rule extract_validation:
         "../../environment.yml"
     threads: from_plan(jobs.extract_validation, "threads")
     resources:
+        **requests_of(jobs.extract_validation),
         gpu=PLAN.gpus,
-        mem_mb=times_attempt(jobs.extract_validation, "mem_mb"),
-        runtime=times_attempt(jobs.extract_validation, "runtime"),
     params:
-        backbone=from_plan(jobs.extract_validation, "params", "backbone"),
-        architecture=from_plan(jobs.extract_validation, "params", "architecture"),
-        images=from_plan(jobs.extract_validation, "params", "images"),
-        exif=from_plan(jobs.extract_validation, "params", "exif"),
+        **params_of(
+            jobs.extract_validation, "backbone", "architecture", "images", "exif"
+        ),
         code=code_of("extract_validation"),
     message:
         "Extracting the features of the validation split of {wildcards.dataset} ({wildcards.backbone})"
@@ -177,15 +171,12 @@ rule extract_test:
         "../../environment.yml"
     threads: from_plan(jobs.extract_test, "threads")
     resources:
+        **requests_of(jobs.extract_test),
         gpu=PLAN.gpus,
-        mem_mb=times_attempt(jobs.extract_test, "mem_mb"),
-        runtime=times_attempt(jobs.extract_test, "runtime"),
     params:
-        backbone=from_plan(jobs.extract_test, "params", "backbone"),
-        architecture=from_plan(jobs.extract_test, "params", "architecture"),
-        images=from_plan(jobs.extract_test, "params", "images"),
-        exif=from_plan(jobs.extract_test, "params", "exif"),
-        shard=from_plan(jobs.extract_test, "params", "shard"),
+        **params_of(
+            jobs.extract_test, "backbone", "architecture", "images", "exif", "shard"
+        ),
         code=code_of("extract_test"),
     message:
         "Extracting the features of the test images of {wildcards.dataset} ({wildcards.backbone}, {wildcards.part})"

@@ -29,15 +29,17 @@ rule train_oracle:
         "../../environment.yml"
     threads: from_plan(head_jobs.train_oracle, "threads")
     resources:
+        **requests_of(head_jobs.train_oracle),
         gpu=from_plan(head_jobs.train_oracle, "gpus"),
-        mem_mb=times_attempt(head_jobs.train_oracle, "mem_mb"),
-        runtime=times_attempt(head_jobs.train_oracle, "runtime"),
     params:
-        method=from_plan(head_jobs.train_oracle, "params", "method"),
-        settings=from_plan(head_jobs.train_oracle, "params", "settings"),
-        on_gpu=from_plan(head_jobs.train_oracle, "params", "on_gpu"),
-        tower=from_plan(head_jobs.train_oracle, "params", "tower"),
-        projection=from_plan(head_jobs.train_oracle, "params", "projection"),
+        **params_of(
+            head_jobs.train_oracle,
+            "method",
+            "settings",
+            "on_gpu",
+            "tower",
+            "projection",
+        ),
         code=from_plan(head_jobs.train_oracle, "code"),
     message:
         "Training an oracle of {wildcards.method} on {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"
@@ -51,9 +53,7 @@ rule aggregate_optimism:
             distinct(head_jobs.list_runs(PLAN), "predictions")
         ),
         oracles=[row[-1] for row in head_jobs.list_oracles(PLAN)],
-        receipts=receipts_of(
-            {"predictions": distinct(head_jobs.list_runs(PLAN), "predictions")}
-        ),
+        receipts=receipts_of(distinct(head_jobs.list_runs(PLAN), "predictions")),
     output:
         parquet=f"{TABLES}/optimism.parquet",
         csv=f"{TABLES}/optimism.csv",

@@ -18,6 +18,8 @@ localrules:
 
 
 PREDICTIONS = distinct(PLAN.own_runs, "predictions")
+TEXTS = distinct(PLAN.own_runs, "texts")
+RECORDS = distinct(PLAN.own_runs, "record")
 
 
 rule save_config:
@@ -43,11 +45,9 @@ rule save_config:
 rule aggregate_results:
     input:
         predictions=tracked_by_checksum(PREDICTIONS),
-        texts=tracked_by_checksum(distinct(PLAN.own_runs, "texts")),
-        receipts=receipts_of(
-            {"predictions": PREDICTIONS, "texts": distinct(PLAN.own_runs, "texts")}
-        ),
-        records=distinct(PLAN.own_runs, "record"),
+        texts=tracked_by_checksum(TEXTS),
+        receipts=receipts_of(PREDICTIONS, TEXTS),
+        records=RECORDS,
         samples=[sample.path for sample in PLAN.samples_of(PLAN.own_runs)],
         histories=PLAN.histories_of(PLAN.own_runs),
         # Shown below the table where the classes have other numbers of images.
@@ -115,7 +115,7 @@ rule aggregate_differences:
     input:
         results=f"{TABLES}/results.parquet",
         predictions=tracked_by_checksum(PREDICTIONS),
-        receipts=receipts_of({"predictions": PREDICTIONS}),
+        receipts=receipts_of(PREDICTIONS),
     output:
         parquet=f"{TABLES}/differences.parquet",
         csv=f"{TABLES}/differences.csv",
@@ -174,10 +174,8 @@ rule plot_ranks:
 rule aggregate_metrics:
     input:
         predictions=tracked_by_checksum(PREDICTIONS),
-        texts=tracked_by_checksum(distinct(PLAN.own_runs, "texts")),
-        receipts=receipts_of(
-            {"predictions": PREDICTIONS, "texts": distinct(PLAN.own_runs, "texts")}
-        ),
+        texts=tracked_by_checksum(TEXTS),
+        receipts=receipts_of(PREDICTIONS, TEXTS),
     output:
         metrics=f"{TABLES}/metrics.parquet",
         metrics_csv=f"{TABLES}/metrics.csv",
@@ -203,14 +201,10 @@ rule aggregate_estimates:
     input:
         predictions=tracked_by_checksum(PREDICTIONS),
         manifests=tracked_by_checksum(expand(paths.MANIFEST, dataset=PLAN.in_folds)),
-        texts=tracked_by_checksum(distinct(PLAN.own_runs, "texts")),
-        records=distinct(PLAN.own_runs, "record"),
+        texts=tracked_by_checksum(TEXTS),
+        records=RECORDS,
         receipts=receipts_of(
-            {
-                "predictions": PREDICTIONS,
-                "texts": distinct(PLAN.own_runs, "texts"),
-                "manifests": expand(paths.MANIFEST, dataset=PLAN.in_folds),
-            }
+            PREDICTIONS, TEXTS, expand(paths.MANIFEST, dataset=PLAN.in_folds)
         ),
     output:
         parquet=f"{TABLES}/estimates.parquet",
@@ -243,7 +237,7 @@ rule aggregate_estimates:
 rule plot_cost:
     input:
         results=f"{TABLES}/results.parquet",
-        records=distinct(PLAN.own_runs, "record"),
+        records=RECORDS,
     output:
         svg=report(
             f"{FIGURES}/cost.svg",
@@ -289,13 +283,9 @@ rule plot_attention:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=times_attempt(head_jobs.plot_attention, "mem_mb"),
-        runtime=10,
+        **requests_of(head_jobs.plot_attention),
     params:
-        backbone=from_plan(head_jobs.plot_attention, "params", "backbone"),
-        images=from_plan(head_jobs.plot_attention, "params", "images"),
-        settings=from_plan(head_jobs.plot_attention, "params", "settings"),
-        run=from_plan(head_jobs.plot_attention, "params", "run"),
+        **params_of(head_jobs.plot_attention, "backbone", "images", "settings", "run"),
         code=code_of("plot_attention"),
     message:
         "Drawing what the texts of {wildcards.dataset} look at ({wildcards.backbone})"
@@ -307,9 +297,7 @@ rule plot_attention:
 rule aggregate_ablation:
     input:
         predictions=tracked_by_checksum(distinct(PLAN.ablation_runs, "predictions")),
-        receipts=receipts_of(
-            {"predictions": distinct(PLAN.ablation_runs, "predictions")}
-        ),
+        receipts=receipts_of(distinct(PLAN.ablation_runs, "predictions")),
         records=distinct(PLAN.ablation_runs, "record"),
         samples=[sample.path for sample in PLAN.samples_of(PLAN.ablation_runs)],
         histories=PLAN.histories_of(PLAN.ablation_runs),
@@ -370,7 +358,7 @@ rule plot_ablation:
 rule aggregate_tests:
     input:
         predictions=tracked_by_checksum(distinct(PLAN.test_runs, "predictions")),
-        receipts=receipts_of({"predictions": distinct(PLAN.test_runs, "predictions")}),
+        receipts=receipts_of(distinct(PLAN.test_runs, "predictions")),
         published=paths.find_own(paths.PUBLISHED_TESTS),
         results=[f"{TABLES}/results.parquet"] * bool(PLAN.own_runs),
     output:
@@ -436,16 +424,17 @@ rule find_test_copies:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=times_attempt(jobs.find_test_copies, "mem_mb"),
-        runtime=times_attempt(jobs.find_test_copies, "runtime"),
+        **requests_of(jobs.find_test_copies),
     params:
-        images=from_plan(jobs.find_test_copies, "params", "images"),
-        exif=from_plan(jobs.find_test_copies, "params", "exif"),
+        **params_of(jobs.find_test_copies, "images", "exif"),
         code=code_of("find_test_copies"),
     message:
         "Comparing the test images of {wildcards.dataset} with the images drawn"
     script:
         "../scripts/find_test_copies.py"
+
+
+LEARNED = [file for each in PLAN.examples for file in each.learned]
 
 
 rule report:
@@ -461,7 +450,7 @@ rule report:
             + ["ablation"] * bool(PLAN.ablation_runs)
         ],
         attention=distinct(PLAN.examples, "attention"),
-        records=distinct(PLAN.own_runs, "record"),
+        records=RECORDS,
         # Of all heads: which one's mistakes are shown is known when they are tested.
         predictions=tracked_by_checksum(PREDICTIONS),
         texts=tracked_by_checksum(distinct(PLAN.examples, "texts")),
@@ -469,13 +458,11 @@ rule report:
         # Images of no class of a dataset: the shots of another one.
         others=tracked_by_checksum(distinct(PLAN.examples, "others")),
         # Images that heads have learned from, whose labels the report checks.
-        learned=tracked_by_checksum(
-            [file for each in PLAN.examples for file in each.learned]
-        ),
+        learned=tracked_by_checksum(LEARNED),
         receipts=receipts_of(
-            {name: distinct(PLAN.examples, name) for name in ("texts", "others")}
-            | {"predictions": PREDICTIONS}
-            | {"learned": [file for each in PLAN.examples for file in each.learned]}
+            *(distinct(PLAN.examples, name) for name in ("texts", "others")),
+            PREDICTIONS,
+            LEARNED,
         ),
         copies=distinct(PLAN.examples, "copies"),
         # Of images that the workflow has unpacked or drawn; of a user's folder there is none.

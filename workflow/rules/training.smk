@@ -26,19 +26,21 @@ rule train_head:
         "../../environment.yml"
     threads: from_plan(head_jobs.train_head, "threads")
     resources:
+        **requests_of(head_jobs.train_head),
         gpu=from_plan(head_jobs.train_head, "gpus"),
         turn=from_plan(head_jobs.train_head, "turn"),
-        mem_mb=times_attempt(head_jobs.train_head, "mem_mb"),
-        runtime=times_attempt(head_jobs.train_head, "runtime"),
     params:
-        method=from_plan(head_jobs.train_head, "params", "method"),
-        settings=from_plan(head_jobs.train_head, "params", "settings"),
-        validation=from_plan(head_jobs.train_head, "params", "validation"),
-        on_all=from_plan(head_jobs.train_head, "params", "on_all"),
-        on_gpu=from_plan(head_jobs.train_head, "params", "on_gpu"),
-        images=from_plan(head_jobs.train_head, "params", "images"),
-        tower=from_plan(head_jobs.train_head, "params", "tower"),
-        projection=from_plan(head_jobs.train_head, "params", "projection"),
+        **params_of(
+            head_jobs.train_head,
+            "method",
+            "settings",
+            "validation",
+            "on_all",
+            "on_gpu",
+            "images",
+            "tower",
+            "projection",
+        ),
         code=from_plan(head_jobs.train_head, "code"),
     message:
         "Training {wildcards.method} on {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"
@@ -71,16 +73,18 @@ rule predict_test:
         "../../environment.yml"
     threads: from_plan(head_jobs.predict_test, "threads")
     resources:
+        **requests_of(head_jobs.predict_test),
         gpu=PLAN.gpus,
-        mem_mb=times_attempt(head_jobs.predict_test, "mem_mb"),
-        runtime=times_attempt(head_jobs.predict_test, "runtime"),
     params:
-        method=from_plan(head_jobs.predict_test, "params", "method"),
-        settings=from_plan(head_jobs.predict_test, "params", "settings"),
-        runs=from_plan(head_jobs.predict_test, "params", "runs"),
-        trained=from_plan(head_jobs.predict_test, "params", "trained"),
-        images=from_plan(head_jobs.predict_test, "params", "images"),
-        tower=from_plan(head_jobs.predict_test, "params", "tower"),
+        **params_of(
+            head_jobs.predict_test,
+            "method",
+            "settings",
+            "runs",
+            "trained",
+            "images",
+            "tower",
+        ),
         code=from_plan(head_jobs.predict_test, "code"),
     message:
         "Predicting the test images of {wildcards.tested} with {wildcards.method} ({wildcards.backbone})"

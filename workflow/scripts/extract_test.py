@@ -2,12 +2,7 @@
 
 from vtclip.runtime.job import gpu_job
 
-with gpu_job(
-    snakemake.log[0],
-    threads=snakemake.threads,
-    device=snakemake.config["device"],
-    slots=snakemake.config["slots_per_gpu"],
-) as device:
+with gpu_job(snakemake.log[0], snakemake.config, threads=snakemake.threads) as device:
     from vtclip.backbones.backbone import load_backbone
     from vtclip.features.extract import extract_test
 

@@ -3,12 +3,7 @@
 from vtclip.runtime.job import gpu_job, load_tower
 
 params = snakemake.params
-with gpu_job(
-    snakemake.log[0],
-    threads=snakemake.threads,
-    device=snakemake.config["device"],
-    slots=snakemake.config["slots_per_gpu"],
-) as device:
+with gpu_job(snakemake.log[0], snakemake.config, threads=snakemake.threads) as device:
     from vtclip.training.predict import Trained, TrainedHead, predict_test
 
     trained = None

@@ -7,9 +7,9 @@ from vtclip.runtime.job import gpu_job, load_projection, load_tower
 params = snakemake.params
 with gpu_job(
     snakemake.log[0],
+    snakemake.config,
     threads=snakemake.threads,
-    device=snakemake.config["device"] if params.on_gpu else "cpu",
-    slots=snakemake.config["slots_per_gpu"],
+    on_gpu=params.on_gpu,
     compiles=params.settings.get("compile", False),
 ) as device:
     from vtclip.paths import parse_shots
