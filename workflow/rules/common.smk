@@ -44,9 +44,7 @@ if INSTALLED.is_dir() and workflow.deployment_settings.deployment_method:
 
 STARTED = time.time()
 CONFIG = dict(config)
-CONFIG_FILES = [
-    str(path) for path in workflow.overwrite_configfiles or workflow.configfiles
-]
+CONFIG_FILES = [str(path) for path in workflow.overwrite_configfiles or workflow.configfiles]
 for folder in (f"{Path.cwd()}/", f"{workflow.basedir}/"):
     CONFIG_FILES = [path.removeprefix(folder) for path in CONFIG_FILES]
 
@@ -66,9 +64,7 @@ TABLES = f"{PATHS.folder}/tables"
 FIGURES = f"{PATHS.folder}/figures"
 
 # Checked, for `gpu_job`. Params would rerun them when a device changes.
-config.update(
-    device=PLAN.experiment.device, slots_per_gpu=PLAN.experiment.slots_per_gpu
-)
+config.update(device=PLAN.experiment.device, slots_per_gpu=PLAN.experiment.slots_per_gpu)
 
 # As many downloads at a time, where the command line and the profile do not say otherwise.
 if "downloads" not in workflow.global_resources:
@@ -118,9 +114,7 @@ def requests_of(job):
     """Memory and minutes of the plan's job, times the number of the attempt."""
 
     def request(field):
-        return lambda wildcards, attempt: attempt * getattr(
-            job(PLAN, **wildcards), field
-        )
+        return lambda wildcards, attempt: attempt * getattr(job(PLAN, **wildcards), field)
 
     return {field: request(field) for field in ("mem_mb", "runtime")}
 
@@ -136,3 +130,10 @@ def tracked_by_checksum(files, name=None):
 def code_of(script):
     """The hash of a script and of all that it calls, for `params`."""
     return code_hash(f"{workflow.basedir}/workflow/scripts/{script}.py")
+
+
+def in_report(file, about, category="Results"):
+    """A table or figure that Snakemake's report shows, with the caption of its name."""
+    kind = "table" if file.endswith(".md") else "figure"
+    caption = f"../report/{Path(file).stem}.rst"
+    return report(file, caption=caption, category=category, labels={"kind": kind, "about": about})

@@ -112,9 +112,7 @@ rule match_picks:
         receipt=receipt_of(paths.MANIFEST),
         picks=lambda wildcards: PLAN.picks_of(**wildcards),
     output:
-        paths.with_draw(
-            paths.SHOTS, PLAN.experiment.draw if PLAN.experiment.picks else "-picks"
-        ),
+        paths.with_draw(paths.SHOTS, PLAN.experiment.draw if PLAN.experiment.picks else "-picks"),
     log:
         "logs/match_picks/{dataset}/{shots}shot-seed{seed}.log",
     conda:

@@ -23,12 +23,7 @@ rule fetch_backbone:
         downloads=1,
     params:
         **params_of(
-            jobs.fetch_backbone,
-            "name",
-            "pretrained",
-            "weights_key",
-            "file",
-            "architecture",
+            jobs.fetch_backbone, "name", "pretrained", "weights_key", "file", "architecture"
         ),
         code=code_of("fetch_backbone"),
     message:
@@ -55,12 +50,7 @@ rule extract_texts:
         **requests_of(jobs.extract_texts),
     params:
         **params_of(
-            jobs.extract_texts,
-            "backbone",
-            "architecture",
-            "templates",
-            "sentences",
-            "exif",
+            jobs.extract_texts, "backbone", "architecture", "templates", "sentences", "exif"
         ),
         code=code_of("extract_texts"),
     message:
@@ -145,9 +135,7 @@ rule extract_validation:
         **requests_of(jobs.extract_validation),
         gpu=PLAN.gpus,
     params:
-        **params_of(
-            jobs.extract_validation, "backbone", "architecture", "images", "exif"
-        ),
+        **params_of(jobs.extract_validation, "backbone", "architecture", "images", "exif"),
         code=code_of("extract_validation"),
     message:
         "Extracting the features of the validation split of {wildcards.dataset} ({wildcards.backbone})"
@@ -174,9 +162,7 @@ rule extract_test:
         **requests_of(jobs.extract_test),
         gpu=PLAN.gpus,
     params:
-        **params_of(
-            jobs.extract_test, "backbone", "architecture", "images", "exif", "shard"
-        ),
+        **params_of(jobs.extract_test, "backbone", "architecture", "images", "exif", "shard"),
         code=code_of("extract_test"),
     message:
         "Extracting the features of the test images of {wildcards.dataset} ({wildcards.backbone}, {wildcards.part})"

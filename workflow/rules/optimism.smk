@@ -32,14 +32,7 @@ rule train_oracle:
         **requests_of(head_jobs.train_oracle),
         gpu=from_plan(head_jobs.train_oracle, "gpus"),
     params:
-        **params_of(
-            head_jobs.train_oracle,
-            "method",
-            "settings",
-            "on_gpu",
-            "tower",
-            "projection",
-        ),
+        **params_of(head_jobs.train_oracle, "method", "settings", "on_gpu", "tower", "projection"),
         code=from_plan(head_jobs.train_oracle, "code"),
     message:
         "Training an oracle of {wildcards.method} on {wildcards.dataset}: {wildcards.shots}-shot, seed {wildcards.seed} ({wildcards.backbone})"
@@ -49,9 +42,7 @@ rule train_oracle:
 
 rule aggregate_optimism:
     input:
-        predictions=tracked_by_checksum(
-            distinct(head_jobs.list_runs(PLAN), "predictions")
-        ),
+        predictions=tracked_by_checksum(distinct(head_jobs.list_runs(PLAN), "predictions")),
         oracles=[row[-1] for row in head_jobs.list_oracles(PLAN)],
         receipts=receipts_of(distinct(head_jobs.list_runs(PLAN), "predictions")),
     output:

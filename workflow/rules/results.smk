@@ -58,12 +58,7 @@ rule aggregate_results:
         csv=f"{TABLES}/results.csv",
         latex=f"{TABLES}/results.tex",
         text=f"{TABLES}/results.txt",
-        markdown=report(
-            f"{TABLES}/results.md",
-            caption="../report/results.rst",
-            category="Results",
-            labels={"kind": "table", "about": "accuracy"},
-        ),
+        markdown=in_report(f"{TABLES}/results.md", about="accuracy"),
     log:
         f"logs/aggregate_results/{PLAN.name}.log",
     conda:
@@ -89,12 +84,7 @@ rule plot_accuracy:
     input:
         f"{TABLES}/results.parquet",
     output:
-        svg=report(
-            f"{FIGURES}/accuracy.svg",
-            caption="../report/accuracy.rst",
-            category="Results",
-            labels={"kind": "figure", "about": "accuracy"},
-        ),
+        svg=in_report(f"{FIGURES}/accuracy.svg", about="accuracy"),
         png=f"{FIGURES}/accuracy.png",
     log:
         f"logs/plot_accuracy/{PLAN.name}.log",
@@ -121,12 +111,7 @@ rule aggregate_differences:
         csv=f"{TABLES}/differences.csv",
         ranks=f"{TABLES}/ranks.parquet",
         ranks_csv=f"{TABLES}/ranks.csv",
-        markdown=report(
-            f"{TABLES}/differences.md",
-            caption="../report/differences.rst",
-            category="Results",
-            labels={"kind": "table", "about": "differences"},
-        ),
+        markdown=in_report(f"{TABLES}/differences.md", about="differences"),
     log:
         f"logs/aggregate_differences/{PLAN.name}.log",
     conda:
@@ -149,12 +134,7 @@ rule plot_ranks:
     input:
         f"{TABLES}/ranks.parquet",
     output:
-        svg=report(
-            f"{FIGURES}/ranks.svg",
-            caption="../report/ranks.rst",
-            category="Results",
-            labels={"kind": "figure", "about": "ranks"},
-        ),
+        svg=in_report(f"{FIGURES}/ranks.svg", about="ranks"),
         png=f"{FIGURES}/ranks.png",
     log:
         f"logs/plot_ranks/{PLAN.name}.log",
@@ -203,18 +183,11 @@ rule aggregate_estimates:
         manifests=tracked_by_checksum(expand(paths.MANIFEST, dataset=PLAN.in_folds)),
         texts=tracked_by_checksum(TEXTS),
         records=RECORDS,
-        receipts=receipts_of(
-            PREDICTIONS, TEXTS, expand(paths.MANIFEST, dataset=PLAN.in_folds)
-        ),
+        receipts=receipts_of(PREDICTIONS, TEXTS, expand(paths.MANIFEST, dataset=PLAN.in_folds)),
     output:
         parquet=f"{TABLES}/estimates.parquet",
         csv=f"{TABLES}/estimates.csv",
-        markdown=report(
-            f"{TABLES}/estimates.md",
-            caption="../report/estimates.rst",
-            category="Results",
-            labels={"kind": "table", "about": "estimates"},
-        ),
+        markdown=in_report(f"{TABLES}/estimates.md", about="estimates"),
         confusions=f"{TABLES}/confusions.parquet",
         confusions_csv=f"{TABLES}/confusions.csv",
         best=PATHS.best,
@@ -239,12 +212,7 @@ rule plot_cost:
         results=f"{TABLES}/results.parquet",
         records=RECORDS,
     output:
-        svg=report(
-            f"{FIGURES}/cost.svg",
-            caption="../report/cost.rst",
-            category="Results",
-            labels={"kind": "figure", "about": "cost"},
-        ),
+        svg=in_report(f"{FIGURES}/cost.svg", about="cost"),
         png=f"{FIGURES}/cost.png",
     log:
         f"logs/plot_cost/{PLAN.name}.log",
@@ -304,12 +272,7 @@ rule aggregate_ablation:
     output:
         parquet=f"{TABLES}/ablation.parquet",
         csv=f"{TABLES}/ablation.csv",
-        markdown=report(
-            f"{TABLES}/ablation.md",
-            caption="../report/ablation.rst",
-            category="Ablation",
-            labels={"kind": "table", "about": "gains"},
-        ),
+        markdown=in_report(f"{TABLES}/ablation.md", about="gains", category="Ablation"),
     log:
         f"logs/aggregate_ablation/{PLAN.name}.log",
     conda:
@@ -332,12 +295,7 @@ rule plot_ablation:
     input:
         f"{TABLES}/ablation.parquet",
     output:
-        svg=report(
-            f"{FIGURES}/ablation.svg",
-            caption="../report/ablation.rst",
-            category="Ablation",
-            labels={"kind": "figure", "about": "gains"},
-        ),
+        svg=in_report(f"{FIGURES}/ablation.svg", about="gains", category="Ablation"),
         png=f"{FIGURES}/ablation.png",
     log:
         f"logs/plot_ablation/{PLAN.name}.log",
@@ -364,9 +322,7 @@ rule aggregate_tests:
     output:
         parquet=f"{TABLES}/tests.parquet",
         csv=f"{TABLES}/tests.csv",
-        markdown=report(
-            f"{TABLES}/tests.md", caption="../report/tests.rst", category="Test sets"
-        ),
+        markdown=report(f"{TABLES}/tests.md", caption="../report/tests.rst", category="Test sets"),
     log:
         f"logs/aggregate_tests/{PLAN.name}.log",
     conda:
@@ -388,9 +344,7 @@ rule plot_tests:
     input:
         f"{TABLES}/tests.parquet",
     output:
-        svg=report(
-            f"{FIGURES}/tests.svg", caption="../report/tests.rst", category="Test sets"
-        ),
+        svg=report(f"{FIGURES}/tests.svg", caption="../report/tests.rst", category="Test sets"),
         png=f"{FIGURES}/tests.png",
     log:
         f"logs/plot_tests/{PLAN.name}.log",
@@ -446,8 +400,7 @@ rule report:
         config=PATHS.config,
         figures=[
             PATHS.figure(name)[0]
-            for name in ["accuracy", "cost", "ranks"]
-            + ["ablation"] * bool(PLAN.ablation_runs)
+            for name in ["accuracy", "cost", "ranks"] + ["ablation"] * bool(PLAN.ablation_runs)
         ],
         attention=distinct(PLAN.examples, "attention"),
         records=RECORDS,
@@ -501,12 +454,8 @@ rule report:
 onsuccess:
     for name in ("results.txt", "tests.md"):
         table = Path(f"{TABLES}/{name}")
-        if (
-            table.is_file() and table.stat().st_mtime >= STARTED
-        ):  # this run has written it
-            print(
-                f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/."
-            )
+        if table.is_file() and table.stat().st_mtime >= STARTED:  # this run has written it
+            print(f"\n{table.read_text()}\nTables in {TABLES}/, figures in {FIGURES}/.")
     page = Path(PATHS.report)
     if page.is_file() and page.stat().st_mtime >= STARTED:
         print(f"The report: {page}")

@@ -77,13 +77,7 @@ rule predict_test:
         gpu=PLAN.gpus,
     params:
         **params_of(
-            head_jobs.predict_test,
-            "method",
-            "settings",
-            "runs",
-            "trained",
-            "images",
-            "tower",
+            head_jobs.predict_test, "method", "settings", "runs", "trained", "images", "tower"
         ),
         code=from_plan(head_jobs.predict_test, "code"),
     message:
