@@ -12,7 +12,6 @@ import math
 import multiprocessing
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +21,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when torch is imported
 
 import open_clip
 import torch
+from measuring import time_once
 from methods import BACKBONE, CLASSES, SHOTS, VIEWS, make_task, time_fit
 from towers import make_vtclip, take_step
 
@@ -97,10 +97,7 @@ def make_tower_step(kind: type[Method]) -> Callable[[], object]:
 
 def time_rounds(run: Callable[[], object], rounds: int) -> float:
     """Seconds on the clock."""
-    started = time.perf_counter()
-    for _ in range(rounds):
-        run()
-    return time.perf_counter() - started
+    return sum(time_once(run) for _ in range(rounds))
 
 
 @contextmanager

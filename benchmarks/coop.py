@@ -17,7 +17,7 @@ from unittest import mock
 import open_clip
 import torch
 import torch.nn.functional as F
-from measuring import added_memory, count_launches, describe_device, run_again, time_in_turn
+from measuring import added_memory, count_launches, describe_device, measure_alone, time_in_turn
 from torch import Tensor
 
 from vtclip.backbones.backbone import load_backbone
@@ -191,7 +191,7 @@ def measure_memory(name: str, classes: int, arguments: argparse.Namespace) -> fl
     split = [] if arguments.names is None else ["--names", arguments.names]
     given = ["--classes", classes, "--backbone", arguments.backbone, "--threads", arguments.threads,
              "--method", arguments.method]  # fmt: skip
-    return float(run_again("--memory-of", name, *given, *split))
+    return float(measure_alone("--memory-of", name, *given, *split))
 
 
 if __name__ == "__main__":

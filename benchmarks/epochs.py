@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import torch
-from torch import Tensor
+from fidelity import take
 
 from vtclip.features.store import FeatureSet
 from vtclip.features.texts import read_texts
@@ -89,33 +89,18 @@ def read_trial(arguments: argparse.Namespace, shots: int, subset: int) -> Trial:
     generator = torch.Generator().manual_seed(subset)
     kept = torch.randperm(len(texts), generator=generator)[: arguments.classes].sort().values
     own = found[shots].rows
-    train, val = (take(found[shots], kept, pl.col("split") == name) for name in ("train", "val"))
+    train, val = (take(found[shots], pl.col("split") == name, kept) for name in ("train", "val"))
     seen, others = own["image"], []
     for number in sorted(found.keys() - {shots}):
         unseen = (pl.col("view") == 0) & ~pl.col("image").is_in(seen.implode())
-        others.append(take(found[number], kept, unseen))
+        others.append(take(found[number], unseen, kept))
         seen = pl.concat([seen, found[number].rows["image"]])
     test = None
     if arguments.test:
         files = sorted(arguments.features.parent.glob("test*.parquet"))
-        test = take(FeatureSet(files), kept, pl.lit(True))
+        test = take(FeatureSet(files), pl.lit(True), kept)
     task = Task(Texts(texts[kept], metadata["logit_scale"]), train, val, arguments.seed)
     return Trial(task, join(others), test)
-
-
-def take(found: FeatureSet, kept: Tensor, which: pl.Expr) -> Samples:
-    """The images of some classes, numbered from 0; the views of an image stand together."""
-    labels = pl.Series(kept.numpy()).cast(pl.Int32)
-    rows = found.rows.with_row_index("row").filter(which, pl.col("label").is_in(labels.implode()))
-    features = found.take(rows["row"].to_list())
-    assert features.spatial is not None
-    shape = (rows.filter(view=0).height, -1)
-    numbered = torch.searchsorted(kept, features.labels.long())
-    return Samples(
-        features.pooled.float().unflatten(0, shape),
-        features.spatial.unflatten(0, shape),
-        numbered.unflatten(0, shape)[:, 0],
-    )
 
 
 def join(parts: Sequence[Samples]) -> Samples:

@@ -1,11 +1,7 @@
-"""Views a second of the extract job, as it is and as it was, and of a bare loop of open_clip.
+"""Views a second of the extract job, and of a bare loop of open_clip.
 
-The job decodes, cuts views, encodes both outputs and writes Parquet. Before, processes that decode
-passed views on as floats of torchvision's own steps, the job wrote between two passes of the
-backbone, and memory that was freed went back to the system. Still earlier an image was decoded for
-each view. All these files are equal to the bit. With `views.made_on: device` the pixels of random
-views differ a little. The bare loop only calls open_clip's `encode_image` on pixels that lie ready
-in memory, with the same batch size.
+The job decodes, cuts views, encodes both outputs and writes Parquet. The bare loop only calls
+open_clip's `encode_image` on pixels that lie ready in memory, with the same batch size.
 
 Each row is measured in a process of its own, in turns, and the best of each counts. Weights are
 random: speed does not depend on them. Each image comes in `--views` views, the test view first.
@@ -16,9 +12,7 @@ of a small ViT, so that decoding takes most of the time, as it does beside a GPU
 import argparse
 import json
 import logging
-import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,22 +22,13 @@ from pathlib import Path
 import open_clip
 import polars as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import (
-    CenterCrop,
-    Compose,
-    InterpolationMode,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    Resize,
-)
+from measuring import run_alone
 
 from vtclip.backbones.backbone import Backbone, load_backbone
-from vtclip.data.images import has_suffix, open_picture
-from vtclip.features.extract import describe, extract_shots
+from vtclip.data.images import has_suffix
+from vtclip.features.extract import extract_shots
 from vtclip.features.loading import Pictures
-from vtclip.features.store import FeatureSet, open_features_writer
-from vtclip.features.views import Views, seed_of
+from vtclip.features.views import Views
 
 SCALE = (0.5, 1.0)  # shares of an image's area in a random view
 SEED = 1  # of the random views
@@ -70,17 +55,14 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name in rows:
                 seconds[name].append(measure_alone(name, folder))
-        check_equal(Path(folder))
     report(arguments, {name: best(times) for name, times in seconds.items()})
 
 
 def measure_alone(name: str, folder: str) -> Seconds:
     """Seconds of a row in a process of its own."""
-    memory = KEPT if ROWS[name] in (job, job_on_device) else dict.fromkeys(KEPT, "")
-    environment = {k: v for k, v in (os.environ | memory).items() if v or k not in KEPT}
-    command = [sys.executable, *sys.argv, "--only", name, "--folder", folder]
-    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment)
-    clock, cores = map(float, done.stdout.split())
+    memory = KEPT if ROWS[name] in (job, job_on_device) else {}
+    said = run_alone(*sys.argv[1:], "--only", name, "--folder", folder, **memory)
+    clock, cores = map(float, said.split())
     return clock, cores
 
 
@@ -124,55 +106,6 @@ def list_rows(paths: list[Path], views: int) -> pl.DataFrame:
     return images.join(each, how="cross", maintain_order="left_right")
 
 
-class FloatViews(Dataset[torch.Tensor]):
-    """Each view as floats of torchvision's own steps."""
-
-    def __init__(self, backbone: Backbone, rows: pl.DataFrame, *, once: bool) -> None:
-        self.once = once  # an image is decoded once for all views
-        self.rows, self.test = rows.select("image", "view").rows(), backbone.preprocess
-        crop = RandomResizedCrop(
-            backbone.image_size, scale=SCALE, interpolation=InterpolationMode.BICUBIC
-        )
-        finish = [s for s in self.test.transforms if not isinstance(s, Resize | CenterCrop)]
-        self.random = Compose([crop, RandomHorizontalFlip(), *finish])
-        self.decoded = ("", None)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> torch.Tensor:
-        image, view = self.rows[row]
-        if not self.once or self.decoded[0] != image:
-            self.decoded = image, open_picture(image)
-        if view == 0:
-            return self.test(self.decoded[1])
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed_of(image, view, SEED))
-            return self.random(self.decoded[1])
-
-
-def job_before(backbone: Backbone, arguments: argparse.Namespace, *, once: bool = True) -> None:
-    """The job with floats from process to process, and writing in turn with encoding."""
-    rows = list_rows(list_images(arguments.images, arguments.number), arguments.views)
-    size = arguments.batch_size
-    batches = DataLoader(
-        FloatViews(backbone, rows, once=once),
-        size,
-        num_workers=arguments.workers,
-        pin_memory=arguments.device == "cuda",
-        worker_init_fn=lambda _: torch.set_num_threads(1),
-    )
-    with open_features_writer(arguments.folder / "before.parquet", describe(backbone)) as writer:
-        for number, pixels in enumerate(batches):
-            encoded = backbone.encode_images(pixels.to(arguments.device, non_blocking=True))
-            writer.write(rows.slice(number * size, size), *encoded)
-
-
-def job_anew(backbone: Backbone, arguments: argparse.Namespace) -> None:
-    """The same, with an image decoded for each view."""
-    job_before(backbone, arguments, once=False)
-
-
 def job(backbone: Backbone, arguments: argparse.Namespace, made_on: str = "cpu") -> None:
     images = list_rows(list_images(arguments.images, arguments.number), 1).drop("view")
     shots = arguments.folder / "shots.parquet"
@@ -202,14 +135,6 @@ def decode_for_device(backbone: Backbone, arguments: argparse.Namespace) -> None
     decode(backbone, arguments, arguments.device)
 
 
-def check_equal(folder: Path) -> None:
-    """Compare the features of both jobs bit for bit."""
-    now, before = (FeatureSet([folder / f"{name}.parquet"]) for name in ("cpu", "before"))
-    for ours, other in zip(now, before, strict=True):
-        assert torch.equal(ours.pooled, other.pooled)
-        assert torch.equal(ours.spatial, other.spatial)
-
-
 @torch.inference_mode()
 def bare(backbone: Backbone, arguments: argparse.Namespace) -> None:
     device = arguments.device
@@ -237,8 +162,6 @@ ROWS: dict[str, Callable[[Backbone, argparse.Namespace], None]] = {
     "the same with `views.made_on: device`": job_on_device,
     "its share of a process that decodes": decode,
     "the same share with `views.made_on: device`": decode_for_device,
-    "the job before": job_before,
-    "the job before that, decoding for each view": job_anew,
     "bare loop: open_clip's encode_image on ready pixels": bare,
     "our encode_images on ready pixels, both outputs": ours,
 }

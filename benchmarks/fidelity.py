@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
+import polars as pl
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -67,12 +68,13 @@ def read_tasks(source: Path, arguments: argparse.Namespace) -> Iterator[tuple[in
         assert task.train is not None
         yield int(task.train.labels.bincount().max()), task, test
         return
-    test = take(FeatureSet(sorted(source.parent.glob("test*.parquet"))), "test")
+    test = take(FeatureSet(sorted(source.parent.glob("test*.parquet"))), pl.lit(True))
     for shots in arguments.shots:
         for seed in arguments.seeds:
             features = FeatureSet([source / f"{shots}shot-seed{seed}.parquet"])
             texts, _ = read_classes(source.parent / "texts.parquet")
-            yield shots, Task(texts, take(features, "train"), take(features, "val"), seed), test
+            train, val = (take(features, pl.col("split") == name) for name in ("train", "val"))
+            yield shots, Task(texts, train, val, seed), test
 
 
 def read_file(path: Path) -> tuple[Task, Samples]:
@@ -96,16 +98,20 @@ def as_samples(features: Tensor, labels: Tensor, *, views: bool) -> Samples:
     return Samples(features[:, :, 0].clone(), features, labels)
 
 
-def take(found: FeatureSet, split: str) -> Samples:
-    """The images of a split; the views of an image stand together."""
-    rows = found.rows.with_row_index("row").filter(split=split)
+def take(found: FeatureSet, which: pl.Expr, kept: Tensor | None = None) -> Samples:
+    """Some images, of all classes or of those kept, numbered from 0; the views stand together."""
+    if kept is None:
+        kept = torch.arange(found.rows["label"].max() + 1)
+    labels = pl.Series(kept.numpy()).cast(pl.Int32)
+    rows = found.rows.with_row_index("row").filter(which, pl.col("label").is_in(labels.implode()))
     features = found.take(rows["row"].to_list())
     assert features.spatial is not None
     shape = (rows.filter(view=0).height, -1)
+    numbered = torch.searchsorted(kept, features.labels.long())
     return Samples(
         features.pooled.float().unflatten(0, shape),
         features.spatial.unflatten(0, shape),
-        features.labels.unflatten(0, shape)[:, 0].long(),
+        numbered.unflatten(0, shape)[:, 0],
     )
 
 

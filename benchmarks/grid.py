@@ -9,7 +9,6 @@ in one step, with the casts to bfloat16 of a GPU; what they take is reckoned.
 
 import argparse
 import math
-import time
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -17,7 +16,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 import yaml
-from measuring import count_launches
+from measuring import count_launches, time_once
 from train import flops
 
 from vtclip.config.dataset import read_dataset
@@ -62,9 +61,8 @@ def time_run(task: Task, settings: VTClipSettings, steps: int | None) -> tuple[f
     done = settings.epochs_at(shots) * math.ceil(len(task.train.labels) / settings.batch_size)
     method = VTClip(settings)
     classifier = method.learner(method.initial_head(task), task).to(task.texts.features.device)
-    started = _now()
-    optimise(classifier, task, settings)
-    return (_now() - started) * whole / done, whole
+    seconds = time_once(partial(optimise, classifier, task, settings))
+    return seconds * whole / done, whole
 
 
 def count_step() -> int:
@@ -86,18 +84,7 @@ def measure_peak(device: torch.device) -> float:
     size = 8192 if device.type == "cuda" else 2048
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     matrix = torch.randn(size, size, device=device, dtype=dtype)
-    times = []
-    for _ in range(6):
-        started = _now()
-        matrix @ matrix
-        times.append(_now() - started)
-    return 2 * size**3 / min(times)
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    return 2 * size**3 / min(time_once(lambda: matrix @ matrix) for _ in range(6))
 
 
 def main() -> None:

@@ -21,29 +21,20 @@ def describe_device(device: torch.device) -> str:
     return f"CPU, {torch.get_num_threads()} threads, float32"
 
 
-def time_in_turn(
-    steps: dict[str, Step],
-    rounds: int,
-    *,
-    warm: bool = False,
-    clock: Callable[[], float] | None = None,
-) -> dict[str, float]:
+def time_in_turn(steps: dict[str, Step], rounds: int, *, warm: bool = False) -> dict[str, float]:
     """Median seconds of each, taken in turn so that a slow moment hits all alike.
 
     Args:
         steps: what is measured, by name.
         rounds: that count.
         warm: whether all have been run already; if not, a round before the others warms up.
-        clock: gives seconds; without one the clock on the wall, once a GPU has done its work.
     """
-    now = clock or _now
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + (not warm)):
         for name, step in steps.items():
-            started = now()
-            step()
+            taken = time_once(step)
             if warm or number:
-                seconds[name].append(now() - started)
+                seconds[name].append(taken)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
@@ -92,18 +83,29 @@ def peak_memory(step: Step, device: torch.device) -> int:
     return _status("VmHWM") - before
 
 
-def run_again(*arguments: object) -> int:
-    """The number that this script prints last in a process of its own.
-
-    The process's allocator gives memory back at once.
-    """
+def run_alone(*arguments: object, **environment: str) -> str:
+    """The last line that this script prints in a process of its own."""
     command = [sys.executable, sys.argv[0], *map(str, arguments)]
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=environment)
-    return int(done.stdout.split()[-1])
+    done = subprocess.run(
+        command, check=True, text=True, stdout=subprocess.PIPE, env=os.environ | environment
+    )
+    return done.stdout.splitlines()[-1]
 
 
-def _now() -> float:
+def measure_alone(*arguments: object) -> int:
+    """Bytes that this script prints in a process of its own, whose memory goes back at once."""
+    return int(run_alone(*arguments, MALLOC_MMAP_THRESHOLD_="65536"))
+
+
+def time_once(step: Step) -> float:
+    """Seconds on the clock."""
+    started = now()
+    step()
+    return now() - started
+
+
+def now() -> float:
+    """The clock, once a GPU has done its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

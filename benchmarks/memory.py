@@ -6,14 +6,13 @@ too. The last two write and stream a test set of ImageNet's size: 50,000 rows, 5
 
 import argparse
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
+from measuring import run_alone
 from PIL import Image
 
 from vtclip.features.store import FeatureSet, open_features_writer
@@ -40,14 +39,8 @@ def main() -> None:
         runs = [("extract", once), ("extract", tenfold)]
         runs += [(job, n) for n in (once, tenfold, arguments.test_set) for job in ("write", "read")]
         for job, number in runs:
-            print(f"| {job} | {number:,} | {peak(job, number, folder):.3f} |", flush=True)
-
-
-def peak(job: str, number: int, folder: str) -> float:
-    """Largest resident size, in GiB, of a process that does one job."""
-    command = [sys.executable, __file__, "--job", job, "--images", str(number), "--folder", folder]
-    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
-    return float(done.stdout.split()[-1])
+            peak = float(run_alone("--job", job, "--images", number, "--folder", folder))
+            print(f"| {job} | {number:,} | {peak:.3f} |", flush=True)
 
 
 def extract(folder: Path, number: int) -> None:

@@ -9,15 +9,13 @@ process and the features, or the images.
 
 import argparse
 import math
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from measuring import peak_memory
+from measuring import peak_memory, run_alone
 from torch import Tensor
 
 from vtclip.backbones.backbone import load_backbone
@@ -45,9 +43,7 @@ def main() -> None:
     print("| method | seconds | memory, MB |")
     print("|---|---:|---:|")
     for name in arguments.methods:
-        command = [sys.executable, sys.argv[0], "--alone", name, "--steps", str(arguments.steps)]
-        done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
-        print(done.stdout.splitlines()[-1], flush=True)
+        print(run_alone("--alone", name, "--steps", arguments.steps), flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,7 +7,6 @@ numpy's and safetensors' arrays are copied, since both may give views of the fil
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from measuring import time_once
 from safetensors.torch import load_file, save_file
 
 from vtclip.features.store import FeatureSet, open_features_writer
@@ -75,18 +75,12 @@ def measure(
     write: Callable[[Path], object], read: Callable[[Path], object], path: Path
 ) -> tuple[float, float, int]:
     """Seconds to write and to read (the best of three), and bytes on disk."""
-    writing = min(timed(lambda: write(path)) for _ in range(3))
-    reading = min(timed(lambda: read(path)) for _ in range(3))
+    writing = min(time_once(lambda: write(path)) for _ in range(3))
+    reading = min(time_once(lambda: read(path)) for _ in range(3))
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
     return writing, reading, size
-
-
-def timed(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 def save_numpy(path: Path, tensors: dict[str, torch.Tensor]) -> None:

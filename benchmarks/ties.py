@@ -4,8 +4,7 @@ By hits alone the smallest of the settings with equally many hits is taken; with
 one that finds the validation shots' labels likeliest. Without `--tasks` the features are random:
 classes about a centre each, on which zero-shot is right for half of the images.
 
-A file of `--tasks` is in safetensors, with unit texts (K, D), train (M, V, D), val and test (., D),
-and train_labels, val_labels and test_labels (int64). Files of equally many shots are averaged.
+A file of `--tasks` is one that fidelity.py reads. Files of equally many shots are averaged.
 """
 
 import argparse
@@ -19,8 +18,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from fidelity import measure
-from safetensors.torch import load_file
+from fidelity import measure, read_file
 from torch import Tensor
 
 from vtclip.methods import METHODS, method_module
@@ -40,7 +38,7 @@ CHOOSING = [
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(1)
-    tasks = [read_task(path) for path in arguments.tasks] or list(invent_tasks())
+    tasks = [read_file(path) for path in arguments.tasks] or list(invent_tasks())
     found: dict[tuple[str, int, str], list[float]] = defaultdict(list)
     for task, test in tasks:
         shots = int(task.train.labels.bincount().max())
@@ -54,9 +52,7 @@ def main() -> None:
     print(f"|---|{'---:|' * len(columns)}")
     for method in ["zero_shot", *arguments.methods]:
         cells = [
-            " -> ".join(
-                f"{mean(found[method, shots, rule]):.1f}" for rule in ("hits", "likelihood")
-            )
+            " -> ".join(f"{mean(found[method, shots, rule]):.1f}" for rule in RULES)
             for shots in columns
         ]
         print(f"| {METHODS[method].title} | {' | '.join(cells)} |")
@@ -67,16 +63,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", type=Path, nargs="+", default=[], help="files of features")
     parser.add_argument("--methods", nargs="+", choices=CHOOSING, default=CHOOSING)
     return parser.parse_args()
-
-
-def read_task(path: Path) -> tuple[Task, Samples]:
-    """A task, and its test images."""
-    file = load_file(path)
-    train, val, test = (
-        Samples(file[key] if key == "train" else file[key][:, None], None, file[f"{key}_labels"])
-        for key in ("train", "val", "test")
-    )
-    return Task(Texts(file["texts"], 100.0), train, val, seed=1), test
 
 
 def invent_tasks() -> Iterator[tuple[Task, Samples]]:

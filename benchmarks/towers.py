@@ -8,13 +8,13 @@ measured in a process of its own, for its peak memory.
 import argparse
 import json
 import resource
-import subprocess
 import sys
 import time
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from measuring import run_alone
 from torch import Tensor, nn
 
 from vtclip import cost
@@ -52,8 +52,7 @@ def main() -> None:
     print(f"{NAME}, {given.classes} classes, {given.batch} images, {given.threads} threads")
     print(f"the plan requests {planned:,} MB, {pictures:,.0f} of them for {size.images:,} images")
     for kind in KINDS:
-        command = [sys.executable, __file__, *sys.argv[1:], "--kind", kind]
-        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        found = json.loads(run_alone(*sys.argv[1:], "--kind", kind))
         print(
             f"{kind:8} {found['seconds']:6.1f} s a step, {found['mb']:,.0f} MB at most; "
             f"loss {found['loss']:.4f}"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from measuring import added_memory, describe_device, run_again, time_in_turn
+from measuring import added_memory, describe_device, measure_alone, time_in_turn
 from torch import nn
 
 from vtclip.methods.base import Images, Texts
@@ -115,7 +115,7 @@ def make_step(
 
 def measure_memory(name: str, shape: tuple[int, int, int, int]) -> int:
     """Bytes that a step takes, measured in a process of its own."""
-    return run_again("--memory-of", name, "--shape", *shape)
+    return measure_alone("--memory-of", name, "--shape", *shape)
 
 
 def main() -> None:
