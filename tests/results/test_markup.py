@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from tests.results.conftest import make_run, write_costs, write_predictions
-from vtclip.results.few_shot import aggregate_results, render_text
+from vtclip.results.few_shot import aggregate_results, escape_latex, render_text
 from vtclip.results.figures import drawing, plot_accuracy, plot_cost, title_of
-from vtclip.results.tables import escape_latex, escape_markdown
+from vtclip.results.tables import escape_markdown
 
 ODD = [
     "ke$ha", "$1 bill", "$x^2$", "$\\frac{$", "a|b", "*a*", "_a_", "`a`", "<b>", "[a](b)", "a\\b",

@@ -22,14 +22,9 @@ from vtclip.paths import Example
 from vtclip.results.differences import aggregate_differences
 from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
+from vtclip.results.footnotes import describe_provenance
 from vtclip.results.metrics import aggregate_metrics
-from vtclip.results.report import (
-    describe_calibration,
-    describe_provenance,
-    embed_picture,
-    find_shown,
-    report,
-)
+from vtclip.results.report import describe_calibration, embed_picture, find_shown, report
 from vtclip.training.calibration import Calibration, nearest
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"

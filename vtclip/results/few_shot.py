@@ -16,6 +16,12 @@ from vtclip.results.footnotes import describe_ties, describe_used, find_inconsis
 from vtclip.results.tables import ELEVEN, KEY, MEAN, NOTHING_PUBLISHED
 
 WIDTH = 100  # columns of a terminal
+_LATEX = str.maketrans({
+    **{sign: rf"\{sign}" for sign in "{}$&#_%"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "[": "{[}", "*": "{*}",  # after the end of a row these two would be its arguments
+})  # fmt: skip
 
 
 def aggregate_results(
@@ -56,7 +62,7 @@ def aggregate_results(
 
 
 def add_published(results: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Add the columns `published`, `published_chosen_on` and `difference`.
+    """Add the published numbers, as `join_published` does.
 
     The mean over datasets has a published number where every dataset has one; what those were
     chosen on stands there in a list with semicolons. A mean that is published alone is of the
@@ -74,9 +80,7 @@ def add_published(results: pl.DataFrame, published: pl.DataFrame) -> pl.DataFram
     )
     alone = published.filter(dataset=MEAN).select(columns).join(means, on=KEY, how="anti")
     known = pl.concat([of_datasets, means, *([alone] if set(datasets) == ELEVEN else [])])
-    known = known.rename({"chosen_on": "published_chosen_on"})
-    joined = results.join(known, on=KEY, how="left", maintain_order="left")
-    return joined.with_columns(difference=pl.col("mean") - pl.col("published"))
+    return tables.join_published(results, known, KEY)
 
 
 def render_markdown(
@@ -110,8 +114,7 @@ def render_latex(
     results: pl.DataFrame, *, titles: Mapping[str, str] = {}, notes: Sequence[str] = ()
 ) -> str:
     """The results as a LaTeX table, for the package booktabs."""
-    escape = tables.escape_latex
-    head, *rows = _lay_out(results, _mean_cell(r"\,$\pm$\,"), titles, escape=escape)
+    head, *rows = _lay_out(results, _mean_cell(r"\,$\pm$\,"), titles, escape=escape_latex)
     left = len(head) - results["shots"].n_unique()
     lines = [
         r"% \usepackage{booktabs}",
@@ -123,6 +126,11 @@ def render_latex(
         lines += [r"\midrule", *map(_join_latex, [first, *(["", *row[1:]] for row in others)])]
     comments = [f"% {line}" for line in [_explain(results), *notes]]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *comments]) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX sets it literally."""
+    return tables.one_line(text).translate(_LATEX)
 
 
 def _join_latex(cells: Sequence[str]) -> str:

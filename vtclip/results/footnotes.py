@@ -1,19 +1,25 @@
-"""Footnotes: what was used where that is not what was requested, and what differs between runs."""
+"""What was used where that is not what was requested, what differs between runs, what made them."""
 
+import json
+import platform
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vtclip import __version__
 from vtclip.config.dataset import ClassSplit
 from vtclip.data.pick_lists import VAL_SHOTS
 from vtclip.files import read_record
 from vtclip.methods import METHODS
 from vtclip.methods.base import Recipe
 from vtclip.parquet import read_parquet
-from vtclip.paths import ALL, Run, Sample, history_of, name_shots
+from vtclip.paths import ALL, PROJECT, Run, Sample, history_of, name_shots
 from vtclip.wording import count, explain_alike
 
 PACKAGES = ("torch", "open_clip_torch", "scikit-learn")  # whose versions may move a number
@@ -62,16 +68,10 @@ def find_inconsistencies(records: Sequence[str | Path]) -> list[str]:
         short = [".".join(version.split(".")[:2]) for version in versions if version]
         found[f"version of {package}"] = short
     return [
-        f"Not all runs have the same {kind}: {count_values(values)}."
+        f"Not all runs have the same {kind}: {_count_values(values)}."
         for kind, values in found.items()
         if len(set(values)) > 1
     ]
-
-
-def count_values(values: Sequence[Any]) -> str:
-    """Each value with the number of runs that have it, the most frequent first."""
-    counts = Counter(map(str, values)).most_common()
-    return ", ".join(f"{value} ({count(number, 'run')})" for value, number in counts)
 
 
 def _count_images(samples: Sequence[Sample]) -> dict[str, _Span]:
@@ -124,3 +124,59 @@ def _describe_epochs(runs: Sequence[Run], used: Used, titles: Mapping[str, str])
     ]
     if parts:
         yield f"Ended early, at `stop_at_loss`: {'; '.join(parts)}."
+
+
+def describe_settings(records: Sequence[str | Path]) -> dict[str, str]:
+    """Method -> the settings that its heads' records have; of several values each is counted."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for run in map(read_record, records):
+        for setting, value in run["settings"].items():
+            values = found.setdefault(run["method"], {}).setdefault(setting, [])
+            values.append(json.dumps(value, ensure_ascii=False))
+    return {
+        method: ", ".join(f"{name}: {_one_or_counted(values)}" for name, values in settings.items())
+        for method, settings in found.items()
+    }
+
+
+def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
+    """Origin of the runs, as names and values; of several values each with its number of runs."""
+    runs = [read_record(record) for record in records]
+    kinds: dict[str, list[Any]] = {
+        "backbone": [run["features"].get("backbone") for run in runs],
+        "weights": [run["features"].get("pretrained") for run in runs],
+        "SHA-256 of the weights": [run["features"].get("weights_sha256") for run in runs],
+        "device of the features": [run["features"].get("device_kind") for run in runs],
+        "device of the heads": [run["device"] for run in runs],
+        "precision of the heads": [run["precision"] for run in runs],
+    }
+    for package in runs[0]["versions"] if runs else ():
+        kind = "vtclip of the heads" if package == "vtclip" else package
+        kinds[kind] = [run["versions"].get(package) for run in runs]
+    return [
+        ("vtclip", __version__),
+        ("commit", _find_commit() or "not known"),
+        ("Python", platform.python_version()),
+        *((kind, _one_or_counted(found)) for kind, found in kinds.items()),
+        ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+    ]
+
+
+def _one_or_counted(values: Sequence[Any]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else _count_values(values)
+
+
+def _find_commit() -> str | None:
+    """The commit of the project's folder, if it is one of git's and has its own history."""
+    git = shutil.which("git")
+    if git is None or not (PROJECT / ".git").exists():
+        return None
+    command = [git, "-C", str(PROJECT), "rev-parse", "HEAD"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def _count_values(values: Sequence[Any]) -> str:
+    """Each value with the number of runs that have it, the most frequent first."""
+    counts = Counter(map(str, values)).most_common()
+    return ", ".join(f"{value} ({count(number, 'run')})" for value, number in counts)

@@ -2,12 +2,7 @@
 
 import base64
 import io
-import json
-import platform
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +11,6 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from vtclip import __version__
 from vtclip.config.dataset import Exif
 from vtclip.data.images import PictureError, open_picture
 from vtclip.data.shots import checksum_of
@@ -28,7 +22,7 @@ from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots, 
 from vtclip.results.differences import CONFIDENCE
 from vtclip.results.estimates import EXPLAINED
 from vtclip.results.figures import drawing, read_costs
-from vtclip.results.footnotes import count_values
+from vtclip.results.footnotes import describe_provenance, describe_settings
 from vtclip.results.labels import NEIGHBOURS, SUSPICIOUS, describe_copies, describe_labels
 from vtclip.results.metrics import find_confusions, find_mistakes, measure_reliability
 from vtclip.results.tables import (
@@ -256,53 +250,3 @@ def embed_picture(
 
 def _data_address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def describe_settings(records: Sequence[str | Path]) -> dict[str, str]:
-    """Method -> the settings that its heads' records have; of several values each is counted."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for run in map(read_record, records):
-        for setting, value in run["settings"].items():
-            values = found.setdefault(run["method"], {}).setdefault(setting, [])
-            values.append(json.dumps(value, ensure_ascii=False))
-    return {
-        method: ", ".join(f"{name}: {_one_or_counted(values)}" for name, values in settings.items())
-        for method, settings in found.items()
-    }
-
-
-def describe_provenance(records: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """Origin of the runs, as names and values; of several values each with its number of runs."""
-    runs = [read_record(record) for record in records]
-    kinds: dict[str, list[Any]] = {
-        "backbone": [run["features"].get("backbone") for run in runs],
-        "weights": [run["features"].get("pretrained") for run in runs],
-        "SHA-256 of the weights": [run["features"].get("weights_sha256") for run in runs],
-        "device of the features": [run["features"].get("device_kind") for run in runs],
-        "device of the heads": [run["device"] for run in runs],
-        "precision of the heads": [run["precision"] for run in runs],
-    }
-    for package in runs[0]["versions"] if runs else ():
-        kind = "vtclip of the heads" if package == "vtclip" else package
-        kinds[kind] = [run["versions"].get(package) for run in runs]
-    return [
-        ("vtclip", __version__),
-        ("commit", _find_commit() or "not known"),
-        ("Python", platform.python_version()),
-        *((kind, _one_or_counted(found)) for kind, found in kinds.items()),
-        ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
-    ]
-
-
-def _one_or_counted(values: Sequence[Any]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else count_values(values)
-
-
-def _find_commit() -> str | None:
-    """The commit of the project's folder, if it is one of git's and has its own history."""
-    git = shutil.which("git")
-    if git is None or not (PROJECT / ".git").exists():
-        return None
-    command = [git, "-C", str(PROJECT), "rev-parse", "HEAD"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None

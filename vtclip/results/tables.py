@@ -21,12 +21,6 @@ from vtclip.paths import ALL, Run, name_shots
 NOTES = b"notes"  # key of a table's metadata: footnotes, as JSON
 KEY = ["backbone", "dataset", "method", "shots"]  # of a row, but in the ablation
 
-_LATEX = str.maketrans({
-    **{sign: rf"\{sign}" for sign in "{}$&#_%"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "[": "{[}", "*": "{*}",  # after the end of a row these two would be its arguments
-})  # fmt: skip
 # What Markdown would read as markup: not the underscore of `oxford_pets`, or the sign of `A & B`.
 _MARKDOWN = re.compile(r"[\\`*\[|$~]|&(?=[\w#])|<(?=[\w/!?])|(?<![^\W_])_|_(?![^\W_])")
 
@@ -117,8 +111,8 @@ def mean_and_deviation(
 
 def drop_lone_mean(table: pl.DataFrame) -> pl.DataFrame:
     """The rows to show: without the mean over datasets where there is one dataset."""
-    is_alone = table.filter(pl.col("dataset") != MEAN)["dataset"].n_unique() == 1
-    return table.filter(pl.col("dataset") != MEAN) if is_alone else table
+    datasets = table.filter(pl.col("dataset") != MEAN)
+    return datasets if datasets["dataset"].n_unique() == 1 else table
 
 
 def describe_mean(table: pl.DataFrame) -> str:
@@ -214,9 +208,13 @@ def escape_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", one_line(text))
 
 
-def escape_latex(text: str) -> str:
-    """Text as LaTeX sets it literally."""
-    return one_line(text).translate(_LATEX)
+def join_published(
+    table: pl.DataFrame, published: pl.DataFrame, key: Sequence[str]
+) -> pl.DataFrame:
+    """Add the columns `published`, `published_chosen_on` and `difference`."""
+    known = published.select(*key, "published", published_chosen_on="chosen_on")
+    joined = table.join(known, on=key, how="left", maintain_order="left")
+    return joined.with_columns(difference=pl.col("mean") - pl.col("published"))
 
 
 def render_published(

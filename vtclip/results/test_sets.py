@@ -128,16 +128,10 @@ def _list_names(column: pl.Series) -> list[str]:
 
 
 def _add_published(table: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-    """Add `published`, `published_chosen_on` and `difference`.
-
-    A published mean over datasets is of the eleven alone.
-    """
+    """Add the published numbers; a published mean over datasets is of the eleven alone."""
     if set(table["dataset"]) - {MEAN} != ELEVEN:
         published = published.filter(pl.col("dataset") != MEAN)
-    known = published.select(*CELL, "published", pl.col("chosen_on").alias("published_chosen_on"))
-    joined = table.join(known, on=CELL, how="left", maintain_order="left")
-    joined = joined.with_columns(difference=pl.col("mean") - pl.col("published"))
-    return joined.select(pl.exclude("reason"), "reason")
+    return tables.join_published(table, published, CELL).select(pl.exclude("reason"), "reason")
 
 
 def _render(table: pl.DataFrame, titles: Mapping[str, str], notes: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
-"""Rule aggregate_ablation: vtclip.results.ablation.aggregate_ablation."""
+"""Rule aggregate_ablation: vtclip.results.gains.aggregate_ablation."""
 
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.results.ablation import aggregate_ablation
+    from vtclip.results.gains import aggregate_ablation
 
     aggregate_ablation(
         snakemake.params.runs,

@@ -1,9 +1,9 @@
-"""Rule aggregate_optimism: vtclip.results.optimism.aggregate_optimism."""
+"""Rule aggregate_optimism: vtclip.results.gains.aggregate_optimism."""
 
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.results.optimism import Oracle, aggregate_optimism
+    from vtclip.results.gains import Oracle, aggregate_optimism
 
     aggregate_optimism(
         snakemake.params.runs,
