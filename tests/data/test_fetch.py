@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import gdown
 import pytest
 
 from tests.data.conftest import CERTIFICATE, CONTENT, Handler
@@ -69,14 +70,6 @@ def test_a_connection_cut_at_30_percent_twice_is_resumed_without_sending_anythin
     assert [requested for *_, requested in server.requests] == [
         None, f"bytes={third}-", f"bytes={2 * third}-"
     ]  # fmt: skip
-
-
-def test_a_server_that_ignores_range_sends_the_file_from_its_start(fetch, server, archive):
-    server.behaviours["/file"] = lambda handler, number: handler.serve(
-        ranges=False, cut=300_000 if number == 1 else None
-    )
-    fetch("/file")
-    assert archive.read_bytes() == CONTENT
 
 
 def test_wrong_bytes_are_refused_and_deleted_and_the_next_address_is_tried(fetch, server, archive):
@@ -188,25 +181,11 @@ def test_429_is_tried_again_after_the_time_that_the_server_asks_for(fetch, serve
     assert times[1] - times[0] >= 1
 
 
-def test_500_is_tried_again(fetch, server, archive):
-    server.behaviours["/file"] = lambda handler, number: (
-        handler.send_error(500) if number < 3 else handler.serve()
-    )
-    fetch("/file")
-    assert archive.read_bytes() == CONTENT
-
-
 @pytest.mark.parametrize("status", [403, 404])
 def test_403_and_404_go_on_to_the_next_address_at_once(fetch, server, archive, status):
     server.behaviours["/gone"] = lambda handler, _: handler.send_error(status)
     fetch("/gone", "/file")
     assert [path for _, path, _ in server.requests] == ["/gone", "/file"]
-
-
-def test_a_slow_drip_is_waited_for(fetch, server, archive):
-    server.behaviours["/file"] = lambda handler, _: handler.serve(pause=0.1)
-    fetch("/file")
-    assert archive.read_bytes() == CONTENT
 
 
 def redirect_to(address):
@@ -219,9 +198,33 @@ def redirect_to(address):
     return redirect
 
 
-def test_a_redirect_is_followed(fetch, server, archive):
-    server.behaviours["/moved"] = redirect_to("/file")
-    fetch("/moved")
+def send_another_range(handler, number):
+    if number != 2:
+        return handler.serve(cut=300_000 if number == 1 else None)
+    handler.send_response(206)
+    handler.send_header("Content-Range", f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}")
+    handler.send_header("Content-Length", str(len(CONTENT) - 5))
+    handler.end_headers()
+    handler.wfile.write(CONTENT[5:])
+
+
+ODD = {
+    "ignores the range": lambda handler, number: handler.serve(
+        ranges=False, cut=300_000 if number == 1 else None
+    ),
+    "goes on from another place": send_another_range,
+    "fails twice": lambda handler, number: (
+        handler.send_error(500) if number < 3 else handler.serve()
+    ),
+    "drips": lambda handler, _: handler.serve(pause=0.1),
+    "redirects": redirect_to("/file"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_server_with_odd_ways_gives_the_whole_file(fetch, server, archive, kind):
+    server.behaviours["/odd"] = ODD[kind]
+    fetch("/odd", expected=Expected())
     assert archive.read_bytes() == CONTENT
 
 
@@ -239,23 +242,6 @@ def test_a_redirect_to_what_is_no_web_address_is_refused_at_once(fetch, server, 
         fetch("/moved")
     assert len(server.requests) == 1
     assert marker_of(archive).exists()
-
-
-def test_a_server_that_goes_on_from_another_place_is_not_believed(fetch, server, archive):
-    def send_other_range(handler, number):
-        if number == 1:
-            return handler.serve(cut=300_000)
-        if number > 2:
-            return handler.serve()
-        handler.send_response(206)
-        handler.send_header("Content-Range", f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}")
-        handler.send_header("Content-Length", str(len(CONTENT) - 5))
-        handler.end_headers()
-        handler.wfile.write(CONTENT[5:])
-
-    server.behaviours["/file"] = send_other_range
-    fetch("/file", expected=Expected())
-    assert archive.read_bytes() == CONTENT
 
 
 def test_a_server_that_announces_another_length_is_refused_before_it_sends(fetch, server, archive):
@@ -292,79 +278,33 @@ def test_when_all_addresses_fail_each_is_named_with_its_reason_and_the_place_for
     assert marker_of(archive).read_text().startswith(f"{message}\n")
 
 
-def refuse_connections(server, monkeypatch):
-    return "http://127.0.0.1:9/file"  # where nobody listens
+TROUBLES = {
+    "/drop": lambda handler, _: handler.connection.close(),
+    "/cut": lambda handler, _: handler.serve(cut=300_000),
+    "/silent": lambda handler, _: time.sleep(0.2),
+    "/busy": lambda handler, _: handler.send_error(503),
+    "/login": lambda handler, _: handler.send_error(511),
+    "/login-page": lambda handler, _: handler.serve(content=b"<html>log in", kind="text/html"),
+    "/login-page-as-a-file": lambda handler, _: handler.serve(
+        content=b"\n<!DOCTYPE html><title>log in</title>".ljust(RIGHT.bytes)
+    ),
+    "/circle": redirect_to("/circle"),
+}
 
 
-def drop_connections(server, monkeypatch):
-    server.behaviours["/drop"] = lambda handler, _: handler.connection.close()
-    return server.address("/drop")
-
-
-def break_off_each_time(server, monkeypatch):
-    break_off(server, "/cut", CONTENT)
-    return server.address("/cut")
-
-
-def stay_silent(server, monkeypatch):
-    monkeypatch.setattr("vtclip.data.fetch.TIMEOUT", 0.05)
-    server.behaviours["/silent"] = lambda handler, _: time.sleep(0.2)
-    return server.address("/silent")
-
-
-def ask_for_a_login_to_the_network(server, monkeypatch):
-    server.behaviours["/login"] = lambda handler, _: handler.send_error(511)
-    return server.address("/login")
-
-
-def show_a_login_page(server, monkeypatch):
-    server.behaviours["/login"] = lambda handler, _: handler.serve(
-        content=b"<html>log in</html>", kind="text/html"
-    )
-    return server.address("/login")
-
-
-def show_a_login_page_as_a_file(server, monkeypatch):
-    page = b"\n<!DOCTYPE html><title>log in</title>".ljust(RIGHT.bytes)
-    server.behaviours["/login"] = lambda handler, _: handler.serve(content=page)
-    return server.address("/login")
-
-
-def redirect_in_circles(server, monkeypatch):
-    server.behaviours["/circle"] = redirect_to("/circle")
-    return server.address("/circle")
-
-
-def be_busy(server, monkeypatch):
-    server.behaviours["/busy"] = lambda handler, _: handler.send_error(503)
-    return server.address("/busy")
-
-
-def fail_on_drive(server, monkeypatch):
-    import gdown
-
+@pytest.mark.parametrize("path", [*TROUBLES, "http://127.0.0.1:9/nobody-listens", "gdrive:abc/"])
+def test_no_connection_leaves_no_marker(fetch, server, archive, monkeypatch, path):
     def download(**_):
         raise gdown.exceptions.FileURLRetrievalError("Too many users have viewed this file")
 
     monkeypatch.setattr(gdown, "download", download)
-    return "gdrive:abc/"
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        refuse_connections, drop_connections, break_off_each_time, stay_silent, be_busy,
-        ask_for_a_login_to_the_network, show_a_login_page, show_a_login_page_as_a_file,
-        redirect_in_circles, fail_on_drive,
-    ],
-)  # fmt: skip
-def test_no_connection_leaves_no_marker(fetch, server, archive, monkeypatch, trouble):
-    server.behaviours["/gone"] = lambda handler, _: handler.send_error(404)
-    address = trouble(server, monkeypatch)
+    if path == "/silent":
+        monkeypatch.setattr("vtclip.data.fetch.TIMEOUT", 0.05)
+    server.behaviours |= TROUBLES | {"/gone": lambda handler, _: handler.send_error(404)}
     with pytest.raises(FetchError, match="Or only run again") as error:
-        fetch("/gone", address)
+        fetch("/gone", path)
     assert f"{server.address('/gone')}: status 404" in str(error.value)
-    assert f"{address}: " in str(error.value)
+    assert f"{path}: " in str(error.value)
     assert not marker_of(archive).exists()
     assert not archive.exists()
 
@@ -466,13 +406,11 @@ def test_a_proxy_from_the_environment_is_used(fetch, server, archive, monkeypatc
 
 
 def test_google_drive_files_come_through_gdown(fetch, archive, monkeypatch):
-    import gdown
-
     def download(*, id, output, quiet):
-        assert id == "abc"
+        assert id == "abc/"
         with open(output, "wb") as file:  # noqa: PTH123
             file.write(CONTENT)
 
     monkeypatch.setattr(gdown, "download", download)
-    fetch_archive(["gdrive:abc"], archive, archive.with_name("archive.zip.json"), RIGHT)
+    fetch("gdrive:abc/")
     assert archive.read_bytes() == CONTENT
