@@ -75,12 +75,10 @@ def without_library(monkeypatch):
 def test_a_folder_gives_what_open_clip_makes_of_it(own, folder, monkeypatch):
     text = own.model.text
     if hasattr(text, "transformer") and hasattr(text.transformer, "embeddings"):
-        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-        tokens = tokenizer(["a cat", "the sea"])
         reference = own.model
     else:
         reference = open_clip.create_model(f"local-dir:{folder}").eval()
-        tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a cat", "the sea"])
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a cat", "the sea"])
     with torch.inference_mode():
         images, texts = reference.encode_image(PIXELS), reference.encode_text(tokens)
     torch.testing.assert_close(own.encode_images(PIXELS)[0], images, rtol=1e-5, atol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.backbones.test_backbone import random_pixels
 from vtclip.backbones.backbone import Backbone, BackboneError, load_backbone
 from vtclip.backbones.checkpoints import read_projection
 from vtclip.backbones.image_towers import encode_images, find_kind
@@ -65,12 +66,6 @@ def build(folder, vision, spatial="projected", **keys) -> Backbone:
     for parameter in backbone.model.visual.parameters():  # also of norms, which start as nothing
         parameter.add_(0.05 * torch.randn_like(parameter))
     return backbone
-
-
-def random_pixels(backbone, number=2) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    size = backbone.image_size
-    return torch.randn(number, 3, size, size, generator=generator)
 
 
 def assert_close(found, expected):
@@ -138,26 +133,27 @@ def test_the_mean_of_the_places_is_the_pooled_feature_where_a_projection_alone_f
 def test_each_place_is_pooled_as_if_it_were_the_only_one(tower, monkeypatch):
     """A map whose places are all alike has the pooled feature at each of them."""
     _, backbone, pixels, *_ = tower
-    visual, repeat = backbone.model.visual, Repeat()
-    if hasattr(visual, "trunk"):
-        monkeypatch.setattr(visual.trunk, "forward_features", repeat(visual.trunk.forward_features))
-    else:
-        monkeypatch.setattr(visual.transformer, "forward", repeat(visual.transformer.forward))
+    visual = backbone.model.visual
+    part, name = (
+        (visual.trunk, "forward_features")
+        if hasattr(visual, "trunk")
+        else (visual.transformer, "forward")
+    )
+    monkeypatch.setattr(part, name, repeating(getattr(part, name)))
     pooled, spatial = backbone.encode_images(pixels)
     assert_close(pooled, encode_open_clip(backbone, pixels))
     assert_close(spatial, pooled[:, None].expand_as(spatial))
 
 
-class Repeat:
-    """Puts one place of a map, tokens (B, N, width) or (B, width, h, w), at all of them."""
+def repeating(forward):
+    """Put the last place of a map, tokens (B, N, width) or (B, width, h, w), at all of them."""
 
-    def __call__(self, forward):
-        def repeated(*given, **keys):
-            made = forward(*given, **keys)
-            one = made[:, -1:] if made.ndim == 3 else made[..., -1:, -1:]
-            return one.expand_as(made).contiguous()
+    def repeated(*given, **keys):
+        made = forward(*given, **keys)
+        one = made[:, -1:] if made.ndim == 3 else made[..., -1:, -1:]
+        return one.expand_as(made).contiguous()
 
-        return repeated
+    return repeated
 
 
 def test_raw_features_are_the_map_before_pooling(tower, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.backbones.test_backbone import build, random_pixels
+from tests.backbones.test_image_towers import assert_close
 from vtclip.backbones.backbone import Backbone, load_backbone
 from vtclip.backbones.image_towers import find_kind
 from vtclip.backbones.text_towers import encode_tokens
@@ -70,8 +71,3 @@ def assert_texts_are_open_clips(ours: Backbone, reference) -> None:
         found = ours.encode_texts(texts)
     with torch.inference_mode():
         assert_close(found, reference.encode_text(tokens, normalize=False))
-
-
-def assert_close(found, expected) -> None:
-    atol = 1e-5 * expected.abs().max().item()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=atol)

@@ -35,22 +35,11 @@ def write_split(folder, content):
     (folder / "split.json").write_text(json.dumps(content))
 
 
-def test_a_split_is_read_in_file_order(dataset):
-    manifest = read_coop_split(dataset / "split.json")
-    assert manifest.rows() == [
-        ("a/1.png", 0, "cat", "train"),
-        ("b/2.png", 1, "dog", "train"),
-        ("b/5.png", 1, "dog", "train"),
-        ("a/3.png", 0, "cat", "val"),
-        ("b/4.png", 1, "dog", "test"),
-        ("a/6.png", 0, "cat", "test"),
-    ]
-
-
-def test_the_manifest_on_disk_is_the_split(dataset):
+def test_the_manifest_on_disk_is_the_split_in_file_order(dataset):
     prepare_manifest(coop(), dataset, dataset / "manifest.parquet")
-    written = pl.read_parquet(dataset / "manifest.parquet")
-    assert written.equals(read_coop_split(dataset / "split.json"))
+    expected = [(*row, split) for split, rows in SPLIT.items() for row in rows]
+    assert read_coop_split(dataset / "split.json").rows() == expected
+    assert pl.read_parquet(dataset / "manifest.parquet").rows() == expected
 
 
 def test_image_paths_start_from_the_folder_that_the_datasets_file_names(dataset):
@@ -78,23 +67,17 @@ def test_other_counts_than_the_datasets_file_promises_are_refused(dataset):
     assert not (dataset / "m").exists()
 
 
-def test_images_that_the_datasets_file_leaves_out_are_left_out(dataset):
+def test_images_that_the_datasets_file_leaves_out_are_left_out_and_recorded(dataset):
     (dataset / "b/2.png").unlink()
     manifest = prepare_manifest(coop(leave_out=["b/2.png"]), dataset, dataset / "m")
     assert "b/2.png" not in manifest["image"]
     assert manifest.height == 5
+    assert json.loads(pl.read_parquet_metadata(dataset / "m")["left_out"]) == ["b/2.png"]
 
 
 def test_an_image_to_leave_out_that_the_split_does_not_have_is_refused(dataset):
     with pytest.raises(ManifestError, match=r"leave_out: the split has no 'c/9\.png'"):
         prepare_manifest(coop(leave_out=["c/9.png"]), dataset, dataset / "m")
-
-
-def test_the_manifest_records_what_was_left_out(dataset):
-    prepare_manifest(coop(leave_out=["b/2.png"]), dataset, dataset / "m")
-    assert json.loads(pl.read_parquet_metadata(dataset / "m")["left_out"]) == ["b/2.png"]
-    prepare_manifest(coop(), dataset, dataset / "m")
-    assert json.loads(pl.read_parquet_metadata(dataset / "m")["left_out"]) == []
 
 
 WITHOUT = {
@@ -315,38 +298,24 @@ def test_a_missing_split_file_is_an_error_and_no_invented_split(dataset):
         read_coop_split(dataset / "other.json")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        [],
-        {"train": []},
-        SPLIT | {"val": [["a/3.png", "0", "cat"]]},
-        SPLIT | {"val": [["a/3.png", 0]]},
-        SPLIT | {"val": [["a/3.png", 0, "lynx"]]},
-        SPLIT | {"val": [["a/3.png", 3, "lynx"]]},
-        SPLIT | {"val": [["a/3.png", True, "dog"]]},
-        SPLIT | {"val": [["a/3.png", 10**20, "dog"]]},
-        SPLIT | {"val": [["a/3.png", -1, "dog"]]},
-        SPLIT | {"val": [["a/\ud800.png", 0, "cat"]]},
-        SPLIT | {"val": 3},
-        SPLIT | {"val": None},
-    ],
-    ids=[
-        "a list",
-        "no test",
-        "label is text",
-        "no name",
-        "two names",
-        "label 2 is missing",
-        "label is true",
-        "huge label",
-        "negative label",
-        "half a letter",
-        "a number",
-        "null",
-    ],
-)
-def test_a_split_of_another_form_is_refused_by_name(dataset, content):
-    write_split(dataset, content)
+OTHER_FORMS = {
+    "a list": [],
+    "no test": {"train": []},
+    "label is text": SPLIT | {"val": [["a/3.png", "0", "cat"]]},
+    "no name": SPLIT | {"val": [["a/3.png", 0]]},
+    "two names": SPLIT | {"val": [["a/3.png", 0, "lynx"]]},
+    "label 2 is missing": SPLIT | {"val": [["a/3.png", 3, "lynx"]]},
+    "label is true": SPLIT | {"val": [["a/3.png", True, "dog"]]},
+    "huge label": SPLIT | {"val": [["a/3.png", 10**20, "dog"]]},
+    "negative label": SPLIT | {"val": [["a/3.png", -1, "dog"]]},
+    "half a letter": SPLIT | {"val": [["a/\ud800.png", 0, "cat"]]},
+    "a number": SPLIT | {"val": 3},
+    "null": SPLIT | {"val": None},
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FORMS)
+def test_a_split_of_another_form_is_refused_by_name(dataset, kind):
+    write_split(dataset, OTHER_FORMS[kind])
     with pytest.raises(ManifestError, match=r"split\.json"):
         read_coop_split(dataset / "split.json")

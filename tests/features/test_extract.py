@@ -3,6 +3,7 @@ import json
 import os
 import signal
 from dataclasses import asdict
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,44 +91,23 @@ def test_an_image_is_decoded_once_for_all_its_views(
     assert decoded == [images / name for name in features.rows["image"].unique(maintain_order=True)]
 
 
-def test_views_differ_and_do_not_depend_on_batches_or_workers(backbone, manifest, images, tmp_path):
-    once = extract(backbone, manifest, images, tmp_path)
-    again = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2, name="again")
-    assert not torch.equal(once.pooled[0], once.pooled[1])
-    torch.testing.assert_close(once.pooled.float(), again.pooled.float(), rtol=1e-3, atol=1e-3)
-
-
-def test_a_views_pixels_depend_on_image_view_and_seed_alone(backbone, images, manifest):
-    image = manifest["image"][0]
-
-    def pixels(seed=1, name=image, view=1):
-        look = Views(backbone.preprocess, 32, scale=(0.3, 1.0), flip=True, seed=seed)
-        with Image.open(images / image) as picture:
-            return look(picture, name, view)
-
-    first = pixels()
-    torch.rand(10)
-    assert torch.equal(pixels(), first)
-    assert not torch.equal(pixels(seed=2), first)
-    assert not torch.equal(pixels(name="another"), first)
-    assert not torch.equal(pixels(view=2), first)
-
-
 def floats(look, picture, image, view):
     return look.normalize(look(picture, image, view)[None])[0]
 
 
-def test_a_views_pixels_are_those_of_the_plain_transforms_bit_for_bit(backbone, images, manifest):
+def test_a_views_pixels_are_those_of_the_plain_transforms_seeded_by_image_view_and_seed(
+    backbone, images, manifest
+):
     image = manifest["image"][0]
-    look = Views(backbone.preprocess, 32, scale=(0.3, 1.0), flip=True, seed=1)
     crop = RandomResizedCrop(32, scale=(0.3, 1.0), interpolation=InterpolationMode.BICUBIC)
     plain = Compose([crop, RandomHorizontalFlip(), *backbone.preprocess.transforms[3:]])
     with Image.open(images / image) as picture:
-        assert torch.equal(floats(look, picture, image, 0), backbone.preprocess(picture))
-        for view in range(1, 5):
-            key = hashlib.sha256(f"{image}\0{view}\0{1}".encode()).digest()
+        for name, view, seed in product((image, "another"), range(3), (1, 2)):
+            look = Views(backbone.preprocess, 32, scale=(0.3, 1.0), flip=True, seed=seed)
+            key = hashlib.sha256(f"{name}\0{view}\0{seed}".encode()).digest()
             torch.manual_seed(int.from_bytes(key[:8], "little") >> 1)
-            assert torch.equal(floats(look, picture, image, view), plain(picture))
+            expected = (plain if view else backbone.preprocess)(picture)
+            assert torch.equal(floats(look, picture, name, view), expected)
 
 
 def test_drawing_a_view_leaves_the_global_generator_alone(backbone):
@@ -300,26 +280,19 @@ def test_features_are_the_same_in_any_batch_whatever_the_order_of_sums(backbone,
         torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-5 * whole.abs().max())
 
 
-def test_the_file_is_the_same_bit_for_bit_with_and_without_workers(
-    backbone, manifest, images, tmp_path
-):
-    without = extract(backbone, manifest, images, tmp_path, batch_size=7)
-    workers = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2, name="again")
-    assert workers.rows.equals(without.rows)
-    assert torch.equal(workers.pooled, without.pooled)
-    assert torch.equal(workers.spatial, without.spatial)
-
-
-def test_workers_without_shared_memory_give_the_same_file_and_the_log_says_so(
+def test_the_file_is_the_same_bit_for_bit_without_workers_with_them_and_without_shared_memory(
     backbone, manifest, images, tmp_path, monkeypatch, caplog
 ):
-    once = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2)
-    assert str(loading.SHARED_MEMORY) not in caplog.text
-    monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 18))
-    again = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2, name="again")
-    assert again.rows.equals(once.rows)
-    assert torch.equal(again.pooled, once.pooled)
-    assert torch.equal(again.spatial, once.spatial)
+    once = extract(backbone, manifest, images, tmp_path, batch_size=7)
+    assert not torch.equal(once.pooled[0], once.pooled[1])  # two views of one image
+    for name in ("workers", "pipes"):
+        again = extract(backbone, manifest, images, tmp_path, batch_size=7, workers=2, name=name)
+        assert (tmp_path / f"{name}.parquet").read_bytes() == (
+            tmp_path / "seed1.parquet"
+        ).read_bytes()
+        assert again.rows.equals(once.rows)
+        assert (str(loading.SHARED_MEMORY) in caplog.text) == (name == "pipes")
+        monkeypatch.setattr(loading.shutil, "disk_usage", lambda _: SimpleNamespace(free=1 << 18))
     assert f"{loading.SHARED_MEMORY} has 0 MB free, expected 1 MB" in caplog.text
     assert "--shm-size" in caplog.text
 
