@@ -58,9 +58,7 @@ def test_options_and_the_targets_after_them_go_to_snakemake_as_they_are(run):
     assert run("demo", *options)[2:] == [*options, "--configfile", DEMO]
 
 
-@pytest.mark.parametrize(
-    "options", [["-c2"], ["--cores=2"], ["-j", "2"], ["--help"], ["--no-such"]]
-)
+@pytest.mark.parametrize("options", [["-c2"], ["--cores=2"], ["-j", "2"], ["--help"]])
 def test_cores_are_added_only_where_they_are_missing(run, options):
     assert "all" not in run("demo", *options)
 
@@ -76,6 +74,19 @@ def test_an_unknown_name_is_one_line_with_the_known_ones(run, capsys):
     assert said.startswith("vtclip: CONFIG: Unknown configuration 'dmo'; known: ablation, ")
     assert said.endswith(". Did you mean 'demo'?\n")
     assert " paper" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--coers", "2"], "unrecognized arguments: --coers. Did you mean '--cores'?"),
+        (["--profle=x"], "unrecognized arguments: --profle=x. Did you mean '--profile'?"),
+        (["--cores"], "argument --cores/-c: expected one argument."),
+    ],
+)
+def test_a_wrong_option_is_one_line_without_snakemakes_usage(run, capsys, options, expected):
+    assert main(["run", "demo", *options]) == 2
+    assert capsys.readouterr().err == f"vtclip: {expected} `snakemake --help` lists the options.\n"
 
 
 def test_without_a_configuration_the_command_says_so(run, capsys):

@@ -1,10 +1,11 @@
 import os
 import ssl
+from pathlib import Path
 
 import pytest
 
 from vtclip.demo.__main__ import run_demo
-from vtclip.runtime.environment import check_cache, explain, trusted_certificates
+from vtclip.runtime.environment import check_cache, check_profile, explain, trusted_certificates
 from vtclip.settings import ConfigError
 
 
@@ -96,3 +97,31 @@ def test_the_named_folder_takes_the_place_of_home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     check_cache()
     assert (tmp_path / "cache").is_dir()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--cores", "2"],
+        ["--workflow-profile", "none"],
+        ["--workflow-profile=here"],
+        ["-n", "--workflow-profile", "slurm"],
+        ["--workflow-profile", "workflow/profiles/slurm"],
+    ],
+)
+def test_a_profile_that_snakemake_finds_is_accepted(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("here", "workflow/profiles/slurm", "project/profiles/slurm"):
+        Path(folder).mkdir(parents=True)
+    check_profile(arguments, "project")
+
+
+def test_a_profile_that_does_not_exist_is_refused_with_the_nearest_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("project/profiles/slurm").mkdir(parents=True)
+    with pytest.raises(ConfigError) as error:
+        check_profile(["--workflow-profile", "workflow/profiles/slrum"], "project")
+    assert str(error.value) == (
+        "--workflow-profile: there is no profile workflow/profiles/slrum; known: slurm, and any "
+        "folder with a config.yaml. Did you mean 'slurm'?"
+    )

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from vtclip import paths
 from vtclip.runtime.environment import check_cache
-from vtclip.settings import unknown
+from vtclip.settings import ConfigError, unknown
+from vtclip.wording import did_you_mean
 
 HELP = "run an experiment"
 EXAMPLES = """examples:
@@ -26,6 +27,10 @@ EXAMPLES = """examples:
   vtclip run paper --cores 8 --resources gpu=2
   vtclip run config/birds.yaml -n
 """
+
+# argparse's exit status and words.
+USAGE_ERROR = 2
+UNRECOGNISED = "unrecognized arguments: "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,13 +73,32 @@ def make_arguments(configs: Sequence[str], options: Sequence[str]) -> list[str]:
 
 
 def _lacks_cores(arguments: Sequence[str]) -> bool:
-    """Check that neither the options nor a profile limit the jobs that run at a time."""
+    """Check that neither the options nor a profile limit the jobs that run at a time.
+
+    ConfigError says which option is wrong in one line; Snakemake would print all it has before.
+    """
     from snakemake.cli import parse_args
 
-    unseen = io.StringIO()
+    output = io.StringIO()
     try:
-        with redirect_stdout(unseen), redirect_stderr(unseen):
+        with redirect_stdout(output), redirect_stderr(output):
             _, found = parse_args(list(arguments))
-    except (Exception, SystemExit):  # Snakemake itself explains it
+    except SystemExit as end:
+        if end.code == USAGE_ERROR:
+            raise ConfigError(explain_usage(output.getvalue())) from None
+        return False  # of --help
+    except Exception:  # Snakemake itself explains it
         return False
     return found.cores is None and found.jobs is None
+
+
+def explain_usage(output: str) -> str:
+    """The reason at the end of a usage error, with the nearest option for one that is unknown."""
+    from snakemake.cli import get_argument_parser
+
+    reason = output.strip().rpartition(": error: ")[-1]
+    hint = ""
+    if reason.startswith(UNRECOGNISED):
+        known = (text for a in get_argument_parser()._actions for text in a.option_strings)
+        hint = did_you_mean(reason.removeprefix(UNRECOGNISED).split()[0].partition("=")[0], known)
+    return f"{reason}.{hint} `snakemake --help` lists the options."

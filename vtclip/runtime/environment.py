@@ -1,13 +1,15 @@
-"""The environment of downloads: trusted certificates, and the cache's folder."""
+"""The environment of a run: trusted certificates, the cache's folder, and Snakemake's profile."""
 
+import argparse
 import errno
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from vtclip.settings import ConfigError
+from vtclip.wording import did_you_mean
 
 # Read by httpx, urllib and the hub's library; by requests, which gdown uses; by requests, too.
 BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -110,3 +112,22 @@ def _is_of_cache(path: object) -> bool:
     if not isinstance(path, str):
         return False
     return Path(path).is_relative_to(cache_folder()) or cache_folder().is_relative_to(path)
+
+
+def check_profile(arguments: Sequence[str], project: str | Path) -> None:
+    """Check that the workflow profile of Snakemake's arguments exists.
+
+    Snakemake itself leaves out one that does not, and runs every job on this machine. It looks for
+    one here, in profiles/ here, and in profiles/ of the workflow's folder `project`.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--workflow-profile", default="none")
+    name = parser.parse_known_args(arguments)[0].workflow_profile
+    folders = (Path(), Path("profiles"), Path(project, "profiles"))
+    if name == "none" or any((folder / name).exists() for folder in folders):
+        return
+    known = {path.name for folder in folders[1:] for path in folder.glob("[!.]*")}
+    raise ConfigError(
+        f"--workflow-profile: there is no profile {name}; known: {', '.join(sorted(known))}, and "
+        f"any folder with a config.yaml.{did_you_mean(Path(name).name, known)}"
+    )

@@ -26,6 +26,7 @@ from vtclip.plan import Plan, head_jobs, jobs
 from vtclip.plan.contents import any_of
 from vtclip.runtime import warm
 from vtclip.runtime.code_hash import code_hash
+from vtclip.runtime.environment import check_profile
 from vtclip.runtime.gpus import list_devices
 from vtclip.runtime.terminal import show_summaries
 from vtclip.settings import ConfigError
@@ -49,6 +50,8 @@ for folder in (f"{Path.cwd()}/", f"{workflow.basedir}/"):
     CONFIG_FILES = [path.removeprefix(folder) for path in CONFIG_FILES]
 
 try:
+    if workflow.is_main_process:
+        check_profile(sys.argv[1:], workflow.basedir)
     PLAN = Plan.read(CONFIG, source=CONFIG_FILES)
 except ConfigError as error:
     raise WorkflowError(f"\n{error}\n\nNothing was run.")
