@@ -32,16 +32,12 @@ class BackboneError(ValueError):
 
 
 def read_checkpoint(path: str | Path, weights_key: str | None = None) -> Weights:
-    """Read weights, without what training programs wrap around them.
+    """Read weights, without what training programs wrap around them, as float32.
 
-    Of several weights in a file, such as those of a model and their moving average, the first that
-    are no average are taken, with a warning; or those below `weights_key`. Floating-point numbers
-    become float32. OpenAI's own have OPENAI's keys too.
-
-    Args:
-        path: safetensors, a file of `torch.save`, or a TorchScript archive, whatever its suffix, or
-            an index of several such files.
-        weights_key: the key, or the prefix of keys, such as "state_dict_ema".
+    `path` is safetensors, a file of `torch.save`, or a TorchScript archive, whatever its suffix, or
+    an index of several such files. Of several weights in a file, such as those of a model and their
+    moving average, the first that are no average are taken, with a warning; or those below the key
+    or prefix `weights_key`, such as "state_dict_ema". OpenAI's own have OPENAI's keys too.
     """
     content = _read(Path(path))
     groups = dict(_list_groups(content, "")) if isinstance(content, Mapping) else {}

@@ -33,9 +33,6 @@ PLACEHOLDER = "X"  # one token for each learned word, as in CoOp
 class TextTower:
     """The frozen text tower of a backbone.
 
-    Args:
-        backbone: the frozen CLIP.
-
     Raises:
         PromptError: a text tower whose word embeddings cannot be reached.
     """
@@ -197,9 +194,8 @@ class PackedTower(CausalTower):
 def pack(lengths: Tensor, shared: int) -> Tensor:
     """Distribute prompts of some own lengths, in their order, among rows of like length.
 
-    Returns:
-        (2, R, n): for each token of each row the number of its prompt, and its place there. Both
-        are -1 after a row's last token. The shared start and n make a multiple of `ALIGNED`.
+    Gives (2, R, n): for each token of each row the number of its prompt, and its place there; -1
+    after a row's last token. The shared start and n make a multiple of `ALIGNED`.
     """
     ends = lengths.cumsum(0)
     owner = torch.arange(len(lengths)).repeat_interleave(lengths)

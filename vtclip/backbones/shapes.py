@@ -99,22 +99,15 @@ class Architecture(Part):
 def read_shape(backbone: BackboneConfig) -> Shape:
     """The shape of a backbone's features, and the size of its towers."""
     found = find_measured(backbone)
-    projected, alone = backbone.spatial == "projected", backbone.spatial == "unprojected"
+    is_projected = backbone.spatial == "projected"
+    tokens = found.places + has_pooled_token(found.kind, backbone.spatial)
+    shared = found._asdict().items()
     return Shape(
-        1 if alone else found.places + has_pooled_token(found.kind, backbone.spatial),
-        found.dim if projected else found.width,
-        found.dim,
-        prompt_flops=found.prompt_flops,
-        text_weights=found.text_weights,
-        context_length=found.context_length,
-        image_flops=found.image_flops,
-        image_weights=found.image_weights,
-        image_size=found.image_size,
+        1 if backbone.spatial == "unprojected" else tokens,
+        found.dim if is_projected else found.width,
         image_tokens=found.places + 1,
         image_width=found.width,
-        image_blocks=found.image_blocks,
-        text_width=found.text_width,
-        text_blocks=found.text_blocks,
+        **{key: value for key, value in shared if key in Shape._fields and key != "width"},
     )
 
 

@@ -114,14 +114,9 @@ class CausalTower:
         return self.reader(tokens, shared=1)(start)
 
     def reader(self, tokens: Tensor, shared: int) -> Callable[[Tensor], Tensor]:
-        """A function from the embeddings of the shared start to the prompts' features.
+        """A function from the embeddings (S, width) of the shared start to features (T, D).
 
-        Args:
-            tokens: (T, length), as the tokenizer gives them; the first `shared` are not read.
-            shared: S, length of the shared start, 1 or more.
-
-        Returns:
-            (S, width) -> (T, D), not normalised; gradients reach the embeddings.
+        The first S tokens of the prompts (T, length) are not read. Gradients reach the embeddings.
         """
         ends = tokens.argmax(dim=1) - shared  # the end token has the largest number
         order = ends.argsort(stable=True)  # prompts of like length together: little to pad

@@ -46,22 +46,16 @@ def hash_images(images: Sequence[str], folder: str | Path, *, exif: Exif = "igno
 
 
 def find_near_duplicates(
-    images: pl.DataFrame,
+    images: pl.DataFrame,  # of any columns, such as image, label and split
     *,
-    features: np.ndarray | None = None,
-    hashes: np.ndarray | None = None,
+    features: np.ndarray | None = None,  # (M, D), of any length
+    hashes: np.ndarray | None = None,  # (M, 256), of `hash_images`
 ) -> pl.DataFrame:
     """Find the pairs of images that show one picture, by features, by hashes, or by either.
 
-    Args:
-        images: a table with a row for each image, of any columns, such as image, label and split.
-        features: (M, D), of any length.
-        hashes: (M, 256), of `hash_images`.
-
-    Returns:
-        row < other_row, the places of two images in the table; cosine and bits (of the hashes that
-        differ), null without features or hashes; and the table's columns for both, those of the
-        second with `other_` before the name. By row.
+    Of both images the pairs have the row (row < other_row) and the table's columns, those of the
+    second with `other_` before the name; and cosine and bits (of the hashes that differ), null
+    without features or hashes.
     """
     unit = None if features is None else unit_rows(features.astype(np.float32))
     found = [np.zeros((0, 2), np.int64)]
@@ -74,25 +68,16 @@ def find_near_duplicates(
 
 def find_copies(
     images: pl.DataFrame,
-    first: int,
+    first: int,  # the number of images that are compared with the others
     *,
-    features: np.ndarray,
-    hash_some: Callable[[Sequence[str]], np.ndarray],
+    features: np.ndarray,  # (M, D), of any length
+    hash_some: Callable[[Sequence[str]], np.ndarray],  # N images -> (N, 256)
 ) -> pl.DataFrame:
     """Find the near-duplicates of which one is among the first images, and hash few of all.
 
     A copy that differs in few bits of the hash has near features too. So only these images are
     hashed: of two that are among each other's nearest, if they are nearer to each other than most
-    images are to any.
-
-    Args:
-        images: a table with a row for each image, with a column image.
-        first: the number of images that are compared with the others.
-        features: (M, D), of any length.
-        hash_some: computes the hashes (N, 256) of N images.
-
-    Returns:
-        The pairs, as of `find_near_duplicates`.
+    images are to any. The pairs are as of `find_near_duplicates`.
     """
     unit = unit_rows(features.astype(np.float32))
     nearest, distance = _find_nearest(unit)

@@ -29,7 +29,6 @@ TIMEOUT = httpx.Timeout(30.0)  # seconds without a single byte
 DRIVE = "gdrive:"  # before a file's id on Google Drive
 # Statuses that may pass, and those of a proxy or a network that requires a login.
 TRANSIENT = {407, 408, 425, 429, 500, 502, 503, 504, 511}
-PERMANENT = (httpx.UnsupportedProtocol, httpx.InvalidURL)
 WEB_PAGE = (
     "a web page came in place of the file. Open the address in a browser: perhaps the network "
     "requires a login, or the file has moved"
@@ -230,25 +229,22 @@ def _download(address: str, part: Path, expected: Expected, pause: float) -> boo
 
 
 def _get_with_retries(address: str, part: Path, expected: Expected, pause: float) -> bool:
-    number = 1
-    while True:
+    for number in range(1, TRIES + 1):
         try:
             return _get(address, part, expected)
-        except PERMANENT as error:
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise PermanentError(str(error)) from None
         except (TransientError, httpx.RequestError) as error:
             reason = explain(error)
             if isinstance(error, httpx.TooManyRedirects) or find_certificate_error(error):
                 raise NetworkError(reason) from None  # which another try cannot change
             requested = getattr(error, "pause", 0.0)
-        if number == TRIES:
-            raise NetworkError(f"{reason} (try {number} of {TRIES})")
-        wait = min(LONGEST_PAUSE, max(requested, pause * 2 ** (number - 1)))
-        logger.warning(
-            "%s: %s (try %d of %d); again in %.1f s", address, reason, number, TRIES, wait
-        )
-        time.sleep(wait)
-        number += 1
+        reason += f" (try {number} of {TRIES})"
+        if number < TRIES:
+            wait = min(LONGEST_PAUSE, max(requested, pause * 2 ** (number - 1)))
+            logger.warning("%s: %s; again in %.1f s", address, reason, wait)
+            time.sleep(wait)
+    raise NetworkError(reason)
 
 
 def _get(address: str, part: Path, expected: Expected) -> bool:

@@ -53,7 +53,10 @@ def open_picture(path: str | Path, *, exif: Exif = "ignore") -> Image.Image:
     try:
         # Of palettes with transparency, which is dropped, and of sizes.
         with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
-            _warn_of_size(path, picture)
+            width, height = picture.size
+            # Pillow warns of such a size, without a name, and refuses one of twice as much.
+            if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+                logger.warning("%s: %d x %d pixels take much memory.", path, width, height)
             pixels = _to_rgb(picture)
             turn = UPRIGHT.get(_orientation(picture)) if exif == "upright" else None
             return pixels if turn is None else pixels.transpose(turn)
@@ -91,13 +94,6 @@ def has_suffix(path: str | Path) -> bool:
     formats = Image.registered_extensions()  # this also loads all of Pillow's formats, once
     name = formats.get(Path(path).suffix.lower())
     return name in Image.OPEN and name not in NO_PICTURES
-
-
-def _warn_of_size(path: str | Path, picture: Image.Image) -> None:
-    """Name a picture of which Pillow warns; it refuses one of twice this size."""
-    width, height = picture.size
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        logger.warning("%s: %d x %d pixels take much memory.", path, width, height)
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -194,7 +194,6 @@ def _describe_columns(table: pl.DataFrame) -> str:
 
 
 def _resolve(file: Path, values: Sequence[str | None], files: _Files) -> list[str]:
-    """The image of each row."""
     values = _refuse_blanks(file, values, "image")
     known, found = files.find(values)
     missing = [value for value, paths in zip(values, found, strict=True) if not paths]

@@ -190,12 +190,10 @@ def _read_imagenet_test(dataset: Mapping[str, Any], root: Path) -> Iterator[Row]
 
 
 def _read_folders(dataset: Mapping[str, Any], root: Path) -> list[Row]:
-    """Read a user's image folder: class folders, below split folders or without them."""
     return _split(list_images(root, dataset["class_names"], **_how_to_read(dataset)), dataset)
 
 
 def _read_table(dataset: Mapping[str, Any], root: Path) -> list[Row]:
-    """Read a user's table of labels."""
     table = read_table(dataset, root)
     numbers = {label: number for number, label in enumerate(table.labels)}
     names = dataset["class_names"]
@@ -205,7 +203,6 @@ def _read_table(dataset: Mapping[str, Any], root: Path) -> list[Row]:
 
 
 def _how_to_read(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a dataset's file that say how to read a user's folders."""
     return {key: dataset[key] for key in ("levels", "split_folders") if key in dataset}
 
 

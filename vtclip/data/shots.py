@@ -86,7 +86,7 @@ def sample_shots(
     if shots < 1:
         raise ValueError(f"shots: expected 1 or more, found {shots}.")
     generator = random.Random(seed)
-    if is_in_folds(manifest):
+    if manifest["split"].str.starts_with("fold").any():
         return _sample_folds(manifest.filter(pl.col("split") != without), shots, generator)
     train = _sample_classes(manifest.filter(split="train"), shots, generator)
     pool = manifest.filter(split="val")
@@ -121,11 +121,6 @@ def keep_uneven(
     return sample.filter(pl.int_range(pl.len()).over("label", "split") < most)
 
 
-def is_in_folds(manifest: pl.DataFrame) -> bool:
-    """True for a manifest whose splits are folds."""
-    return manifest["split"].str.starts_with("fold").any()
-
-
 def _sample_folds(rows: pl.DataFrame, shots: int, generator: random.Random) -> pl.DataFrame:
     parts = []
     for group in rows.partition_by("label", maintain_order=True):
@@ -151,15 +146,8 @@ def match_picks(
 ) -> pl.DataFrame:
     """Write the rows of a manifest that a list picks, as `write_shots` writes those that it draws.
 
-    Args:
-        manifest: the dataset's, in Parquet.
-        picks: the list of one run.
-        destination: the Parquet file to write.
-        shots: the most training images of a class.
-
     Raises:
-        PicksError: images that the manifest does not have, or that are of its test split; other
-            labels or class names than the manifest's; an image twice, or more images than `shots`.
+        PicksError: as of `match_rows`, or more images of a class than `shots`.
     """
     sample = find_rows(read_parquet(manifest), read_picks(picks), source=picks)
     most = sample.filter(split=TRAIN)["class_name"].value_counts().sort("count")[-1]

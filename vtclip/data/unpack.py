@@ -208,7 +208,6 @@ class _Unpacker:
 
 
 def _open(member: Member) -> IO[bytes]:
-    """Open a plain file."""
     if member.kind == ENCRYPTED:
         raise UnpackError(
             f"'{member.name}' is encrypted. Unpack it with its password, and pack it again without."

@@ -55,19 +55,10 @@ def extract_texts(
     templates: Sequence[str],
     destination: str | Path,
     *,
-    exif: Exif = "ignore",
-    sentences: Mapping[str, Any] | None = None,
+    exif: Exif = "ignore",  # of the dataset, for the record: classifying reads it there
+    sentences: Mapping[str, Any] | None = None,  # the fields of `Sentences`
 ) -> None:
-    """Write the text features of the classes of a dataset.
-
-    Args:
-        backbone: the frozen CLIP.
-        manifest: the dataset's manifest, for the class names by label.
-        templates: prompts in which {} stands for the class name.
-        destination: the Parquet file to write.
-        exif: of the dataset, for the record: classifying reads it there.
-        sentences: the fields of `Sentences`, for texts of descriptions, in place of the templates'
-            or with them.
+    """Write the text features of a dataset's classes, of templates, descriptions or both.
 
     Raises:
         ConfigError: as of `Sentences.read`.
@@ -111,26 +102,16 @@ def _encode_sentences(
 def extract_shots(
     backbone: Backbone,
     shots: str | Path,
-    images: str | Path,
+    images: str | Path,  # the folder that the image paths start from
     destination: str | Path,
     *,
-    seed: int,
+    seed: int,  # of the random views
     **options: Unpack[RandomViews],
 ) -> None:
     """Write the features of the sampled images of one run, in sampled order.
 
-    Training images have all views, validation images the test view.
-
-    Args:
-        backbone: the frozen CLIP.
-        shots: the Parquet file of the sampled images.
-        images: the folder that the image paths start from.
-        destination: the Parquet file to write.
-        seed: of the random views.
-        options: the fields of `RandomViews`.
-
-    Raises:
-        ExtractionError: images that cannot be read, all of them named.
+    Training images have all views, validation images the test view. An ExtractionError names all
+    images that cannot be read.
     """
     rows = read_parquet(shots)
     train = _in_all_views(rows.filter(split="train"), options["number"])
@@ -161,22 +142,10 @@ def extract_test(
     images: str | Path,
     destination: str | Path,
     *,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] = (1, 1),  # (i, n): the i-th of n parts of nearly the same size
     **options: Unpack[Decoding],
 ) -> None:
-    """Write the features of a dataset's test images, in the test view.
-
-    Args:
-        backbone: the frozen CLIP.
-        manifest: the dataset's manifest.
-        images: the folder that the image paths start from.
-        destination: the Parquet file to write.
-        shard: (i, n) for the i-th of n parts of nearly the same size, counted from 1.
-        options: the fields of `Decoding`.
-
-    Raises:
-        ExtractionError: images that cannot be read, all of them named.
-    """
+    """Write the features of a dataset's test images in the test view, as `extract_shots` does."""
     rows = read_parquet(manifest).filter(split="test")
     start, end = (rows.height * part // shard[1] for part in (shard[0] - 1, shard[0]))
     rows, metadata = _in_all_views(rows[start:end]), {"shard": list(shard)}
@@ -209,7 +178,6 @@ def _extract_views(
     seed: int,
     options: RandomViews,
 ) -> None:
-    """Write features in random views too."""
     drawn = {"scale": options["scale"], "flip": options["flip"], "seed": seed}
     metadata: dict[str, Any] = {"views": options["number"]} | drawn
     if options.get("made_on") == "device":  # else not recorded: files stay as they were without it

@@ -111,18 +111,8 @@ def _decode(path: Path, exif: Exif, make: Callable[[Image.Image], Made]) -> Made
 class KeptPictures:
     """Pictures that are decoded once and stay in memory, 4 bytes a pixel.
 
-    A random view depends on the image's name, the view's number and the seed of `transform`.
-
-    Args:
-        names: of the images, in the manifest.
-        transform: makes the views.
-        images: the folder that the names start from.
-        device: where to put the pixels of a view.
-        exif: of the dataset.
-        test_only: True to keep the test view alone.
-
-    Raises:
-        ExtractionError: images that cannot be read, all of them named.
+    A random view depends on the image's name, the view's number and the seed of `transform`. An
+    ExtractionError names all images that cannot be read.
     """
 
     def __init__(
@@ -130,17 +120,16 @@ class KeptPictures:
         names: Sequence[str],
         transform: Views,
         images: Path,
-        device: torch.device,
+        device: torch.device,  # of the pixels of a view
         *,
         exif: Exif = "ignore",
-        test_only: bool = False,
+        test_only: bool = False,  # keep the test view alone
     ) -> None:
         self.names, self.transform, self.device = names, transform, device
         keep = transform.test if test_only else transform.shrink
-
         decoded = [_decode(images / name, exif, keep) for name in progress(names, what="images")]
         each = zip(names, decoded, strict=True)
-        refuse_unreadable([f"{images / name}: {why}" for name, why in each if isinstance(why, str)])
+        _refuse([f"{images / name}: {why}" for name, why in each if isinstance(why, str)])
         self.pictures = cast("list[Image.Image]", decoded)
 
     def views(self, rows: torch.Tensor, view: torch.Tensor | int) -> torch.Tensor:
@@ -159,11 +148,7 @@ def load_batches(
     *,
     workers: int,  # processes that decode images; with 0 this process does
 ) -> Iterator[torch.Tensor]:
-    """Yield the views (B, H, W, 3) uint8 of all rows, in order.
-
-    Raises:
-        ExtractionError: images that cannot be read, all of them named.
-    """
+    """Yield the views (B, H, W, 3) uint8 of all rows, in order; name all unreadable images."""
     waiting: list[torch.Tensor] = []
     unreadable: list[str] = []
     files = (pictures.images / name for name, _ in pictures.views)
@@ -175,12 +160,11 @@ def load_batches(
         *full, rest = torch.cat([*waiting, views]).split(batch_size)
         yield from full
         waiting = [rest]
-    refuse_unreadable(unreadable)
+    _refuse(unreadable)
     yield from waiting
 
 
-def refuse_unreadable(reasons: Sequence[str]) -> None:
-    """Name the images that cannot be read, if there are any."""
+def _refuse(reasons: Sequence[str]) -> None:
     if reasons:
         raise ExtractionError(
             f"{count(len(set(reasons)), 'image')} cannot be read:\n  "

@@ -18,11 +18,10 @@ from vtclip.features.store import (
     to_lists,
     to_tensor,
 )
+from vtclip.files import AGAIN
 from vtclip.parquet import read_parquet, read_table, write_parquet
 from vtclip.task import Texts
 from vtclip.wording import show_difference
-
-DELETE = "Delete it and run again."
 
 
 def write_texts(
@@ -67,7 +66,7 @@ def read_texts(path: str | Path) -> tuple[torch.Tensor, dict[str, Any]]:
     labels = table["label"].to_pylist()
     if labels != list(range(len(labels))):
         raise FeatureError(
-            f"{path}: expected the labels 0, 1, 2, ... in order, found {labels[:10]}. {DELETE}"
+            f"{path}: expected the labels 0, 1, 2, ... in order, found {labels[:10]}. {AGAIN}"
         )
     return to_tensor(table["text"]), metadata
 
@@ -100,13 +99,13 @@ def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Pa
     if len(class_names) != len(expected):
         raise FeatureError(
             f"{path}: expected {len(expected)} classes, as in {manifest}, found "
-            f"{len(class_names)}. {DELETE}"
+            f"{len(class_names)}. {AGAIN}"
         )
     for label, (name, found) in enumerate(zip(expected, class_names, strict=True)):
         if name != found:
             raise FeatureError(
                 f"{path}: class {label}: expected '{name}', as in {manifest}, found '{found}'"
-                f"{show_difference(name, found)}. {DELETE}"
+                f"{show_difference(name, found)}. {AGAIN}"
             )
 
 
@@ -118,24 +117,21 @@ def is_tested() -> pl.Expr:
 def check_test_images(
     paths: Sequence[str | Path], rows: pl.DataFrame, manifest: str | Path
 ) -> None:
-    """Refuse test features whose rows (image, label) are not the manifest's test images.
-
-    Of a dataset in folds these are all images.
-    """
+    """Refuse test features whose rows (image, label) are not the manifest's `is_tested` rows."""
     wanted = ["image", "label"]
     expected = read_parquet(manifest, *wanted, "split").filter(is_tested()).select(wanted)
     file = ", ".join(str(path) for path in paths)
     if rows.height != expected.height:
         raise FeatureError(
             f"{file}: expected the {expected.height} test images of {manifest}, found "
-            f"{rows.height}. {DELETE}"
+            f"{rows.height}. {AGAIN}"
         )
     pairs = zip(expected.iter_rows(), rows.select(wanted).iter_rows(), strict=True)
     for (image, label), (found, found_label) in pairs:
         if (image, label) != (found, found_label):
             raise FeatureError(
                 f"{file}: expected {image} with label {label}, as in {manifest}, found {found} "
-                f"with label {found_label}. {DELETE}"
+                f"with label {found_label}. {AGAIN}"
             )
 
 
@@ -145,5 +141,5 @@ def check_labels(path: str | Path, rows: pl.DataFrame, texts: str | Path, classe
     if not outside.is_empty():
         raise FeatureError(
             f"{path}: {outside['image'][0]}: label {outside['label'][0]}: {texts} has classes "
-            f"0 to {classes - 1}. {DELETE}"
+            f"0 to {classes - 1}. {AGAIN}"
         )

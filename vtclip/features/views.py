@@ -8,24 +8,14 @@ import numpy as np
 import torch
 from open_clip.transform import CenterCropOrPad, ResizeKeepRatio
 from PIL import Image
-from torchvision.transforms import (
-    CenterCrop,
-    Compose,
-    Normalize,
-    RandomResizedCrop,
-    Resize,
-)
+from torchvision.transforms import CenterCrop, Compose, Normalize, RandomResizedCrop, Resize
 from torchvision.transforms.v2 import functional
 
 from vtclip.backbones.backbone import CutEnds
 
 # The steps of open_clip's transforms that choose the part of an image and its size.
 PLACING = (CutEnds, Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
-
-
 KEPT = 2  # times the image size: the shorter side of a picture that is kept or passed on
-
-
 Pixels = TypeVar("Pixels", Image.Image, torch.Tensor)
 
 
