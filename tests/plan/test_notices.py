@@ -125,3 +125,20 @@ def test_fractions_beside_split_folders_are_named_as_not_used(demo, here, own_da
     assert "fractions" not in unmet(demo, **experiment)
     own_dataset("mine", "digits", **keys, fractions={"train": 0.8, "val": 0.1})
     assert "mine: `fractions` is not used: photos has train" in unmet(demo, **experiment)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"optimism": True, "methods": {"vt_clip": None}}, "no method of the experiment chooses"),
+        ({"tests": "crossed", "datasets": ["digits"]}, "the experiment has one dataset"),
+        ({"tests": {"digits": ["letters", "digits"]}}, "tested on digits in any case"),
+    ],
+)
+def test_a_key_that_adds_nothing_is_named(demo, changes, expected):
+    assert expected in unmet(demo, **changes)
+
+
+def test_keys_that_add_a_table_are_not_named(demo):
+    assert unmet(demo, optimism=True, tests="crossed") == ""
+    assert unmet(demo, tests={"digits": ["letters"]}) == ""

@@ -230,7 +230,9 @@ class Plan(Contents):
         chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)
         images = self.images if learn else {}
         shots = notices.list_unmet_shots(self.experiment, images, chooses=chooses)
-        return [*shots, *self.unmet_settings, *notices.list_odd_datasets(self.datasets)]
+        keys = notices.list_unused_keys(self.experiment, optimistic=bool(self.optimistic))
+        datasets = notices.list_odd_datasets(self.datasets)
+        return [*shots, *self.unmet_settings, *keys, *datasets]
 
     # What tables, figures and report show beside the index.
 

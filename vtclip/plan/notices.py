@@ -108,6 +108,20 @@ def list_odd_datasets(datasets: Mapping[str, Dataset]) -> Iterator[str]:
             yield explain_alike(groups, name)
 
 
+def list_unused_keys(experiment: Experiment, *, optimistic: bool) -> Iterator[str]:
+    """Sentences about keys that add nothing; `optimistic`: a method has an optimism table."""
+    if experiment.optimism and not optimistic:
+        yield "`optimism: true` is not used: no method of the experiment chooses a setting."
+    tests = experiment.tests
+    if isinstance(tests, str):
+        if len(experiment.datasets) == 1:
+            yield f"`tests: {tests}` is not used: the experiment has one dataset."
+        return
+    for name in tests:
+        if name in tests[name]:
+            yield f"tests: {name}: its heads are tested on {name} in any case."
+
+
 def list_rows(name: str, dataset: Dataset) -> Iterator[dict[str, Any]]:
     """List image, label, class_name and split of a split file's images, while it is there."""
     split_file = None if dataset.split is None else images_folder(name, dataset) / dataset.split
