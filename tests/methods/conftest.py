@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.methods.prompts import NAMES
+from tests.methods.by_hand import NAMES
 from vtclip.backbones.prompts import TextTower
 from vtclip.methods.base import Images, Prompts, Texts
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.methods.by_hand import length, softmax
-from tests.methods.golden import classify
+from tests.methods.by_hand import classify, length, softmax
 from vtclip.methods.ape import APE, PUBLISHED, APESettings, choose_channels, count_channels
 from vtclip.methods.ape_t import APET, TRAINED, APETSettings
 from vtclip.methods.base import Images, score
@@ -78,16 +77,6 @@ def test_texts_alone_choose_the_channels_of_ape_t(task):
     texts = task.texts.features
     found = choose_channels(texts, 5, 0.8).tolist()
     assert sorted(found) == sorted(channels_by_hand(texts.double().numpy(), [], [], 5, 0.8))
-
-
-def test_the_best_point_of_the_grid_is_chosen_and_of_equals_the_likeliest(task):
-    scores = {
-        point: score(by_hand(task, *point), task.val.labels)
-        for point in product(GRID["alpha"], GRID["beta"], GRID["gamma"])
-    }
-    head = APE(APESettings(**SMALL, **GRID)).initial_head(task)
-    found = [head[name].item() for name in ("alpha", "beta", "gamma")]
-    assert found == pytest.approx(max(scores, key=scores.get))
 
 
 def test_the_grids_are_the_authors_for_each_dataset():

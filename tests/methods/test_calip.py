@@ -6,8 +6,6 @@ import torch
 
 from vtclip.methods.base import Images
 from vtclip.methods.calip import CALIP, CALIPSettings
-from vtclip.methods.zero_shot import ZeroShot
-from vtclip.settings import Settings
 
 
 def unit(vector):
@@ -76,13 +74,6 @@ def test_the_pooled_token_is_no_place_of_the_image(task):
     logits = classifier(Images(pooled, spatial))
     assert torch.equal(classifier(Images(pooled, other)), logits)
     torch.testing.assert_close(without_token(Images(pooled, spatial[:, 1:])), logits)
-
-
-def test_without_its_two_weights_calip_is_zero_shot(task):
-    images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
-    without = CALIP(CALIPSettings(text_weight=0, image_weight=0)).classifier({}, task.texts)
-    expected = ZeroShot(Settings()).classifier({}, task.texts)(images)
-    assert torch.equal(without(images), expected)
 
 
 def test_with_a_sharp_attention_each_text_becomes_its_nearest_token(task):

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
 
+from tests.methods.by_hand import classify
+from vtclip.methods import METHODS
 from vtclip.methods.base import choose, score
 from vtclip.task import Choices, Samples, Task
 
@@ -65,3 +68,32 @@ def test_a_choice_is_repeated_by_a_fit_that_has_no_validation_shots():
     assert choose("abc", tried[::-1], task) == "b"
     again = replace(task, val=None, choices=Choices(task.choices.made))
     assert [choose("xyz", iter(()), again), choose("xyz", iter(()), again)] == ["y", "y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("ape", {"beta": [1.0, 4.0], "alpha": [0.5, 2.0, 9.0], "gamma": [0.0, 0.3, 1.0]}),
+        ("gda", {"alpha": [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0]}),
+        ("linear_probe", {"inverse_regularisation": [1e-4, 1.0, 1e4]}),
+        ("proker", {"beta": [0.5, 5.0], "ridge": [0.01, 0.1, 1.0]}),
+        ("timo", {"alpha": [1e-4, 1.0, 10.0, 1e4]}),
+        ("tip_adapter", {"beta": [0.5, 5.0], "alpha": [0.5, 5.0, 50.0]}),
+    ],
+)
+def test_a_method_takes_the_point_of_its_grid_that_is_best_and_of_equals_the_likeliest(
+    name, grid, task
+):
+    def make(point):
+        return METHODS[name](METHODS[name].settings_type(**dict(zip(grid, point, strict=True))))
+
+    scores = {
+        point: score(
+            classify(make([[value] for value in point]), task, task.val.pooled[:, 0]),
+            task.val.labels,
+        )
+        for point in product(*grid.values())
+    }
+    head = make(grid.values()).initial_head(task)
+    best = max(scores, key=scores.get)
+    assert [head[setting].item() for setting in grid] == pytest.approx(best)

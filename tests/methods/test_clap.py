@@ -87,14 +87,6 @@ def test_a_class_without_a_shot_is_kept_with_all_its_weight(task):
     assert confidence(replace(task, train=train))[2] == 1
 
 
-def test_the_vectors_alone_are_trained_and_saved(task):
-    means = task.texts.means.clone()
-    head = train(task, clap())
-    assert list(head) == ["vectors"]
-    assert not torch.equal(head["vectors"], means)
-    assert torch.equal(task.texts.means, means)
-
-
 def test_the_loss_in_the_history_has_both_parts(task):
     task = in_double(task)
     histories = []

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.methods.prompts import NAMES, encode_by_hand
+from tests.methods.by_hand import NAMES, encode_by_hand
 from vtclip.cost import Shape, Size, prediction_minutes
 from vtclip.methods.base import Prompts, Task, Texts
 from vtclip.methods.cocoop import CoCoOp, CoCoOpSettings

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.methods.prompts import NAMES, encode_by_hand
+from tests.methods.by_hand import NAMES, encode_by_hand
 from vtclip.backbones.prompts import PromptError
 from vtclip.cost import Shape
 from vtclip.methods.coop import CoOp, CoOpSettings

@@ -1,15 +1,16 @@
-"""What is true of every method that learns from images, on tasks at the edge of what there is."""
+"""What is true of every method, or of many."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.methods.by_hand import train
 from tests.methods.short import OF_FEATURES, short_method
 from vtclip.backbones.prompts import TextTower
+from vtclip.cost import Shape, Size
 from vtclip.methods import METHODS
 from vtclip.task import Images, Prompts, Samples, Task, Texts
-from vtclip.training.optimise import optimise
 
 FEW_SHOT = [name for name in OF_FEATURES if METHODS[name].few_shot]
 # The others read class names through a text tower.
@@ -40,17 +41,12 @@ def with_tower(task, backbone):
     return replace(task, texts=replace(task.texts, made_of=prompts), prompts=prompts)
 
 
-def classify(name, task):
+def classify_after_training(name, task):
     """The logits of the validation shots after a short training."""
     method = short_method(name)
     if not method.reads_views:
         task = replace(task, train=replace(task.train, pooled=task.train.pooled[:, :1]))
-    head = method.initial_head(task)
-    learner = method.learner(head, task)
-    if learner is not None:
-        optimise(learner, task, method.settings)
-        head = method.finish(learner, task)
-    images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
+    head, images = train(method, task), Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
     with torch.no_grad():
         return method.classifier(head, task.texts)(images)
 
@@ -71,7 +67,7 @@ def test_a_method_works_at_the_edge_of_what_there_is(name, shots, views, backbon
     if name == "cocoop" and len(shots) > 100:
         pytest.skip("a million prompts take minutes, and are no other than a hundred")
     task = with_tower(invented(shots, views, dim=64), backbone)
-    logits = classify(name, task)
+    logits = classify_after_training(name, task)
     assert logits.shape == (len(task.val.labels), len(task.texts.features))
     assert logits.isfinite().all()
 
@@ -96,7 +92,7 @@ def test_a_method_changes_nothing_that_it_is_given(name, task):
         ]
 
     before = [tensor.clone() for tensor in given()]
-    classify(name, task)
+    classify_after_training(name, task)
     assert all(torch.equal(one, other) for one, other in zip(before, given(), strict=True))
 
 
@@ -112,3 +108,83 @@ def test_without_choices_nothing_is_chosen_and_no_validation_shot_is_needed(name
     ]
     assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
     assert all(len(value) == 1 for value in dict(settings).values() if isinstance(value, list))
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNING if METHODS[name].trained])
+def test_training_changes_the_trained_tensors_alone(name, task):
+    method = short_method(name)
+    before, after = method.initial_head(task), train(method, task)
+    learner = method.learner(before, task)
+    assert {name for name, _ in learner.named_parameters()} == {*method.trained}
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed - {"alpha", "beta"} == {*method.trained}, "alpha and beta are chosen afterwards"
+
+
+ONE = {"learning_rate": [0.01], "weight_decay": [0.1], "batch_size": [6], "iterations": 30}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ape", {"alpha": [0.0], "beta": [1.0], "gamma": [0.5]}),
+        ("ape_t", {"initial_alpha": 0.0}),
+        ("calip", {"text_weight": 0, "image_weight": 0}),
+        ("clip_adapter", {"ratio": 0.0}),
+        ("cross_modal", ONE | {"text_share": 1.0}),
+        ("gda", {"alpha": [0.0]}),
+        ("proker", {"beta": [1.0], "ridge": [1e-9]}),
+        ("ss_text", {"images": 0.0}),
+        ("taskres", {}),
+        ("tip_adapter", {"alpha": [0.0], "beta": [5.5]}),
+        ("tip_adapter_f", {"initial_alpha": 0.0}),
+        ("zs_lp", {}),
+    ],
+)
+def test_without_what_a_method_adds_the_logits_are_zero_shots(name, settings, task):
+    method = METHODS[name](METHODS[name].settings_type(**settings))
+    images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
+    logits = method.classifier(method.initial_head(task), task.texts)(images)
+    torch.testing.assert_close(logits, task.texts.logits(images.pooled), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_the_labels_of_validation_shots_change_no_head_that_chooses_nothing(name, task):
+    if METHODS[name].tunes or "when to stop" in short_method(name).choices():
+        return
+    swapped = replace(task, val=replace(task.val, labels=task.val.labels.flip(0)))
+    heads = [train(short_method(name), each) for each in (task, swapped)]
+    assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
+
+
+VECTORS = ("taskres", "zs_lp", "clap", "ss_text")  # a vector for each class, and nothing chosen
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_of_uneven_shots_those_are_learned_and_classes_without_any_stay_as_their_texts_say(name):
+    generator, labels = torch.Generator().manual_seed(0), torch.tensor([0, 0, 0, 0, 0, 1, 3, 3])
+    centres = torch.randn(5, 32, generator=generator)
+    texts = torch.nn.functional.normalize(
+        centres + 2 * torch.randn(5, 32, generator=generator), dim=1
+    )
+    noise = torch.randn(8, 3, 32, generator=generator)
+    shots = Samples(centres[labels][:, None] + 0.3 * noise, None, labels)
+    task = Task(Texts(texts, 10.0, means=2 * texts), shots, None, seed=0)
+    kind = METHODS[name]
+    method = kind(kind.settings_type(**({"epochs": 20} if kind.trained else {})))
+    classifier, pooled = method.classifier(train(method, task), task.texts), shots.pooled[:, 0]
+    losses = [
+        torch.nn.functional.cross_entropy(logits, labels)
+        for logits in (classifier(Images(pooled, None)), task.texts.logits(pooled))
+    ]
+    assert losses[0] < losses[1]
+    assert classifier(Images(texts[[2, 4]], None)).argmax(1).tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_a_vector_for_each_class_requests_little_at_sixteen_shots_of_imagenet(name):
+    size = Size(Shape(50, 1024, 1024), classes=1000, shots=16, images=16_000, views=5)
+    method = METHODS[name](METHODS[name].settings_type())
+    work = method.work(size)
+    assert work.head_bytes >= 4 * 1000 * 1024
+    assert work.part_bytes < 1e9
+    assert method.work(size._replace(images=1000, shots=1)).flops < work.flops

@@ -4,8 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.methods.by_hand import softmax
-from tests.methods.prompts import NAMES, encode_by_hand
+from tests.methods.by_hand import NAMES, encode_by_hand, softmax
 from vtclip.backbones import prompts
 from vtclip.cost import Shape, Size
 from vtclip.methods.base import Images, Prompts

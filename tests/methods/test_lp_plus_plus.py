@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.methods.golden import assert_equal_to_size, classify, doubled
+from tests.methods.by_hand import assert_equal_to_size, classify, in_double
 from vtclip.methods.base import Images, score
 from vtclip.methods.lp_plus_plus import LPPlusPlus, LPPlusPlusSettings, descend
 
@@ -39,7 +39,7 @@ def slow_head(task, epochs):
 
 @pytest.mark.parametrize("epochs", [1, 45])
 def test_the_head_equals_that_of_pytorchs_own_descent(task, epochs):
-    task = doubled(task)
+    task = in_double(task, scale=100.0, views=2)
     head = LPPlusPlus(LPPlusPlusSettings(epochs=epochs, select="last")).initial_head(task)
     weight, bias, alpha = slow_head(task, epochs)
     assert_equal_to_size(head["weight"], weight)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tests.methods.prompts import NAMES, encode_by_hand
+from tests.methods.by_hand import NAMES, encode_by_hand
 from vtclip.methods.base import Images
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.prograd import ProGrad, ProGradSettings, remove_conflict

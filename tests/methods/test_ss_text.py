@@ -56,11 +56,6 @@ def test_beyond_a_thousand_shots_their_sum_weighs_less(images, weight):
     assert (100 * inverse / images).tolist() == [weight, weight]
 
 
-def test_without_the_images_part_it_is_zero_shot(task):
-    logits, _ = logits_of(task, images=0.0)
-    torch.testing.assert_close(logits, task.texts.logits(task.val.pooled[:, 0]))
-
-
 def test_with_images_alone_it_is_the_nearest_class_mean(task):
     logits, _ = logits_of(task, images=1e6)
     means = [

@@ -44,22 +44,6 @@ def test_the_same_residual_is_a_larger_step_for_a_shorter_text(task):
     assert logits.diagonal().tolist() == pytest.approx([100] * 4, abs=1e-3)
 
 
-def test_with_alpha_0_the_logits_are_zero_shots_however_it_was_trained(task):
-    method, head = train(task, alpha=0.0)
-    pooled = task.val.pooled[:, 0]
-    logits = method.classifier(head, task.texts)(Images(pooled, None))
-    torch.testing.assert_close(logits, task.texts.logits(pooled))
-
-
-def test_the_residuals_alone_are_trained(task):
-    texts = task.texts.features.clone()
-    method, head = train(task)
-    assert method.trained == ("residual",)
-    assert head["residual"].abs().max() > 0
-    assert torch.equal(head["means"], task.texts.means)
-    assert torch.equal(task.texts.features, texts)
-
-
 def test_the_recipe_is_the_papers():
     recipe = TaskResSettings()
     assert (recipe.alpha, recipe.optimiser, recipe.learning_rate) == (0.5, "adam", 0.002)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.methods.by_hand import length, softmax
-from tests.methods.golden import classify
+from tests.methods.by_hand import classify, length, softmax
 from vtclip.methods.base import score
 from vtclip.methods.timo import GAMMAS, TIMO, TIMOSettings, list_numbers
 
@@ -65,15 +64,6 @@ def test_the_logits_equal_the_formulas(described, alpha, gamma):
     torch.testing.assert_close(
         found.double(), by_hand(described, alpha, gamma, P), rtol=1e-4, atol=1e-3
     )
-
-
-def test_alpha_is_the_best_on_the_validation_shots(described):
-    scores = {
-        alpha: score(by_hand(described, alpha, 50.0, P), described.val.labels)
-        for alpha in TIMOSettings().alpha
-    }
-    chosen = TIMO(TIMOSettings()).initial_head(described)["alpha"].item()
-    assert chosen == pytest.approx(max(scores, key=scores.get))
 
 
 def test_timo_s_chooses_gamma_by_the_texts_alone_then_alpha_and_the_number_of_texts(described):
