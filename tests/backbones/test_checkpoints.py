@@ -39,6 +39,12 @@ def refused(path: Path, architecture: Path = ARCHITECTURE) -> str:
     return str(error.value)
 
 
+def assert_as(backbone, path: Path) -> None:
+    found, expected = (each.encode_images(PIXELS) for each in (load(path), backbone))
+    assert torch.equal(found[0], expected[0]), path
+    assert torch.equal(found[1], expected[1]), path
+
+
 def prefixed(weights, prefix):
     return {f"{prefix}{key}": tensor for key, tensor in weights.items()}
 
@@ -67,9 +73,7 @@ WRAPPINGS = {
 @pytest.mark.parametrize("form", WRAPPINGS)
 def test_the_usual_wrappings_are_taken_off(form, backbone, weights, tmp_path):
     torch.save(WRAPPINGS[form](weights), tmp_path / "my.pt")
-    assert torch.equal(
-        load(tmp_path / "my.pt").encode_images(PIXELS)[1], backbone.encode_images(PIXELS)[1]
-    )
+    assert_as(backbone, tmp_path / "my.pt")
 
 
 SEVERAL = {  # form -> the content, what is taken, and what else there is
@@ -157,9 +161,7 @@ def test_the_content_counts_and_not_the_suffix(backbone, weights, tmp_path):
     torch.save(weights, tmp_path / "pytorch.safetensors")
     torch.save(weights, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     for path in tmp_path.iterdir():
-        assert torch.equal(
-            load(path).encode_images(PIXELS)[0], backbone.encode_images(PIXELS)[0]
-        ), path
+        assert_as(backbone, path)
 
 
 class Archived(torch.nn.Module):
@@ -186,8 +188,8 @@ def archive(weights: dict[str, torch.Tensor], path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def test_a_torchscript_archive_is_read_with_the_masks_that_it_holds(backbone, weights, tmp_path):
-    path = archive(weights | {"attn_mask": backbone.model.attn_mask}, tmp_path / "traced.pt")
-    assert torch.equal(load(path).encode_images(PIXELS)[0], backbone.encode_images(PIXELS)[0])
+    traced = weights | {"attn_mask": backbone.model.attn_mask}
+    assert_as(backbone, archive(traced, tmp_path / "traced.pt"))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")

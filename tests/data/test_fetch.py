@@ -88,31 +88,19 @@ def test_wrong_bytes_everywhere_are_an_error_with_both_checksums(fetch, server, 
     assert list(archive.parent.glob("*.part")) == []
 
 
-def break_off(server, path, content):
-    """Let an address break off after 300,000 bytes, each time with the first byte yet to come."""
-    server.behaviours[path] = lambda handler, _: handler.serve(content=content, cut=300_000)
-
-
-def test_a_part_of_one_address_is_never_continued_from_another(fetch, server, archive):
-    break_off(server, "/wrong", WRONG)
-    receipt = fetch("/wrong", "/right")
-    assert receipt["address"] == server.address("/right")
-    assert archive.read_bytes() == CONTENT
-    assert [requested for _, path, requested in server.requests if path == "/right"] == [None]
-
-
-def test_what_other_addresses_have_left_is_removed_once_the_file_is_verified(
+def test_a_part_of_one_address_is_never_continued_from_another_and_removed_in_the_end(
     fetch, server, archive
 ):
-    break_off(server, "/wrong", WRONG)
+    server.behaviours["/wrong"] = lambda handler, _: handler.serve(content=WRONG, cut=300_000)
     with pytest.raises(FetchError):
         fetch("/wrong")
     assert part_of(archive, server.address("/wrong")).stat().st_size == 300_000
     archive.with_name("archive.zip.part1").touch()  # somebody else's
-    fetch("/right")
-    assert sorted(path.name for path in archive.parent.iterdir() if ".part" in path.name) == [
-        "archive.zip.part1"
-    ]
+    assert fetch("/wrong", "/right")["address"] == server.address("/right")
+    assert archive.read_bytes() == CONTENT
+    assert [requested for _, path, requested in server.requests if path == "/right"] == [None]
+    parts = [path.name for path in archive.parent.iterdir() if ".part" in path.name]
+    assert parts == ["archive.zip.part1"]
 
 
 @pytest.mark.parametrize("length", [300_000, len(CONTENT), len(CONTENT) + 5])
@@ -143,24 +131,24 @@ def test_md5_is_checked_if_there_is_no_sha256(fetch, server, archive):
         fetch("/wrong", expected=Expected(None, None, MD5))
 
 
-def test_a_web_page_with_status_200_is_no_file(fetch, server, archive):
-    server.behaviours["/page"] = lambda handler, _: handler.serve(
-        content=b"<html>log in</html>", kind="text/html; charset=utf-8"
-    )
-    with pytest.raises(FetchError, match="a web page came in place of the file"):
+PAGE = {"content": b"<html>log in</html>", "kind": "text/html; charset=utf-8"}
+POINTER = {"content": b"version https://git-lfs.github.com/spec/v1\n"}
+
+
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [(PAGE, "a web page came in place"), (POINTER, "a pointer of Git LFS came in place")],
+)
+def test_a_web_page_or_a_pointer_of_git_lfs_with_status_200_is_no_file(
+    fetch, server, archive, served, said
+):
+    server.behaviours["/page"] = lambda handler, _: handler.serve(**served)
+    with pytest.raises(FetchError, match=f"{said} of the file"):
         fetch("/page", expected=Expected())
     assert nothing_is_in_place(archive)
     assert len(server.requests) == 1
     fetch("/page", "/file")
     assert archive.read_bytes() == CONTENT
-
-
-def test_a_pointer_of_git_lfs_is_no_file(fetch, server, archive):
-    pointer = b"version https://git-lfs.github.com/spec/v1\n"
-    server.behaviours["/pointer"] = lambda handler, _: handler.serve(content=pointer)
-    with pytest.raises(FetchError, match="a pointer of Git LFS came in place of the file"):
-        fetch("/pointer", expected=Expected())
-    assert nothing_is_in_place(archive)
 
 
 def test_429_is_tried_again_after_the_time_that_the_server_asks_for(fetch, server, archive):

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from open_clip import IMAGENET_CLASSNAMES
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.io import savemat
@@ -205,6 +206,16 @@ def test_every_image_has_the_label_and_the_synset_of_what_it_shows(prepared, nam
     identities = read_identities(found.manifest)
     for image, label in read_parquet(found.manifest, "image", "label").iter_rows():
         assert identities[label] == read_synsets()[shown(found.images / image)]
+
+
+def test_imagenet_is_labelled_by_sorted_synsets_and_named_by_label(prepared):
+    rows = read_parquet(prepared["imagenet"].manifest)
+    train = rows.filter(split="train")
+    assert train["image"].is_sorted()
+    assert train["class_name"].to_list() == list(IMAGENET_CLASSNAMES)
+    first = rows.filter(split="test").row(0, named=True)
+    assert first["image"] == "val/ILSVRC2012_val_00000001.JPEG"
+    assert first["class_name"] == IMAGENET_CLASSNAMES[first["label"]]
 
 
 def test_two_classes_of_one_name_stay_apart(prepared):

@@ -1,7 +1,4 @@
-import numpy as np
 import pytest
-from open_clip import IMAGENET_CLASSNAMES
-from scipy.io import savemat
 
 from vtclip.data.layouts import ManifestError, read_layout, read_wanted
 
@@ -89,34 +86,6 @@ def test_fgvc_aircraft_is_read_from_its_variant_lists(tmp_path):
 def test_fgvc_aircraft_without_its_lists_is_an_error_and_no_invented_split(tmp_path):
     with pytest.raises(ManifestError, match=r"variants\.txt: the file is missing"):
         read_layout({"layout": "fgvc", "images": ""}, tmp_path)
-
-
-def test_imagenet_is_labelled_by_sorted_synsets_and_named_by_label(tmp_path):
-    """A devkit of the real form: leaves have numbers up to 1000, in another order than sorted."""
-    wnids = [f"n{number:08d}" for number in range(1000)]
-    order = np.random.default_rng(0).permutation(1000)
-    synsets = np.array(
-        [(number + 1, wnids[leaf]) for number, leaf in enumerate(order)] + [(1001, "n99999999")],
-        dtype=[("ILSVRC2012_ID", int), ("WNID", object)],
-    )
-    data = tmp_path / "ILSVRC2012_devkit_t12" / "data"
-    data.mkdir(parents=True)
-    savemat(data / "meta.mat", {"synsets": synsets})
-    (data / "ILSVRC2012_validation_ground_truth.txt").write_text("3\n1\n")
-    for wnid in wnids:
-        (tmp_path / "train" / wnid).mkdir(parents=True)
-        (tmp_path / "train" / wnid / f"{wnid}_2.JPEG").touch()
-        (tmp_path / "train" / wnid / f"{wnid}_10.JPEG").touch()
-    manifest = read_layout({"layout": "imagenet"}, tmp_path)
-    train, test = manifest.filter(split="train"), manifest.filter(split="test")
-    assert train.height == 2000
-    assert train["image"][0] == "train/n00000000/n00000000_10.JPEG"
-    names = train.unique("label", maintain_order=True)["class_name"].to_list()
-    assert names == list(IMAGENET_CLASSNAMES)
-    assert test.rows() == [
-        ("val/ILSVRC2012_val_00000001.JPEG", order[2], IMAGENET_CLASSNAMES[order[2]], "test"),
-        ("val/ILSVRC2012_val_00000002.JPEG", order[0], IMAGENET_CLASSNAMES[order[0]], "test"),
-    ]
 
 
 def test_a_split_names_the_files_to_unpack(tmp_path):

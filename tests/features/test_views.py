@@ -23,14 +23,10 @@ SIZES = [(500, 375), (300, 200), (800, 560), (640, 1000), (120, 90)]  # width an
 SMALL = {
     "embed_dim": 128,
     "vision_cfg": {
-        "image_size": SIZE,
-        "patch_size": 32,
-        "width": 128,
-        "layers": 3,
-        "head_width": 32,
+        "image_size": SIZE, "patch_size": 32, "width": 128, "layers": 3, "head_width": 32,
     },
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1},
-}
+}  # fmt: skip
 
 
 def photograph(width: int, height: int) -> Image.Image:
