@@ -113,6 +113,28 @@ def test_json_lines_and_csv_give_the_same_rows(manifest, matched, tmp_path):
     assert matched(lines).equals(sample)
     table = sample.select(pl.col("image").alias("path"), "label", "split")
     assert matched(write(tmp_path / "a.csv", table.write_csv())).equals(sample)
+    semicolons = "\ufeff" + table.write_csv(separator=";").replace(";val", ";Validation")
+    assert matched(write(tmp_path / "b.csv", semicolons)).equals(sample)
+    table = sample.select("image", pl.col("class_name").alias("label"), "split")
+    assert matched(write(tmp_path / "c.tsv", table.write_csv(separator="\t"))).equals(sample)
+
+
+def test_json_of_paths_or_of_rows_gives_the_same_rows(manifest, matched, tmp_path):
+    sample = sample_shots(manifest, shots=2, seed=1)
+    for columns in ("image", ["image", "label", "class_name"]):
+        picks = {
+            split: [row if len(row) > 1 else row[0] for row in found.select(columns).rows()]
+            for (split,), found in sample.group_by("split", maintain_order=True)
+        }
+        assert matched(write(tmp_path / "a.json", picks)).equals(sample)
+
+
+def test_a_list_of_another_form_or_with_test_images_is_refused(tmp_path):
+    with pytest.raises(PicksError, match=r"a\.txt: expected a file that ends in \.jsonl"):
+        read_picks(tmp_path / "a.txt")
+    table = write(tmp_path / "a.csv", "path,split\n0-0.png,test\n")
+    with pytest.raises(PicksError, match=r"0-0.png: expected the split train or val, found test"):
+        read_picks(table)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from vtclip import paths
+from vtclip.data.walk import NAMES
 from vtclip.paths import format_shots
 from vtclip.wording import count, list_some
 
-FORMS = (".jsonl", ".json", ".pkl", ".pickle", ".csv")
+FORMS = (".jsonl", ".json", ".pkl", ".pickle", ".csv", ".tsv")
 # The columns of a list by the names that projects give them.
 IMAGE = ("image", "impath", "_impath", "path", "image_path", "img_path", "filename", "file")
 LABEL = ("label", "_label", "class_id", "target")
@@ -60,18 +61,18 @@ def read_picks(path: str | Path) -> list[Pick]:
 
 
 def _read(path: Path) -> Iterable[Pick]:
-    content = path.read_bytes()
-    match path.suffix.lower():
-        case ".json":
-            return _read_splits(json.loads(content), path)
-        case ".jsonl":
-            lines = (line for line in content.decode().splitlines() if line.strip())
-            return (_read_record(json.loads(line), path) for line in lines)
-        case ".csv":
-            rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
-            return (_read_record(row, path) for row in rows)
-        case _:
-            return _read_splits(_Unpickler(io.BytesIO(content), path).load(), path)
+    content, suffix = path.read_bytes(), path.suffix.lower()
+    if suffix in (".pkl", ".pickle"):
+        return _read_splits(_Unpickler(io.BytesIO(content), path).load(), path)
+    text = content.decode("utf-8-sig")
+    if suffix == ".json":
+        return _read_splits(json.loads(text), path)
+    if suffix == ".jsonl":
+        lines = (line for line in text.splitlines() if line.strip())
+        return (_read_record(json.loads(line), path) for line in lines)
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(text), delimiter=separator)
+    return (_read_record(row, path) for row in rows)
 
 
 def _read_splits(content: Any, path: Path) -> Iterable[Pick]:
@@ -96,9 +97,12 @@ def _read_record(record: Any, path: Path, split: str = TRAIN) -> Pick:
     )
     if not isinstance(image, str):
         raise PicksError(f"{path}: expected an image's path, as one of {', '.join(IMAGE)}.")
-    split = str(fields.get("split") or split)
+    given = fields.get("split") or split
+    split = NAMES.get(str(given).strip().lower(), "")
     if split not in (TRAIN, VAL):
-        raise PicksError(f"{path}: {image}: expected the split {TRAIN} or {VAL}, found {split}.")
+        raise PicksError(f"{path}: {image}: expected the split {TRAIN} or {VAL}, found {given}.")
+    if isinstance(label, str) and not label.strip().isdecimal():
+        label, name = None, name or label  # tables name classes in such a column, too
     return Pick(image, split, None if label is None else int(label), name)
 
 
