@@ -247,6 +247,10 @@ OTHER_FORMS = {
         {"weights": {"layer_0": {"q_proj": {"w_lora_A": torch.ones(2)}}}},
         "a LoRA adapter",
     ),
+    "eight bits": (
+        {"visual.proj": torch.ones(2, 2).to(torch.float8_e4m3fn)},
+        "visual.proj in torch.float8_e4m3fn: three bits of precision or fewer",
+    ),
     "an optimiser": ({"state": {0: {"step": 1}}, "param_groups": []}, "state of an optimiser"),
     "no weights": ({"epoch": 3, "optimizer": {}}, "dictionary without weights, with epoch, opt"),
     "nothing": ({}, "without weights, with no keys"),

@@ -53,6 +53,9 @@ def read_checkpoint(path: str | Path, weights_key: str | None = None) -> Weights
     weights = _choose_weights(groups, weights_key, path)
     if any(key.startswith(("text_model.", "vision_model.")) for key in weights):
         raise _unusable(path, "a CLIP of Hugging Face's transformers, whose keys differ")
+    for key, each in weights.items():
+        if each.is_floating_point() and each.element_size() == 1:
+            raise _unusable(path, f"{key} in {each.dtype}: three bits of precision or fewer")
     return {
         key: each.float() if each.is_floating_point() else each for key, each in weights.items()
     }
