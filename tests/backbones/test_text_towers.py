@@ -57,15 +57,19 @@ def assert_equal_to_rounding(found, expected):
     assert (found - expected).norm() < 1e-5 * expected.norm()
 
 
-@pytest.mark.parametrize("batch", [256, 4])
-def test_a_shared_prefix_gives_the_texts_and_gradients_of_whole_prompts(causal, batch, monkeypatch):
-    monkeypatch.setattr(text_towers, "BATCH", batch)
+def assert_as_whole_prompts(causal, monkeypatch):
     texts, gradient = encode(*causal)
     monkeypatch.setattr(prompts, "find_causal", lambda model: None)
     whole, whole_gradient = encode(*causal)
     assert whole_gradient.norm(dim=1).gt(0).all()
     assert_equal_to_rounding(texts, whole)
     assert_equal_to_rounding(gradient, whole_gradient)
+
+
+@pytest.mark.parametrize("batch", [256, 4])
+def test_a_shared_prefix_gives_the_texts_and_gradients_of_whole_prompts(causal, batch, monkeypatch):
+    monkeypatch.setattr(text_towers, "BATCH", batch)
+    assert_as_whole_prompts(causal, monkeypatch)
 
 
 @pytest.mark.parametrize("batch", [256, 4])
@@ -136,23 +140,14 @@ def gpu(monkeypatch):
         monkeypatch.setattr(module, "has_bfloat16", lambda _: True)
 
 
-@pytest.fixture
-def rows(monkeypatch):
-    """Prompts packed in rows, in float32."""
-    monkeypatch.setattr(prompts, "has_bfloat16", lambda _: True)
-    monkeypatch.setattr(prompts, "PackedTower", lambda tower, _: PackedTower(tower, torch.float32))
-
-
 @pytest.mark.parametrize("length", [256, 16, 1])
 def test_prompts_packed_in_rows_give_the_texts_and_gradients_of_whole_prompts(
-    causal, rows, length, monkeypatch
+    causal, length, monkeypatch
 ):
+    monkeypatch.setattr(prompts, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(prompts, "PackedTower", lambda tower, _: PackedTower(tower, torch.float32))
     monkeypatch.setattr(prompts, "ROW", length)
-    texts, gradient = encode(*causal)
-    monkeypatch.setattr(prompts, "find_causal", lambda model: None)
-    whole, whole_gradient = encode(*causal)
-    assert_equal_to_rounding(texts, whole)
-    assert_equal_to_rounding(gradient, whole_gradient)
+    assert_as_whole_prompts(causal, monkeypatch)
 
 
 @pytest.mark.parametrize("shared", [17, 5, 2])

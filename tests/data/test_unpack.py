@@ -273,18 +273,17 @@ def test_an_archive_without_the_nested_ones_says_so(tmp_path, folder):
     refused(folder, archive, r"x\.zip: no member of it is called \*\.tar .*\n.*top/a/1")
 
 
-def test_two_members_of_one_name_are_refused(tmp_path, folder):
-    twice = [("top/a.jpg", b"1"), ("top/a.jpg", b"2")]
-    refused(folder, tar(tmp_path / "x.tgz", twice), "two members have the name 'top/a.jpg'")
+NAMES = {
+    "two members of one name": ("top/a.jpg", "top/a.jpg", "two members have the name 'top/a.jpg'"),
+    "two of one wanted name": ("one/b.jpg", "two/b.jpg", "two members have the name 'b.jpg'"),
+    "not UTF-8": ("caf\udce9.jpg", "b.jpg", r"caf\\xe9.*not UTF-8"),
+}
 
 
-def test_two_members_that_match_one_wanted_name_are_refused(tmp_path, folder):
-    archive = tar(tmp_path / "x.tgz", [("one/a.jpg", b"1"), ("two/a.jpg", b"2")])
-    refused(folder, archive, "two members have the name 'a.jpg'", wanted=["a.jpg"])
-
-
-def test_a_name_that_is_not_utf_8_is_refused(tmp_path, folder):
-    refused(folder, tar(tmp_path / "x.tgz", [("caf\udce9.jpg", b"")]), r"caf\\xe9.*not UTF-8")
+@pytest.mark.parametrize(("one", "other", "match"), NAMES.values(), ids=NAMES)
+def test_names_that_are_no_names_of_one_file_each_are_refused(tmp_path, folder, one, other, match):
+    archive = tar(tmp_path / "x.tgz", [(one, b"1"), (other, b"2")])
+    refused(folder, archive, match, wanted=["top/a.jpg", "b.jpg"])
 
 
 @pytest.mark.parametrize(

@@ -129,16 +129,13 @@ def is_unavailable(archive: str | Path, addresses: Sequence[str], expected: Expe
 
 def _last_line(addresses: Sequence[str], expected: Expected) -> str:
     """A marker's last line: a checksum of what was searched for, and where."""
-    return f"(search {_hash(json.dumps([list(addresses), expected]), 16)})\n"
+    search = json.dumps([list(addresses), expected])
+    return f"(search {hashlib.sha256(search.encode()).hexdigest()[:16]})\n"
 
 
 def part_of(archive: str | Path, address: str) -> Path:
     """Path of the part of an archive from one address: another one may have other bytes."""
-    return Path(f"{archive}.{_hash(address, 8)}.part")
-
-
-def _hash(text: str, digits: int) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+    return Path(f"{archive}.{hashlib.sha256(address.encode()).hexdigest()[:8]}.part")
 
 
 def _try_addresses(
