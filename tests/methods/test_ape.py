@@ -87,8 +87,6 @@ def test_the_grids_are_the_authors_for_each_dataset():
     assert settings.alpha[-1] == pytest.approx(0.1 + 19 * 4.9 / 20)
     assert settings.gamma[-1] == pytest.approx(19 * 1.5 / 20)
     assert len(APESettings().for_dataset("imagenet").gamma) == 5
-    given = APESettings(beta=[2.0]).for_dataset("eurosat")
-    assert (given.beta, given.channels) == ([2.0], 700)
     assert set(TRAINED) == set(PUBLISHED)
 
 
@@ -145,10 +143,7 @@ def test_ape_t_chooses_alpha_and_beta_for_what_was_trained(task):
     assert (chosen["alpha"].item(), chosen["beta"].item()) == max(scores, key=scores.get)
 
 
-def test_ape_ts_recipe_is_the_authors_for_the_dataset():
+def test_without_a_choice_ape_t_keeps_the_alpha_and_beta_of_training():
     settings = APETSettings().for_dataset("stanford_cars")
-    assert (settings.channels, settings.learning_rate, settings.epsilon) == (800, 1e-3, 5e-3)
-    assert (settings.epochs, settings.initial_alpha) == (30, 1)
-    assert APETSettings(epochs=3).for_dataset("eurosat").epochs == 3
     constants = APET(settings).settings_without_choice(4)
     assert (constants.alpha, constants.beta, constants.select) == ([1], [1.0], "last")

@@ -4,19 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.methods.by_hand import cosine_logits, gradient, in_double, rates, softmax
+from tests.methods.by_hand import cosine_logits, gradient, in_double, rates, softmax, train
 from vtclip.methods.base import Images
 from vtclip.methods.clap import CLAP, CLAPSettings, class_confidence
 from vtclip.methods.zs_lp import ZSLP, ZSLPSettings
 from vtclip.training.optimise import optimise
 
 STEPS = 5
-
-
-def train(task, method):
-    learner = method.learner(method.initial_head(task), task)
-    optimise(learner, task, method.settings)
-    return method.finish(learner, task)
 
 
 def clap(**settings):
@@ -44,23 +38,28 @@ def test_lambda_is_the_mean_probability_of_the_means_of_texts_over_shots_and_vie
     assert confidence(task).tolist() == pytest.approx(confidence_by_hand(task), abs=1e-5)
 
 
-def test_training_equals_gradient_descent_by_hand_on_both_parts_of_the_loss(task):
-    task = in_double(task)
-    head = train(task, clap(penalty_weight=3.0))
+@pytest.mark.parametrize("factor", [0.0, 3.0])
+def test_training_equals_gradient_descent_by_hand_on_both_parts_of_the_loss(task, factor):
+    task, method = in_double(task), clap(penalty_weight=factor)
+    head = train(method, task)
     start = task.texts.means.numpy()
-    weights = 3 * np.array(confidence_by_hand(task))[:, None] / 4
+    weights = factor * np.array(confidence_by_hand(task))[:, None] / 4
     vectors, momentum = start, np.zeros_like(start)
     for rate in rates(0.1, STEPS):
         found = gradient(vectors, task) + 2 * weights * (vectors - start)
         momentum = 0.9 * momentum + found
         vectors = vectors - rate * momentum
+    assert np.abs(vectors - start).max() > 0.1
     assert np.abs(head["vectors"].numpy() - vectors).max() < 1e-5
+    pooled = task.val.pooled[:, 0]
+    logits = method.classifier(head, task.texts)(Images(pooled, None)).numpy()
+    assert np.abs(logits - cosine_logits(vectors, pooled, 10)).max() < 1e-5
 
 
 def test_without_the_penalty_it_is_zs_lp_bit_for_bit(task):
     probe = ZSLP(ZSLPSettings(epochs=STEPS, warmup=0.0))
     assert torch.equal(
-        train(task, clap(penalty_weight=0.0))["vectors"], train(task, probe)["vectors"]
+        train(clap(penalty_weight=0.0), task)["vectors"], train(probe, task)["vectors"]
     )
 
 
@@ -71,12 +70,12 @@ def test_the_stronger_the_penalty_the_nearer_it_ends_to_zero_shot(task):
         method = clap(
             penalty_weight=factor, epochs=400, learning_rate=min(0.1, 0.1 / max(factor, 1))
         )
-        moved.append((train(task, method)["vectors"] - task.texts.means).norm().item())
+        moved.append((train(method, task)["vectors"] - task.texts.means).norm().item())
     assert moved[0] > 0.5
     assert moved == sorted(moved, reverse=True)
     assert moved[-1] < 1e-3
     pooled = task.val.pooled[:, 0]
-    head = train(task, method)
+    head = train(method, task)
     logits = method.classifier(head, task.texts)(Images(pooled, None))
     torch.testing.assert_close(logits, task.texts.logits(pooled), rtol=0, atol=1e-3)
 

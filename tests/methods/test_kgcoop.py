@@ -6,7 +6,6 @@ import torch
 
 from tests.methods.by_hand import NAMES, encode_by_hand, softmax
 from vtclip.backbones import prompts
-from vtclip.cost import Shape, Size
 from vtclip.methods.base import Images, Prompts
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.kgcoop import KgCoOp, KgCoOpSettings
@@ -72,29 +71,6 @@ def test_a_step_reads_the_prompts_once(prompted, monkeypatch):
     monkeypatch.setattr(tower, "prompt_encoder", counting)
     optimise(learner_of(prompted), replace(prompted, val=None), KgCoOpSettings(epochs=5))
     assert len(read) == 5
-
-
-def test_it_is_trained_as_published():
-    settings = KgCoOpSettings()
-    assert settings.words == "a photo of a"
-    assert [settings.epochs_at(shots) for shots in (1, 2, 4, 8, 16)] == [100] * 5
-    assert settings.for_dataset("imagenet").epochs_at(16) == 100
-    eurosat = Size(Shape(50, 512, 512), classes=5, shots=16, images=80, views=5)
-    assert settings.steps(eurosat) == 100  # of its base classes an epoch is one step
-    assert settings.steps(eurosat._replace(images=1600)) == 100 * (1600 // 128)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "template"),
-    [
-        ("dtd", "a photo of a {}, a type of texture."),
-        ("imagenet", "a photo of a {}."),
-        ("eurosat", None),  # the dataset's own are the published ones
-    ],
-)
-def test_each_dataset_has_its_published_prompt(dataset, template):
-    assert KgCoOpSettings().for_dataset(dataset).template == template
-    assert KgCoOpSettings(template="a {}").for_dataset(dataset).template == "a {}"
 
 
 @pytest.mark.parametrize("template", ["a photo", "{} {}", "{name}"])

@@ -1,7 +1,6 @@
 import math
 from dataclasses import replace
 
-import joblib
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -47,11 +46,6 @@ def test_an_unknown_method_is_a_named_failure():
         METHODS["x"]
 
 
-@pytest.mark.parametrize(("shots", "epochs"), [(1, 50), (2, 100), (4, 100), (8, 200), (32, 200)])
-def test_epochs_follow_the_number_of_shots_as_coops_do(shots, epochs):
-    assert Recipe().epochs_at(shots) == epochs
-
-
 def test_a_dataset_may_have_epochs_of_its_own():
     recipe = Recipe(epochs={1: 5, 4: 9}, epochs_of={"imagenet": 2, "dtd": {1: 3, 8: 4}})
     assert recipe.for_dataset("imagenet").epochs_at(16) == 2
@@ -84,20 +78,6 @@ def test_on_imagenet_ones_own_epochs_outdo_the_default_of_epochs_of(settings, ep
     assert resolved.for_dataset("imagenet") == resolved
     read_again = type(resolved).model_validate(resolved.model_dump(mode="json"))
     assert read_again.for_dataset("imagenet").epochs_at(16) == epochs
-
-
-def test_a_changed_default_of_the_epochs_keeps_its_own_of_imagenet():
-    recipe = METHODS["tip_adapter_f"].settings_type()
-    assert recipe.for_dataset("imagenet").epochs_at(16) == 20
-    assert recipe.for_dataset("digits").epochs_at(1) == 20
-
-
-def test_the_papers_recipes_are_the_defaults():
-    coop, tip = (METHODS[name].settings_type() for name in ("coop", "tip_adapter_f"))
-    for dassl in (coop, METHODS["clip_adapter"].settings_type()):
-        assert (dassl.optimiser, dassl.learning_rate, dassl.weight_decay) == ("sgd", 0.002, 0.0005)
-    assert (tip.learning_rate, tip.epsilon, tip.batch_size) == (0.001, 1e-4, 256)
-    assert Recipe().learning_rate is None
 
 
 @pytest.mark.parametrize(
@@ -143,6 +123,7 @@ def test_methods_of_dassls_drop_an_epochs_short_batch_unless_it_is_the_only_one(
         ({"vt_clip": {"clip_gradient": math.inf}}, ["finite", "clip_gradient: 1.0"]),
         ({"vt_clip": {"epsilon": math.inf}}, ["finite"]),
         ({"vt_clip": {"weight_decay": math.inf}}, ["finite"]),
+        *(({"vt_clip": {"epochs": each}}, ["epochs"]) for each in (0, {}, {1: 0}, {0: 5}, "many")),
     ],
 )
 def test_a_wrong_method_setting_or_value_is_one_clear_error(methods, parts):
@@ -218,20 +199,12 @@ def test_a_linear_probe_of_images_that_are_all_alike_is_finite():
     torch.testing.assert_close(logits.softmax(1), torch.tensor([[0.75, 0.25]]), rtol=0, atol=1e-3)
 
 
-def test_the_linear_probe_fits_on_all_its_threads_to_the_same_bits(task, monkeypatch):
-    asked, real = [], joblib.Parallel
-
-    def parallel(n_jobs, **options):
-        asked.append(n_jobs)
-        return real(n_jobs, **options)
-
-    monkeypatch.setattr(joblib, "Parallel", parallel)
+def test_the_linear_probe_fits_on_any_number_of_threads_to_the_same_bits(task):
     probe, before, heads = LinearProbe(LinearProbeSettings()), torch.get_num_threads(), []
     for threads in (1, 3):
         torch.set_num_threads(threads)
         heads.append(probe.initial_head(task))
     torch.set_num_threads(before)
-    assert asked == [1, 3]
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
 
 

@@ -123,20 +123,3 @@ def test_the_fixed_word_stays_and_is_kept_with_the_learned_ones(prompted, images
     assert not torch.equal(finished["context"][:3], head["context"])
     logits = method.classifier(finished, prompted.texts)(images)
     torch.testing.assert_close(logits, learner(images), rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("dataset", ["flowers102", "dtd", "eurosat", "food101", "imagenet"])
-def test_it_is_trained_as_published(prompted, dataset):
-    """At 8 and 16 shots of three datasets the authors took 0.8."""
-    settings = ProGradSettings().for_dataset(dataset)
-    assert (settings.context, settings.batch_size) == (16, 32)
-    epochs = [50] * 5 if dataset == "imagenet" else [50, 100, 100, 200, 200]
-    assert [settings.epochs_at(shots) for shots in (1, 2, 4, 8, 16)] == epochs
-    fewer = {1: 1.0, 8: 0.8} if dataset in ("flowers102", "dtd", "eurosat") else 1.0
-    assert settings.removed == fewer
-
-
-def test_each_dataset_has_its_published_words():
-    words = [ProGradSettings().for_dataset(name).words for name in ("oxford_pets", "dtd", "sun397")]
-    assert words == [PETS, "a texture of", "a photo of a"]
-    assert ProGradSettings(words="one").for_dataset("dtd").words == "one"

@@ -2,25 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests.methods.by_hand import cosine_logits, gradient, in_double, rates
+from tests.methods.by_hand import cosine_logits, gradient, in_double, rates, train
 from vtclip.methods.base import Images
 from vtclip.methods.taskres import TaskRes, TaskResSettings
-from vtclip.training.optimise import optimise
 
 STEPS, RATE = 4, 0.02
 
 
-def train(task, **settings):
-    recipe = {"epochs": STEPS, "warmup": 0.0, "learning_rate": RATE} | settings
-    method = TaskRes(TaskResSettings(**recipe))
-    learner = method.learner(method.initial_head(task), task)
-    optimise(learner, task, method.settings)
-    return method, method.finish(learner, task)
-
-
 def test_training_equals_adam_by_hand_on_the_text_means_at_their_own_length(task):
-    task = in_double(task)
-    method, head = train(task, alpha=0.7, weight_decay=0.3)
+    recipe = {"epochs": STEPS, "warmup": 0.0, "learning_rate": RATE, "weight_decay": 0.3}
+    task, method = in_double(task), TaskRes(TaskResSettings(**recipe, alpha=0.7))
+    head = train(method, task)
     means = task.texts.means.numpy()
     residual = np.zeros_like(means)
     first, second = np.zeros_like(means), np.zeros_like(means)
@@ -42,10 +34,3 @@ def test_the_same_residual_is_a_larger_step_for_a_shorter_text(task):
     vectors = task.texts.means + 0.5
     logits = method.classifier(head, task.texts)(Images(vectors, None))
     assert logits.diagonal().tolist() == pytest.approx([100] * 4, abs=1e-3)
-
-
-def test_the_recipe_is_the_papers():
-    recipe = TaskResSettings()
-    assert (recipe.alpha, recipe.optimiser, recipe.learning_rate) == (0.5, "adam", 0.002)
-    assert (recipe.weight_decay, recipe.batch_size) == (0.0005, 256)
-    assert [recipe.epochs_at(shots) for shots in (1, 4, 8, 16)] == [100, 100, 200, 200]

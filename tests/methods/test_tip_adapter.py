@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.methods.by_hand import train
 from vtclip.methods.base import Images
 from vtclip.methods.tip_adapter import TipAdapter, TipAdapterSettings
 from vtclip.methods.tip_adapter_f import TipAdapterF, TipAdapterFSettings
@@ -51,25 +52,15 @@ def test_with_beta_towards_infinity_only_the_nearest_key_is_heard(task):
     torch.testing.assert_close(logits - zero_shot(task, images), expected, rtol=0, atol=0.1)
 
 
-def test_training_lowers_the_loss_and_changes_the_keys_alone(task):
-    recipe = TipAdapterFSettings(
-        epochs=100, learning_rate=0.01, initial_alpha=5.0, alpha=[5.0], beta=[1.0], select="last"
-    )
-    method = TipAdapterF(recipe)
-    head = method.initial_head(task)
-    learner = method.learner(head, task)
-    assert [name for name, _ in learner.named_parameters()] == ["keys"]
+def test_training_lowers_the_loss(task):
+    method = TipAdapterF(TipAdapterFSettings(epochs=100, learning_rate=0.01, initial_alpha=5.0))
+    learner = method.learner(method.initial_head(task), task)
     history = optimise(learner, task, method.settings)
     assert history["loss"][-10:].mean() < 0.9 * history["loss"][:10].mean()
-    trained = method.finish(learner, task)
-    assert not torch.equal(trained["keys"], head["keys"])
-    assert torch.equal(trained["labels"], head["labels"])
 
 
 def test_alpha_and_beta_are_chosen_again_for_the_trained_keys(task):
     method = TipAdapterF(TipAdapterFSettings(epochs=30, learning_rate=0.1))
-    learner = method.learner(method.initial_head(task), task)
-    optimise(learner, task, method.settings)
-    trained = method.finish(learner, task)
+    trained = train(method, task)
     again = method.choose_weights(trained["keys"], task)
     assert (trained["alpha"], trained["beta"]) == (again["alpha"], again["beta"])
