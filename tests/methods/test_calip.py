@@ -1,51 +1,25 @@
-import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from tests.methods.by_hand import length, softmax
 from vtclip.methods.base import Images
 from vtclip.methods.calip import CALIP, CALIPSettings
 
 
-def unit(vector):
-    return [value / math.sqrt(sum(v * v for v in vector)) for value in vector]
-
-
-def dot(left, right):
-    return sum(a * b for a, b in zip(left, right, strict=True))
-
-
-def softmax(values):
-    powers = [math.exp(value) for value in values]
-    return [power / sum(powers) for power in powers]
-
-
-def slow_logits(pooled, spatial, texts, scale, settings):
-    """CALIP for one image, in loops over plain numbers."""
-    pooled, tokens = unit(pooled), [unit(token) for token in spatial]
-    width, classes = len(pooled), range(len(texts))
-    attention = [[settings.sharpness * dot(token, texts[k]) for k in classes] for token in tokens]
-    looks = []  # for each token, the mixture of the texts that it looks at
-    for row in attention:
-        shares = softmax(row)
-        looks.append([sum(shares[k] * texts[k][d] for k in classes) for d in range(width)])
-    columns = list(zip(*looks, strict=True))
-    image = [sum(column) / len(looks) + max(column) for column in columns]
+def slow_logits(pooled, places, texts, settings):
+    """CALIP for one image, a place and a text at a time."""
+    f, places = pooled / length(pooled), [place / length(place) for place in places]
+    attention = np.array([[settings.sharpness * (s @ text) for text in texts] for s in places])
+    seen = np.array([softmax(row) @ texts for row in attention])
+    image = seen.mean(axis=0) + seen.max(axis=0)
     logits = []
-    for k in classes:
-        shares = softmax([row[k] for row in attention])
-        text = [
-            sum(s * token[d] for s, token in zip(shares, tokens, strict=True)) for d in range(width)
-        ]
-        logits.append(
-            scale
-            * (
-                dot(pooled, texts[k])
-                + settings.text_weight * dot(pooled, text)
-                + settings.image_weight * dot(image, texts[k])
-            )
-        )
+    for text, column in zip(texts, attention.T, strict=True):
+        guided = softmax(column) @ np.array(places)
+        attended = settings.text_weight * (f @ guided) + settings.image_weight * (image @ text)
+        logits.append(100 * (f @ text + attended))
     return logits
 
 
@@ -59,7 +33,7 @@ def test_the_logits_equal_a_computation_in_loops(task, settings):
     logits = CALIP(settings).classifier({}, texts)(images)
     for row, pooled, spatial in zip(logits, images.pooled, images.spatial, strict=True):
         expected = slow_logits(
-            pooled.tolist(), spatial[1:].tolist(), texts.features.tolist(), 100.0, settings
+            pooled.numpy(), spatial[1:].numpy(), texts.features.numpy(), settings
         )
         assert row.tolist() == pytest.approx(expected, abs=1e-5)
 

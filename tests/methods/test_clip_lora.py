@@ -124,22 +124,6 @@ def test_the_factors_start_as_the_authors_do(given):
         assert not b.any()
 
 
-def test_gradients_are_those_of_finite_differences(given, pixels):
-    learner = method(dropout=0.0).learner(random_head(given), given)
-    loss_of(learner, pixels).backward()
-    generator = torch.Generator().manual_seed(3)
-    for name, parameter in learner.named_parameters():
-        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
-        ends = []
-        with torch.no_grad():
-            for step in (1e-5, -2e-5):
-                parameter += step * direction
-                ends.append(loss_of(learner, pixels).item())
-            parameter += 1e-5 * direction
-        expected = (ends[0] - ends[1]) / 2e-5
-        assert (parameter.grad * direction).sum().item() == pytest.approx(expected, rel=1e-6), name
-
-
 def test_gradients_are_those_of_the_weights_times_the_other_factor(given, pixels):
     """dA = scale * B^T dW and dB = scale * dW A^T, in double precision."""
     head, towers = random_head(given), given.texts.made_of.tower

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.methods.by_hand import NAMES, encode_by_hand
+from tests.methods.by_hand import NAMES, encode_by_hand, train
 from vtclip.backbones.prompts import PromptError
 from vtclip.cost import Shape
+from vtclip.methods import METHODS
 from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.zero_shot import ZeroShot
 from vtclip.settings import ConfigError, Settings
@@ -69,3 +70,18 @@ def test_the_check_before_any_job_lets_the_longest_context_pass_that_the_tower_r
     longest.learner(longest.initial_head(short), short)
     with pytest.raises(ConfigError, match="context: 12"):
         CoOp(CoOpSettings(context=13)).check(shape)
+
+
+@pytest.mark.parametrize(("name", "setting"), [("kgcoop", "pull"), ("prograd", "removed")])
+def test_without_what_they_add_the_methods_made_of_coop_are_coop_bit_by_bit(
+    prompted, name, setting
+):
+    recipe = {"words": "a photo of a", "epochs": 6, "context": 4, "batch_size": 32}
+    least = prompted.texts.logits(prompted.train.pooled[:, 0]).argmin(dim=1)  # far from zero-shot
+    prompted = replace(prompted, train=replace(prompted.train, labels=least))
+    kind = METHODS[name]
+    methods = [CoOp(CoOpSettings(**recipe))]
+    methods += [kind(kind.settings_type(**recipe, **{setting: share})) for share in (0, 1)]
+    plain, without, changed = (train(method, prompted)["context"] for method in methods)
+    assert torch.equal(without, plain)
+    assert not torch.equal(changed, plain)

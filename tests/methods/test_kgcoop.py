@@ -7,7 +7,6 @@ import torch
 from tests.methods.by_hand import NAMES, encode_by_hand, softmax
 from vtclip.backbones import prompts
 from vtclip.methods.base import Images, Prompts
-from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.kgcoop import KgCoOp, KgCoOpSettings
 from vtclip.runtime import devices
 from vtclip.settings import ConfigError, check
@@ -47,17 +46,6 @@ def test_the_first_step_is_zero_shot_without_a_penalty_where_words_and_prompt_ag
     expected = prompted.texts.logits(images.pooled)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3)
     assert learner.penalty().item() == pytest.approx(0, abs=1e-5)
-
-
-def test_without_the_pull_it_is_coop_bit_by_bit(prompted):
-    recipe = {"words": "a photo of a", "batch_size": 32, "epochs": 3}
-    coop = CoOp(CoOpSettings(**recipe))
-    plain = coop.learner(coop.initial_head(prompted), prompted)
-    without, pulled = (learner_of(prompted, pull=pull, **recipe) for pull in (0, 8))
-    for learner in (plain, without, pulled):
-        optimise(learner, prompted, CoOpSettings(**recipe))
-    assert torch.equal(without.context, plain.context)
-    assert not torch.equal(pulled.context, plain.context)
 
 
 def test_a_step_reads_the_prompts_once(prompted, monkeypatch):

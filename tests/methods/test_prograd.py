@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,6 @@ from torch.nn.functional import cross_entropy
 
 from tests.methods.by_hand import NAMES, encode_by_hand
 from vtclip.methods.base import Images
-from vtclip.methods.coop import CoOp, CoOpSettings
 from vtclip.methods.prograd import ProGrad, ProGradSettings, remove_conflict
 from vtclip.settings import ConfigError, check
 from vtclip.training.optimise import optimise
@@ -81,19 +78,6 @@ def test_a_steps_gradient_is_that_of_both_losses_in_double_precision(prompted, b
     np.testing.assert_allclose(
         learner.context.grad.flatten(), expected, rtol=0, atol=1e-3 * own.abs().max().item()
     )
-
-
-def test_with_nothing_removed_it_is_coop_bit_by_bit(prompted):
-    recipe = {"words": "a photo of a", "epochs": 6, "context": 4}
-    least = prompted.texts.logits(prompted.train.pooled[:, 0]).argmin(dim=1)  # far from zero-shot
-    prompted = replace(prompted, train=replace(prompted.train, labels=least))
-    coop = CoOp(CoOpSettings(**recipe))
-    plain = coop.learner(coop.initial_head(prompted), prompted)
-    without, changed = (learner_of(prompted, removed=share, **recipe) for share in (0, 1))
-    for learner in (plain, without, changed):
-        optimise(learner, prompted, CoOpSettings(**recipe))
-    assert torch.equal(without.context, plain.context)
-    assert not torch.equal(changed.context, plain.context)
 
 
 def test_compiling_is_refused_because_a_step_goes_back_twice():

@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -11,27 +12,17 @@ RATES = (1e-3, 5e-3, 2e-3, 1e-3, 0.0)
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (
-            lambda parameters: AdamW(parameters, weight_decay=0.1, epsilon=1e-4),
-            lambda parameters: torch.optim.AdamW(
-                parameters, weight_decay=0.1, eps=1e-4, fused=True
-            ),
-        ),
-        (
-            lambda parameters: Adam(parameters, weight_decay=0.1, epsilon=1e-4),
-            lambda parameters: torch.optim.Adam(parameters, weight_decay=0.1, eps=1e-4, fused=True),
-        ),
-        (
-            lambda parameters: SGD(parameters, weight_decay=0.1),
-            lambda parameters: torch.optim.SGD(parameters, momentum=0.9, weight_decay=0.1),
-        ),
+        (partial(AdamW, epsilon=1e-4), partial(torch.optim.AdamW, eps=1e-4, fused=True)),
+        (partial(Adam, epsilon=1e-4), partial(torch.optim.Adam, eps=1e-4, fused=True)),
+        (SGD, partial(torch.optim.SGD, momentum=0.9)),
     ],
     ids=["adamw", "adam", "sgd"],
 )
 def test_the_weights_are_those_of_pytorchs_own_optimiser_bit_for_bit(ours, theirs):
     mine = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
     reference = copy.deepcopy(mine)
-    descent, optimiser = ours(mine.parameters()), theirs(reference.parameters())
+    descent = ours(mine.parameters(), weight_decay=0.1)
+    optimiser = theirs(reference.parameters(), weight_decay=0.1)
     for rate in RATES:
         batch = torch.randn(6, 5)
         mine(batch).square().sum().backward()
@@ -44,7 +35,7 @@ def test_the_weights_are_those_of_pytorchs_own_optimiser_bit_for_bit(ours, their
             assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("kind", [SGD, lambda *a, **k: AdamW(*a, epsilon=1e-8, **k)])
+@pytest.mark.parametrize("kind", [SGD, partial(AdamW, epsilon=1e-8)])
 def test_a_parameter_without_a_gradient_stays_as_it_is(kind):
     used, unused = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
     descent = kind([used, unused], weight_decay=0.5)
