@@ -148,6 +148,25 @@ def test_a_broken_table_gives_one_clear_error(tmp_path, folder, rows, content, s
     assert str(caught.value).startswith(f"{table}: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "said"),
+    [
+        ("labels.xlsx", "PK", {}, "one of the suffixes .csv, .tsv"),
+        ("one.csv", "path,label\n0-0.jpg,x\n0-1.jpg,x\n", {"label": "label"}, "two labels or more"),
+        (
+            "test.csv", "path,label,split\n0-0.jpg,x,test\n2-0.jpg,y,test\n",
+            {"label": "label", "split": "split"}, "has no image to train on; found: test",
+        ),
+    ],
+)  # fmt: skip
+def test_a_table_that_nothing_can_be_learned_from_is_refused(
+    tmp_path, folder, name, content, columns, said
+):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ManifestError, match=f"{name}.*{said}"):
+        read(tmp_path / name, folder, columns=columns)
+
+
 LISTS = {
     "several labels": (["crane", "stork"], "row 301 has several labels: crane, stork"),
     "no label": ([], "1 of 301 rows have no label: row 301"),

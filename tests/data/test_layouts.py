@@ -88,6 +88,13 @@ def test_fgvc_aircraft_without_its_lists_is_an_error_and_no_invented_split(tmp_p
         read_layout({"layout": "fgvc", "images": ""}, tmp_path)
 
 
+def test_an_aircraft_of_a_variant_that_is_not_listed_is_named(tmp_path):
+    (tmp_path / "variants.txt").write_text("707-320\n")
+    (tmp_path / "images_variant_train.txt").write_text("01 747-400\n")
+    with pytest.raises(ManifestError, match=r"'01 747-400': variants\.txt has no such variant"):
+        read_layout({"layout": "fgvc", "images": ""}, tmp_path)
+
+
 def test_a_split_names_the_files_to_unpack(tmp_path):
     (tmp_path / "s.json").write_text(
         '{"train": [["a.jpg", 0, "x"]], "val": [["b.jpg", 1, "y"]], "test": []}'

@@ -135,3 +135,8 @@ def test_the_features_of_folds_that_are_still_to_be_written_are_those_of_their_f
 def test_a_footnote_says_that_every_image_is_a_test_image(config):
     note = "birds: every image is a test image, of the heads of a fold that have not seen it."
     assert note in planned(config).notes
+
+
+def test_a_list_of_picks_for_a_dataset_in_folds_is_refused(config):
+    with pytest.raises(ConfigError, match="the images of birds are drawn out of its folds"):
+        planned(config | {"picks": "lists"})
