@@ -148,7 +148,7 @@ def measure(
         size=sets.sum(dim=1).float().mean().item(),
         empty=(~sets.any(dim=1)).float().mean().item(),
         refused=refused.float().mean().item(),
-        refused_others=fitted.is_unknown(others, rules.limit).float().mean().item(),
+        refused_others=rules.refuse(others).float().mean().item(),
         auroc=float(roc_auc_score(is_other, distances)),
     )
 

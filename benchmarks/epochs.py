@@ -23,11 +23,12 @@ from fidelity import take
 
 from vtclip.features.store import FeatureSet
 from vtclip.features.texts import read_texts
+from vtclip.methods.base import score
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.methods.zero_shot import ZeroShot
 from vtclip.settings import Settings
 from vtclip.task import Classifier, Samples, Task, Texts
-from vtclip.training.optimise import measure_accuracy, optimise
+from vtclip.training.optimise import classify_shots, optimise
 
 
 class Trial(NamedTuple):
@@ -124,7 +125,9 @@ def train(trial: Trial, settings: VTClipSettings) -> Result:
 def measure(classifier: Classifier, trial: Trial) -> tuple[float, float, float]:
     """Accuracy on the validation shots, on other images and on test images, in percent."""
     val, others, test = (
-        math.nan if shots is None else 100 * measure_accuracy(classifier, shots)
+        math.nan
+        if shots is None
+        else 100 * score(classify_shots(classifier, shots), shots.labels)[0] / len(shots.labels)
         for shots in (trial.task.val, trial.others, trial.test)
     )
     return val, others, test

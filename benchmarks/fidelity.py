@@ -22,10 +22,10 @@ from torch import Tensor
 from vtclip.features.store import FeatureSet
 from vtclip.features.texts import read_classes
 from vtclip.methods import METHODS
-from vtclip.methods.base import Method
+from vtclip.methods.base import Method, score
 from vtclip.nn.learner import eval_on
 from vtclip.task import Samples, Task, Texts
-from vtclip.training.optimise import measure_accuracy, optimise
+from vtclip.training.optimise import classify_shots, optimise
 
 FEATURES_ONLY = [name for name, method in METHODS.items() if not method.reads_text_tower]
 CPU = torch.device("cpu")
@@ -125,7 +125,8 @@ def measure(name: str, settings: dict[str, object], task: Task, test: Samples) -
     if learner is not None:
         optimise(learner, task, method.settings)
         head = method.finish(learner.eval(), task)
-    return measure_accuracy(eval_on(method.classifier(head, task.texts), CPU), test)
+    logits = classify_shots(eval_on(method.classifier(head, task.texts), CPU), test)
+    return score(logits, test.labels)[0] / len(test.labels)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from vtclip.methods.base import Method, Recipe, Training
 from vtclip.nn.learner import Learner
 from vtclip.nn.towers import Towers
 from vtclip.task import Prompts, Samples, Task, Texts
-from vtclip.training.optimise import measure_accuracy, optimise
+from vtclip.training.optimise import classify_shots, optimise
 
 CLASSES, SHOTS, VIEWS, TOKENS, DIM = 100, 16, 5, 50, 1024
 WIDTH = 2048  # before the projection
@@ -96,7 +96,7 @@ def time_training(learner: Learner, recipe: Training, task: Task, steps: int) ->
     started = time.process_time()
     optimise(learner, replace(task, train=few, val=None), once)
     trained = time.process_time()
-    measure_accuracy(learner, some)
+    classify_shots(learner, some)
     measured = time.process_time()
     whole, taken = recipe.steps_at(SHOTS, images), recipe.steps_per_epoch(len(few.labels))
     epochs = math.ceil(whole / recipe.steps_per_epoch(images))

@@ -44,8 +44,7 @@ def test_few_images_that_are_all_classified_rightly_make_no_probability_one():
 def test_sets_contain_the_true_class_as_often_as_promised(by_class):
     hits, (logits, labels) = [], draw(2000, seed=1000)
     for seed in range(200):
-        calibration = fit(80, seed)
-        chosen = calibration.in_set(logits, calibration.thresholds(0.8, by_class=by_class))
+        chosen, _ = fit(80, seed).rules(0.8, by_class=by_class).apply(logits, logits)
         hits.append(chosen[torch.arange(len(labels)), labels].float().mean())
     assert 0.8 <= torch.stack(hits).mean() < 0.83
 
@@ -64,9 +63,9 @@ def test_as_many_of_the_classes_own_images_are_refused_as_asked():
     eye, labels = torch.eye(3), torch.arange(3).repeat(200)
     near = eye[labels] + 0.3 * torch.randn(600, 3, generator=generator)
     calibration = Calibration.fit(eye[labels][::2], labels[::2], nearest(near[::2], eye), eye)
-    refused = calibration.is_unknown(near[1::2], calibration.limit(0.1))
-    assert 0.05 < refused.float().mean() < 0.15
-    assert calibration.is_unknown(-torch.ones(1, 3), calibration.limit(0.1)).all()
+    rules = calibration.rules(refused=0.1)
+    assert 0.05 < rules.refuse(near[1::2]).float().mean() < 0.15
+    assert rules.refuse(-torch.ones(1, 3)).all()
 
 
 def test_a_coverage_that_too_few_images_cannot_give_is_refused_with_the_largest_that_can_be():

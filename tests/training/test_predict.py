@@ -211,10 +211,9 @@ def test_the_receipt_has_the_test_of_each_heads_calibration(folder):
     texts, _ = read_classes(folder / "texts.parquet")
     weights = load_file(head)
     classifier = METHODS["linear_probe"](LinearProbeSettings()).classifier(weights, texts)
-    pooled = torch.cat([read_features(folder / f"test{part}.parquet").pooled for part in (0, 1)])
-    chosen = calibration.in_set(
-        classifier(Images(pooled.float(), None)), calibration.thresholds(COVERAGE)
-    )
+    parts = [read_features(folder / f"test{part}.parquet").pooled for part in (0, 1)]
+    pooled = torch.cat(parts).float()
+    chosen, _ = calibration.rules(COVERAGE).apply(classifier(Images(pooled, None)), pooled)
     labels = torch.arange(6) % 3
     assert found["covered"] == pytest.approx(chosen[range(6), labels].float().mean().item())
     assert found["set_size"] == pytest.approx(chosen.sum(1).float().mean().item())

@@ -71,11 +71,15 @@ class Classifier:
         calibration = saved.calibration
         self.calibration = None if calibration is None else calibration.to(backbone.device)
         self.method = make_method(described.method, described.settings)
+        prompts = None
+        if self.method.predicts_with_tower:
+            kind = Towers if self.method.reads_images else TextTower
+            prompts = Prompts(self.class_names, kind(backbone))
         self.texts = Texts(
             saved.texts.to(backbone.device),
             described.logit_scale,
             has_pooled_token=backbone.has_pooled_token,
-            made_of=self._prompts() if self.method.predicts_with_tower else None,
+            made_of=prompts,
         )
         head = {name: tensor.to(backbone.device) for name, tensor in saved.head.items()}
         try:
@@ -87,10 +91,6 @@ class Classifier:
                 f"{saved.source}: its tensors are not those of a head of {described.method} with "
                 f"its settings: {error}"
             ) from None
-
-    def _prompts(self) -> Prompts:
-        kind = Towers if self.method.reads_images else TextTower
-        return Prompts(self.class_names, kind(self.backbone))
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:

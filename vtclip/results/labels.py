@@ -91,24 +91,17 @@ def ridge_system(features: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def find_test_copies(
-    destination: str | Path,
+    destination: str | Path,  # its suffix is replaced
     *,
     manifest: str | Path,
-    samples: Sequence[str | Path],
-    images: str | Path,
+    samples: Sequence[str | Path],  # the images of each run
+    images: str | Path,  # the folder that image paths start from
     exif: Exif = "ignore",
+    # Files of one backbone with all these images, of which few are then hashed; without, hashes
+    # alone are compared, of all.
     features: Sequence[str | Path] = (),
 ) -> pl.DataFrame:
     """Write which test images are near-duplicates of an image that was drawn for a run.
-
-    Args:
-        destination: the table; as Parquet and CSV, whatever its suffix.
-        manifest: the dataset's.
-        samples: the images of each run.
-        images: the folder that image paths start from.
-        exif: of the dataset.
-        features: files of one backbone with all these images, of which few are then hashed;
-            without, hashes alone are compared, of all.
 
     Returns:
         test_image, image (that was drawn), cosine and bits (of the 256 of a hash that differ).
@@ -264,15 +257,11 @@ def describe_labels(
 
 
 def describe_copies(
-    table: str | Path | None, tested: pl.Series, picture: Callable[[str], str | None]
+    table: str | Path | None,
+    tested: pl.Series,  # the test images that are predicted
+    picture: Callable[[str], str | None],  # image -> what to show of it
 ) -> dict[str, Any] | None:
-    """The report's section on a table of `find_test_copies`; None without a table.
-
-    Args:
-        table: the Parquet file.
-        tested: the test images that are predicted.
-        picture: image -> the picture to show.
-    """
+    """The report's section on a table of `find_test_copies`; None without a table."""
     if table is None:
         return None
     tested = tested.unique()

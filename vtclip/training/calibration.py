@@ -87,10 +87,6 @@ class Calibration:
             found[group == number] = _quantile(scores, coverage)
         return found
 
-    def in_set(self, logits: Tensor, thresholds: Tensor) -> Tensor:
-        """Logits (B, K) and thresholds (K,) -> (B, K) bool: the classes of each image's set."""
-        return -(logits / self.temperature).log_softmax(dim=1) <= thresholds
-
     def limit(self, refused: float) -> Tensor:
         """Distance () above which an image is of no class; `refused` of the classes' images are."""
         _check_share(refused, "share of refusals")
@@ -102,10 +98,6 @@ class Calibration:
                 f"can be {math.ceil(1000 / (images + 1)) / 1000:g} at least."
             )
         return _quantile(self.distances, 1 - refused)
-
-    def is_unknown(self, pooled: Tensor, limit: Tensor) -> Tensor:
-        """Features (B, D) -> (B,) bool."""
-        return nearest(pooled, self.centres) > limit
 
     def rules(
         self, coverage: float | None = None, refused: float | None = None, *, by_class: bool = False
@@ -135,12 +127,17 @@ class Rules(NamedTuple):
 
     def apply(self, logits: Tensor, pooled: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Logits (B, K), features (B, D) -> sets (B, K) bool and refusals (B,) bool."""
-        sets = None if self.thresholds is None else self.calibration.in_set(logits, self.thresholds)
+        sets = None
+        if self.thresholds is not None:
+            scores = -(logits / self.calibration.temperature).log_softmax(dim=1)
+            sets = scores <= self.thresholds
         return sets, self.refuse(pooled)
 
     def refuse(self, pooled: Tensor) -> Tensor | None:
         """Features (B, D) -> refusals (B,) bool; None where none are asked for."""
-        return None if self.limit is None else self.calibration.is_unknown(pooled, self.limit)
+        if self.limit is None:
+            return None
+        return nearest(pooled, self.calibration.centres) > self.limit
 
 
 def images_needed(coverage: float) -> int:

@@ -77,8 +77,8 @@ def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFram
         ends_early = stops_at is not None and loss / seen <= stops_at
         found, accuracy = None, None
         if task.val is not None and (epoch % measured_every == 0 or ends_early):
-            found = _score(classifier, task.val)
-            accuracy = _share(found[0], len(task.val.labels))
+            found = score(classify_shots(classifier, task.val), task.val.labels)
+            accuracy = found[0] / len(task.val.labels)
         if recipe.select == "val" and found is not None and (best is None or found > best[0]):
             best = found, epoch, copy.deepcopy(classifier.state_dict())
         seconds = time.perf_counter() - started
@@ -194,24 +194,10 @@ def cosine_by_epoch(epoch: int, epochs: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
 
 
-def measure_accuracy(classifier: Classifier, shots: Samples, batch_size: int = 256) -> float:
-    """Share of images whose test view is classified correctly, in 0 .. 1; NaN without images."""
-    return _share(_score(classifier, shots, batch_size)[0], len(shots.labels))
-
-
-def _share(hits: int, images: int) -> float:
-    return hits / images if images else math.nan
-
-
-def _score(classifier: Classifier, shots: Samples, batch_size: int = 256) -> tuple[int, float]:
-    """Hits and mean log-likelihood of the images' test views."""
-    return score(classify_shots(classifier, shots, batch_size), shots.labels)
-
-
 @torch.inference_mode()
-def classify_shots(classifier: Classifier, shots: Samples, batch_size: int = 256) -> Tensor:
+def classify_shots(classifier: Classifier, shots: Samples) -> Tensor:
     """Logits (M, K) of the images' test views."""
     if isinstance(classifier, nn.Module):
         classifier.eval()
-    batches = torch.arange(len(shots.labels)).split(batch_size)
+    batches = torch.arange(len(shots.labels)).split(256)
     return torch.cat([classifier(_take(shots, rows, 0)) for rows in batches])
