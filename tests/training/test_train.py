@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 import vtclip
 from tests.feature_files import read_features
 from tests.methods.short import OF_FEATURES, short_settings
-from vtclip import methods
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import read_calibration
@@ -56,24 +55,16 @@ def on_disk(tmp_path, task):
 
 
 def train(
-    folder,
-    method="vt_clip",
-    settings=None,
-    few_shot=True,
-    device=CPU,
-    sample=None,
-    dataset="",
-    **options,
+    folder, method="vt_clip", settings=None, *, few_shot=True, sample=None, dataset="", **options
 ):
     features = [folder / "features.parquet"] if few_shot else []
     sources = Sources(folder / "texts.parquet", features, sample=sample, dataset=dataset)
-    train_head(
-        method, settings or {}, sources, folder / "run", shots=1, seed=1, device=device, **options
-    )
+    options = {"shots": 1, "seed": 1, "device": CPU} | options
+    train_head(method, settings or {}, sources, folder / "run", **options)
     return json.loads((folder / "run" / "run.json").read_text())
 
 
-def test_a_run_leaves_head_history_and_the_exact_settings(on_disk):
+def test_a_run_leaves_head_history_exact_settings_and_what_made_it(on_disk):
     run = train(on_disk, settings={"epochs": 2})
     assert run["settings"]["epochs"] == 2
     assert run["settings"]["heads"] == 8
@@ -81,13 +72,8 @@ def test_a_run_leaves_head_history_and_the_exact_settings(on_disk):
     assert run["versions"]["torch"] == torch.__version__.split("+")[0]
     assert run["seconds"] > 0
     assert pl.read_parquet(on_disk / "run" / "history.parquet").height == 2
-    assert "guide.blocks.0.to_image.part.query.weight" in load_file(
-        on_disk / "run" / "head.safetensors"
-    )
-
-
-def test_the_record_says_what_the_head_was_made_with(on_disk):
-    run = train(on_disk, settings={"epochs": 1})
+    head = load_file(on_disk / "run" / "head.safetensors")
+    assert "guide.blocks.0.to_image.part.query.weight" in head
     assert (run["device_kind"], run["precision"]) == ("cpu", "float32")
     assert run["features"]["backbone"] == "small"
 
@@ -118,10 +104,10 @@ def test_zero_shot_needs_no_image_and_has_an_empty_history(on_disk):
     assert pl.read_parquet(on_disk / "run" / "history.parquet").is_empty()
 
 
-@pytest.mark.parametrize("tunes", [False, True])
-def test_where_nothing_may_be_chosen_no_method_is_given_validation_shots(
-    on_disk, monkeypatch, tunes
-):
+@pytest.fixture
+def curious(monkeypatch):
+    """A method that keeps the tasks which it is given, in place of any other."""
+
     class Curious(Method):
         seen: ClassVar = []
 
@@ -132,10 +118,15 @@ def test_where_nothing_may_be_chosen_no_method_is_given_validation_shots(
         def classifier(self, head, texts):
             return lambda images: torch.zeros(len(images.pooled), 4)
 
-    monkeypatch.setattr(Curious, "tunes", tunes)
-    monkeypatch.setattr(type(methods.METHODS), "__getitem__", lambda _, name: Curious)
+    monkeypatch.setattr(type(METHODS), "__getitem__", lambda _, name: Curious)
+    return Curious
+
+
+@pytest.mark.parametrize("tunes", [False, True])
+def test_where_nothing_may_be_chosen_no_method_is_given_validation_shots(on_disk, curious, tunes):
+    curious.tunes = tunes
     run = train(on_disk, "curious", validation=False)
-    assert [task.val for task in Curious.seen] == [None]
+    assert [task.val for task in curious.seen] == [None]
     assert run["val_accuracy"] is None
 
 
@@ -153,22 +144,11 @@ def test_a_training_without_validation_shots_ends_at_the_same_head_and_measures_
     ("needs", "views", "tokens"),
     [({}, 1, None), ({"reads_views": True}, 2, None), ({"reads_spatial": True}, 1, 5)],
 )
-def test_a_method_is_given_what_it_declares_and_no_more(on_disk, monkeypatch, needs, views, tokens):
-    class Curious(Method):
-        seen: ClassVar = []
-
-        def initial_head(self, task):
-            self.seen.append(task)
-            return {"nothing": torch.zeros(1)}
-
-        def classifier(self, head, texts):
-            return lambda images: torch.zeros(len(images.pooled), 4)
-
+def test_a_method_is_given_what_it_declares_and_no_more(on_disk, curious, needs, views, tokens):
     for name, value in needs.items():
-        monkeypatch.setattr(Curious, name, value, raising=False)
-    monkeypatch.setattr(type(methods.METHODS), "__getitem__", lambda _, name: Curious)
+        setattr(curious, name, value)
     train(on_disk, "curious")
-    (task,) = Curious.seen
+    (task,) = curious.seen
     assert task.train.pooled.shape == (4, views, 16)
     assert task.val.pooled.shape == (4, 1, 16)
     assert task.prompts is None
@@ -201,11 +181,8 @@ def leave_training_images_alone(folder):
     features = read_features(folder / "features.parquet")
     rows = features.rows["split"] == "train"
     with open_features_writer(folder / "features.parquet", {}) as writer:
-        writer.write(
-            features.rows.filter(rows),
-            features.pooled[rows.to_torch()],
-            features.spatial[rows.to_torch()],
-        )
+        kept = rows.to_torch()
+        writer.write(features.rows.filter(rows), features.pooled[kept], features.spatial[kept])
 
 
 @pytest.mark.parametrize(
@@ -253,43 +230,41 @@ def test_a_further_file_of_features_is_what_a_method_chooses_on(on_disk, task):
     with open_features_writer(on_disk / "val.parquet", {"backbone": "small"}) as writer:
         writer.write(rows, task.train.pooled[[6, 6], 0], task.train.spatial[[6, 6], 0])
     method = METHODS["zero_shot"](METHODS["zero_shot"].settings_type())
-    shots, whole = (
-        read_task(
-            method,
-            Sources(
-                on_disk / "texts.parquet", [on_disk / "features.parquet"], choose_on=choose_on
-            ),
-            seed=1, device=CPU,
-        )
-        for choose_on in ([], [on_disk / "val.parquet"])
-    )  # fmt: skip
+    sources = Sources(on_disk / "texts.parquet", [on_disk / "features.parquet"])
+    others = replace(sources, choose_on=[on_disk / "val.parquet"])
+    shots, whole = (read_task(method, each, seed=1, device=CPU) for each in (sources, others))
     assert shots.val.labels.tolist() != [2, 2]
     assert whole.val.labels.tolist() == [2, 2]
     assert torch.equal(shots.train.pooled, whole.train.pooled)
 
 
-def test_the_head_of_all_images_learns_from_those_that_were_kept_out_too(on_disk, monkeypatch):
-    seen = []
-    start = METHODS["linear_probe"].initial_head
+@pytest.fixture
+def fitted(monkeypatch):
+    """The number of images that each linear probe is fitted on."""
+    numbers, start = [], METHODS["linear_probe"].initial_head
 
     def watch(self, task):
-        seen.append((len(task.train.labels), task.val is not None))
+        numbers.append(len(task.train.labels))
         return start(self, task)
 
     monkeypatch.setattr(METHODS["linear_probe"], "initial_head", watch)
+    return numbers
+
+
+def test_the_head_of_all_images_learns_from_those_that_were_kept_out_too(on_disk, fitted):
     heads = []
     for on_all in (False, True):
         run = train(on_disk, "linear_probe", on_all=on_all)
         assert run["val_accuracy"] is not None
         heads.append(load_file(on_disk / "run" / "head.safetensors"))
-    assert seen == [(4, True), (4, True), (8, False)]
+    assert fitted == [4, 4, 8]
     same = {name for name in heads[0] if torch.equal(heads[0][name], heads[1][name])}
     assert {"inverse_regularisation", "calibration.scores", "calibration.distances"} < same
     assert not same & {"weight", "calibration.centres"}
 
 
 def test_the_head_of_all_images_is_calibrated_on_each_of_them_by_a_head_without_its_fold(
-    on_disk, monkeypatch, task
+    on_disk, fitted, task
 ):
     rows = pl.DataFrame(
         {"image": [f"{row}.png" for row in range(12)], "label": task.train.labels},
@@ -302,25 +277,15 @@ def test_the_head_of_all_images_is_calibrated_on_each_of_them_by_a_head_without_
         writer.write(in_folds, task.train.pooled[:, 0], task.train.spatial[:, 0])
     sampled = rows.with_columns(split=pl.Series(["val", "train", "train"] * 4))
     write_parquet(on_disk / "shots.parquet", sampled.sort("split"))
-    seen = []
-    start = METHODS["linear_probe"].initial_head
-
-    def watch(self, task):
-        seen.append(len(task.train.labels))
-        return start(self, task)
-
-    monkeypatch.setattr(METHODS["linear_probe"], "initial_head", watch)
-    train(on_disk, "linear_probe", on_all=True, sample=on_disk / "shots.parquet")
-    assert seen == [8, 12, 8, 8, 8]
+    sample = on_disk / "shots.parquet"
+    train(on_disk, "linear_probe", on_all=True, sample=sample)
+    assert fitted == [8, 12, 8, 8, 8]
     calibration = read_calibration(on_disk / "run" / "head.safetensors")
     assert sorted(calibration["labels"].tolist()) == task.train.labels.tolist()
     assert len(calibration["scores"]) == len(calibration["distances"]) == 12
-    seen.clear()
-    train(
-        on_disk, "linear_probe", on_all=True, sample=on_disk / "shots.parquet",
-        dataset="birds@fold4",
-    )  # fmt: skip
-    assert seen == [8, 12]  # one that predicts a fold is calibrated on its validation images
+    fitted.clear()
+    train(on_disk, "linear_probe", on_all=True, sample=sample, dataset="birds@fold4")
+    assert fitted == [8, 12]  # one that predicts a fold is calibrated on its validation images
 
 
 def test_where_nothing_may_be_chosen_the_head_of_all_images_is_fitted_once(on_disk):
