@@ -14,10 +14,20 @@ from vtclip.task import Choices
 from vtclip.training.optimise import TrainingError, optimise
 
 
-def test_the_loss_falls_and_the_shots_are_learned(task):
-    method = VTClip(VTClipSettings(epochs=150, learning_rate=1e-3, batch_size=4))
+def train(task, **settings):
+    """The history of a training of VT-CLIP, and the classifier."""
+    method = VTClip(VTClipSettings(**settings))
     classifier = method.classifier(method.initial_head(task), task.texts)
-    history = optimise(classifier, task, method.settings)
+    return optimise(classifier, task, method.settings), classifier
+
+
+def assert_same(one, other):
+    weights, others = one.state_dict(), other.state_dict()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_the_loss_falls_and_the_shots_are_learned(task):
+    history, _ = train(task, epochs=150, learning_rate=1e-3, batch_size=4)
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     assert history["train_accuracy"][-1] > 0.9
     assert history.height == 150
@@ -25,9 +35,7 @@ def test_the_loss_falls_and_the_shots_are_learned(task):
 
 
 def test_the_learning_rate_rises_over_the_warm_up_and_falls_to_zero(task):
-    recipe = VTClipSettings(epochs=20, learning_rate=1e-3, batch_size=12, warmup=0.2)
-    method = VTClip(recipe)
-    history = optimise(method.classifier(method.initial_head(task), task.texts), task, recipe)
+    history, _ = train(task, epochs=20, learning_rate=1e-3, batch_size=12, warmup=0.2)
     rates = history["learning_rate"].to_list()
     assert rates.index(max(rates)) == 4
     assert max(rates) == pytest.approx(1e-3)
@@ -61,32 +69,22 @@ def test_a_dropped_batch_is_not_learned_from(task):
 
 
 def test_training_again_gives_the_same_weights_bit_for_bit(task):
-    method = VTClip(VTClipSettings(epochs=3))
-    heads = []
-    for _ in range(2):
-        classifier = method.classifier(method.initial_head(task), task.texts)
-        optimise(classifier, task, method.settings)
-        heads.append(classifier.state_dict())
-        torch.rand(3)
-    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+    _, once = train(task, epochs=3)
+    torch.rand(3)
+    _, again = train(task, epochs=3)
+    assert_same(once, again)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_both_optimisers_lower_the_loss(task, optimiser):
     rate = {"adamw": 1e-3, "sgd": 1e-2}[optimiser]
-    recipe = VTClipSettings(
-        epochs=30, learning_rate=rate, optimiser=optimiser, clip_gradient=1.0, label_smoothing=0.1
-    )
-    method = VTClip(recipe)
-    history = optimise(method.classifier(method.initial_head(task), task.texts), task, recipe)
+    more = {"clip_gradient": 1.0, "label_smoothing": 0.1}
+    history, _ = train(task, epochs=30, learning_rate=rate, optimiser=optimiser, **more)
     assert history["loss"][-1] < history["loss"][0]
 
 
 def test_the_best_epoch_on_the_validation_shots_is_kept_where_the_recipe_says_so(task):
-    recipe = VTClipSettings(epochs=30, learning_rate=3e-3, select="val")
-    method = VTClip(recipe)
-    classifier = method.classifier(method.initial_head(task), task.texts)
-    history = optimise(classifier, task, recipe)
+    history, classifier = train(task, epochs=30, learning_rate=3e-3, select="val")
     classifier.eval()
     with torch.no_grad():
         logits = classifier(Images(task.val.pooled[:, 0], task.val.spatial[:, 0]))
@@ -95,9 +93,7 @@ def test_the_best_epoch_on_the_validation_shots_is_kept_where_the_recipe_says_so
 
 
 def test_accuracy_on_the_validation_shots_is_measured_ten_times_and_at_the_end(task):
-    recipe = VTClipSettings(epochs=40)
-    method = VTClip(recipe)
-    history = optimise(method.classifier(method.initial_head(task), task.texts), task, recipe)
+    history, _ = train(task, epochs=40)
     measured = history.filter(history["val_accuracy"].is_not_null())
     assert measured["epoch"].to_list() == list(range(4, 41, 4))
 
@@ -132,23 +128,19 @@ def test_of_epochs_with_equal_hits_the_likeliest_is_kept(task):
 
 
 def test_a_training_that_repeats_a_choice_ends_at_the_same_share_of_its_epochs(task):
-    recipe = VTClipSettings(epochs=20, learning_rate=1e-3, select="val")
-    method = VTClip(recipe)
-    again = replace(task, val=None, choices=Choices([0.3]))
-    history = optimise(method.learner(method.initial_head(task), task), again, recipe)
-    whole = optimise(method.learner(method.initial_head(task), task), task, recipe)
+    recipe = {"epochs": 20, "learning_rate": 1e-3, "select": "val"}
+    history, _ = train(replace(task, val=None, choices=Choices([0.3])), **recipe)
+    whole, _ = train(task, **recipe)
     assert history.height == 6
     assert history["loss"].equals(whole["loss"][:6])
     assert history["learning_rate"].equals(whole["learning_rate"][:6])
 
 
 def test_a_training_ends_after_the_epoch_whose_loss_is_low_enough(task):
-    histories = []
-    for limit in (None, 10.0):
-        recipe = VTClipSettings(epochs=60, learning_rate=1e-3, stop_at_loss=limit)
-        method = VTClip(recipe)
-        histories.append(optimise(method.learner(method.initial_head(task), task), task, recipe))
-    whole, stopped = (history["loss"] for history in histories)
+    whole, stopped = (
+        train(task, epochs=60, learning_rate=1e-3, stop_at_loss=limit)[0]["loss"]
+        for limit in (None, 10.0)
+    )
     assert whole.len() == 60 > stopped.len()
     assert (stopped[:-1] > 10).all()
     assert stopped[-1] <= 10
@@ -169,36 +161,22 @@ def test_a_loss_that_is_no_number_stops_with_step_loss_and_learning_rate(task):
 
 
 def test_features_that_stay_in_half_precision_train_as_their_float32_values_do(task):
-    method = VTClip(VTClipSettings(epochs=2))
     half = replace(task.train, spatial=task.train.spatial.half())
     full = replace(task.train, spatial=half.spatial.float())
-    heads = []
-    for train in (half, full):
-        classifier = method.classifier(method.initial_head(task), task.texts)
-        optimise(classifier, replace(task, train=train), method.settings)
-        heads.append(classifier.state_dict())
-    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+    assert_same(*(train(replace(task, train=shots), epochs=2)[1] for shots in (half, full)))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.slow
 def test_a_compiled_training_ends_where_the_plain_one_does(task):
-    losses = []
-    for compiled in (False, True):
-        method = VTClip(VTClipSettings(epochs=5, compile=compiled))
-        classifier = method.classifier(method.initial_head(task), task.texts)
-        losses.append(optimise(classifier, task, method.settings)["loss"])
+    losses = [train(task, epochs=5, compile=compiled)[0]["loss"] for compiled in (False, True)]
     assert not torch._dynamo.utils.counters["graph_break"]  # the host has no part in a step
     assert losses[1].to_list() == pytest.approx(losses[0].to_list(), abs=1e-3)
 
 
-def test_a_step_of_vt_clip_takes_at_most_127_launches_on_a_gpu(monkeypatch):
+@pytest.mark.parametrize(("benchmark", "launches"), [("grid", 127), ("coop", 374)])
+def test_a_step_of_vt_clip_and_of_coop_takes_few_launches_on_a_gpu(
+    monkeypatch, benchmark, launches
+):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    grid = importlib.import_module("grid")
-    assert grid.count_step() <= 127
-
-
-def test_a_step_of_coop_takes_at_most_374_launches_on_a_gpu(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    coop = importlib.import_module("coop")
-    assert coop.count_step() <= 374
+    assert importlib.import_module(benchmark).count_step() <= launches
