@@ -22,14 +22,8 @@ def folder(tmp_path):
     write_texts(tmp_path / "texts.parquet", list("abc"), texts, {"logit_scale": 10.0})
     generator = torch.Generator().manual_seed(0)
     for part in range(2):
-        rows = pl.DataFrame(
-            {
-                "image": [f"{part}{row}" for row in range(3)],
-                "label": [0, 1, 2],
-                "split": "test",
-                "view": 0,
-            }
-        )
+        images = [f"{part}{row}" for row in range(3)]
+        rows = pl.DataFrame({"image": images, "label": [0, 1, 2], "split": "test", "view": 0})
         with open_features_writer(tmp_path / f"test{part}.parquet", {}) as writer:
             writer.write(rows, torch.randn(3, 4, generator=generator), torch.zeros(3, 2, 4))
     for seed in (1, 2):
@@ -38,11 +32,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def predict(folder, **options):
+def predict(folder, heads=None, files=("test0", "test1"), **options):
+    """The predictions of some heads, by default of both of the folder."""
+    saved = [TrainedHead(1, seed, folder / f"head{seed}.safetensors") for seed in (2, 1)]
+    features = [folder / f"{file}.parquet" for file in files]
     predict_test(
-        "linear_probe", {}, folder / "texts.parquet",
-        [TrainedHead(1, seed, folder / f"head{seed}.safetensors") for seed in (2, 1)],
-        [folder / "test0.parquet", folder / "test1.parquet"],
+        "linear_probe", {}, folder / "texts.parquet", heads or saved, features,
         folder / "predictions.parquet", device=torch.device("cpu"), **options,
     )  # fmt: skip
     return pl.read_parquet(folder / "predictions.parquet")
@@ -69,46 +64,33 @@ def test_predictions_are_those_of_each_head_alone(folder):
 
 def test_a_head_of_a_fold_predicts_the_test_views_of_that_fold_alone(folder):
     for part in range(2):
-        rows = pl.DataFrame(
-            {
-                "image": [f"a{part}", f"a{part}", f"b{part}"],
-                "label": [0, 0, 1],
-                "split": f"fold{part}",
-                "view": [0, 1, 0],
-            }
-        )
+        images = [f"a{part}", f"a{part}", f"b{part}"]
+        rows = {"image": images, "label": [0, 0, 1], "split": f"fold{part}", "view": [0, 1, 0]}
         with open_features_writer(folder / f"test{part}.parquet", {}) as writer:
-            writer.write(rows, torch.ones(3, 4), torch.zeros(3, 2, 4))
-    predict_test(
-        "linear_probe", {}, folder / "texts.parquet",
+            writer.write(pl.DataFrame(rows), torch.ones(3, 4), torch.zeros(3, 2, 4))
+    predictions = predict(
+        folder,
         [TrainedHead(1, 1, folder / f"head{n + 1}.safetensors", f"fold{n}") for n in range(2)],
-        [folder / "test0.parquet", folder / "test1.parquet"],
-        folder / "predictions.parquet", device=torch.device("cpu"),
-    )  # fmt: skip
-    predictions = pl.read_parquet(folder / "predictions.parquet")
+    )
     assert predictions["image"].to_list() == ["a0", "b0", "a1", "b1"]
     heads = predictions.group_by("image", maintain_order=True).agg(pl.col("confidence").first())
     assert heads["confidence"][0] != heads["confidence"][2]
 
 
-def save_head(folder, classes=3, value=1.0):
+def save_head(folder, classes=3, value=1.0, name="head1"):
     head = {"weight": torch.full((classes, 4), value), "bias": torch.zeros(classes)}
-    save_file(head, folder / "head1.safetensors")
+    save_file(head, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
 
 
 def test_a_damaged_head_is_refused_by_name(folder):
-    head = folder / "head.safetensors"
-    save_file({"weight": torch.ones(3, 4), "bias": torch.zeros(3)}, head)
+    head = save_head(folder, name="head")
     write_record(folder / "run.json", measure(head) | {"classes": 3})
     content = bytearray(head.read_bytes())
     content[-5] ^= 1
     head.write_bytes(content)
     with pytest.raises(DamagedError, match=r"head\.safetensors: the file is damaged.*Delete it"):
-        predict_test(
-            "linear_probe", {}, folder / "texts.parquet", [TrainedHead(1, 1, head)],
-            [folder / "test0.parquet"], folder / "predictions.parquet",
-            device=torch.device("cpu"),
-        )  # fmt: skip
+        predict(folder, [TrainedHead(1, 1, head)])
 
 
 def test_a_head_cut_short_is_refused_by_name(folder):
@@ -133,14 +115,9 @@ def predict_recorded(folder, record):
     rows = pl.DataFrame({"image": ["a"], "label": [0], "split": "test", "view": 0})
     with open_features_writer(folder / "test.parquet", FEATURES) as writer:
         writer.write(rows, torch.ones(1, 4), torch.zeros(1, 2, 4))
-    head = folder / "head.safetensors"
-    save_file({"weight": torch.ones(3, 4), "bias": torch.zeros(3)}, head)
+    head = save_head(folder, name="head")
     write_record(folder / "run.json", measure(head) | record)
-    predict_test(
-        "linear_probe", {}, folder / "texts.parquet", [TrainedHead(1, 1, head)],
-        [folder / "test.parquet"], folder / "predictions.parquet", device=torch.device("cpu"),
-        tested="abc",
-    )  # fmt: skip
+    predict(folder, [TrainedHead(1, 1, head)], ["test"], tested="abc")
 
 
 @pytest.mark.parametrize(
@@ -171,10 +148,10 @@ def test_logits_that_are_no_numbers_are_refused_with_head_and_image(folder, valu
 
 
 def write_manifest(folder, images):
-    rows = {"image": images, "label": [0, 1, 2] * (len(images) // 3)}
-    rows |= {"class_name": list("abc") * (len(images) // 3), "split": "test"}
+    rows = [(image, int(image[1]), "abc"[int(image[1])], "test") for image in images]
     schema = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
-    pl.DataFrame(rows, schema=schema).write_parquet(folder / "manifest.parquet")
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    table.write_parquet(folder / "manifest.parquet")
     return folder / "manifest.parquet"
 
 
