@@ -16,35 +16,44 @@ from vtclip.results.estimates import (
 )
 
 IMAGES = 100
+NAMES = [f"{number}.jpg" for number in range(IMAGES)]
 
 
 @pytest.fixture
 def estimated(tmp_path):
     """Two methods on 100 images in five folds, right on 60 and 70 at 1 shot, 80 and 82 of all."""
-    images = [f"{number}.jpg" for number in range(IMAGES)]
     splits = [f"fold{1 + number // 20}" for number in range(IMAGES)]
-    pl.DataFrame({"image": images, "split": splits}).write_parquet(tmp_path / "birds.parquet")
-    texts = str(tmp_path / "texts.parquet")
-    pl.DataFrame({"label": [0, 1], "class_name": ["heron", "stork"]}).write_parquet(texts)
-    runs = []
-    for method, rights in {"gda": (60, 80), "linear_probe": (70, 82)}.items():
-        tables = [
-            pl.DataFrame({
-                "shots": shots, "seed": 1, "image": images, "label": 0,
-                "prediction": [int(number >= right) for number in range(IMAGES)],
-            }).cast({"shots": pl.Int32})
-            for shots, right in zip((1, ALL), rights, strict=True)
-        ]  # fmt: skip
-        file = tmp_path / f"{method}.parquet"
-        pl.concat(tables).write_parquet(file)
-        for shots in (1, ALL):
-            head = tmp_path / f"{method}{shots}"
-            write_record(tmp_path / f"{method}{shots}.json", {"seconds": 2.0, "bytes": 5})
-            more = {"head": str(head), "record": f"{head}.json", "seed": 1, "texts": texts}
-            runs.append(make_run("birds", method, file, shots=shots, **more))
-    written = [tmp_path / name for name in ("estimates", "confusions", "best.json")]
-    table = aggregate_estimates(runs, {"birds": tmp_path / "birds.parquet"}, *written)
-    return tmp_path, table, read_record(tmp_path / "best.json")["birds"]
+    manifest = tmp_path / "birds-manifest.parquet"
+    pl.DataFrame({"image": NAMES, "split": splits}).write_parquet(manifest)
+    rights = {"gda": {1: 60, ALL: 80}, "linear_probe": {1: 70, ALL: 82}}
+    runs = [
+        write_run(tmp_path, method, shots, 1, right, None)
+        for method, by_shots in rights.items()
+        for shots, right in by_shots.items()
+    ]
+    table, best = estimate(tmp_path, runs, {"birds": manifest})
+    return tmp_path, table, best["birds"]
+
+
+def write_run(folder, method, shots, seed, right, score):
+    """A run that is right on so many images, its record, and its rows among the predictions."""
+    record, file = folder / f"{method}{shots}-{seed}.json", folder / f"{method}.parquet"
+    write_record(record, {"seconds": 2.0, "bytes": 5, "val_accuracy": score})
+    predicted = [int(number >= right) for number in range(IMAGES)]
+    rows = {"shots": shots, "seed": seed, "image": NAMES, "label": 0, "prediction": predicted}
+    table = pl.DataFrame(rows).cast({"shots": pl.Int32})
+    before = [pl.read_parquet(file)] if file.is_file() else []
+    pl.concat([*before, table]).write_parquet(file)
+    more = {"head": f"{method}{shots}", "texts": str(folder / "texts.parquet")}
+    return make_run("birds", method, file, shots=shots, seed=seed, record=str(record), **more)
+
+
+def estimate(folder, runs, manifests):
+    """The table, and the heads to take."""
+    classes = pl.DataFrame({"label": [0, 1], "class_name": ["heron", "stork"]})
+    classes.write_parquet(folder / "texts.parquet")
+    written = [folder / name for name in ("estimates", "confusions", "best.json")]
+    return aggregate_estimates(runs, manifests, *written), read_record(folder / "best.json")
 
 
 def test_the_interval_is_wilsons_with_the_variance_of_nadeau_and_bengio(estimated):
@@ -65,8 +74,8 @@ def test_the_interval_of_no_mistakes_is_not_empty():
 
 
 def test_the_head_to_take_is_the_most_accurate_of_all_numbers_of_shots(estimated):
-    folder, _, best = estimated
-    assert best["head"] == str(folder / f"linear_probe{ALL}")
+    _, _, best = estimated
+    assert best["head"] == f"linear_probe{ALL}"
     assert (best["method"], best["shots"], best["candidates"]) == ("linear_probe", ALL, 4)
     assert (best["bytes"], best["seconds"]) == (5, 2.0)
     assert best["as_good"] == [["gda", "all shots"], ["linear_probe", "1 shot"]]
@@ -109,29 +118,13 @@ def test_a_curve_that_is_flat_promises_nothing():
 
 def write_tested(folder, scores):
     """Methods right on 90, 80, ... of 100 test images, with these validation scores."""
-    texts = str(folder / "texts.parquet")
-    pl.DataFrame({"label": [0, 1], "class_name": ["heron", "stork"]}).write_parquet(texts)
-    runs = []
-    for number, (method, by_shots) in enumerate(scores.items()):
-        tables = []
-        for shots, accuracies in by_shots.items():
-            for seed, accuracy in enumerate(accuracies, 1):
-                file = folder / f"{method}{shots}-{seed}.json"
-                write_record(file, {"seconds": 2.0, "bytes": 5, "val_accuracy": accuracy})
-                more = {"head": f"{method}{shots}", "record": str(file), "seed": seed}
-                path = folder / f"{method}.parquet"
-                runs.append(make_run("birds", method, path, shots=shots, texts=texts, **more))
-                tables.append(write_predicted(shots, seed, 90 - 10 * number))
-        pl.concat(tables).write_parquet(folder / f"{method}.parquet")
-    written = [folder / name for name in ("estimates", "confusions", "best.json")]
-    return aggregate_estimates(runs, {}, *written), read_record(folder / "best.json")
-
-
-def write_predicted(shots, seed, right):
-    images = [f"{number}.jpg" for number in range(IMAGES)]
-    predicted = [int(number >= right) for number in range(IMAGES)]
-    row = {"shots": shots, "seed": seed, "image": images, "label": 0, "prediction": predicted}
-    return pl.DataFrame(row).cast({"shots": pl.Int32})
+    runs = [
+        write_run(folder, method, shots, seed, 90 - 10 * number, score)
+        for number, (method, by_shots) in enumerate(scores.items())
+        for shots, found in by_shots.items()
+        for seed, score in enumerate(found, 1)
+    ]
+    return estimate(folder, runs, {})
 
 
 def test_with_a_test_split_the_validation_shots_choose_the_head_not_the_test_images(tmp_path):

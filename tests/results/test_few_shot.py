@@ -3,12 +3,7 @@ import pytest
 
 from tests.results.conftest import make_run, write_costs, write_predictions
 from vtclip.paths import ALL
-from vtclip.results.few_shot import (
-    aggregate_results,
-    render_latex,
-    render_markdown,
-    render_text,
-)
+from vtclip.results.few_shot import aggregate_results, render_latex, render_markdown, render_text
 from vtclip.results.figures import plot_accuracy, plot_cost, read_costs
 
 

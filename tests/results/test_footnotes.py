@@ -119,13 +119,9 @@ def test_every_form_of_the_table_and_its_figure_say_what_was_used(tmp_path, samp
 
 def test_a_footnote_says_where_runs_differ_in_device_precision_or_version(tmp_path):
     same = {"device_kind": "cpu", "precision": "float32", "versions": {"torch": "2.9.0"}}
-    others = [
-        {"device_kind": "cuda"},
-        {"versions": {"torch": "2.9.1"}},
-        {"versions": {"torch": "2.10.1"}},
-    ]
+    versions = [{"versions": {"torch": version}} for version in ("2.9.1", "2.10.1")]
     records = []
-    for number, change in enumerate([{}, *others]):
+    for number, change in enumerate([{}, {"device_kind": "cuda"}, *versions]):
         write_json(tmp_path / f"{number}.json", same | change)
         records.append(tmp_path / f"{number}.json")
     assert find_inconsistencies(records[:1]) == []

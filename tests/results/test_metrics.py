@@ -5,7 +5,13 @@ import torch
 
 from tests.results.conftest import make_run
 from vtclip.features.texts import write_texts
-from vtclip.results.metrics import aggregate_metrics, calibration_error, measure
+from vtclip.results.metrics import (
+    aggregate_metrics,
+    calibration_error,
+    find_confusions,
+    find_mistakes,
+    measure,
+)
 
 
 def test_the_calibration_error_equals_a_computation_bin_by_bin():
@@ -29,18 +35,16 @@ def test_a_certain_and_right_method_has_no_calibration_error():
     }  # fmt: skip
 
 
-def test_macro_accuracy_is_the_mean_over_classes():
-    run = pl.DataFrame(
-        {"label": [0] * 8 + [1] * 2, "prediction": [0] * 9 + [1], "confidence": [1.0] * 10}
-    )
-    assert measure(run)["macro_accuracy"] == pytest.approx((100 + 50) / 2)
-
-
-def test_macro_f1_counts_every_class_alike():
-    run = pl.DataFrame(
-        {"label": [0] * 8 + [1] * 2, "prediction": [0] * 10, "confidence": [1.0] * 10}
-    )
-    assert measure(run)["macro_f1"] == pytest.approx(100 * (16 / 18) / 2)
+@pytest.mark.parametrize(
+    ("measured", "found", "expected"),
+    [
+        ("macro_accuracy", [0] * 9 + [1], (100 + 50) / 2),
+        ("macro_f1", [0] * 10, 100 * (16 / 18) / 2),
+    ],
+)
+def test_macro_measures_count_every_class_alike(measured, found, expected):
+    run = pl.DataFrame({"label": [0] * 8 + [1] * 2, "prediction": found, "confidence": 1.0})
+    assert measure(run)[measured] == pytest.approx(expected)
 
 
 def test_accuracy_by_class_is_the_mean_over_seeds(tmp_path):
@@ -53,17 +57,39 @@ def test_accuracy_by_class_is_the_mean_over_seeds(tmp_path):
         for seed, found in ((1, [0, 0, 1]), (2, [0, 1, 0]))
     ]
     pl.concat(runs).write_parquet(tmp_path / "predictions.parquet")
-    found = aggregate_metrics(
-        [
-            make_run(
-                "a", "probe", tmp_path / "predictions.parquet", texts=tmp_path / "texts.parquet"
-            )
-        ],
-        tmp_path / "metrics",
-        tmp_path / "classes",
-    )
+    texts, predictions = tmp_path / "texts.parquet", tmp_path / "predictions.parquet"
+    runs = [make_run("a", "probe", predictions, texts=texts)]
+    found = aggregate_metrics(runs, tmp_path / "metrics", tmp_path / "classes")
     assert found.select("dataset", "method", "shots", "seeds").row(0) == ("a", "probe", 4, 2)
     classes = pl.read_parquet(tmp_path / "classes.parquet")
     assert classes["class_name"].to_list() == ["ant", "bee", "cow"]
     assert classes["accuracy"].to_list() == [75.0, 50.0, None]
     assert classes["images"].to_list() == [2, 1, 0]
+
+
+def run(*rows):
+    """Predictions of one number of shots, as (seed, image, label, prediction, confidence)."""
+    schema = ["seed", "image", "label", "prediction", "confidence"]
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(shots=16)
+
+
+RUN = run(
+    (1, "a", 0, 1, 0.9), (1, "b", 0, 1, 0.7), (1, "c", 0, 0, 0.8), (1, "d", 1, 2, 0.95),
+    (2, "a", 0, 1, 0.6), (2, "b", 0, 0, 0.7), (2, "c", 0, 0, 0.8), (2, "d", 1, 1, 0.5),
+)  # fmt: skip
+
+
+def test_the_pairs_that_are_confused_most_come_first_with_their_share_over_all_seeds():
+    confusions = find_confusions(RUN, number=5, examples=2)
+    assert confusions.rows() == [(0, 1, 50.0, ["a", "b"]), (1, 2, 50.0, ["d"])]
+
+
+def test_the_most_confident_mistakes_come_first_and_each_image_once():
+    found = find_mistakes(RUN, number=5)
+    assert found.select("image", "confidence").rows() == [("d", 0.95), ("a", 0.9), ("b", 0.7)]
+
+
+def test_without_a_mistake_there_is_nothing():
+    right = RUN.with_columns(prediction=pl.col("label"))
+    assert find_mistakes(right, number=5).is_empty()
+    assert find_confusions(right, number=5, examples=2).is_empty()

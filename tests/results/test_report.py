@@ -39,15 +39,14 @@ class Page(HTMLParser):
 
     def __init__(self, content):
         super().__init__()
-        self.texts, self.elements, self.addresses, self.rows, self.inside = [], [], [], [], []
+        self.texts, self.elements, self.addresses, self.inside = [], [], [], []
         self.feed(content)
 
     def handle_starttag(self, tag, attributes):
         self.elements.append(tag)
         self.inside.append(tag)
-        self.addresses += [
-            value for name, value in attributes if name in ("src", "href", "srcset", "action")
-        ]
+        loads = ("src", "href", "srcset", "action")
+        self.addresses += [value for name, value in attributes if name in loads]
         self.texts += [value for name, value in attributes if name in ("alt", "title", "value")]
         assert not [name for name, _ in attributes if name.startswith("on")]
 
@@ -90,6 +89,11 @@ def record(folder, method):
     return str(path)
 
 
+def draw_noise(path, height, width):
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
 def write_learned(folder: Path) -> str:
     """Features of twenty images of two classes; the fifth has the label of the other class."""
     labels = [0] * 10 + [1] * 10
@@ -113,10 +117,8 @@ def write_copies(folder: Path) -> str:
 def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="", best=None) -> str:
     """A report of hand-made results, and its content."""
     (folder / "images").mkdir(exist_ok=True)
-    generator = np.random.default_rng(0)
     for number in range(5):  # the sixth image is not there any more
-        pixels = generator.integers(0, 255, (side, side, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        draw_noise(folder / "images" / f"{number}.png", side, side)
     write_texts(folder / "texts.parquet", NAMES, torch.eye(3), {"logit_scale": 1.0})
     for method in METHODS:
         predictions(folder / f"{method}.parquet", wrong)
@@ -157,7 +159,7 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="", be
                 copies=write_copies(folder),
             )
             for dataset in datasets
-        ],
+        ],  # fmt: skip
         name=f"mine {ALERT}",
         titles={"vt_clip": "VT-CLIP"},
         reference="vt_clip",
@@ -236,8 +238,7 @@ def test_without_a_mistake_the_page_says_so(tmp_path):
 
 
 def test_a_picture_becomes_smaller_until_it_has_as_few_bytes_as_it_may(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 255, (600, 400, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    draw_noise(tmp_path / "noise.png", 600, 400)
     for limit in (200_000, 20_000):
         assert len(embed_picture(tmp_path / "noise.png", limit=limit)) < 4 / 3 * limit + 100
 

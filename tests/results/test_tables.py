@@ -18,21 +18,14 @@ def results(
     datasets=("dtd",), methods=("zero_shot", "vt_clip"), shots=(1, 16), published=NOTHING_PUBLISHED
 ):
     rows = [
-        {
-            "backbone": "clip",
-            "dataset": dataset,
-            "method": method,
-            "shots": k,
-            "mean": 60.0 + k,
-            "std": 1.25,
-            "seeds": 3,
-        }
+        ("clip", dataset, method, k, 60.0 + k, 1.25, 3)
         for dataset in datasets
         for method in methods
         for k in ((0,) if method == "zero_shot" else shots)
     ]
-    table = pl.DataFrame(rows, schema_overrides={"shots": pl.Int32})
-    return add_published(table.with_columns(seeds=pl.lit(3)), published)
+    columns = ["backbone", "dataset", "method", "shots", "mean", "std", "seeds"]
+    table = pl.DataFrame(rows, columns, orient="row", schema_overrides={"shots": pl.Int32})
+    return add_published(table, published)
 
 
 def test_the_terminals_table_of_the_papers_grid_fits_100_columns_with_its_spreads():
@@ -150,21 +143,22 @@ def test_numbers_of_another_backbone_or_other_weights_are_not_shown(backbone, we
     assert read_published(FILE, [("clip", backbone, weights)]).is_empty()
 
 
-def test_a_number_that_is_there_twice_is_refused(tmp_path):
-    line = "vt_clip,dtd,1,50.0,RN50,nothing,a paper\n"
-    head = "method,dataset,shots,accuracy,backbone,chosen_on,source\n"
-    (tmp_path / "published.csv").write_text(head + line + line)
-    with pytest.raises(PublishedError, match="vt_clip, dtd, 1 is there twice"):
-        read_published(tmp_path / "published.csv", [("clip", "RN50", "openai")])
+HEAD = "method,dataset,shots,accuracy,backbone,chosen_on,source"
+CHOSEN = "vt_clip, dtd, 1: chosen_on: found"
 
 
-@pytest.mark.parametrize(("word", "found"), [("the weather", "the weather"), ("", "no word")])
-def test_what_was_chosen_on_is_one_of_the_known_words(tmp_path, word, found):
-    (tmp_path / "published.csv").write_text(
-        "method,dataset,shots,accuracy,backbone,chosen_on,source\n"
-        f"vt_clip,dtd,1,50.0,RN50,{word},a paper\n"
-    )
-    with pytest.raises(PublishedError, match=f"vt_clip, dtd, 1: chosen_on: found {found}; .*test"):
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([HEAD.removesuffix(",source")], "missing: source"),
+        ([HEAD, *["vt_clip,dtd,1,50.0,RN50,nothing,x"] * 2], "vt_clip, dtd, 1 is there twice"),
+        ([HEAD, "vt_clip,dtd,1,50.0,RN50,the weather,x"], f"{CHOSEN} the weather; .*test"),
+        ([HEAD, "vt_clip,dtd,1,50.0,RN50,,x"], f"{CHOSEN} no word; .*test"),
+    ],
+)
+def test_a_file_of_published_numbers_that_cannot_be_used_is_refused(tmp_path, lines, message):
+    (tmp_path / "published.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(PublishedError, match=message):
         read_published(tmp_path / "published.csv", [("clip", "RN50", "openai")])
 
 
@@ -211,9 +205,3 @@ def test_the_projects_numbers_by_test_set_have_a_source_each():
     }  # fmt: skip
     assert table["published"].is_between(15, 100).all()
     assert table["source"].str.len_chars().min() > 5
-
-
-def test_a_missing_column_is_named(tmp_path):
-    (tmp_path / "published.csv").write_text("method,dataset,shots,accuracy,backbone,chosen_on\n")
-    with pytest.raises(PublishedError, match="missing: source"):
-        read_published(tmp_path / "published.csv", [("clip", "RN50", "openai")])
