@@ -144,22 +144,14 @@ def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="", be
         content[len(content) // 2] ^= 1
         (folder / flipped).write_bytes(content)
     write_parquet(folder / "sample.parquet", SAMPLE)
+    checked = {"learned": (write_learned(folder),), "copies": write_copies(folder)}
     report(
         folder / "report.html",
         runs=runs,
         examples=[
-            Example(
-                "RN50",
-                dataset,
-                images,
-                None,
-                texts,
-                attention,
-                learned=(write_learned(folder),),
-                copies=write_copies(folder),
-            )
+            Example("RN50", dataset, images, None, texts, attention, **checked)
             for dataset in datasets
-        ],  # fmt: skip
+        ],
         name=f"mine {ALERT}",
         titles={"vt_clip": "VT-CLIP"},
         reference="vt_clip",
