@@ -43,6 +43,20 @@ def manifest_file(tmp_path, manifest):
     return tmp_path / "manifest.parquet"
 
 
+@pytest.fixture
+def encode_test(backbone, manifest_file, images, tmp_path):
+    """Extract test features into a file, and read it."""
+
+    def run(name="t", *, batch_size=4, workers=0, **options):
+        file = tmp_path / name
+        extract_test(
+            backbone, manifest_file, images, file, batch_size=batch_size, workers=workers, **options
+        )
+        return read_features(file)
+
+    return run
+
+
 def extract(backbone, manifest, images, tmp_path, *, batch_size=4, workers=0, name="seed1"):
     shots = tmp_path / "shots.parquet"
     manifest.filter(pl.col("split") != "test").write_parquet(shots)
@@ -55,10 +69,9 @@ def extract(backbone, manifest, images, tmp_path, *, batch_size=4, workers=0, na
 
 
 def test_test_features_are_those_of_open_clips_transform_in_the_manifests_order(
-    backbone, manifest_file, manifest, images, tmp_path
+    backbone, encode_test, manifest, images
 ):
-    extract_test(backbone, manifest_file, images, tmp_path / "t.parquet", batch_size=4, workers=0)
-    features = read_features(tmp_path / "t.parquet")
+    features = encode_test()
     expected = manifest.filter(split="test")
     assert features.rows["image"].to_list() == expected["image"].to_list()
     assert features.labels.tolist() == expected["label"].to_list()
@@ -149,41 +162,34 @@ def test_the_means_of_several_templates_have_the_plain_one_beside_them(
 
 
 def test_all_unreadable_images_are_named_at_once_and_nothing_is_written(
-    backbone, manifest_file, manifest, images, tmp_path
+    encode_test, manifest, images, tmp_path
 ):
     bad = manifest.filter(split="test")["image"].to_list()[1::3]
     assert len(bad) == 2
     for image in bad:
         (images / image).write_bytes(b"no image")
     with pytest.raises(ExtractionError, match="2 images cannot be read") as error:
-        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=2, workers=0)
+        encode_test(batch_size=2)
     for image in bad:
         assert f"{images / image}: Pillow cannot read it as an image" in str(error.value)
     assert "leave_out:" in str(error.value)
     assert not (tmp_path / "t").exists()
 
 
-def test_a_picture_whose_view_cannot_be_made_is_named(
-    backbone, manifest_file, manifest, images, tmp_path, monkeypatch
-):
+def test_a_picture_whose_view_cannot_be_made_is_named(encode_test, monkeypatch):
     def fail(*_):
         raise MemoryError
 
     monkeypatch.setattr(Views, "__call__", fail)
     with pytest.raises(ExtractionError, match=r"0-2\.png: there is too little memory for a view"):
-        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=2, workers=0)
+        encode_test()
 
 
-def test_shards_together_are_the_whole_test_set_once(backbone, manifest_file, images, tmp_path):
-    paths = [tmp_path / f"{part}.parquet" for part in (1, 2, 3, 4)]
-    for part, path in enumerate(paths, start=1):
-        extract_test(
-            backbone, manifest_file, images, path, shard=(part, 4), batch_size=2, workers=0
-        )
-    extract_test(backbone, manifest_file, images, tmp_path / "all", batch_size=2, workers=0)
-    whole = read_features(tmp_path / "all")
-    assert FeatureSet(paths).rows.equals(whole.rows)
-    parts = torch.cat([read_features(path).pooled for path in paths])
+def test_shards_together_are_the_whole_test_set_once(encode_test, tmp_path):
+    shards = [encode_test(f"{part}", shard=(part, 4), batch_size=2) for part in (1, 2, 3, 4)]
+    whole = encode_test("all", batch_size=2)
+    assert FeatureSet([tmp_path / f"{part}" for part in (1, 2, 3, 4)]).rows.equals(whole.rows)
+    parts = torch.cat([shard.pooled for shard in shards])
     torch.testing.assert_close(parts, whole.pooled, rtol=1e-3, atol=1e-3)
 
 
@@ -197,16 +203,11 @@ def turn(images, manifest):
 
 
 def test_turned_photographs_have_the_features_of_upright_ones_and_the_metadata_say_so(
-    backbone, manifest_file, manifest, images, tmp_path
+    encode_test, manifest, images, tmp_path
 ):
-    def encode(name, **exif):
-        file = tmp_path / name
-        extract_test(backbone, manifest_file, images, file, batch_size=9, workers=0, **exif)
-        return read_features(file)
-
-    upright = encode("upright")
+    upright = encode_test("upright")
     turn(images, manifest)
-    found, ignored = encode("turned", exif="upright"), encode("ignored")
+    found, ignored = encode_test("turned", exif="upright"), encode_test("ignored")
     assert torch.equal(found.pooled, upright.pooled)
     assert not torch.equal(ignored.pooled, upright.pooled)
     assert [file.metadata["exif"] for file in (found, ignored)] == ["upright", "ignore"]
@@ -298,7 +299,7 @@ def test_the_file_is_the_same_bit_for_bit_without_workers_with_them_and_without_
 
 
 def test_workers_that_are_stuck_end_the_job_and_say_what_to_do(
-    backbone, manifest_file, manifest, images, tmp_path, monkeypatch
+    encode_test, manifest, images, tmp_path, monkeypatch
 ):
     stuck = images / manifest.filter(split="test")["image"][0]
     stuck.unlink()
@@ -306,31 +307,27 @@ def test_workers_that_are_stuck_end_the_job_and_say_what_to_do(
     monkeypatch.setattr(loading, "PATIENCE", 0.5)
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     with pytest.raises(ExtractionError, match=r"(?s)timed out after 0.5 .*--set-threads"):
-        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=4, workers=1)
+        encode_test(workers=1)
     assert not (tmp_path / "t").exists()
 
 
-def test_a_worker_that_is_killed_ends_the_job_and_says_what_to_do(
-    backbone, manifest_file, images, tmp_path, monkeypatch
-):
+def test_a_worker_that_is_killed_ends_the_job_and_says_what_to_do(encode_test, monkeypatch):
     monkeypatch.setattr(
         loading, "open_picture", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
     )
     with pytest.raises(
         ExtractionError, match=r"(?s)stuck or gone: DataLoader worker.*--set-threads"
     ):
-        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=4, workers=1)
+        encode_test(workers=1)
 
 
-def test_an_error_that_is_not_the_workers_stays_what_it_is(
-    backbone, manifest_file, images, tmp_path, monkeypatch
-):
+def test_an_error_that_is_not_the_workers_stays_what_it_is(backbone, encode_test, monkeypatch):
     def fail(*_):
         raise RuntimeError("a fault of PyTorch's")
 
     monkeypatch.setattr(backbone, "encode_images", fail)
     with pytest.raises(RuntimeError, match="^a fault of PyTorch's$") as error:
-        extract_test(backbone, manifest_file, images, tmp_path / "t", batch_size=4, workers=1)
+        encode_test(workers=1)
     assert error.type is RuntimeError
 
 
