@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import signal
+import weakref
 from dataclasses import asdict
 from itertools import product
 from types import SimpleNamespace
@@ -231,9 +232,12 @@ def test_a_random_view_of_a_whole_square_picture_is_its_test_view(mode, interpol
         torch.OutOfMemoryError(),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(h)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("miopenStatusAllocFailed"),
         torch.AcceleratorError("CUDA error: out of memory"),
     ],
-    ids=lambda error: type(error).__name__,
+    ids=str,
 )
 def test_a_batch_that_does_not_fit_is_encoded_in_parts_and_their_size_remembered(
     backbone, caplog, full
@@ -258,6 +262,26 @@ def test_a_batch_that_does_not_fit_is_encoded_in_parts_and_their_size_remembered
     assert Small.tried == [10, 5, 3, 3, 3, 1]
     encode(pixels)
     assert Small.tried[6:] == [3, 3, 3, 1]
+
+
+def test_memory_of_a_pass_that_did_not_fit_is_free_before_the_next(monkeypatch):
+    made, free = [], []
+    monkeypatch.setattr(
+        torch.cpu, "empty_cache", lambda: free.append(made[-1]() is None), raising=False
+    )
+
+    class Full:
+        device = torch.device("cpu")
+
+        def encode_images(self, pixels):
+            kept = pixels + 1
+            made.append(weakref.ref(kept))
+            if len(pixels) > 1:
+                raise torch.OutOfMemoryError
+            return kept, kept
+
+    Encoder(Full())(torch.randn(4, 3))
+    assert free == [True, True]
 
 
 def test_other_errors_of_the_backbone_are_no_lack_of_memory(backbone):

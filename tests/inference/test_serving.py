@@ -1,12 +1,15 @@
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from unittest.mock import Mock
 
 import pytest
 
 from tests.cli.conftest import add_calibration, here, made  # noqa: F401  (fixtures)
-from vtclip.inference.classifier import load_classifier
+from vtclip.inference.classifier import Prediction, load_classifier
 from vtclip.inference.serving import LARGEST, Answering, make_server
 from vtclip.settings import ConfigError
 
@@ -78,7 +81,25 @@ def test_an_address_that_cannot_be_served_at_is_refused_in_one_error(port):
             make_server(None, "127.0.0.1", taken)
 
 
-def test_two_images_are_classified_at_once():
+def test_no_two_images_are_classified_at_once():
+    """A head of CLIP-LoRA changes the towers' weights while it computes."""
+    classifier, computing, most = Mock(head=None), [], []
+
+    def predict(files, rules):
+        computing.append(files)
+        most.append(len(computing))
+        time.sleep(0.05)
+        computing.pop()
+        return [Prediction(str(files[0]), ["cat"], None, "odd")]
+
+    classifier.predict = predict
+    answer = Answering(classifier, None)
+    with ThreadPoolExecutor(3) as pool:
+        assert [*pool.map(answer, [b"x"] * 3)] == [{"error": "odd"}] * 3
+    assert most == [1, 1, 1]
+
+
+def test_two_requests_are_read_at_once():
     both = threading.Barrier(2, timeout=20)
     found = []
     with serving(lambda _: {"place": both.wait()}) as port:

@@ -107,20 +107,28 @@ def test_a_gpu_that_is_assigned_and_does_not_work_is_an_error_with_pytorchs_reas
     assert "`device: cpu`" in str(error.value)
 
 
-def test_a_card_that_pytorch_has_no_kernels_for_is_found_before_the_job_begins(
-    monkeypatch, tmp_path
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        (RuntimeError("CUDA error: no kernel image is available\nCompile with"), "Install a PyTor"),
+        (torch.cuda.DeferredCudaCallError("CUDA call failed lazily"), "Install a PyTorch"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "End other programs that use it, or"),
+        (torch.AcceleratorError("CUDA-capable device(s) is/are busy or unavailable"), "-c DEFAULT"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_found_before_the_job_begins_with_the_advice_that_fits(
+    monkeypatch, tmp_path, reason, advice
 ):
-    def fail(*_, **__):
-        raise RuntimeError("CUDA error: no kernel image is available\nCompile with ...")
-
     monkeypatch.delenv(PRETEND)
     see(monkeypatch, "0")
-    monkeypatch.setattr(torch, "ones", fail)
+    monkeypatch.setattr(torch, "ones", mock.Mock(side_effect=reason))
     with (
-        pytest.raises(NoDeviceError, match=r"cannot use it: CUDA error: no kernel image is avail"),
+        pytest.raises(NoDeviceError, match=r"cannot use it: CUDA") as error,
         lease_device("auto", folder=tmp_path),
     ):
         pass
+    assert advice in str(error.value)
+    assert "Compile with" not in str(error.value)
 
 
 @pytest.mark.parametrize("slots", [1, 4])

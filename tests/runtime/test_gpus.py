@@ -115,6 +115,15 @@ def test_amds_gpus_are_those_that_rocms_variables_leave(rocm, monkeypatch, varia
     assert list_devices() == [Device(*each) for each in expected]
 
 
+def test_amds_gpus_that_the_kernel_lets_nobody_read_are_not_listed_and_keep_their_numbers(
+    rocm, machine
+):
+    node = machine / "sys/class/kfd/kfd/topology/nodes/2/gpu_id"
+    node.unlink()
+    node.mkdir()  # an OSError to read
+    assert list_devices() == [Device("0", "0"), Device("1", "2")]
+
+
 @pytest.mark.parametrize("variable", ["HIP", "ROCR", "CUDA"])
 def test_of_amds_gpus_a_job_sees_the_leased_one_alone(rocm, monkeypatch, tmp_path, variable):
     set_all(monkeypatch, **{variable: "2,1"})

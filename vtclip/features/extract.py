@@ -256,14 +256,14 @@ class Encoder:
                 sent = part.to(self.backbone.device, non_blocking=True)
                 encoded.append(self.backbone.encode_images(sent))
                 pixels = pixels[len(part) :]
+                continue
             except RuntimeError as error:
                 if len(part) == 1 or not is_out_of_memory(error):
                     raise
-                self.largest = half = -(-len(part) // 2)
-                logger.warning(
-                    "Out of GPU memory with %d images: now %d at a time.", len(part), half
-                )
-                with suppress(AttributeError):  # a CPU has no cache to empty
-                    getattr(torch, self.backbone.device.type).empty_cache()
+            # After the `except`: what it caught refers to the tensors of that pass.
+            self.largest = half = -(-len(part) // 2)
+            logger.warning("Out of GPU memory with %d images: now %d at a time.", len(part), half)
+            with suppress(AttributeError):  # a CPU has no cache to empty
+                getattr(torch, self.backbone.device.type).empty_cache()
         pooled, spatial = zip(*encoded, strict=True)
         return torch.cat(pooled), torch.cat(spatial)

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import BoundedSemaphore, Lock
+from threading import Lock
 from typing import Any
 
 from vtclip.inference.attention import draw_attention
@@ -21,7 +21,6 @@ from vtclip.training.calibration import Rules
 
 PAGE = Path(__file__).with_name("page.html")
 LARGEST = 20 * 2**20  # bytes of an image
-AT_ONCE = 2  # images that are decoded and classified at the same time; others wait
 PATIENCE = 30.0  # seconds that a browser may take to send
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 HEADERS = {
@@ -38,16 +37,19 @@ logger = logging.getLogger(__name__)
 
 
 class Answering:
-    """Classifies the bytes of an image, a few images at a time."""
+    """Classifies the bytes of an image, one image at a time.
+
+    Some heads change weights of the towers while they compute, and precision is the process's.
+    """
 
     def __init__(self, classifier: Classifier, rules: Rules | None, top: int = 5) -> None:
         self.classifier, self.rules, self.top = classifier, rules, top
-        self.places, self.drawing = BoundedSemaphore(AT_ONCE), Lock()
+        self.alone = Lock()
         self.draws = isinstance(classifier.head, VisualGuidedHead)
 
     def __call__(self, content: bytes) -> dict[str, Any]:
         """The classes, the set, the refusal and the attention, or under `error` why not."""
-        with self.places, TemporaryDirectory() as folder:
+        with self.alone, TemporaryDirectory() as folder:
             file = Path(folder, "image")
             file.write_bytes(content)
             (found,) = self.classifier.predict([file], self.rules)
@@ -57,8 +59,7 @@ class Answering:
                 "top": found.top(self.top), "set": found.classes, "unknown": found.is_unknown,
             }  # fmt: skip
             if self.draws:
-                with self.drawing:  # matplotlib draws one figure at a time
-                    draw_attention(self.classifier, found, Path(folder, "attention"))
+                draw_attention(self.classifier, found, Path(folder, "attention"))
                 drawn = Path(folder, "attention.png").read_bytes()
                 answer["attention"] = base64.b64encode(drawn).decode("ascii")
             return answer

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# What PyTorch says where a GPU's memory is full, beside its own error's type.
+MEMORY_SIGNS = (
+    "out of memory",  # of CUDA, HIP and Apple
+    "_STATUS_ALLOC_FAILED", "StatusAllocFailed", "rocblas_status_memory_error",  # of libraries
+    "_STATUS_NOT_INITIALIZED",  # of CUDA's libraries, which found no room for themselves
+    "unable to find an engine",  # of cuDNN: each convolution that was tried found no room
+)  # fmt: skip
+
 PRETEND = "VTCLIP_PRETEND_GPUS"  # for tests: leases are taken, and the CPU computes
 
 _inherited = 0  # bytes of a forked process that are its parent's
@@ -140,8 +148,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """Check that an error of PyTorch's says that a GPU's memory is full: it has several kinds."""
     import torch
 
-    signs = ("out of memory", "_STATUS_ALLOC_FAILED")  # of CUDA, HIP and Apple; of their libraries
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+    is_named = any(sign in str(error) for sign in MEMORY_SIGNS)
+    return isinstance(error, torch.OutOfMemoryError) or is_named
 
 
 @contextmanager
@@ -215,12 +223,16 @@ def _find_gpu(wanted: str, device: Device) -> torch.device:
         return torch.device(APPLE) if torch.backends.mps.is_available() else _without_gpu(wanted)
     try:
         torch.ones(1, device="cuda").add_(1).item()
-    except (RuntimeError, AssertionError) as error:  # an assertion of a build without CUDA
+    except (RuntimeError, AssertionError, torch.cuda.DeferredCudaCallError) as error:
         reason = str(error).strip().partition("\n")[0]
+        advice = "Install a PyTorch that fits the driver and the card (docs/clusters.md says how)"
+        if is_out_of_memory(error):
+            advice = "End other programs that use it"
+        elif "unavailable" in reason:  # its compute mode lets one process in, and there is one
+            advice = "End other programs that use it, or let several in (`nvidia-smi -c DEFAULT`)"
         raise NoDeviceError(
             f"GPU {device.name} is assigned, but PyTorch {torch.__version__} cannot use it: "
-            f"{reason}\n  Install a PyTorch that fits the driver and the card "
-            "(docs/clusters.md says how), or write `device: cpu` to compute without a GPU."
+            f"{reason}\n  {advice}, or write `device: cpu` to compute without a GPU."
         ) from None
     return torch.device("cuda")
 

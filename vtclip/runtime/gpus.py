@@ -120,7 +120,7 @@ def _list_nvidia() -> list[Installed]:
     numbers = sorted(int(file[1]) for file in files if file)
     uuids = {}
     for file in (ROOT / "proc/driver/nvidia/gpus").glob("*/information"):
-        found = dict(re.findall(r"^(GPU UUID|Device Minor):\s*(\S+)", file.read_text(), re.M))
+        found = dict(re.findall(r"^(GPU UUID|Device Minor):\s*(\S+)", read_text(file), re.M))
         uuids[found.get("Device Minor")] = found.get("GPU UUID", "")
     if numbers:
         return [Installed(str(number), uuids.get(str(number), "")) for number in numbers]
@@ -130,14 +130,19 @@ def _list_nvidia() -> list[Installed]:
 
 
 def _list_amd() -> list[Installed]:
-    """AMD's GPUs, in the order of the kernel's list, in which a node without an ID is a CPU."""
+    """AMD's GPUs, by their numbers in the kernel's list, in which a node of ID 0 is a CPU.
+
+    The kernel lets nobody read the nodes of GPUs that a container or a Slurm job has not.
+    """
     nodes = (ROOT / "sys/class/kfd/kfd/topology/nodes").glob("*/gpu_id")
-    found: list[Installed] = []
-    for file in sorted(nodes, key=lambda file: int(file.parent.name)):
-        if file.read_text().strip() not in ("", "0"):
-            number = re.search(r"^unique_id (\d+)", read_text(file.with_name("properties")), re.M)
-            uuid = f"GPU-{int(number[1]):016x}" if number else ""
-            found.append(Installed(str(len(found)), uuid))
+    files = sorted(nodes, key=lambda file: int(file.parent.name))
+    gpus = [(file, text) for file in files if (text := read_text(file).strip()) != "0"]
+    found = []
+    for place, (file, text) in enumerate(gpus):
+        number = re.search(r"^unique_id (\d+)", read_text(file.with_name("properties")), re.M)
+        uuid = f"GPU-{int(number[1]):016x}" if number else ""
+        if text:
+            found.append(Installed(str(place), uuid))
     return found
 
 
