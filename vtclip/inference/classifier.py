@@ -229,11 +229,6 @@ def load_classifier(
 
 def make_classifier(saved: Saved, device: str | torch.device) -> Classifier:
     """Load the backbone of a head that was read; errors as of `load_classifier`."""
-    return Classifier(saved, _build_backbone(saved, device))
-
-
-def _build_backbone(saved: Saved, device: str | torch.device) -> Backbone:
-    """Load the head's backbone, and check that it is that one."""
     tower = saved.description.backbone
     with TemporaryDirectory() as folder:
         architecture = None
@@ -252,7 +247,7 @@ def _build_backbone(saved: Saved, device: str | torch.device) -> Backbone:
             device=device,
         )
     _check_backbone(saved, backbone)
-    return backbone
+    return Classifier(saved, backbone)
 
 
 def _choose_weights(saved: Saved, folder: Path) -> str:

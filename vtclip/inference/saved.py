@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jinja2 import StrictUndefined, Template
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -38,7 +39,8 @@ KEY = "vtclip"  # of the description in an exported file's metadata
 HEAD, BACKBONE = "head.", "backbone."  # before the names of their tensors
 AGAIN = "Export it again, or copy it again from where it came."
 
-LIBRARY = "library_name: vtclip"  # of a model card
+CARD = Path(__file__).with_name("card.md.jinja")  # the template of a model card
+LIBRARY = "library_name: vtclip"  # in each card
 CLASSES = 100  # that a card names
 
 logger = logging.getLogger(__name__)
@@ -179,64 +181,16 @@ def write_card(saved: Saved, file: str | Path) -> Path:
 def make_card(saved: Saved, file: str) -> str:
     """The text of the card: front matter in YAML, whose strings are JSON's, then Markdown."""
     described = saved.description
-    backbone, number = described.backbone, len(described.class_names)
-    named = [f"`{name.replace('`', '')}`" for name in described.class_names[:CLASSES]]
-    more = f", and {number - len(named)} more" if number > len(named) else ""
-    front = {"pipeline_tag": "image-classification", "license": "other"}
-    if backbone.pretrained.startswith("hf-hub:"):
-        front["base_model"] = backbone.pretrained
-    tags = ["few-shot", "clip", described.method]
-    lines = [
-        "---", LIBRARY,
-        *(f"{key}: {json.dumps(value)}" for key, value in (front | {"tags": tags}).items()),
-        "---", "",
-        f"# {METHODS[described.method].title} of {number} classes", "",
-        _describe_training(described), "",
-        "## Estimate", "", *_describe_estimate(saved), "",
-        "## Use", "", *_describe_use(file), "",
-        "## Licence", "",
-        f"The head builds on the weights `{backbone.weights}` ({backbone.pretrained}), which have "
-        "a licence of their own: read it where they come from. So do the images that the head was "
-        "trained on.", "",
-        "## Classes", "", f"{', '.join(named)}{more}", "",
-    ]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _describe_training(described: Description) -> str:
-    run = described.run
+    names, run = described.class_names, described.run
+    accuracies = {"test": run.get("test_accuracy"), "validation": run.get("val_accuracy")}
     images = "no image" if not run["shots"] else f"{paths.name_shots(run['shots'])} per class"
-    return (
-        f"Made by vtclip {__version__}. Trained on {images} of the dataset `{run['dataset']}`, "
-        f"with seed {run['seed']}, on features of the frozen CLIP `{described.backbone.weights}`."
-    )
-
-
-def _describe_estimate(saved: Saved) -> list[str]:
-    run, known = saved.description.run, []
-    for key, images in (("test_accuracy", "test"), ("val_accuracy", "validation")):
-        if run.get(key) is not None:
-            known.append(f"- Accuracy on the {images} images: {run[key]:.1%}")
-    if saved.calibration is not None:
-        known.append(
-            f"- Probabilities, sets and refusals are calibrated on {len(saved.calibration.scores)} "
-            "images, each unseen by the head that classified it. They are right for images of the "
-            "same kind alone."
-        )
-    return known or ["There is none: the run had no validation images, and no predictions."]
-
-
-def _describe_use(file: str) -> list[str]:
-    if file.endswith(".onnx"):
-        code = [
-            "import onnxruntime",
-            f"session = onnxruntime.InferenceSession({file!r})",
-            'logits = session.run(["logits"], {"pixels": pixels})[0]',
-        ]
-    else:
-        code = [
-            "from vtclip.inference import load_classifier",
-            f"classifier = load_classifier({file!r})",
-            'print(classifier.classify("image.jpg").top(3))',
-        ]
-    return ["```python", *code, "```"]
+    template = Template(
+        CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+    return template.render(
+        library=LIBRARY, json=json.dumps, version=__version__, described=described, run=run,
+        backbone=described.backbone, title=METHODS[described.method].title, images=images,
+        accuracies=accuracies, calibration=saved.calibration, file=file, quoted=repr(file),
+        number=len(names), named=[f"`{name.replace('`', '')}`" for name in names[:CLASSES]],
+    )  # fmt: skip

@@ -176,34 +176,24 @@ def _open_images(
     check_labels(sources.sample, rows, sources.texts, len(read_class_names(sources.texts)))
     rows = rows.filter(label.is_between(labels.start, labels.stop - 1))
     rows = rows.with_columns(label - labels.start)
-    towers = cast(Towers, sources.tower)
-    exif = read_metadata(sources.texts).get("exif", "ignore")
+    settings: Any = method.settings
+    options = {
+        "images": sources.images, "scale": settings.crop, "flip": settings.mirror,
+        "seed": task.seed, "exif": read_metadata(sources.texts).get("exif", "ignore"),
+    }  # fmt: skip
     train, val = (
-        _open(method, towers, rows.filter(pl.col("split").is_in(splits)), sources.images, task.seed,
-              exif, test_only=test_only)
+        _open(cast(Towers, sources.tower), rows.filter(pl.col("split").is_in(splits)), **options,
+              test_only=test_only)
         for splits, test_only in ((learn_from, False), (["val"], True))
     )  # fmt: skip
     return replace(task, train=train, val=val)
 
 
-def _open(
-    method: Method,
-    towers: Towers,
-    rows: pl.DataFrame,
-    folder: str,
-    seed: int,
-    exif: Exif,
-    *,
-    test_only: bool,
-) -> Samples | None:
+def _open(towers: Towers, rows: pl.DataFrame, **options: Any) -> Samples | None:
     """The images of some rows of a manifest, in memory; None of no rows."""
     if rows.is_empty():
         return None
-    settings: Any = method.settings
-    pictures = towers.open_pictures(
-        rows["image"].to_list(), folder, scale=settings.crop, flip=settings.mirror, seed=seed,
-        exif=exif, test_only=test_only,
-    )  # fmt: skip
+    pictures = towers.open_pictures(rows["image"].to_list(), **options)
     labels = torch.from_numpy(rows["label"].cast(pl.Int64).to_numpy(writable=True))
     parts = torch.arange(len(rows)).split(BATCH)
     pooled = torch.cat([towers.encode_frozen(pictures.views(part, 0)) for part in parts])
