@@ -47,6 +47,14 @@ def build(name: str, folder: Path) -> tuple[nn.Module, Path, Path | None]:
     return model, weights, architecture
 
 
+def load_custom(folder: Path, config: dict, **options) -> Backbone:
+    """A model of a custom architecture, with random weights."""
+    path = folder / "mine.json"
+    path.write_text(json.dumps(config))
+    torch.manual_seed(0)
+    return load_backbone("mine", pretrained=None, architecture=path, **options)
+
+
 @pytest.fixture(scope="module", params=SMALL)
 def small(request, tmp_path_factory):
     """A small ViT and a small ResNet: ours and open_clip's with the same weights."""

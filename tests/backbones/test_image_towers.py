@@ -1,13 +1,11 @@
 """Every kind of image tower gives open_clip's pooled features, and spatial ones of its meaning."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.backbones.test_backbone import random_pixels
-from vtclip.backbones.backbone import Backbone, BackboneError, load_backbone
+from tests.backbones.test_backbone import load_custom, random_pixels
+from vtclip.backbones.backbone import Backbone, BackboneError
 from vtclip.backbones.checkpoints import read_projection
 from vtclip.backbones.image_towers import encode_images, find_kind
 
@@ -58,11 +56,8 @@ DIM = 96
 
 
 def build(folder, vision, spatial="projected", **keys) -> Backbone:
-    path = folder / "mine.json"
     config = {"embed_dim": DIM, "vision_cfg": vision, "text_cfg": TEXT, **keys}
-    path.write_text(json.dumps(config))
-    torch.manual_seed(0)
-    backbone = load_backbone("mine", pretrained=None, architecture=path, spatial=spatial)
+    backbone = load_custom(folder, config, spatial=spatial)
     for parameter in backbone.model.visual.parameters():  # also of norms, which start as nothing
         parameter.add_(0.05 * torch.randn_like(parameter))
     return backbone

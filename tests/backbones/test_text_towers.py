@@ -1,13 +1,12 @@
 """A causal tower on its short way gives what open_clip's own forward pass gives."""
 
-import json
-
 import pytest
 import torch
 
 from benchmarks.measuring import count_launches
+from tests.backbones.test_backbone import load_custom
 from vtclip.backbones import prompts, text_towers
-from vtclip.backbones.backbone import Backbone, load_backbone
+from vtclip.backbones.backbone import Backbone
 from vtclip.backbones.prompts import PackedTower, TextTower
 from vtclip.backbones.text_towers import find_causal
 from vtclip.runtime import devices
@@ -19,11 +18,7 @@ NAMES = ["ant", "herbaceous_vegetation_land", "polar bear", "cow", "sea", "Boein
 
 def build(folder, text, **keys) -> Backbone:
     """A model with random weights, a small image tower and this text tower."""
-    path = folder / f"{folder.name}.json"
-    config = {"embed_dim": 64, "vision_cfg": VISION, "text_cfg": text} | keys
-    path.write_text(json.dumps(config))
-    torch.manual_seed(0)
-    return load_backbone(path.stem, pretrained=None, architecture=path)
+    return load_custom(folder, {"embed_dim": 64, "vision_cfg": VISION, "text_cfg": text} | keys)
 
 
 @pytest.fixture(

@@ -48,23 +48,21 @@ def manifest_file(tmp_path, manifest):
 def encode_test(backbone, manifest_file, images, tmp_path):
     """Extract test features into a file, and read it."""
 
-    def run(name="t", *, batch_size=4, workers=0, **options):
-        file = tmp_path / name
-        extract_test(
-            backbone, manifest_file, images, file, batch_size=batch_size, workers=workers, **options
-        )
+    def run(name="t", **options):
+        file, options = tmp_path / name, {"batch_size": 4, "workers": 0} | options
+        extract_test(backbone, manifest_file, images, file, **options)
         return read_features(file)
 
     return run
 
 
-def extract(backbone, manifest, images, tmp_path, *, batch_size=4, workers=0, name="seed1"):
+def extract(backbone, manifest, images, tmp_path, *, name="seed1", **options):
     shots = tmp_path / "shots.parquet"
     manifest.filter(pl.col("split") != "test").write_parquet(shots)
     destination = tmp_path / f"{name}.parquet"
     extract_shots(
         backbone, shots, images, destination,
-        number=2, scale=(0.5, 1.0), flip=True, seed=1, batch_size=batch_size, workers=workers,
+        number=2, scale=(0.5, 1.0), flip=True, seed=1, **{"batch_size": 4, "workers": 0} | options,
     )  # fmt: skip
     return read_features(destination)
 

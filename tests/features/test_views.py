@@ -1,6 +1,5 @@
 """Random views that the device makes, beside those of Pillow."""
 
-import json
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -10,11 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.feature_files import read_features
+from tests.backbones.test_backbone import load_custom
+from tests.features.test_extract import extract
 from tests.pretend import pretend_gpu
-from vtclip.backbones.backbone import load_backbone
 from vtclip.features import loading
-from vtclip.features.extract import extract_shots
 from vtclip.features.loading import ExtractionError, Pictures, load_batches
 from vtclip.features.views import Views
 
@@ -63,10 +61,7 @@ def read(pictures, batch_size=7, workers=0):
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory):
-    architecture = tmp_path_factory.mktemp("vit") / "small.json"
-    architecture.write_text(json.dumps(SMALL))
-    torch.manual_seed(0)
-    return load_backbone("small", pretrained=None, architecture=architecture)
+    return load_custom(tmp_path_factory.mktemp("vit"), SMALL)
 
 
 def test_the_device_makes_nearly_the_pixels_and_features_of_pillow(vit, photographs):
@@ -116,24 +111,14 @@ def test_unreadable_pictures_are_named_if_the_device_makes_the_views(vit, tmp_pa
         read(open_views(vit, tmp_path, CPU))
 
 
-def extract(backbone, manifest, images, path, **views):
-    shots = path.with_name("shots.parquet")
-    manifest.filter(pl.col("split") != "test").write_parquet(shots)
-    extract_shots(
-        backbone, shots, images, path, number=2, scale=(0.5, 1.0), flip=True, seed=1,
-        batch_size=7, workers=1, **views,
-    )  # fmt: skip
-    return read_features(path)
-
-
 def test_the_metadata_say_that_the_device_made_the_views_and_the_default_stays_as_it_was(
     backbone, manifest, images, tmp_path
 ):
     plain, named, device = (
-        extract(backbone, manifest, images, tmp_path / f"{number}", **views)
+        extract(backbone, manifest, images, tmp_path, name=f"{number}", **views)
         for number, views in enumerate([{}, {"made_on": "cpu"}, {"made_on": "device"}])
     )
-    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+    assert (tmp_path / "0.parquet").read_bytes() == (tmp_path / "1.parquet").read_bytes()
     assert "made_on" not in plain.metadata
     assert device.metadata == named.metadata | {"made_on": "device"}
     assert device.rows.equals(plain.rows)
