@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.conftest import NAMES, here, made  # noqa: F401 -- fixtures
+from tests.cli.conftest import NAMES
 from vtclip.config.experiment import save_config
 from vtclip.files import DamagedError, read_record, write_record
 from vtclip.inference import load_classifier
@@ -52,20 +52,20 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_run_that_cannot_be_used_is_refused_with_what_is_wrong(here, wrong):  # noqa: F811
+def test_a_run_that_cannot_be_used_is_refused_with_what_is_wrong(here, wrong):
     change, message = WRONG[wrong]
     change()
     with pytest.raises(SavedError, match=message):
         load_classifier(NAME)
 
 
-def test_a_configuration_that_was_edited_after_the_run_is_refused_by_name(here):  # noqa: F811
+def test_a_configuration_that_was_edited_after_the_run_is_refused_by_name(here):
     CONFIG.write_text(CONFIG.read_text() + "device: cpu\n")
     with pytest.raises(DamagedError, match=r"config\.yaml: the file is damaged.*Delete it"):
         load_classifier(NAME)
 
 
-def test_a_head_of_the_base_half_of_the_classes_names_these(here):  # noqa: F811
+def test_a_head_of_the_base_half_of_the_classes_names_these(here):
     folder = HEADS / "glyph-clip-mine"
     shutil.copytree(folder / "pets/zero_shot", folder / "pets@base/zero_shot")
     classifier = load_classifier("mine/pets@base/zero_shot/0shot-seed0")
@@ -73,18 +73,18 @@ def test_a_head_of_the_base_half_of_the_classes_names_these(here):  # noqa: F811
     assert len(classifier.classify("0.png").probabilities) == 2
 
 
-def test_a_runs_folder_that_was_moved_is_refused_with_the_command_that_moves_heads(here):  # noqa: F811
+def test_a_runs_folder_that_was_moved_is_refused_with_the_command_that_moves_heads(here):
     shutil.copytree(RUN, "moved")
     with pytest.raises(SavedError, match="vtclip export HEAD FILE"):
         load_classifier("moved")
 
 
-def test_a_file_of_weights_that_is_not_there_is_named(here):  # noqa: F811
+def test_a_file_of_weights_that_is_not_there_is_named(here):
     with pytest.raises(SavedError, match=r"none\.pt: there is no such file of weights"):
         load_classifier(NAME, backbone="none.pt")
 
 
-def test_best_names_the_head_that_the_report_says_to_take(here):  # noqa: F811
+def test_best_names_the_head_that_the_report_says_to_take(here):
     chosen = {"head": str(RUN / "head.safetensors")}
     write_record(Path("results/mine/best.json"), {"pets": chosen})
     sources = {read_saved(name).source for name in ("mine/best", "mine/pets/best", NAME)}

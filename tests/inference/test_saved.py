@@ -11,7 +11,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.cli.conftest import NAMES, add_calibration, here, made  # noqa: F401 -- fixtures
+from tests.cli.conftest import NAMES, add_calibration
 from vtclip.__main__ import main
 from vtclip.data.images import PictureError
 from vtclip.files import DamagedError, measure, read_record, write_record
@@ -24,7 +24,7 @@ PROBE = "mine/pets/linear_probe/1shot-seed1"
 PROBE_FOLDER = "results/mine/heads/glyph-clip-mine/pets/linear_probe/1shot-seed1"
 
 
-def test_zeros_in_an_exported_backbone_are_refused(here, capsys):  # noqa: F811
+def test_zeros_in_an_exported_backbone_are_refused(here, capsys):
     assert main(["export", NAME, "pets.safetensors", "--with-backbone"]) == 0
     with Path("pets.safetensors").open("r+b") as file:
         file.seek(-500_000, 2)
@@ -38,7 +38,7 @@ def test_zeros_in_an_exported_backbone_are_refused(here, capsys):  # noqa: F811
 
 
 @pytest.mark.parametrize("more", [[], ["--with-backbone"]])
-def test_no_flipped_bit_of_an_exported_file_passes(here, more):  # noqa: F811
+def test_no_flipped_bit_of_an_exported_file_passes(here, more):
     assert main(["export", NAME, "pets.safetensors", *more]) == 0
     written = Path("pets.safetensors").read_bytes()
     draw, header = random.Random(0), int.from_bytes(written[:8], "little") + 8
@@ -52,7 +52,7 @@ def test_no_flipped_bit_of_an_exported_file_passes(here, more):  # noqa: F811
             read_saved("pets.safetensors")
 
 
-def test_a_file_that_an_earlier_version_exported_is_read_with_a_warning(here, caplog):  # noqa: F811
+def test_a_file_that_an_earlier_version_exported_is_read_with_a_warning(here, caplog):
     assert main(["export", NAME, "pets.safetensors"]) == 0
     with safe_open("pets.safetensors", "pt") as file:
         described = json.loads(file.metadata()["vtclip"])
@@ -62,7 +62,7 @@ def test_a_file_that_an_earlier_version_exported_is_read_with_a_warning(here, ca
     assert "old.safetensors: it has no checksum" in caplog.text
 
 
-def test_an_image_whose_features_do_not_fit_half_precision_has_that_reason(here):  # noqa: F811
+def test_an_image_whose_features_do_not_fit_half_precision_has_that_reason(here):
     classifier = load_classifier(NAME)
     assert len(classifier.classify("0.png").top(2)) == 2
     with torch.no_grad():
@@ -76,7 +76,7 @@ def test_an_image_whose_features_do_not_fit_half_precision_has_that_reason(here)
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_between_others_has_its_reason_and_each_other_its_own_classes(
-    here,  # noqa: F811
+    here,
     workers,
 ):
     Path("no.png").write_text("no image")
@@ -91,7 +91,7 @@ def test_an_unreadable_image_between_others_has_its_reason_and_each_other_its_ow
     assert not any("png" in one.reason for one in found)  # the line that is printed begins so
 
 
-def test_the_card_beside_an_exported_file_says_what_it_is_and_how_good(here, capsys):  # noqa: F811
+def test_the_card_beside_an_exported_file_says_what_it_is_and_how_good(here, capsys):
     add_calibration(here / PROBE_FOLDER)
     record = here / PROBE_FOLDER / "run.json"
     write_record(record, read_record(record) | {"val_accuracy": 0.75})
@@ -109,7 +109,7 @@ def test_the_card_beside_an_exported_file_says_what_it_is_and_how_good(here, cap
     assert any(name in capsys.readouterr().out for name in NAMES)
 
 
-def test_a_readme_that_is_no_card_is_never_written_over(here):  # noqa: F811
+def test_a_readme_that_is_no_card_is_never_written_over(here):
     (here / "README.md").write_text("mine")
     for _ in range(2):
         assert main(["export", PROBE, "pets.safetensors"]) == 0

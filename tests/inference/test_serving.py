@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from tests.cli.conftest import add_calibration, here, made  # noqa: F401  (fixtures)
+from tests.cli.conftest import add_calibration
 from vtclip.inference.classifier import Prediction, load_classifier
 from vtclip.inference.serving import LARGEST, Answering, make_server
 from vtclip.settings import ConfigError
@@ -112,7 +112,7 @@ def test_two_requests_are_read_at_once():
 
 
 def test_an_answer_has_classes_set_refusal_and_attention_and_a_file_that_is_no_image_none(
-    here,  # noqa: F811
+    here,
 ):
     run = "vt_clip/1shot-seed1"
     add_calibration(here / "results/mine/heads/glyph-clip-mine/pets" / run)

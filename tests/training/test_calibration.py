@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.test_train import on_disk, train  # noqa: F401  a fixture
+from tests.training.conftest import train
 from vtclip.files import read_calibration, read_head
 from vtclip.task import Samples
 from vtclip.training.calibration import (
@@ -87,7 +87,7 @@ def test_centres_are_the_mean_directions_of_all_views_of_a_class():
     torch.testing.assert_close(centres, torch.tensor([[0, 1], [0.5**0.5] * 2]), atol=1e-3, rtol=0)
 
 
-def test_a_heads_file_contains_its_calibration_beside_its_own_tensors(on_disk):  # noqa: F811
+def test_a_heads_file_contains_its_calibration_beside_its_own_tensors(on_disk):
     train(on_disk, "linear_probe")
     file = on_disk / "run" / "head.safetensors"
     head, calibration = read_head(file), Calibration.read(read_calibration(file))
@@ -98,7 +98,7 @@ def test_a_heads_file_contains_its_calibration_beside_its_own_tensors(on_disk): 
 
 
 @pytest.mark.parametrize("options", [{"validation": False}, {"few_shot": False}])
-def test_a_head_without_validation_shots_has_no_calibration(on_disk, options):  # noqa: F811
+def test_a_head_without_validation_shots_has_no_calibration(on_disk, options):
     train(on_disk, "zero_shot" if "few_shot" in options else "clap", {}, **options)
     assert Calibration.read(read_calibration(on_disk / "run" / "head.safetensors")) is None
 

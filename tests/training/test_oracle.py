@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.training.test_train import CPU, on_disk  # noqa: F401  (a fixture)
+from tests.training.conftest import CPU
 from vtclip.backbones.checkpoints import read_checkpoint
 from vtclip.features.store import open_features_writer
 from vtclip.files import MARKED, WATERMARK, read_head, sha256_of
@@ -24,7 +24,7 @@ METHOD = "tip_adapter"
 
 
 @pytest.fixture
-def run(on_disk, task):  # noqa: F811
+def run(on_disk, task):
     """A fair head, its predictions, and an oracle of the same run."""
     labels = task.train.labels
     rows = pl.DataFrame(

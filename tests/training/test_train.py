@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,8 +11,8 @@ from safetensors.torch import load_file
 import vtclip
 from tests.feature_files import read_features
 from tests.methods.short import OF_FEATURES, short_settings
+from tests.training.conftest import CPU, train
 from vtclip.features.store import open_features_writer
-from vtclip.features.texts import write_texts
 from vtclip.files import read_calibration
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
@@ -21,47 +20,7 @@ from vtclip.parquet import write_parquet
 from vtclip.task import Choices
 from vtclip.training.optimise import TrainingError
 from vtclip.training.tasks import Sources, read_task
-from vtclip.training.train import fit, train_head
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def on_disk(tmp_path, task):
-    """Texts, and the features of a run: one training and one validation image a class."""
-    write_texts(
-        tmp_path / "texts.parquet", list("abcd"), task.texts.features, {"logit_scale": 50.0}
-    )
-    picked = [9, 0, 6, 3]  # in an order of their own
-    images = {
-        split: pl.DataFrame(
-            {"image": [f"{split}{row}.png" for row in picked], "label": task.train.labels[picked]},
-            schema_overrides={"label": pl.Int32},
-        ).with_columns(split=pl.lit(split))
-        for split in ("train", "val")
-    }
-    views = pl.DataFrame({"view": [0, 1]})
-    rows = pl.concat(
-        [
-            images["train"].join(views, how="cross", maintain_order="left_right"),
-            images["val"].with_columns(view=pl.lit(0, pl.Int64)),
-        ]
-    )
-    pooled = [shots.pooled[picked].flatten(0, 1) for shots in (task.train, task.val)]
-    spatial = [shots.spatial[picked].flatten(0, 1) for shots in (task.train, task.val)]
-    with open_features_writer(tmp_path / "features.parquet", {"backbone": "small"}) as writer:
-        writer.write(rows, torch.cat(pooled), torch.cat(spatial))
-    return tmp_path
-
-
-def train(
-    folder, method="vt_clip", settings=None, *, few_shot=True, sample=None, dataset="", **options
-):
-    features = [folder / "features.parquet"] if few_shot else []
-    sources = Sources(folder / "texts.parquet", features, sample=sample, dataset=dataset)
-    options = {"shots": 1, "seed": 1, "device": CPU} | options
-    train_head(method, settings or {}, sources, folder / "run", **options)
-    return json.loads((folder / "run" / "run.json").read_text())
+from vtclip.training.train import fit
 
 
 def test_a_run_leaves_head_history_exact_settings_and_what_made_it(on_disk):
