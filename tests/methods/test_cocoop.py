@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -7,7 +5,6 @@ from tests.methods.by_hand import NAMES, encode_by_hand
 from vtclip.cost import Shape, Size, prediction_minutes
 from vtclip.methods.base import Prompts, Task, Texts
 from vtclip.methods.cocoop import CoCoOp, CoCoOpSettings
-from vtclip.training.optimise import optimise
 
 METHOD = CoCoOp(CoCoOpSettings())
 
@@ -51,21 +48,6 @@ def test_on_vit_b_16_it_learns_35_360_numbers():
     texts = Texts(torch.eye(3, 512), 100.0)
     task = Task(texts, None, None, 1, Prompts(NAMES[:3], Tower()))
     assert sum(tensor.numel() for tensor in METHOD.initial_head(task).values()) == 35_360
-
-
-def test_the_net_is_drawn_from_the_seed(prompted):
-    first, again, other = (
-        METHOD.initial_head(replace(prompted, seed=seed))["inner"] for seed in (1, 1, 2)
-    )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_training_lowers_the_loss(prompted):
-    method = CoCoOp(CoCoOpSettings(epochs=8, batch_size=4, learning_rate=0.02))
-    learner = method.learner(method.initial_head(prompted), prompted)
-    history = optimise(learner, prompted, method.settings)
-    assert history["loss"][-1] < history["loss"][0]
 
 
 def test_a_head_names_other_classes_with_its_own_words_and_net(prompted, images):

@@ -10,7 +10,9 @@ from tests.methods.short import OF_FEATURES, short_method
 from vtclip.backbones.prompts import TextTower
 from vtclip.cost import Shape, Size
 from vtclip.methods import METHODS
+from vtclip.methods.base import Recipe
 from vtclip.task import Images, Prompts, Samples, Task, Texts
+from vtclip.training.optimise import optimise
 
 FEW_SHOT = [name for name in OF_FEATURES if METHODS[name].few_shot]
 # The others read class names through a text tower.
@@ -108,6 +110,30 @@ def test_without_choices_nothing_is_chosen_and_no_validation_shot_is_needed(name
     ]
     assert all(torch.equal(heads[0][key], heads[1][key]) for key in heads[0])
     assert all(len(value) == 1 for value in dict(settings).values() if isinstance(value, list))
+
+
+@pytest.mark.parametrize("name", FEW_SHOT)
+def test_a_head_depends_on_the_seed_alone(name, backbone):
+    task = with_tower(invented([3] * 4, 2, dim=64), backbone)
+    first = short_method(name).initial_head(task)
+    torch.rand(3)
+    again = short_method(name).initial_head(task)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+DESCENDING = [name for name in FEW_SHOT if issubclass(METHODS[name].settings_type, Recipe)]
+
+
+@pytest.mark.parametrize("name", DESCENDING)
+def test_training_lowers_the_loss(name, backbone):
+    task, short = with_tower(invented([3] * 4, 2, dim=64), backbone), short_method(name)
+    recipe = {"epochs": 40, "warmup": 0.0, "batch_size": 12}
+    if short.reads_text_tower:
+        recipe |= {"epochs": 8, "learning_rate": 0.02}
+    method = METHODS[name](short.settings.model_copy(update=recipe))
+    learner = method.learner(method.initial_head(task), task)
+    history = optimise(learner, task, method.settings)
+    assert history["loss"][-1] < history["loss"][0]
 
 
 @pytest.mark.parametrize("name", [name for name in LEARNING if METHODS[name].trained])

@@ -72,16 +72,3 @@ def test_the_steps_are_adams_on_cross_entropy_and_the_distance_from_the_start(wi
 def test_a_single_view_is_the_test_view(wide):
     single = replace(wide.train, spatial=wide.train.spatial[:, :1])
     assert torch.equal(take_view(single, 7), wide.train.spatial[:, 0, 0])
-
-
-def test_it_is_tested_on_new_classes_by_their_texts(wide):
-    assert ProLIP.names_new_classes
-    method = ProLIP(ProLIPSettings(steps=2))
-    narrow = replace(wide.texts, features=wide.texts.features[:2])
-    train = replace(wide.train, spatial=wide.train.spatial.float())
-    projection = tuple(each.float() for each in wide.projection)
-    texts = replace(wide.texts, features=wide.texts.features.float())
-    head = method.initial_head(replace(wide, train=train, texts=texts, projection=projection))
-    images = Images(wide.val.pooled[:, 0], wide.val.spatial[:, 0].float())
-    narrow = replace(narrow, features=narrow.features.float())
-    assert method.classifier(head, narrow)(images).shape == (12, 2)
