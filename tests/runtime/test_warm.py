@@ -44,9 +44,13 @@ class Run:
     def __post_init__(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.environment = os.environ | {"PYTHONPATH": str(self.code), "OMP_NUM_THREADS": "1"}
+        self.begin(SNAKEMAKE)
+
+    def begin(self, code, **options):
+        """Start the process in place of Snakemake."""
         self.snakemake = subprocess.Popen(
-            [sys.executable, "-c", SNAKEMAKE], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env=self.environment, cwd=self.folder,
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, env=self.environment, cwd=self.folder, **options,
         )  # fmt: skip
         self.launcher = self.snakemake.stdout.readline().strip()
 
@@ -279,13 +283,8 @@ def test_where_no_parent_can_start_jobs_run_without_it_and_log_the_reason(run, t
     (broken / "__init__.py").write_text("raise ImportError('broken')")
     run.end()
     here = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom vtclip"
-    code = SNAKEMAKE.replace("from vtclip", here)
     run.environment["PYTHONPATH"] = str(broken.parent)
-    run.snakemake = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, env=run.environment, cwd=run.folder,
-    )  # fmt: skip
-    run.launcher = run.snakemake.stdout.readline().strip()
+    run.begin(SNAKEMAKE.replace("from vtclip", here), stderr=subprocess.DEVNULL)
     log = tmp_path / "job.log"
     status, _, errors = run.job(
         f"from vtclip.runtime.job import job\nwith job({str(log)!r}):\n    print('here')",

@@ -121,39 +121,25 @@ def search(
 
     Of equally many hits the likeliest, and of equals the smallest beta, then alpha, as `choose`.
     """
+    import torch
+
     betas, alphas = sorted(betas), sorted(alphas)
     tried = list(product(betas, alphas, range(len(values))))
     if len(tried) == 1:
         return tried[0]
     best = task.choices.repeat()
     if best is None:
-        found = _find_best(task, texts, values, compare, alphas=alphas, betas=betas)
-        best = task.choices.keep(found)
+        pooled, labels = unit(task.val_samples.pooled[:, 0]), task.val_samples.labels
+        zero_shot, cosines = task.texts.logit_scale * pooled @ texts.T, compare(pooled)
+
+        def score(value: Tensor, beta: float) -> Tensor:
+            return _score_all(zero_shot, look_up(cosines, value, beta), alphas, labels)
+
+        scores = [torch.stack([score(value, beta) for value in values], dim=1) for beta in betas]
+        hits, likelihood = torch.stack(scores).unbind(dim=-1)  # (betas, alphas, G)
+        worse = (hits < hits.max()) | likelihood.isnan()
+        best = task.choices.keep(int(likelihood.masked_fill(worse, -torch.inf).argmax()))
     return tried[int(best)]
-
-
-def _find_best(
-    task: Task,
-    texts: Tensor,
-    values: Sequence[Tensor],
-    compare: Callable[[Tensor], Tensor],
-    *,
-    alphas: Sequence[float],
-    betas: Sequence[float],
-) -> int:
-    """The place of the best in the list of all betas, alphas and values; the last vary first."""
-    import torch
-
-    pooled, labels = unit(task.val_samples.pooled[:, 0]), task.val_samples.labels
-    zero_shot, cosines = task.texts.logit_scale * pooled @ texts.T, compare(pooled)
-
-    def score(value: Tensor, beta: float) -> Tensor:
-        return _score_all(zero_shot, look_up(cosines, value, beta), alphas, labels)
-
-    tried = [torch.stack([score(value, beta) for value in values], dim=1) for beta in betas]
-    hits, likelihood = torch.stack(tried).unbind(dim=-1)  # (betas, alphas, G)
-    worse = (hits < hits.max()) | likelihood.isnan()
-    return int(likelihood.masked_fill(worse, -torch.inf).argmax())
 
 
 def _score_all(

@@ -61,7 +61,8 @@ PACKAGE = Path(__file__).parents[1]
 PATH = tuple(sys.path)  # before libraries add to it as they are imported
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
+# The libraries with thread pools. It takes 20 ms to find them; the parent does it once.
+find_pools = cache(ThreadpoolController)
 
 Stamps = dict[Path, tuple[int, int]]  # file -> time and size
 
@@ -292,12 +293,6 @@ def _become(request: Request) -> None:
         torch.set_num_threads(int(threads))
     numpy.random.seed()  # noqa: NPY002  the global generator, as it would be in a fresh process
     importlib.import_module("vtclip.runtime.devices").leave_out_inherited_memory()
-
-
-@cache
-def find_pools() -> ThreadpoolController:
-    """Find the libraries with thread pools, which takes 20 ms; the parent does it once."""
-    return ThreadpoolController()
 
 
 def main(listener: int, alive: int) -> None:
