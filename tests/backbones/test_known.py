@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from huggingface_hub.errors import EntryNotFoundError
 
 from vtclip.backbones.known import find_hub_configuration, find_weights, read_configuration
 from vtclip.backbones.shapes import read_shape
@@ -81,6 +82,17 @@ def test_files_of_the_hub_are_taken_from_its_cache_without_the_internet(
     assert backbone.weights_file is None
     assert backbone.weights == "hf-hub-org-my-clip-own"
     assert read_shape(backbone)[:3] == (5, 32, 32)
+
+
+def test_the_first_file_of_weights_that_the_hub_has_is_downloaded(folder, monkeypatch):
+    def download(model, file):
+        if "safetensors" in file:
+            raise EntryNotFoundError("404")
+        return str(folder / file)
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert find_weights("hf-hub:org/my-clip") == folder / "open_clip_pytorch_model.bin"
 
 
 def test_a_hub_that_cannot_be_reached_is_an_error_with_the_reason(monkeypatch):
