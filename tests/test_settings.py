@@ -130,6 +130,38 @@ def test_a_path_that_no_file_can_have_is_refused_by_its_key(path):
     assert check(Outer, {"file": "a/" * 20 + "n" * 255}, source="").file is not None
 
 
+@pytest.mark.parametrize(
+    ("path", "whole"),
+    [("~/a.pt", "/home/me/a.pt"), ("$DATA/a.pt", "/data/a.pt"), ("x/${DATA}/a", "x//data/a")],
+)
+def test_a_path_for_a_shell_to_complete_is_refused_with_the_whole_path(monkeypatch, path, whole):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/data")
+    with pytest.raises(ConfigError, match=f"file: ~ and variables .* whole path, {whole}\\."):
+        check(Outer, {"file": path}, source="mine.yaml")
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_refused(path):
+    with pytest.raises(ConfigError, match="file: there is no name: leave the key out"):
+        check(Outer, {"file": path}, source="mine.yaml")
+
+
+def test_a_file_with_such_a_name_that_is_there_is_taken(tmp_path):
+    file = tmp_path / "$x"
+    file.touch()
+    assert check(Outer, {"file": str(file)}, source="mine.yaml").file == str(file)
+
+
+@pytest.mark.parametrize("value", [True, [True], {True: 1}, {1: False}])
+def test_a_truth_value_is_no_number_as_a_key_either(value):
+    class Numbers(Settings):
+        epochs: int | list[int] | dict[int, int]
+
+    with pytest.raises(ConfigError, match="YAML reads yes, no, on and off as true and false"):
+        check(Numbers, {"epochs": value}, source="mine.yaml")
+
+
 def test_a_whole_number_larger_than_a_machine_word_is_refused():
     with pytest.raises(ConfigError, match=r"needed: Input should be 9223372036854775807 at most"):
         check(Parent, {"needed": 10**30}, source="mine.yaml")

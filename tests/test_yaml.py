@@ -31,12 +31,28 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
         ("views: {flip: true, flip: false}\n", "line 1"),
         ("methods:\n  vt_clip:\n    heads: 1\n    'heads': 2\n", "line 4"),
         ("- {epochs: {1: 2, 2: 2, 1: 3}}\n", "line 1"),
+        ("epochs:\n  1: 50\n  '1': 60\n", "line 3"),
     ],
 )
 def test_a_key_that_is_given_twice_is_refused_with_its_line(tmp_path, content, line):
     message = refused(tmp_path, content.encode())
     assert "is given twice" in message
     assert line in message
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("010", "8"), ("-010", "-8"), ("1:30", "90"), ("1:30.5", "90.5"), ("0_7", "7")],
+)
+def test_a_number_to_base_8_or_60_is_refused_with_both_things_it_may_mean(tmp_path, text, meant):
+    message = refused(tmp_path, f"shots: [{text}]".encode())
+    assert f"YAML reads {text} as {meant}: write {meant}, or '{text}' for a text" in message
+
+
+def test_other_numbers_and_texts_of_digits_are_read(tmp_path):
+    (tmp_path / "mine.yaml").write_text("[0, -0, 0.5, 0x10, 1_6, '010', a:1, 12:30 o'clock]")
+    found = [0, 0, 0.5, 16, 16, "010", "a:1", "12:30 o'clock"]
+    assert read_yaml(tmp_path / "mine.yaml") == found
 
 
 def test_a_key_of_what_is_merged_in_may_be_given_again(tmp_path):
@@ -81,6 +97,7 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_refused_with_its_name(tmp_pa
         (decimal.Decimal("1.5"), "Decimal('1.5')"),
         (ValueError, "<class 'ValueError'>"),
         ("\ud800", '"\\uD800"'),
+        ("grün 🙂", "grün 🙂"),
         (float("inf"), ".inf"),
         pytest.param(1 << 20_000, "<a int that YAML cannot show>", id="a very large number"),
     ],

@@ -1,6 +1,7 @@
 """Typed settings, and errors that name the wrong key and the lines to write instead."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
@@ -15,6 +16,8 @@ from vtclip.wording import LETTERS, bound, clip, did_you_mean, inline, list_some
 LARGEST = 2**31 - 1  # the largest whole number of a table's columns
 FEW = 5  # wrong keys that an error explains
 WIDEST = 2**63 - 1  # the largest of a machine word
+REPLACED = re.compile(r"~|.*\$[{\w]")  # paths in which a shell would replace something
+TO_BASE = re.compile(r"[-+]?0[0-7_]+$|.*:")  # numbers that YAML reads to base 8 or 60
 
 
 class ConfigError(ValueError):
@@ -67,7 +70,7 @@ def _list_kinds(annotation: Any) -> set[Any]:
 def _has_truth(value: Any, depth: int = 3) -> bool:
     """Check that a value is, or contains, true or false; YAML can put a list into itself."""
     if depth and isinstance(value, list | tuple | Mapping):
-        items = value.values() if isinstance(value, Mapping) else value
+        items = [*value, *value.values()] if isinstance(value, Mapping) else value
         return any(_has_truth(item, depth - 1) for item in items)
     return isinstance(value, bool)
 
@@ -78,6 +81,11 @@ def _check_path(text: str) -> str:
         raise ValueError(
             "no file can have this name: a part of a path has 255 bytes at most, a path 4095"
         )
+    if not text.strip():
+        raise ValueError("there is no name: leave the key out, or write a path")
+    if REPLACED.match(text) and not Path(text).exists():
+        whole = os.path.expandvars(os.path.expanduser(text))  # noqa: PTH111  one without a home
+        raise ValueError(f"~ and variables are not replaced here: write the whole path, {whole}")
     return text
 
 
@@ -144,17 +152,38 @@ def read_yaml(path: str | Path) -> Any:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
 
 
+def read_config(path: str | Path) -> dict[Any, Any]:
+    """Read the keys of a configuration file."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path}: expected the keys of a configuration, found {shorten(content)}."
+        )
+    return content
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a repeated key is an error; PyYAML would take the last of the two."""
+    """YAML without its traps: PyYAML takes the last of two equal keys, and reads 010 as 8."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
-            if (key.tag, key.value) in seen:
+            if key.value in seen:  # also 1 and '1', which settings read as one key
                 raise ComposerError(
                     None, None, f"the key '{key.value}' is given twice", key.start_mark
                 )
             if isinstance(key, yaml.ScalarNode):
-                seen.add((key.tag, key.value))
+                seen.add(key.value)
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if node.tag.endswith((":int", ":float")) and TO_BASE.match(node.value):
+            meant = self.construct_object(node)
+            raise ComposerError(
+                None, None,
+                f"YAML reads {node.value} as {meant}: write {meant}, or '{node.value}' for a text",
+                node.start_mark,
+            )  # fmt: skip
         return node

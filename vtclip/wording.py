@@ -32,7 +32,12 @@ def inline(value: Any) -> str:
     """Write a value as YAML on one line, for messages; name its type if YAML cannot show it."""
     try:
         text = yaml.dump(
-            value, Dumper=_Dumper, default_flow_style=True, width=float("inf"), sort_keys=False
+            value,
+            Dumper=_Dumper,
+            default_flow_style=True,
+            width=float("inf"),
+            sort_keys=False,
+            allow_unicode=True,
         )
     except (yaml.YAMLError, ValueError, RecursionError):
         return f"<a {type(value).__name__} that YAML cannot show>"

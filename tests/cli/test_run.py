@@ -77,6 +77,21 @@ def test_an_unknown_name_is_one_line_with_the_known_ones(run, capsys):
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:\n\tb: 1\n", "line 2"), ("# Vögel", "Save it as UTF-8."),
+        ("", "expected the keys of a configuration, found null"), ("- a\n", "found [a]"),
+    ],
+)  # fmt: skip
+def test_a_file_that_snakemake_cannot_read_is_named_with_the_reason(run, capsys, text, expected):
+    Path("mine.yaml").write_text(text, encoding="latin-1")
+    assert main(["run", "mine.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("vtclip: mine.yaml: ")
+    assert expected in said
+
+
+@pytest.mark.parametrize(
     ("options", "expected"),
     [
         (["--coers", "2"], "unrecognized arguments: --coers. Did you mean '--cores'?"),

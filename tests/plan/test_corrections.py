@@ -243,7 +243,7 @@ def test_a_dataset_in_another_spelling_is_suggested(demo, name):
 def test_two_files_of_one_name_are_planned_with_the_name_that_the_error_says(demo, here):
     for place in ("a", "b"):
         (here / place).mkdir()
-        (here / place / "mine.yaml").touch()
+        (here / place / "mine.yaml").write_text("{}")
     record = receipt_of(ExperimentPaths("mine").config)
     Path(record).parent.mkdir(parents=True)
     write_json(record, {"files": ["a/mine.yaml"]})

@@ -18,7 +18,7 @@ from vtclip import paths
 from vtclip.config.dataset import MEAN, Dataset
 from vtclip.data.pick_lists import count_validation
 from vtclip.files import write_text
-from vtclip.settings import ConfigError, check, read_yaml, refusal
+from vtclip.settings import ConfigError, check, read_config, refusal
 from vtclip.wording import count, explain_alike, find_alike, list_lines, to_yaml
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def run(given: argparse.Namespace) -> int:
     if survey.damaged:
         described["leave_out"] = list(survey.damaged)
     leave_out(survey.manifest, list(survey.damaged), described["folder"])
-    experiment = make_experiment(given.dataset, read_yaml(paths.find_config(given.like)), survey)
+    experiment = make_experiment(given.dataset, read_config(paths.find_config(given.like)), survey)
     try:
         write_text(dataset_file, to_yaml(described))
         write_text(experiment_file, to_yaml(experiment))

@@ -16,6 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from vtclip import paths
+from vtclip.plan.checks import check_files
 from vtclip.runtime.environment import check_cache
 from vtclip.settings import ConfigError, unknown
 from vtclip.wording import did_you_mean
@@ -50,6 +51,7 @@ def run(given: argparse.Namespace) -> int:
     check_cache()
     others = list(takewhile(lambda word: not word.startswith("-"), given.options))
     configs = [find(name) for name in (given.config, *others)]
+    check_files(configs)  # Snakemake ends in a traceback, or names neither file nor line
     arguments = make_arguments(configs, given.options[len(others) :])
     # -P: no module of the current folder is taken for one of a library.
     os.execv(sys.executable, [sys.executable, "-Pm", "snakemake", *arguments])  # noqa: S606

@@ -75,15 +75,12 @@ def read_plan(configs: Sequence[str]) -> Plan:
     from snakemake.utils import update_config
 
     from vtclip.plan import Plan
-    from vtclip.settings import ConfigError, read_yaml
+    from vtclip.settings import read_config
 
     merged: dict[str, Any] = {}
     files = [find(config) for config in configs]
     for config in files:
-        content = read_yaml(config)
-        if not isinstance(content, dict):
-            raise ConfigError(f"{config}: expected the keys of a configuration, found none.")
-        update_config(merged, content)
+        update_config(merged, read_config(config))
     return Plan.read(merged, source=files)
 
 

@@ -171,7 +171,7 @@ class Experiment(Settings):
     uneven: UnevenShots | None = None
     """numbers that differ from class to class, written as shots: {min, max, seed}"""
     picks: PathText | None = Field(
-        None, min_length=1, examples=["indices/{dataset}/shot_{shots}-seed_{seed}.json"]
+        None, examples=["indices/{dataset}/shot_{shots}-seed_{seed}.json"]
     )
     """lists of the images to train and to validate with, in place of a draw: a folder, or a file;
     {dataset}, {shots} and {seed} in its path stand for those of a run"""

@@ -34,7 +34,7 @@ from vtclip.methods import METHODS, check_methods, check_spatial
 from vtclip.methods.base import Training
 from vtclip.paths import DATASETS, PROJECT, SHARED
 from vtclip.runtime.gpus import APPLE
-from vtclip.settings import ConfigError, Settings, read_yaml, refusal
+from vtclip.settings import ConfigError, Settings, read_config, refusal
 from vtclip.wording import shorten
 
 LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
@@ -49,7 +49,7 @@ def check_files(files: Iterable[str]) -> None:
         )
     for file in files:
         if file.endswith((".yaml", ".yml")) and Path(file).is_file():
-            read_yaml(file)  # of a repeated key Snakemake takes the last without a word
+            read_config(file)  # of a repeated key Snakemake takes the last without a word
 
 
 def check_settings(experiment: Experiment, *, source: str) -> dict[str, Settings]:
