@@ -4,6 +4,7 @@ import functools
 import http.server
 import json
 import re
+import subprocess
 import threading
 
 import numpy as np
@@ -151,6 +152,23 @@ def test_a_folder_of_photographs_becomes_a_row_of_the_table(photographs):
     assert rows["mean"].is_between(0, 100).all()
     manifest = pl.read_parquet(photographs.folder / "results/manifests/mine.parquet")
     assert set(manifest["class_name"]) == {"stripes", "dots"}
+
+
+@pytest.mark.slow
+def test_photographs_in_folds_become_estimates_and_a_head_that_classifies(photographs, tmp_path):
+    photographs.edit("config/datasets/mine.yaml", "layout: folders", "layout: folders\nfolds: 3")
+    photographs.edit("config/mine.yaml", "shots:\n- 2", "shots:\n- 2\n- all")
+    photographs.run(config=("config/mine.yaml",))
+    tables = photographs.folder / "results/mine/tables"
+    estimates = pl.read_parquet(tables / "estimates.parquet")
+    assert estimates["images"].unique().to_list() == [40]
+    assert estimates["method"].to_list() == ["zero_shot", "linear_probe", "linear_probe"]
+    image = tmp_path / "photographs/n1/0.jpg"
+    command = [photographs.python, "-m", "vtclip", "classify", "mine/best", str(image), "--json"]
+    done = subprocess.run(
+        command, cwd=photographs.folder, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)[0]["top"][0]["class"] == "stripes"
 
 
 @pytest.mark.slow

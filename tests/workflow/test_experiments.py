@@ -1,6 +1,7 @@
 """Two experiments in one folder, and other folders for the experiment and its configuration."""
 
 import shutil
+import subprocess
 
 import polars as pl
 import pytest
@@ -47,6 +48,25 @@ def test_a_second_experiment_with_two_backbones_shares_what_it_can_with_the_firs
         picture = f"results/second/figures/attention/{backbone}/digits.png"
         assert (changed.folder / picture).is_file()
     assert f"{CLIP}-raw" in said
+
+
+@pytest.mark.slow
+def test_our_own_picks_give_the_same_head_and_optimism_adds_its_table_alone(changed):
+    write_picks = [changed.python, "-m", "vtclip", "picks", "config/demo.yaml"]
+    subprocess.run(write_picks, cwd=changed.folder, check=True, capture_output=True)
+    config = yaml.safe_load((changed.folder / "config/demo.yaml").read_text())
+    config |= {"datasets": ["digits"], "shots": [1], "seeds": [1], "picks": "results/demo/picks"}
+    config |= {"optimism": True, "methods": {"linear_probe": None}}
+    (changed.folder / "config/listed.yaml").write_text(yaml.safe_dump(config))
+    changed.run(config=["config/listed.yaml"])
+    listed, demo = changed.folder / "results/listed", changed.folder / "results/demo"
+    (head,) = listed.glob("heads/**/linear_probe/1shot-seed1*/head.safetensors")
+    drawn = demo / "heads" / CLIP / "digits/linear_probe/1shot-seed1/head.safetensors"
+    assert head.read_bytes() == drawn.read_bytes()
+    table = pl.read_parquet(listed / "tables/optimism.parquet")
+    assert table["chosen_on"].to_list() == ["validation", "all", "oracle"]
+    assert table["watermark"].is_null().to_list() == [True, True, False]
+    assert set(pl.read_parquet(listed / "tables/results.parquet")["method"]) == {"linear_probe"}
 
 
 def test_the_workflow_runs_in_another_directory_and_prints_no_table_that_it_did_not_make(
