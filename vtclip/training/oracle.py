@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 import polars as pl
 import torch
 
-from vtclip.config.dataset import ClassSplit
-from vtclip.features.texts import read_class_names
 from vtclip.files import (
     MARKED,
     WATERMARK,
@@ -29,7 +27,7 @@ from vtclip.parquet import read_parquet, write_parquet
 from vtclip.paths import receipt_of
 from vtclip.task import Head
 from vtclip.training.predict import Ready, TrainedHead, predict_batch
-from vtclip.training.tasks import Sources, open_features, read_batches, read_task
+from vtclip.training.tasks import Sources, find_labels, open_features, read_batches, read_task
 from vtclip.training.train import check_head, fit, fitting_device
 
 COLUMNS = ["shots", "seed", "image", "label", "prediction"]
@@ -68,7 +66,7 @@ def train_oracle(
     check_head(head, history)
     classifier = eval_on(chosen.classifier(head, task.texts), device)
     ready = Ready(TrainedHead(shots, seed, destination), classifier)
-    labels = ClassSplit.parse(sources.dataset).labels(len(read_class_names(sources.texts)))
+    labels = find_labels(sources.texts, sources.dataset)
     batches = read_batches(open_features(chosen, test, sources.texts), labels, device)
     best, found = head, pl.concat(predict_batch(ready, *batch, labels) for batch in batches)
     for each in fair:

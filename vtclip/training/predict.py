@@ -9,9 +9,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from vtclip.config.dataset import ClassSplit
 from vtclip.data.layouts import match_classes
-from vtclip.features.store import check_origin, find_non_finite, read_metadata
+from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
 from vtclip.features.texts import check_test_images, check_texts, read_class_names, read_classes
 from vtclip.files import measure, read_calibration, read_head, read_record, write_record
 from vtclip.methods import make_method
@@ -21,7 +20,14 @@ from vtclip.parquet import write_parquet
 from vtclip.paths import receipt_of, record_of
 from vtclip.task import Classifier, Head, Images, Texts, TextTower, Towers
 from vtclip.training.calibration import DECIDED, Calibration, Rules
-from vtclip.training.tasks import keep, open_features, read_batches, read_dataset, read_test_images
+from vtclip.training.tasks import (
+    find_labels,
+    keep,
+    open_features,
+    read_batches,
+    read_dataset,
+    read_test_images,
+)
 
 TOP = 5  # how many of the best classes are kept
 
@@ -115,20 +121,15 @@ def predict_test(
         assert images is not None
         assert manifest is not None
         source, made = texts, read_metadata(texts)
-        batches = read_test_images(
-            cast(Towers, tower), manifest, labels, images, exif=made.get("exif", "ignore"),
-            workers=workers,
-        )  # fmt: skip
+        batches = read_test_images(cast(Towers, tower), texts, manifest, labels, images, workers)
     else:
-        found = open_features(chosen, features, texts)
-        if manifest is not None:
-            check_test_images(features, found.rows.filter(view=0), manifest)
+        found = _open_features(chosen, features, texts, manifest)
         source, made = features[0], found.metadata
         batches = read_batches(found, labels, device)
     expected = {"method": method, "dataset": tested, "classes": len(labels)}
     if trained is not None:
         made = _check_trained(trained, texts, made)
-        known = ClassSplit.parse(trained.name).labels(len(read_class_names(trained.texts)))
+        known = find_labels(trained.texts, trained.name)
         expected |= {"dataset": trained.name, "classes": len(known)}
     for run in heads:
         _check_record(run, expected, source, made)
@@ -140,9 +141,17 @@ def predict_test(
         if not each.run.fold or each.run.fold in rows["split"]
     ]
     predictions = pl.concat(tables).sort("shots", "seed", maintain_order=True)
-    write_parquet(destination, predictions.drop(DECIDED))
-    tested_calibration = {} if trained else {"calibration": _test_calibration(predictions)}
-    write_record(receipt_of(destination), measure(destination) | tested_calibration)
+    _write(destination, predictions, tests_calibration=trained is None)
+
+
+def _open_features(
+    method: Method, files: Sequence[str | Path], texts: str | Path, manifest: str | Path | None
+) -> FeatureSet:
+    """Open the test features, which go with texts and manifest."""
+    found = open_features(method, files, texts)
+    if manifest is not None:
+        check_test_images(files, found.rows.filter(view=0), manifest)
+    return found
 
 
 def _check_trained(trained: Trained, texts: str | Path, made: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,16 +180,18 @@ def _make_ready(
     return Ready(run, classifier, rules)
 
 
-def _test_calibration(predictions: pl.DataFrame) -> list[dict[str, Any]]:
-    """For each run, the shares of images covered and refused, and the mean size of a set.
+def _write(path: str | Path, predictions: pl.DataFrame, *, tests_calibration: bool) -> None:
+    """Write predictions and receipt, which has the test of each run's calibration.
 
-    None is what a calibration is not enough for.
+    That is the shares of images covered and refused, and the mean size of a set; None is what a
+    calibration is not enough for.
     """
-    return (
-        predictions.group_by("shots", "seed", maintain_order=True)
-        .agg(pl.col(DECIDED).cast(pl.Float64).mean())
-        .to_dicts()
-    )
+    write_parquet(path, predictions.drop(DECIDED))
+    receipt = measure(path)
+    if tests_calibration:
+        runs = predictions.group_by("shots", "seed", maintain_order=True)
+        receipt["calibration"] = runs.agg(pl.col(DECIDED).cast(pl.Float64).mean()).to_dicts()
+    write_record(receipt_of(path), receipt)
 
 
 def _check_record(

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from vtclip.config.dataset import ClassSplit, Exif
+from vtclip.config.dataset import ClassSplit
 from vtclip.cost import BATCH
 from vtclip.features.store import FeatureError, FeatureSet, check_origin, read_metadata
 from vtclip.features.texts import check_labels, is_tested, read_class_names, read_classes
@@ -75,12 +75,17 @@ def read_dataset(
     file: str | Path, dataset: str, device: torch.device, tower: TextTower | None
 ) -> tuple[range, Texts]:
     """The labels and texts of a dataset's classes, or of a half's; with prompts for a tower."""
-    names = read_class_names(file)
-    labels = ClassSplit.parse(dataset).labels(len(names))
+    labels = find_labels(file, dataset)
     texts = read_classes(file, device)[0].part(labels)
     if tower is not None:
-        texts = replace(texts, made_of=Prompts(names[labels.start : labels.stop], tower))
+        names = read_class_names(file)[labels.start : labels.stop]
+        texts = replace(texts, made_of=Prompts(names, tower))
     return labels, texts
+
+
+def find_labels(texts: str | Path, dataset: str) -> range:
+    """The labels of a dataset's classes, or of a half's."""
+    return ClassSplit.parse(dataset).labels(len(read_class_names(texts)))
 
 
 def _read_features(
@@ -217,11 +222,17 @@ def read_batches(images: FeatureSet, labels: range, device: torch.device) -> Bat
 
 
 def read_test_images(
-    towers: Towers, manifest: str | Path, labels: range, folder: str, *, exif: Exif, workers: int
+    towers: Towers,
+    texts: str | Path,
+    manifest: str | Path,
+    labels: range,
+    folder: str,
+    workers: int,
 ) -> Batches:
     """The batches of the test images themselves."""
     known = pl.col("label").is_between(labels.start, labels.stop - 1)
     rows = read_parquet(manifest).filter(known, is_tested())
+    exif = read_metadata(texts).get("exif", "ignore")
     batches = towers.read_test(rows, folder, batch_size=BATCH, exif=exif, workers=workers)
     for number, pixels in enumerate(batches):
         pooled = towers.encode_frozen(pixels)
