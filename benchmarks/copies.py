@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from labels import load_glyphs, load_photographs, parse_arguments, read_largest, read_or_encode
+from labels import list_encoders, parse_arguments, read_largest, read_or_encode
 from PIL import Image, ImageOps
 
 from vtclip.data.duplicates import find_copies, find_near_duplicates, hash_images
@@ -30,9 +30,6 @@ def main() -> None:
     runs = [sample_shots(manifest, shots=k, seed=s) for k in (1, 2, 4, 8, 16) for s in (1, 2, 3)]
     drawn = pl.concat(runs)["image"].unique(maintain_order=True).to_list()
     tested = manifest.filter(split="test")["image"].to_list()
-    encoders = {"demo's small CLIP": lambda: load_glyphs(given.weights)}
-    if given.photographs:
-        encoders["EfficientNet-Lite0, projected"] = lambda: load_photographs(given.photographs)
     generator = random.Random(given.seed)
     copied = generator.sample(range(len(drawn)), len(KINDS) * PLANTED)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +42,7 @@ def main() -> None:
         print(f"{len(drawn)} images drawn, {len(tested)} test images", flush=True)
         print(f"| features | images hashed | seconds | {' | '.join(KINDS)} | others |")
         print("|---|---:|---:|---:|---:|---:|---:|")
-        for title, make in encoders.items():
+        for title, make in list_encoders(given).items():
             features = read_or_encode(title, files, make, given.cache)
             for search in (search_all, search_few):
                 started = time.perf_counter()

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from folds import read_pool
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from vtclip.features.store import FeatureSet
-from vtclip.features.texts import read_classes
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
 from vtclip.nn.learner import eval_on
@@ -44,9 +43,8 @@ class Measured(NamedTuple):
 def main() -> None:
     given = parse_arguments()
     torch.set_num_threads(1)
-    texts = read_classes(given.features / "texts.parquet")[0]
-    pooled, labels = read_images(given.features)
-    others = read_images(given.others)[0]
+    texts, _, pooled, labels = read_pool(given.features)
+    others = read_pool(given.others).pooled
     print(f"{given.splits} splits, {given.shots} shots, coverage {given.coverage:g}, refused "
           f"{given.refuse:g}\n")  # fmt: skip
     columns = ("accuracy", "coverage", "5 % to 95 % of splits", "mean set size", "empty sets",
@@ -83,13 +81,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--refuse", type=float, default=0.05)
     return parser.parse_args()
-
-
-def read_images(folder: Path) -> tuple[Tensor, Tensor]:
-    """Pooled features (M, D) and labels (M,) of a dataset's test images."""
-    found = FeatureSet(sorted(folder.glob("test*.parquet")), spatial=False)
-    batch = found.take(list(range(found.rows.height)))
-    return batch.pooled.float(), batch.labels
 
 
 def draw_splits(

@@ -79,7 +79,7 @@ def main() -> None:
 
 def read_pool(folder: Path) -> Pool:
     texts, _ = read_classes(folder / "texts.parquet", CPU)
-    features = FeatureSet([folder / "test.parquet"], spatial=False)
+    features = FeatureSet(sorted(folder.glob("test*.parquet")), spatial=False)
     found = features.take(range(len(features)))
     rows = features.rows.with_row_index("row").with_columns(class_name=pl.lit(""))
     return Pool(texts, rows, found.pooled.float(), found.labels)

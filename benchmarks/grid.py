@@ -107,10 +107,10 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     totals = [0, 0, 0.0, 0.0]
     for dataset in experiment.datasets:
-        row = time_dataset(dataset, experiment, arguments, device)
-        totals = [total + value for total, value in zip(totals, row[1:], strict=True)]
-        print(_line(dataset, str(row[0]), *row[1:], peak=peak, launches=launches), flush=True)
-    print(_line("**all**", "", *totals, peak=peak, launches=launches))
+        classes, *row = time_dataset(dataset, experiment, arguments, device)
+        totals = [total + value for total, value in zip(totals, row, strict=True)]
+        report(dataset, classes, row, peak, launches)
+    report("**all**", "", totals, peak, launches)
     print(f"\n{totals[3]:.2e} floating-point operations.")
     if arguments.steps or arguments.seeds:
         print("Scaled up from a part of the steps and seeds.")
@@ -136,21 +136,14 @@ def time_dataset(dataset, experiment, arguments, device) -> tuple[int, int, int,
     return counts.classes, runs, all_steps, seconds, work
 
 
-def _line(
-    name: str,
-    classes: str,
-    runs: int,
-    steps: int,
-    seconds: float,
-    work: float,
-    *,
-    peak: float,
-    launches: int,
-) -> str:
+def report(name: str, classes: int | str, totals: list[float], peak: float, launches: int) -> None:
+    """A row of the table, of runs, steps, seconds and floating-point operations."""
+    runs, steps, seconds, work = totals
     arithmetic, launching = work / peak, steps * launches * LAUNCH
-    return (
+    print(
         f"| {name} | {classes} | {runs} | {steps:,} | {seconds:,.1f} "
-        f"| {arithmetic / seconds:.2f} | {arithmetic:,.1f} | {launching:,.1f} |"
+        f"| {arithmetic / seconds:.2f} | {arithmetic:,.1f} | {launching:,.1f} |",
+        flush=True,
     )
 
 

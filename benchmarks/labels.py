@@ -41,9 +41,7 @@ def main() -> None:
     given = parse_arguments()
     torch.set_num_threads(1)
     manifest = read_largest(given.split, given.skip)
-    encoders = {"demo's small CLIP": lambda: load_glyphs(given.weights)}
-    if given.photographs:
-        encoders["EfficientNet-Lite0, projected"] = lambda: load_photographs(given.photographs)
+    encoders = list_encoders(given)
     with tempfile.TemporaryDirectory() as folder:
         planted = plant(manifest["image"].to_list(), given.images, Path(folder), given.seed)
         files = [*(given.images / name for name in manifest["image"]), *planted]
@@ -78,6 +76,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--skip", type=int, default=0, help="so many of the largest classes")
     parser.add_argument("--seed", type=int, default=0, help="of the flips and the copies")
     return parser.parse_args()
+
+
+def list_encoders(given: argparse.Namespace) -> dict[str, Callable[[], Encode]]:
+    """What encodes images, by name; made when it is called."""
+    encoders = {"demo's small CLIP": lambda: load_glyphs(given.weights)}
+    if given.photographs:
+        encoders["EfficientNet-Lite0, projected"] = lambda: load_photographs(given.photographs)
+    return encoders
 
 
 def read_largest(split: str, skip: int) -> pl.DataFrame:
