@@ -48,16 +48,3 @@ def test_the_pooled_token_is_no_place_of_the_image(task):
     logits = classifier(Images(pooled, spatial))
     assert torch.equal(classifier(Images(pooled, other)), logits)
     torch.testing.assert_close(without_token(Images(pooled, spatial[:, 1:])), logits)
-
-
-def test_with_a_sharp_attention_each_text_becomes_its_nearest_token(task):
-    settings = CALIPSettings(text_weight=1.0, image_weight=0, sharpness=1e6)
-    images = Images(task.val.pooled[:, 0], task.val.spatial[:, 0])
-    logits = CALIP(settings).classifier({}, task.texts)(images)
-    pooled = torch.nn.functional.normalize(images.pooled, dim=-1)
-    spatial = torch.nn.functional.normalize(images.spatial[:, 1:], dim=-1)
-    for number in range(len(pooled)):
-        for k, text in enumerate(task.texts.features):
-            nearest = spatial[number][(spatial[number] @ text).argmax()]
-            expected = 100 * (pooled[number] @ text + pooled[number] @ nearest)
-            assert logits[number, k].item() == pytest.approx(expected.item(), abs=1e-3)

@@ -56,16 +56,6 @@ def test_beyond_a_thousand_shots_their_sum_weighs_less(images, weight):
     assert (100 * inverse / images).tolist() == [weight, weight]
 
 
-def test_with_images_alone_it_is_the_nearest_class_mean(task):
-    logits, _ = logits_of(task, images=1e6)
-    means = [
-        torch.nn.functional.normalize(task.train.pooled[task.train.labels == k, 0], dim=1).mean(0)
-        for k in range(4)
-    ]
-    expected = cosine_logits(torch.stack(means).double().numpy(), task.val.pooled[:, 0], 100)
-    assert np.abs(logits.numpy() - expected).max() < 1e-3
-
-
 def test_a_class_without_a_shot_keeps_its_text(uneven):
     _, head = logits_of(uneven)
     assert torch.equal(head["vectors"][2], uneven.texts.features[2])

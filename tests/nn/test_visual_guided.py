@@ -280,11 +280,6 @@ def test_to_classify_all_texts_are_guided_whatever_training_guides():
     assert torch.equal(some.eval()(Images(pooled, spatial, LABELS)), expected)
 
 
-def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match="divisor of the width 32, found 5"):
-        VisualGuidedText(32, heads=5)
-
-
 @pytest.fixture
 def new_gpu(monkeypatch):
     """Layers compute in bfloat16."""
