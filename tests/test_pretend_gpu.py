@@ -1,6 +1,6 @@
 """The whole package on a pretend GPU: it computes the CPU's bits, and nothing is left behind.
 
-Half precision is off, as on a GPU from before 2020: tests/nn has bfloat16.
+Half precision is off there, as on a GPU from before 2020: the CPU's own stands for a newer one's.
 """
 
 import json
@@ -185,6 +185,26 @@ def test_vt_clip_reads_from_main_memory_what_a_small_gpu_has_no_room_for(folder,
     caplog.set_level(logging.INFO)
     assert_equal_to_the_cpus("vt_clip", folder, tmp_path, pretend_gpu(free=10_000))
     assert "Streaming" in caplog.text
+
+
+HALVED = [name for name, kind in METHODS.items() if kind.gpu_precision == "bfloat16"]
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_a_method_of_half_precision_predicts_in_it_nearly_as_in_float32(
+    name, folder, tmp_path, monkeypatch
+):
+    head, predicted = fit_and_predict(name, folder, tmp_path / "float", CPU)
+    for module in ("runtime.devices", "backbones.prompts", "training.train"):
+        monkeypatch.setattr(f"vtclip.{module}.has_bfloat16", lambda _: True)
+    halved, predictions = fit_and_predict(name, folder, tmp_path / "half", CPU)
+    assert any(not torch.equal(halved[tensor], head[tensor]) for tensor in head)
+    assert {tensor.dtype for tensor in halved.values()} == {
+        tensor.dtype for tensor in head.values()
+    }
+    assert_frame_equal(
+        predictions.select("confidence"), predicted.select("confidence"), abs_tol=0.02
+    )
 
 
 @pytest.mark.parametrize(

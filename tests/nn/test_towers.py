@@ -1,3 +1,4 @@
+import json
 from copy import deepcopy
 
 import open_clip
@@ -39,16 +40,26 @@ def test_without_a_change_the_towers_give_the_backbones_features(clip, towers, p
     torch.testing.assert_close(texts, clip.encode_classes(NAMES, ["a {}."]))
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_unpacked_attention_computes_what_pytorchs_does(masked):
+@pytest.mark.parametrize("shape", [None, (5, 5), (2 * 4, 5, 5)], ids=["none", "one", "each"])
+def test_unpacked_attention_computes_what_pytorchs_does(shape):
+    """With a mask for all, or with one for each text and attention head, as CoCa has."""
     torch.manual_seed(0)
     packed = nn.MultiheadAttention(32, 4, batch_first=True)
     nn.init.normal_(packed.in_proj_bias)
     tokens = torch.randn(2, 5, 32)
-    mask = torch.full((5, 5), float("-inf")).triu(1) if masked else None
+    mask = None if shape is None else torch.randn(shape).where(torch.ones(5, 5).tril() > 0, -100)
     expected, _ = packed(tokens, tokens, tokens, need_weights=False, attn_mask=mask)
     found, _ = Attention(packed)(tokens, tokens, tokens, need_weights=False, attn_mask=mask)
     torch.testing.assert_close(found, expected)
+
+
+def test_attention_of_an_unusual_kind_is_not_counted(tmp_path):
+    text = {"width": 64, "heads": 4, "layers": 2, "qk_norm": True}
+    path = tmp_path / "unusual.json"
+    path.write_text(json.dumps(json.loads(ARCHITECTURE.read_text()) | {"text_cfg": text}))
+    towers = Towers(load_backbone(path.stem, pretrained=None, architecture=path))
+    assert not towers.attention["text"]
+    assert towers.attention["image"]
 
 
 def test_a_change_reaches_one_call_and_leaves_the_towers_as_they_were(towers, pixels):

@@ -90,7 +90,8 @@ def list_attention(tower: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     for name, part in tower.named_modules():
         if isinstance(part, Transformer):  # open_clip's
-            found |= {f"{name}.resblocks.{i}.attn": b.attn for i, b in enumerate(part.resblocks)}
+            each = {f"{name}.resblocks.{i}.attn": b.attn for i, b in enumerate(part.resblocks)}
+            found |= {n: a for n, a in each.items() if type(a) is nn.MultiheadAttention}
         elif type(part) is Attention:  # timm's
             found[name] = part
     return found

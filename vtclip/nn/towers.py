@@ -55,7 +55,9 @@ class Attention(nn.Module):
         """Attention of tokens (B, L, width) among themselves; in place of weights, none."""
         joint = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3)
         query, key, value = joint.unbind(2)  # (B, heads, L, width / heads)
-        mask = None if attn_mask is None else attn_mask.to(joint.dtype)
+        mask = None if attn_mask is None else attn_mask.to(joint.dtype)  # (L, L)
+        if mask is not None and mask.ndim == 3:  # (B * heads, L, L), as CoCa gives it
+            mask = mask.unflatten(0, (-1, self.num_heads))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out_proj(attended.transpose(1, 2).flatten(2)), None
 
