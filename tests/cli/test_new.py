@@ -123,6 +123,32 @@ def test_a_folder_with_a_table_as_in_imagefolder_is_read_by_its_table(photograph
     assert "Columns: file_name (path), label (label)." in capsys.readouterr().out
 
 
+def test_columns_and_images_that_a_table_leaves_unused_are_named(photographs, labels, capsys):
+    header, *lines = labels.read_text().splitlines()
+    labels.write_text("\n".join([f"{header},is_test", *(f"{line},0" for line in lines[1:])]))
+    assert new(labels, "--images", str(photographs)) == 0
+    said = capsys.readouterr().out
+    assert "Columns: id (path), kind (label); not used: is_test." in said
+    assert f"Not used, as no row names them: 1 image: {lines[0].partition(',')[2]}/" in said
+
+
+def test_a_table_that_is_not_there_is_named_as_a_table(photographs, capsys):
+    assert new("lost.csv", "--images", str(photographs)) == 2
+    assert "lost.csv: this table cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_a_table_in_a_folder_without_class_folders_is_pointed_out(photographs, capsys):
+    flat = photographs.parent / "flat"
+    for place in ("train", "test"):
+        (flat / place).mkdir(parents=True)
+        (flat / place / "metadata.csv").touch()
+    assert new(flat / "train" / "..") == 2
+    assert f"put their rows into one, {flat}/train/../metadata.csv" in capsys.readouterr().err
+    (flat / "train/metadata.csv").rename(flat / "train/labels.csv")
+    assert new(flat / "train") == 2
+    assert f"name {flat}/train/labels.csv in place of the folder" in capsys.readouterr().err
+
+
 def test_a_table_that_is_broken_later_is_refused_by_the_plan(photographs, labels):
     assert new(labels, "--images", str(photographs)) == 0
     labels.write_text(f"{labels.read_text()}\nlost,<script>")
@@ -135,7 +161,7 @@ def test_a_table_that_is_broken_later_is_refused_by_the_plan(photographs, labels
 
 def test_options_of_tables_are_refused_for_a_folder(photographs, capsys):
     reasons = {
-        ("--images", str(photographs)): "TABLE: there is no such file",
+        ("--images", str(photographs)): "TABLE: this is not a table",
         ("--label-column", "kind"): "--label-column: a folder has no columns",
     }
     for more, reason in reasons.items():

@@ -91,7 +91,15 @@ def test_columns_are_found_by_content_and_a_split_column_is_kept(tmp_path, folde
     assert found == {path: expected[split] for _, split, path in lines}
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n,"])
+def test_every_end_of_lines_and_blank_rows_at_the_end_are_read(tmp_path, folder, rows, end):
+    table = tmp_path / "labels.csv"
+    lines = ["path,label", *map(",".join, rows)]
+    table.write_bytes((("\n" if "," in end else end).join(lines) + 3 * end).encode())
+    assert read(table, folder).equals(read_layout(described("folders"), folder))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_other_separators_quotes_and_a_byte_order_mark_are_read(tmp_path, folder, separator):
     (folder / "a,b.jpg").touch()
     lines = [("file", "label"), ('"a,b.jpg"', "odd"), *((f"{n}-0.jpg", "even") for n in range(3))]
@@ -103,7 +111,7 @@ def test_other_separators_quotes_and_a_byte_order_mark_are_read(tmp_path, folder
 HEADER = ("path", "label")
 BROKEN = {
     "an empty file": (b"", "the table is empty"),
-    "a header alone": (b"path,label\n", "has no row below its header"),
+    "a header alone": (b"path,label\n", "has no row of values"),
     "another encoding": (b"path,label\nx.jpg,h\xe9ron\n", "line 2 is not in UTF-8"),
     "UTF-16": ("path,label\nx.jpg,heron\n".encode("utf-16"), "line 1 is not in UTF-8"),
     "a row with more values": ("+\na,b,c,d,e", "cannot be read"),
@@ -113,6 +121,19 @@ BROKEN = {
     "one image with two labels": ("+\ncrane/0-0.jpg,stork", "row 302 with 'stork'"),
     "one image twice": ("+\ncrane/0-0.jpg,crane", "is in two rows"),
     "several labels": ("+\ncrane/more.jpg,crane|stork", "row 302 has several labels: crane|stork"),
+    "several labels with a slash": ("+\ncrane/more.jpg,crane/stork", "has several labels: crane/"),
+    "several labels with blanks": ("+\ncrane/more.jpg,stork crane", "several labels: stork crane"),
+    "a list of labels": ("+\ncrane/more.jpg,\"['x', 'y']\"", "several labels: ['x', 'y']"),
+    "no header": (b"crane/0-0.jpg,a\ncrane/0-1.jpg,a\nstork/2-0.jpg,b\n", "the first row is that"),
+    "two columns of one name": (b"path,label, label\nx,a,a\n", "two columns have one name: label"),
+    "a split that is none": (
+        b"path,label,split\ncrane/0-0.jpg,a,train\ncrane/0-1.jpg,a,eval\nstork/2-0.jpg,b,train\n",
+        "row 3 has the split 'eval' in column 'split'",
+    ),
+    "splits without a test": (
+        b"path,label,part\ncrane/0-0.jpg,a,train\ncrane/0-1.jpg,a,val\nstork/2-0.jpg,b,train\n",
+        "the splits train, val, by column 'part'",
+    ),
     "labels that differ by case": ("+\ncrane/more.jpg,Crane", "'Crane' (1 row) and 'crane' (100"),
     "labels that differ by blanks": ("+\ncrane/more.jpg, crane", "' crane' (1 row)"),
     "no column of images": (b"a,b\n1,2\n1,3\n2,2\n", "no column names images of"),
@@ -168,7 +189,7 @@ def test_a_table_that_nothing_can_be_learned_from_is_refused(
 
 
 LISTS = {
-    "several labels": (["crane", "stork"], "row 301 has several labels: crane, stork"),
+    "several labels": (["crane", "stork"], r'row 301 has several labels: \["crane", "stork"\]'),
     "no label": ([], "1 of 301 rows have no label: row 301"),
 }
 
@@ -187,7 +208,7 @@ def test_lists_in_json_lines_are_one_label_each(tmp_path, folder, rows, labels, 
 
 
 @pytest.mark.parametrize(("ending", "said"), [("holdout", "'holdout'"), ("", "have no split")])
-def test_a_split_that_is_none_is_refused(tmp_path, folder, rows, ending, said):
+def test_a_named_split_that_is_none_is_refused(tmp_path, folder, rows, ending, said):
     lines = [(path, label, ("train", "test")[n % 2]) for n, (path, label) in enumerate(rows)]
     lines[-1] = (*lines[-1][:2], ending)
     table = write_csv(tmp_path / "labels.csv", ("path", "label", "split"), *lines)
@@ -195,9 +216,31 @@ def test_a_split_that_is_none_is_refused(tmp_path, folder, rows, ending, said):
         read(table, folder, columns={"split": "split"})
 
 
+def test_images_below_split_folders_have_the_split_of_their_folder(tmp_path):
+    rows = [(f"{part}/{n}.jpg", "ab"[n % 2]) for part in ("Train", "test") for n in range(4)]
+    for path, _ in rows:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    table = write_csv(tmp_path / "metadata.csv", ("file_name", "label"), *rows)
+    manifest = read(table, tmp_path)
+    assert manifest["split"].to_list() == ["train"] * 4 + ["test"] * 4
+    (tmp_path / "other").mkdir()
+    (tmp_path / "Train/0.jpg").rename(tmp_path / "other/0.jpg")
+    write_csv(table, ("file_name", "label"), ("other/0.jpg", "a"), *rows[1:])
+    assert {split for *_, split in read_table({"table": str(table)}, tmp_path).rows} == {""}
+
+
+def test_a_line_that_is_no_json_object_is_named(tmp_path, folder):
+    table = tmp_path / "labels.jsonl"
+    table.write_text('{"path": "crane/0-0.jpg", "label": "a"}\n\n["oops"]\n')
+    with pytest.raises(ManifestError, match="line 3 is no JSON object"):
+        read(table, folder)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
+        ({"columns": {"label": "path"}}, "one column is named twice"),
         ({"columns": {"label": "lable"}}, "no column 'lable'.*Did you mean 'label'"),
         ({"class_names": {"krane": "crane"}}, "no label 'krane'.*Did you mean 'crane'"),
     ],

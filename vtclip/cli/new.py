@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from vtclip import paths
 from vtclip.config.dataset import MEAN, Dataset
 from vtclip.data.pick_lists import count_validation
+from vtclip.data.walk import TABLES
 from vtclip.files import write_text
 from vtclip.settings import ConfigError, check, read_config, refusal
-from vtclip.wording import count, explain_alike, find_alike, list_lines, to_yaml
+from vtclip.wording import count, explain_alike, find_alike, list_lines, list_some, to_yaml
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -126,7 +127,8 @@ def describe_source(given: argparse.Namespace) -> dict[str, Any]:
     """The dataset's file for a folder or a table, as plain values."""
     source = Path(given.source)
     tables = [path for name in METADATA if (path := source / name).is_file()]
-    table = source if source.is_file() else tables[0] if tables else None
+    is_table = source.suffix.lower() in TABLES and not source.is_dir()
+    table = source if is_table or source.is_file() else tables[0] if tables else None
     columns = {c: name for c in COLUMNS if (name := getattr(given, f"{c}_column"))}
     described: dict[str, Any] = {"title": given.dataset}
     if table is None:
@@ -144,18 +146,25 @@ def describe_source(given: argparse.Namespace) -> dict[str, Any]:
         option, expected = f"--{next(iter(columns))}-column", "a table, CSV or JSON lines"
         raise refusal(option, "a folder has no columns", found=given.source, expected=expected)
     if given.images and table is None:
-        expected = "a table, CSV or JSON lines, for its images are in that folder"
-        raise refusal("TABLE", "there is no such file", found=given.source, expected=expected)
+        expected = "a table, CSV or JSON lines; --images names the folder of its images"
+        raise refusal("TABLE", "this is not a table", found=given.source, expected=expected)
     return described | {"templates": [given.template]}
 
 
 def _find_columns(dataset: Mapping[str, Any]) -> dict[str, str]:
     """The columns of a table, by content where they are not named."""
+    from vtclip.data.images import has_suffix
     from vtclip.data.label_table import read_table
 
-    found = dict(read_table(dataset, dataset["folder"]).columns)
-    print("Columns: " + ", ".join(f"{name} ({kind})" for kind, name in found.items()) + ".")
-    return found
+    table = read_table(dataset, dataset["folder"])
+    shown = [f"{name or '(no name)'} ({kind})" for kind, name in table.columns.items()]
+    unused = f"; not used: {list_some(table.unused)}" if table.unused else ""
+    print(f"Columns: {', '.join(shown)}{unused}.")
+    if "split" not in table.columns and any(split for *_, split in table.rows):
+        print("Splits: by the folders of the images.")
+    if rest := [path for path in table.without_row if has_suffix(path)]:
+        print(f"Not used, as no row names them: {count(len(rest), 'image')}: {list_some(rest)}.")
+    return dict(table.columns)
 
 
 def use_folds(dataset: dict[str, Any], folder: str) -> bool:

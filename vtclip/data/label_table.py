@@ -5,35 +5,45 @@ guessed: a table that could be read in two ways is refused. No image is opened.
 """
 
 import io
-import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from vtclip.data.walk import NAMES, UNSPLIT, ManifestError, list_folder, refuse_unknown, walk
-from vtclip.wording import count, did_you_mean, find_alike, list_some, plain, quote, shorten
+from vtclip.data.walk import (
+    NAMES,
+    TABLES,
+    UNSPLIT,
+    ManifestError,
+    NamedFiles,
+    list_folder,
+    refuse_unknown,
+)
+from vtclip.wording import (
+    count,
+    did_you_mean,
+    find_alike,
+    inline,
+    list_some,
+    plain,
+    quote,
+    shorten,
+    show_difference,
+)
 
 LINES = (".jsonl", ".ndjson")
-SUFFIXES = (".csv", ".tsv", *LINES)
-SEPARATORS = (",", ";", "\t")
+SEPARATORS = (",", ";", "\t", "|")
 # Names that a column of labels has, where several columns repeat their values.
 LABELS = {
     "label", "labels", "class", "classes", "class_name", "classname", "category", "target",
     "species", "breed",
 }  # fmt: skip
 SEEN = 1000  # rows in which the column of paths is searched
-PARTS = ("|", ";", ",")  # between the labels of an image that has several
-
-# What tables may name an image by: its path, that without suffix, its name, that without suffix.
-FORMS: Sequence[Callable[[str], str]] = (
-    str,
-    lambda path: str(PurePosixPath(path).with_suffix("")),
-    lambda path: PurePosixPath(path).name,
-    lambda path: PurePosixPath(path).stem,
-)
+PARTS = ("|", ";", ",", "/", " ")  # between the labels of an image that has several
 
 
 class LabelTable(NamedTuple):
@@ -41,6 +51,8 @@ class LabelTable(NamedTuple):
 
     rows: Sequence[tuple[str, str, str]]  # image below the folder, label, split or ""
     columns: Mapping[str, str]  # path, label and, if there is one, split -> the column's name
+    unused: Sequence[str]  # the other columns
+    without_row: Sequence[str]  # the folder's other files
 
     @property
     def labels(self) -> list[str]:
@@ -55,27 +67,36 @@ def read_table(dataset: Mapping[str, Any], folder: str | Path) -> LabelTable:
     list_folder(folder)  # refuses one that cannot be read
     for key, name in columns.items():
         refuse_unknown(file, f"columns.{key}: there is no column", [name], table.columns)
-    files = _Files(file, folder)
+    files = NamedFiles(folder, file.parent)
     path = columns.get("path") or _find_paths(file, table, files)
-    split = columns.get("split") or _find_splits(table.drop(path))
-    others = table.drop(path, *([split] if split else []))
-    label = columns.get("label") or _find_labels(file, others)
-    images = _resolve(file, table[path].to_list(), files)
+    images = _resolve(file, table[path], files)
+    others = table.drop({path, *columns.values()})
+    split = columns.get("split") or _find_splits(others)
+    label = columns.get("label") or _find_labels(file, others.drop(split or [], strict=False))
+    found = {"path": path, "label": label} | ({"split": split} if split else {})
+    if len({*found.values()}) < len(found):
+        raise ManifestError(f"{file}: one column is named twice: {inline(found)}.")
     labels = _read_labels(file, table[label])
     _check_repeats(file, images, labels)
     names = dataset.get("class_names", {})
     refuse_unknown(file, "class_names: there is no label", names, sorted(set(labels)))
-    splits = [UNSPLIT] * len(images) if split is None else _read_splits(file, table[split])
-    found = {"path": path, "label": label} | ({"split": split} if split else {})
-    return LabelTable(list(zip(images, labels, splits, strict=True)), found)
+    splits = _split_by_folders(images) if split is None else _read_splits(file, table[split])
+    if {*splits} != {UNSPLIT} and not {"train", "test"} <= {*splits}:
+        place = "the folders of the images" if split is None else f"column {quote(split)}"
+        raise ManifestError(
+            f"{file}: there is no image to {'test' if 'train' in splits else 'train'} with.\n"
+            f"  found:    the splits {list_some(sorted({*splits}))}, by {place}\n"
+            "  expected: train and test, or no split"
+        )
+    unused = [name or "(no name)" for name in table.columns if name not in found.values()]
+    rows = list(zip(images, labels, splits, strict=True))
+    return LabelTable(rows, found, unused, sorted({*files.paths} - {*images}))
 
 
 def _read(file: Path) -> pl.DataFrame:
-    """Read a table of texts, and of lists of texts in JSON lines."""
-    if file.suffix.lower() not in SUFFIXES:
-        raise ManifestError(
-            f"{file}: a table of labels has one of the suffixes {', '.join(SUFFIXES)}."
-        )
+    """Read a table of texts."""
+    if file.suffix.lower() not in TABLES:
+        raise ManifestError(f"{file}: the suffix of a table of labels is {' or '.join(TABLES)}.")
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -88,14 +109,25 @@ def _read(file: Path) -> pl.DataFrame:
             f"{file}: line {line} is not in UTF-8.\n"
             "  Save the table as UTF-8: spreadsheets call it `CSV UTF-8`."
         ) from None
+    text = re.sub(r"\r\n?", "\n", text).strip("\n")
     if not text.strip():
         raise ManifestError(f"{file}: the table is empty.")
+    table = _read_lines(file, text) if file.suffix.lower() in LINES else _read_csv(file, text)
+    names = [name.strip() for name in table.columns]
+    if twins := [name for name, number in Counter(names).items() if number > 1]:
+        raise ManifestError(f"{file}: two columns have one name: {list_some(twins)}.")
+    table.columns = names
+    while table.height and not any((value or "").strip() for value in table.row(-1)):
+        table = table.head(-1)  # spreadsheets write blank rows at the end
+    if table.height == 0:
+        raise ManifestError(f"{file}: the table has no row of values.")
+    return table
+
+
+def _read_csv(file: Path, text: str) -> pl.DataFrame:
+    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
     try:
-        if file.suffix.lower() in LINES:
-            table = _read_lines(text)
-        else:
-            separator = max(SEPARATORS, key=text.partition("\n")[0].count)
-            table = pl.read_csv(io.StringIO(text), separator=separator, infer_schema=False)
+        return pl.read_csv(io.StringIO(text), separator=separator, infer_schema=False)
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
         raise ManifestError(
@@ -103,52 +135,40 @@ def _read(file: Path) -> pl.DataFrame:
             "  expected: as many values in each row as the first has columns, and quotes around a "
             "value that contains a separator"
         ) from None
-    table = table.rename({name: name.strip() for name in table.columns})
-    if table.height == 0:
-        raise ManifestError(f"{file}: the table has no row below its header.")
-    return table
 
 
-def _read_lines(text: str) -> pl.DataFrame:
-    """Read JSON lines; a list stays one, any other value becomes text."""
-    table = pl.read_ndjson(io.StringIO(text), infer_schema_length=None)
-    return table.select(
-        pl.col(name).cast(pl.List(pl.String) if kind == pl.List else pl.String)
-        for name, kind in table.schema.items()
-        if not isinstance(kind, pl.Struct)
-    )
+def _read_lines(file: Path, text: str) -> pl.DataFrame:
+    """Read JSON lines; values become text, and objects in them are left out."""
+    rows: list[dict[str, str | None]] = []
+    names: dict[str, Any] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            row = json.loads(line or "{}")
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise ManifestError(
+                f"{file}: line {number} is no JSON object: {shorten(line)}.\n"
+                '  expected: an object in each line, such as {"file_name": "1.jpg", "label": "cat"}'
+            )
+        if row:
+            rows.append({n: _as_text(v) for n, v in row.items() if not isinstance(v, dict)})
+            names |= rows[-1]
+    return pl.DataFrame(rows, dict.fromkeys(names, pl.String))
 
 
-class _Files:
-    """The files below a folder, by the forms in which a table may name them."""
-
-    def __init__(self, table: str | Path, folder: str | Path) -> None:
-        self.table, self.folder = Path(table), Path(folder)
-        self.paths = [entry.path for entry in walk(folder) if entry.kind == "file"]
-        self.by_form: list[dict[str, list[str]]] = [defaultdict(list) for _ in FORMS]
-        for shorten_path, names in zip(FORMS, self.by_form, strict=True):
-            for path in self.paths:
-                names[shorten_path(path)].append(path)
-
-    def find(self, values: Sequence[str | None]) -> tuple[Collection[str], list[list[str]]]:
-        """All names in the form in which most values name files, and the files of each value."""
-        found = [
-            (names, [self._find_one(value, names) for value in values]) for names in self.by_form
-        ]
-        return max(found, key=lambda each: sum(map(bool, each[1])))
-
-    def _find_one(self, value: str | None, names: Mapping[str, list[str]]) -> list[str]:
-        name = (value or "").strip().replace("\\", "/").removeprefix("./")
-        if "/" not in name or name in names:
-            return names.get(name, [])
-        # As seen from the table's folder or the working directory, or an absolute path.
-        seen = (os.path.relpath(start / name, self.folder) for start in (self.table.parent, Path()))
-        return next((names[path] for path in seen if path in names), [])
+def _as_text(value: Any) -> str | None:
+    """Text of a JSON value: null, an empty list, and a list of one value are that of the value."""
+    if isinstance(value, list) and len(value) < 2:
+        value = value[0] if value else None
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
-def _find_paths(file: str | Path, table: pl.DataFrame, files: _Files) -> str:
+def _find_paths(file: str | Path, table: pl.DataFrame, files: NamedFiles) -> str:
     """The column most of whose values name files."""
-    rows = table.head(SEEN).select(pl.col(pl.String))
+    rows = table.head(SEEN)
     shares = {c.name: sum(map(bool, files.find(c.to_list())[1])) / rows.height for c in rows}
     best = max(shares, key=shares.__getitem__, default="")
     if shares.get(best, 0) > 0.5:
@@ -163,12 +183,21 @@ def _find_paths(file: str | Path, table: pl.DataFrame, files: _Files) -> str:
 
 
 def _find_splits(table: pl.DataFrame) -> str | None:
-    """The column whose values are names of splits, train and test among them."""
-    for name in table.select(pl.col(pl.String)).columns:
-        values = {(value or "").strip().lower() for value in table[name].unique()}
-        if {"train", "test"} <= {NAMES.get(value) for value in values} and values <= {*NAMES, ""}:
+    """The column that has names of several splits alone; else one that is called split."""
+    called = None
+    for name in table.columns:
+        values = {(value or "").strip().lower() for value in table[name].unique()} - {""}
+        if values <= {*NAMES} and len({NAMES[value] for value in values}) > 1:
             return name
-    return None
+        if name.lower() == "split" and len(values) > 1:
+            called = name
+    return called
+
+
+def _split_by_folders(images: Sequence[str]) -> list[str]:
+    """The splits of images that are all in folders called as splits are; else no split."""
+    splits = [NAMES.get(image.partition("/")[0].lower(), UNSPLIT) for image in images]
+    return splits if UNSPLIT not in splits and len({*splits}) > 1 else [UNSPLIT] * len(images)
 
 
 def _find_labels(file: str | Path, table: pl.DataFrame) -> str:
@@ -178,7 +207,7 @@ def _find_labels(file: str | Path, table: pl.DataFrame) -> str:
     if len(several) == 1 or len(called) == 1:
         return (called or several)[0]
     kind = "several columns may be the labels" if several else "no column can be the labels"
-    marks = [name for name in several if set(table[name].cast(pl.String)) <= {"0", "1"}]
+    marks = [name for name in several if set(table[name]) <= {"0", "1"}]
     one_hot = f"\n  {list_some(marks)} contain 0 and 1: write the name of the class in one column"
     raise ManifestError(
         f"{file}: {kind}.\n  found:    {_describe_columns(table.select(several or table.columns))}"
@@ -193,9 +222,14 @@ def _describe_columns(table: pl.DataFrame) -> str:
     return list_some(shown, 6) if shown else "no other column"
 
 
-def _resolve(file: Path, values: Sequence[str | None], files: _Files) -> list[str]:
-    values = _refuse_blanks(file, values, "image")
-    known, found = files.find(values)
+def _resolve(file: Path, column: pl.Series, files: NamedFiles) -> list[str]:
+    values = _refuse_blanks(file, column, "image")
+    known, found = files.find([*values, column.name])
+    if found.pop() and file.suffix.lower() not in LINES:
+        raise ManifestError(
+            f"{file}: the first row is that of an image: {quote(column.name)}.\n"
+            "  expected: the names of the columns there, such as: path,label"
+        )
     missing = [value for value, paths in zip(values, found, strict=True) if not paths]
     if missing:
         raise ManifestError(
@@ -214,25 +248,23 @@ def _resolve(file: Path, values: Sequence[str | None], files: _Files) -> list[st
 
 def _read_labels(file: Path, column: pl.Series) -> list[str]:
     """The label of each row; refuse several, and labels that are one in two spellings."""
-    values = column.to_list()
-    for number, value in enumerate(values):
-        if isinstance(value, list) and len(value) > 1:
-            raise _several_labels(file, number, ", ".join(map(str, value)))
-    if column.dtype == pl.List:
-        values = [value[0] if value else None for value in values]
-    labels = _refuse_blanks(file, values, "label")
+    labels = _refuse_blanks(file, column, "label")
     known = {plain(label) for label in labels}
     for number, label in enumerate(labels):
-        for mark in PARTS:
-            parts = [plain(part) for part in label.split(mark)]
-            if len(parts) > 1 and known.issuperset(parts):
-                raise _several_labels(file, number, label)
+        is_list = re.fullmatch(r"\[.*,.*\]", label.strip())
+        parts = [{plain(part) for part in label.split(mark)} for mark in PARTS]
+        if is_list or any(len(each) > 1 and each <= known for each in parts):
+            raise ManifestError(
+                f"{file}: {_row(file, number)} has several labels: {label}.\n"
+                "  expected: one label for each image; a few-shot classifier has one answer\n"
+                "  If it is the name of one class, write it with other signs, such as '_'."
+            )
     numbers = Counter(labels)
     for group in find_alike(sorted(numbers)):
         shown = [f"{label!r} ({count(numbers[label], 'row')})" for label in group]
         raise ManifestError(
-            f"{file}: labels that differ by case or blanks alone: {' and '.join(shown)}.\n"
-            "  expected: one spelling of each label"
+            f"{file}: labels that differ by case or blanks alone: {' and '.join(shown)}"
+            f"{show_difference(*group[:2])}.\n  expected: one spelling of each label"
         )
     if len(numbers) < 2:
         raise ManifestError(
@@ -242,28 +274,16 @@ def _read_labels(file: Path, column: pl.Series) -> list[str]:
     return labels
 
 
-def _several_labels(file: Path, number: int, shown: str) -> ManifestError:
-    return ManifestError(
-        f"{file}: {_row(file, number)} has several labels: {shown}.\n"
-        "  expected: one label for each image; a few-shot classifier has one answer"
-    )
-
-
 def _read_splits(file: Path, column: pl.Series) -> list[str]:
-    values = _refuse_blanks(file, column.to_list(), "split")
+    values = _refuse_blanks(file, column, "split")
     for number, value in enumerate(values):
         if value.strip().lower() not in NAMES:
             raise ManifestError(
-                f"{file}: {_row(file, number)} has the split {quote(value)}.\n"
-                "  expected: train, val or test"
+                f"{file}: {_row(file, number)} has the split {quote(value)} in column "
+                f"{quote(column.name)}.\n  expected: train, val or test\n"
+                "  If the column means another thing, give it another name."
             )
-    splits = [NAMES[value.strip().lower()] for value in values]
-    if not {"train", "test"} <= set(splits):
-        raise ManifestError(
-            f"{file}: column {quote(column.name)} has no image to "
-            f"{'test with' if 'train' in splits else 'train on'}; found: {list_some(set(splits))}."
-        )
-    return splits
+    return [NAMES[value.strip().lower()] for value in values]
 
 
 def _check_repeats(file: Path, images: Sequence[str], labels: Sequence[str]) -> None:
@@ -279,8 +299,9 @@ def _check_repeats(file: Path, images: Sequence[str], labels: Sequence[str]) -> 
             )
 
 
-def _refuse_blanks(file: Path, values: Sequence[str | None], noun: str) -> list[str]:
-    """Return the values, of which none is blank."""
+def _refuse_blanks(file: Path, column: pl.Series, noun: str) -> list[str]:
+    """Return the values of a column, of which none is blank."""
+    values = column.to_list()
     blank = [_row(file, number) for number, value in enumerate(values) if not (value or "").strip()]
     if blank:
         raise ManifestError(

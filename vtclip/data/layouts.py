@@ -216,7 +216,10 @@ def _split(rows: list[Row], dataset: Mapping[str, Any]) -> list[Row]:
         images = [image for image, *_ in group]
         size = len(images)
         if size < 3:
-            raise ManifestError(f"class '{name}': expected 3 images or more, found {size}.")
+            raise ManifestError(
+                f"{dataset.get('table') or dataset.get('folder')}: class {quote(name)}: expected 3 "
+                f"images or more, found {size}.\n  Add images of it, or take the class out."
+            )
         sizes = zip(SPLITS, shares.divide(size), strict=True)
         splits = [split for split, number in sizes for _ in range(number)]
         random.Random(shares.seed).shuffle(splits)

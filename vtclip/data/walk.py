@@ -2,8 +2,8 @@
 
 import os
 import stat
-from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -21,6 +21,7 @@ NAMES = {
     "dev": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 UNSPLIT = ""  # the split of class folders that are in no split folder
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")  # suffixes of tables of labels
 DEEPEST = 5  # levels of folders in which classes are searched, for a message
 
 
@@ -90,6 +91,8 @@ def list_folder(root: str | Path, folder: str = "") -> Iterator[Entry]:
             f"{path}: there is no such folder.\n"
             "  expected: a folder, seen from the working directory"
         ) from None
+    except NotADirectoryError:
+        raise ManifestError(f"{path}: this is a file.\n  expected: a folder of images") from None
     except OSError as error:
         raise ManifestError(
             f"{path}: this folder cannot be read: {error.strerror}.\n"
@@ -136,6 +139,44 @@ def _describe(root: str | Path, path: str) -> Entry:
     if stat.S_ISREG(status.st_mode):
         return Entry(path, "file", f"{status.st_size} {status.st_mtime_ns}")
     return Entry(path, "passed over", "no plain file")
+
+
+# What tables may name an image by: its path, that without suffix, its name, that without suffix.
+FORMS: Sequence[Callable[[str], str]] = (
+    str,
+    lambda path: str(PurePosixPath(path).with_suffix("")),
+    lambda path: PurePosixPath(path).name,
+    lambda path: PurePosixPath(path).stem,
+)
+
+
+class NamedFiles:
+    """The files below a folder, by the forms in which a table may name them.
+
+    Names may also be paths as seen from `start` or the working directory, or absolute ones.
+    """
+
+    def __init__(self, folder: str | Path, start: Path) -> None:
+        self.folder, self.start = folder, start
+        self.paths = [entry.path for entry in walk(folder) if entry.kind == "file"]
+        self.by_form: list[dict[str, list[str]]] = [defaultdict(list) for _ in FORMS]
+        for shorten_path, names in zip(FORMS, self.by_form, strict=True):
+            for path in self.paths:
+                names[shorten_path(path)].append(path)
+
+    def find(self, values: Sequence[str | None]) -> tuple[Collection[str], list[list[str]]]:
+        """All names in the form in which most values name files, and the files of each value."""
+        found = [
+            (names, [self._find_one(value, names) for value in values]) for names in self.by_form
+        ]
+        return max(found, key=lambda each: sum(map(bool, each[1])))
+
+    def _find_one(self, value: str | None, names: Mapping[str, list[str]]) -> list[str]:
+        name = (value or "").strip().replace("\\", "/").removeprefix("./")
+        if "/" not in name or name in names:
+            return names.get(name, [])
+        seen = (os.path.relpath(start / name, self.folder) for start in (self.start, Path()))
+        return next((names[path] for path in seen if path in names), [])
 
 
 # Class folders, alone or inside split folders.
@@ -226,6 +267,16 @@ def _advise(root: str | Path, parents: Sequence[str], searched: int) -> str:
     unused = [f"{e.path} ({e.note})" for e in entries if e.kind not in ("file", "folder")]
     if unused:
         return f" Not used: {list_some(unused)}."
+    tables = [e.path for e in entries if e.kind == "file" and e.path.lower().endswith(TABLES)]
+    if tables and len(parents) > 1:
+        return (
+            f" The labels may be in the tables {list_some(tables)}: put their rows into one, "
+            f"{Path(root, 'metadata.csv')}, with paths such as {parents[0]}/1.jpg."
+        )
+    if tables:
+        return (
+            f" The labels may be in a table: name {Path(root, tables[0])} in place of the folder."
+        )
     if any(entry.kind == "file" for entry in entries):
         return " It contains files: name the folder above, whose folders are the classes."
     return ""
