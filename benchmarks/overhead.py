@@ -24,10 +24,11 @@ import open_clip
 import polars as pl
 import torch
 import yaml
-from paper import supply_archives
 from safetensors.torch import save_file
 
+from vtclip.config.dataset import read_dataset
 from vtclip.config.experiment import Experiment
+from vtclip.data.inventory import archive_path
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import write_receipt
@@ -150,6 +151,14 @@ def write_run(folder: Path, views: str, shots: int) -> Path:
         for part in rows.iter_slices(BATCH):
             writer.write(part, torch.randn(len(part), DIM), torch.randn(len(part), TOKENS, DIM))
     return path
+
+
+def supply_archives(folder: Path) -> None:
+    """Empty files where ImageNet's archives belong: without them a plan leaves it out."""
+    for archive in read_dataset("imagenet").archives:
+        path = folder / archive_path("imagenet", archive.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def report_planning(folder: Path, rounds: int) -> None:

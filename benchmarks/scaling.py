@@ -10,15 +10,19 @@ the speed that is measured here.
 """
 
 import argparse
+import contextlib
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import coop
 import grid
 import numpy as np
-from paper import read_plan
+import yaml
+from overhead import ROOT, supply_archives
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
@@ -75,6 +79,15 @@ def main() -> None:
     print(f"Features are those of {count_views(plan):,} views.\n")
     report_parts(jobs, probes, core)
     report_gpus(jobs, probes, core, arguments)
+
+
+def read_plan() -> Plan:
+    """The plan of config/config.yaml, all eleven datasets in it."""
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    # A plan looks for archives from the working directory.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        supply_archives(Path(folder))
+        return Plan.read(config, source="config/config.yaml")
 
 
 def time_jobs(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[Job]]:

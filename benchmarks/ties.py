@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from fidelity import measure, read_file
 from torch import Tensor
 
-from vtclip.methods import METHODS, method_module
+from vtclip.methods import METHODS
 from vtclip.task import Samples, Task, Texts
 
 SHOTS, DRAWS = (1, 4, 16), 3
@@ -95,7 +95,7 @@ def choosing_by(rule: str, method: str) -> Iterator[None]:
     def by_hits(logits: Tensor, labels: Tensor) -> tuple[int, float]:
         return int((logits.argmax(dim=1) == labels).sum()), 0.0
 
-    modules = ["vtclip.methods.base", "vtclip.training.optimise", method_module(method)]
+    modules = ["vtclip.methods.base", "vtclip.training.optimise", METHODS[method].__module__]
     with ExitStack() as stack:
         for module in modules if rule == "hits" else []:
             if hasattr(sys.modules[module], "score"):

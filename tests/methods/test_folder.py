@@ -9,7 +9,7 @@ import pytest
 
 from tests.project import ROOT
 from vtclip import methods
-from vtclip.methods import METHODS, check_methods, method_module
+from vtclip.methods import METHODS, check_methods
 from vtclip.methods.base import Method
 from vtclip.settings import ConfigError
 
@@ -49,7 +49,6 @@ def test_a_file_in_the_folder_is_a_method_and_the_names_are_sorted(add_method):
     assert "near_est" in METHODS
     assert list(METHODS) == sorted(METHODS)
     assert len(METHODS) == len(list(METHODS)) == before + 1
-    assert method_module("near_est") == "vtclip.methods.near_est"
     assert list(check_methods({"near_est": None}, source="mine.yaml")) == ["near_est"]
 
 
@@ -153,10 +152,10 @@ def test_a_title_of_ones_own_is_not_handed_down():
 
 RUN_HERE = """
 import sys
-from vtclip.methods import METHODS, check_methods, method_module
+from vtclip.methods import METHODS, check_methods
 from vtclip.runtime.code_hash import code_hash
 check_methods({"nearest": None}, source="mine.yaml")
-print(METHODS["nearest"].title, code_hash("script.py", method_module("nearest")))
+print(METHODS["nearest"].title, code_hash("script.py", METHODS["nearest"].__module__))
 """
 
 

@@ -89,11 +89,6 @@ def make_method(name: str, settings: Mapping[str, Any]) -> Method:
     return kind(kind.settings_type.model_validate(settings))
 
 
-def method_module(name: str) -> str:
-    """The module of a method, for the hash of its code."""
-    return METHODS[name].__module__
-
-
 def check_methods(methods: Mapping[str, Any], *, source: str) -> dict[str, Settings]:
     """Check an experiment's methods, name -> plain values or None; the order stays, the tables'."""
     for name in methods:

@@ -7,7 +7,7 @@ from typing import Any
 from vtclip import cost, paths
 from vtclip.config.dataset import ClassSplit, dataset_name
 from vtclip.cost import Size, Work
-from vtclip.methods import METHODS, method_module
+from vtclip.methods import METHODS
 from vtclip.methods.base import Method
 from vtclip.paths import Run
 from vtclip.plan import Plan
@@ -215,7 +215,7 @@ def method_code(script: str, method: str) -> str:
     tower = [TOWERS] if kind.reads_images else [TEXT_TOWER] if kind.reads_text_tower else []
     tower += [PROJECTION] if kind.reads_projection else []
     path = paths.PROJECT / "workflow" / "scripts" / f"{script}.py"
-    return code_hash(path, method_module(method), *tower)
+    return code_hash(path, METHODS[method].__module__, *tower)
 
 
 # The optimism table: heads that choose otherwise, and oracles.

@@ -63,8 +63,7 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 # The libraries with thread pools. It takes 20 ms to find them; the parent does it once.
 find_pools = cache(ThreadpoolController)
-
-Stamps = dict[Path, tuple[int, int]]  # file -> time and size
+Stamps = dict[Path, int]  # file -> time of its last change
 
 
 class Request(NamedTuple):
@@ -103,13 +102,12 @@ def import_modules(seen: Stamps) -> Stamps:
     return {path: _stamp(path) for path in paths}
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Time and size of a file; zeros if it is gone."""
+def _stamp(path: Path) -> int:
+    """Time of a file's last change; zero if it is gone."""
     try:
-        found = path.stat()
+        return path.stat().st_mtime_ns
     except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
+        return 0
 
 
 def preload() -> Stamps:
