@@ -8,7 +8,6 @@ from vtclip.files import MARKED, WATERMARK, write_json
 from vtclip.parquet import write_parquet
 from vtclip.results.gains import (
     CONFIGURED,
-    Oracle,
     aggregate_ablation,
     aggregate_optimism,
     plot_ablation,
@@ -79,7 +78,7 @@ def optimism(tmp_path):
         path = tmp_path / f"oracle{seed}.parquet"
         rows = {"label": [0] * 100, f"{MARKED}prediction": [0] * 80 + [1] * 20}
         write_parquet(path, pl.DataFrame(rows))
-        oracles.append(Oracle(runs[0].backbone, "digits", "gda", 4, seed, str(path)))
+        oracles.append((runs[0].backbone, "digits", "gda", 4, seed, str(path)))
     return aggregate_optimism(runs, oracles, tmp_path / "optimism", titles={"gda": "GDA"})
 
 

@@ -15,7 +15,7 @@ from vtclip.files import MARKED, WATERMARK, read_head, sha256_of
 from vtclip.inference.runs import read_saved
 from vtclip.parquet import read_parquet
 from vtclip.results.tables import read_accuracies
-from vtclip.training.oracle import Fair, train_oracle
+from vtclip.training.oracle import train_oracle
 from vtclip.training.predict import TrainedHead, predict_test
 from vtclip.training.tasks import Sources
 from vtclip.training.train import train_head
@@ -38,14 +38,14 @@ def run(on_disk, task):
     texts, features = on_disk / "texts.parquet", on_disk / "features.parquet"
     sources = Sources(texts, [features])
     train_head(METHOD, {}, sources, on_disk / "fair", shots=1, seed=1, device=CPU)
-    fair = Fair(on_disk / "fair/head.safetensors", on_disk / "fair.parquet")
+    head, predictions = on_disk / "fair/head.safetensors", on_disk / "fair.parquet"
     predict_test(
-        METHOD, {}, texts, [TrainedHead(1, 1, fair.head)], [on_disk / "test.parquet"],
-        fair.predictions, device=CPU,
+        METHOD, {}, texts, [TrainedHead(1, 1, head)], [on_disk / "test.parquet"], predictions,
+        device=CPU,
     )  # fmt: skip
     (on_disk / "oracle").mkdir()
     train_oracle(
-        METHOD, {}, sources, [on_disk / "test.parquet"], [fair],
+        METHOD, {}, sources, [on_disk / "test.parquet"], [(head, predictions)],
         on_disk / "oracle/oracle.safetensors", shots=1, seed=1, device=CPU,
     )  # fmt: skip
     return on_disk

@@ -6,7 +6,7 @@ The optimism table is that of the choices: on more images, and on the test image
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -138,20 +138,10 @@ def _draw_gains(panel: Axes, gains: pl.DataFrame, variants: Sequence[str]) -> No
     panel.set_xlabel("gain in accuracy (points)")
 
 
-class Oracle(NamedTuple):
-    """An oracle's run."""
-
-    backbone: str
-    dataset: str
-    method: str
-    shots: int
-    seed: int
-    predictions: str
-
-
 def aggregate_optimism(
     runs: Sequence[Run],  # fair heads; the label of each is what it has chosen on, of CHOICES
-    oracles: Sequence[Oracle],  # those that have chosen on the test images
+    # RUN of each head that has chosen on the test images, and its predictions.
+    oracles: Sequence[tuple[str, str, str, int, int, str]],
     destination: str | Path,  # its suffix is replaced
     *,
     titles: Mapping[str, str] = {},  # method -> the name to show
@@ -173,7 +163,7 @@ def aggregate_optimism(
     return table
 
 
-def _read_choices(runs: Sequence[Run], oracles: Sequence[Oracle]) -> pl.DataFrame:
+def _read_choices(runs: Sequence[Run], oracles: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
     """The accuracy in percent of each run under each choice: RUN, chosen_on, accuracy."""
     fair = pl.concat(
         tables.name_rows(tables.read_accuracies(run.predictions), run).select(
@@ -181,7 +171,7 @@ def _read_choices(runs: Sequence[Run], oracles: Sequence[Oracle]) -> pl.DataFram
         )
         for run in tables.by_file(runs)
     )
-    unfair = [(*oracle[:5], _read_oracle(oracle.predictions), ORACLE) for oracle in oracles]
+    unfair = [(*run, _read_oracle(predictions), ORACLE) for *run, predictions in oracles]
     return pl.concat([fair, pl.DataFrame(unfair, fair.schema, orient="row")])
 
 

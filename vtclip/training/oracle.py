@@ -7,7 +7,7 @@ its predictions have names and a mark with which nothing else can read them.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 import torch
@@ -33,19 +33,13 @@ from vtclip.training.train import check_head, fit, fitting_device
 COLUMNS = ["shots", "seed", "image", "label", "prediction"]
 
 
-class Fair(NamedTuple):
-    """A head of the same run that has seen no test image, and its method's predictions."""
-
-    head: str | Path
-    predictions: str | Path
-
-
 def train_oracle(
     method: str,
     settings: dict[str, Any],
     sources: Sources,
     test: Sequence[str | Path],  # the features of the test images
-    fair: Sequence[Fair],  # of the same run, chosen on nothing or on validation images
+    # Head and its method's predictions, of the run's heads that have seen no test image.
+    fair: Sequence[tuple[str | Path, str | Path]],
     destination: str | Path,  # of the head; its record and predictions.parquet lie beside it
     *,
     shots: int,
@@ -69,10 +63,10 @@ def train_oracle(
     labels = find_labels(sources.texts, sources.dataset)
     batches = read_batches(open_features(chosen, test, sources.texts), labels, device)
     best, found = head, pl.concat(predict_batch(ready, *batch, labels) for batch in batches)
-    for each in fair:
-        predictions = read_parquet(each.predictions).filter(shots=shots, seed=seed)
+    for file, its_predictions in fair:
+        predictions = read_parquet(its_predictions).filter(shots=shots, seed=seed)
         if _count_hits(predictions) > _count_hits(found):
-            best, found = read_head(each.head), predictions
+            best, found = read_head(file), predictions
     record = {"method": method, "dataset": sources.dataset, "shots": shots, "seed": seed,
               "settings": chosen.settings.model_dump(mode="json")}  # fmt: skip
     _write(Path(destination), best, found.select(COLUMNS), record)

@@ -3,11 +3,11 @@
 from vtclip.runtime.job import job
 
 with job(snakemake.log[0]):
-    from vtclip.results.gains import Oracle, aggregate_optimism
+    from vtclip.results.gains import aggregate_optimism
 
     aggregate_optimism(
         snakemake.params.runs,
-        [Oracle(*row) for row in snakemake.params.oracles],
+        snakemake.params.oracles,
         snakemake.output.parquet,
         titles=snakemake.params.titles,
     )

@@ -11,7 +11,7 @@ with gpu_job(
     compiles=params.settings.get("compile", False),
 ) as device:
     from vtclip.paths import parse_shots
-    from vtclip.training.oracle import Fair, train_oracle
+    from vtclip.training.oracle import train_oracle
     from vtclip.training.tasks import Sources
 
     features = [given.features] if isinstance(given.features, str) else given.features
@@ -28,7 +28,7 @@ with gpu_job(
         params.settings,
         sources,
         given.test,
-        list(map(Fair, given.heads, given.predictions)),
+        list(zip(given.heads, given.predictions, strict=True)),
         snakemake.output.head,
         shots=parse_shots(snakemake.wildcards.shots),
         seed=int(snakemake.wildcards.seed),
