@@ -8,7 +8,7 @@ import pytest
 from tests.results.conftest import make_run, write_costs, write_predictions
 from vtclip.results.few_shot import aggregate_results, escape_latex, render_text
 from vtclip.results.figures import drawing, plot_accuracy, plot_cost, title_of
-from vtclip.results.tables import escape_markdown
+from vtclip.results.tables import escape_markdown, write_table
 
 ODD = [
     "ke$ha", "$1 bill", "$x^2$", "$\\frac{$", "a|b", "*a*", "_a_", "`a`", "<b>", "[a](b)", "a\\b",
@@ -104,3 +104,11 @@ def test_the_table_of_a_terminal_keeps_to_lines(results):
     table = pl.read_parquet(folder / "results.parquet")
     text = render_text(table, titles=titles | {"probe": "two\nlines"})
     assert "two lines" in text
+
+
+def test_a_name_with_a_point_is_whole_in_the_names_of_tables_and_figures(tmp_path):
+    write_table(pl.DataFrame({"dataset": ["my.birds"]}), tmp_path / "my.birds.parquet")
+    with drawing(tmp_path / "my.birds.svg", 1, 1):
+        pass
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"my.birds.{suffix}" for suffix in ("parquet", "csv", "svg", "png")}
