@@ -245,19 +245,6 @@ def test_a_step_guides_each_images_own_class_and_the_nearest_and_no_other(settin
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("train_classes", [9, 1000])
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_to_guide_as_many_as_there_are_is_to_guide_all(train_classes, blocks):
-    texts, spatial, pooled = inputs(classes=9)
-    guide = scrambled(VisualGuidedText(32, blocks=blocks))
-    every, as_many = (
-        VisualGuidedHead(guide, Texts(texts, 100.0), train_classes=number)
-        for number in (None, train_classes)
-    )
-    images = Images(pooled, spatial, LABELS)
-    assert torch.equal(as_many(images), every(images))
-
-
 def test_texts_chosen_in_any_order_keep_their_similarities_through_two_blocks():
     texts, spatial, pooled = inputs(classes=9)
     guide = scrambled(VisualGuidedText(32, blocks=2))
@@ -269,15 +256,19 @@ def test_texts_chosen_in_any_order_keep_their_similarities_through_two_blocks():
     )  # fmt: skip
 
 
-def test_to_classify_all_texts_are_guided_whatever_training_guides():
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_all_texts_are_guided_to_classify_and_where_training_guides_as_many(blocks):
     texts, spatial, pooled = inputs(classes=9)
-    guide = scrambled(VisualGuidedText(32))
-    every, some = (
-        VisualGuidedHead(guide, Texts(texts, 100.0), train_classes=number) for number in (None, 2)
+    guide = scrambled(VisualGuidedText(32, blocks=blocks))
+    every, some, as_many, more = (
+        VisualGuidedHead(guide, Texts(texts, 100.0), train_classes=number)
+        for number in (None, 2, 9, 1000)
     )
-    expected = every(Images(pooled, spatial))
-    assert torch.equal(some(Images(pooled, spatial)), expected)
-    assert torch.equal(some.eval()(Images(pooled, spatial, LABELS)), expected)
+    to_learn, expected = Images(pooled, spatial, LABELS), every(Images(pooled, spatial))
+    assert not torch.equal(some(to_learn), expected)
+    for found in (some(Images(pooled, spatial)), as_many(to_learn), more(to_learn)):
+        assert torch.equal(found, expected)
+    assert torch.equal(some.eval()(to_learn), expected)
 
 
 @pytest.fixture
