@@ -22,11 +22,11 @@ from vtclip.task import Classifier, Head, Images, Texts, TextTower, Towers
 from vtclip.training.calibration import DECIDED, Calibration, Rules
 from vtclip.training.tasks import (
     find_labels,
-    keep,
     open_features,
     read_batches,
     read_dataset,
     read_test_images,
+    take_images,
 )
 
 TOP = 5  # how many of the best classes are kept
@@ -221,7 +221,7 @@ def predict_batch(ready: Ready, rows: pl.DataFrame, images: Images, labels: rang
     """The predictions of some images among the classes with these labels."""
     run, classifier, rules = ready
     if run.fold:
-        rows, images = keep(rows, images, rows["split"] == run.fold)
+        rows, images = take_images(rows, images, rows["split"] == run.fold)
     logits = classifier(images)  # (B, K)
     if logits.shape[1] != len(labels):
         raise PredictionError(

@@ -214,10 +214,8 @@ def read_batches(images: FeatureSet, labels: range, device: torch.device) -> Bat
         label = batch.rows["label"]
         kept = label.is_between(labels.start, labels.stop - 1) & (batch.rows["view"] == 0)
         if kept.any():
-            rows, found = keep(batch.rows, Images(batch.pooled, batch.spatial), kept)
-            spatial = None
-            if found.spatial is not None:
-                spatial = found.spatial.to(device, torch.float32)
+            rows, found = take_images(batch.rows, Images(batch.pooled, batch.spatial), kept)
+            spatial = None if found.spatial is None else found.spatial.to(device, torch.float32)
             yield rows, Images(found.pooled.to(device, torch.float32), spatial)
 
 
@@ -239,7 +237,7 @@ def read_test_images(
         yield rows.slice(number * BATCH, BATCH), Images(pooled, None, pixels=pixels)
 
 
-def keep(rows: pl.DataFrame, images: Images, kept: pl.Series) -> tuple[pl.DataFrame, Images]:
+def take_images(rows: pl.DataFrame, images: Images, kept: pl.Series) -> tuple[pl.DataFrame, Images]:
     """Some of the images."""
     if kept.all():
         return rows, images
