@@ -10,9 +10,7 @@ with job(snakemake.log[0]):
     # Imported by its name and not given by the rule: neither another address nor other code that
     # reads it is a reason to fetch again.
     addresses = import_module("vtclip.data.inventory").list_addresses(
-        snakemake.wildcards.dataset,
-        snakemake.wildcards.file,
-        mirror=snakemake.config.get("mirror"),
+        snakemake.wildcards.dataset, snakemake.wildcards.file, mirror=snakemake.config.get("mirror")
     )
     fetch_archive(
         addresses,
