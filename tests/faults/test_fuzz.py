@@ -21,7 +21,7 @@ from vtclip.config.backbone_config import BackboneConfig
 from vtclip.config.dataset import ArchiveFile, Counts, Dataset, Fractions
 from vtclip.config.experiment import Ablation, Experiment, Views
 from vtclip.methods import METHODS
-from vtclip.plan import Plan, jobs
+from vtclip.plan import Plan, jobs, shown
 from vtclip.settings import ConfigError, read_yaml
 from vtclip.wording import to_yaml
 
@@ -146,8 +146,8 @@ def assert_complete(plan: Plan) -> None:
         assert max(len(part.encode()) for part in path.split("/")) < 240
         assert not set("{}") & set(path)
     assert plan.wildcards
-    assert plan.titles
-    assert plan.notes
+    assert shown.list_titles(plan)
+    assert shown.list_notes(plan)
     for name in plan.datasets:
         for file in plan.datasets[name].archives:
             assert jobs.fetch_archive(plan, dataset=name, file=file.file).params["expected"]

@@ -5,7 +5,7 @@ import pytest
 from tests.methods.test_folder import add_method  # noqa: F401  (a fixture)
 from tests.plan.conftest import GLYPHS, job, planned, training
 from vtclip.methods import METHODS
-from vtclip.plan import head_jobs
+from vtclip.plan import head_jobs, shown
 from vtclip.plan.variants import constant_settings
 from vtclip.settings import ConfigError
 
@@ -74,14 +74,14 @@ def test_a_method_without_constants_is_left_out_by_name(demo):
     }
     assert "linear_probe" not in {run.method for run in plan.own_runs}
     assert not [target for target in plan.targets() if "linear_probe" in target]
-    (note,) = plan.notes
+    (note,) = shown.list_notes(plan)
     assert note.startswith("Nothing was chosen on any image")
     assert note.endswith("Left out, for they have none: Linear probe.")
 
 
 def test_the_footnote_names_what_each_method_has_chosen_and_on_how_many_images(demo):
     settings = METHODS_HERE | {"vt_clip": {"select": "val"}}
-    assert planned(demo, methods=settings).notes == [
+    assert shown.list_notes(planned(demo, methods=settings)) == [
         "Chosen on the validation shots, min(shots, 4) images per class: Zero-shot CLIP, TaskRes: "
         "nothing; Weighted: sum weight; Linear probe: inverse regularisation; VT-CLIP: when to "
         "stop.",
@@ -91,13 +91,13 @@ def test_the_footnote_names_what_each_method_has_chosen_and_on_how_many_images(d
 
 def test_the_footnote_of_an_ablation_names_it_of_each_variant(demo):
     plan = planned(demo, ablation={"one_at_a_time": {"select": ["val"]}})
-    (note,) = plan.ablation_notes
+    (note,) = shown.list_ablation_notes(plan)
     assert note.endswith("as configured: nothing; select: val: when to stop.")
 
 
 def test_the_footnote_names_the_settings_that_are_not_the_published_ones(demo):
     settings = {"coop": {"context": 4, "last_batch": "keep"}, "zs_lp": None}
-    assert planned(demo, methods=settings).notes[1:] == [
+    assert shown.list_notes(planned(demo, methods=settings))[1:] == [
         "Settings other than the default ones: CoOp: last_batch, context."
     ]
 
@@ -177,8 +177,11 @@ def test_all_chooses_on_the_whole_validation_split_in_a_file_that_runs_share(dem
         planned(demo, methods=METHODS_HERE), "train_head", GLYPHS, "digits", "weighted", 16, 1
     )
     assert heads[-1].mem_mb >= shots.mem_mb
-    assert plan.notes[0].startswith("Chosen on the whole validation split: ")
-    assert any("best on the whole validation split" in each for each in plan.choices.values())
+    assert shown.list_notes(plan)[0].startswith("Chosen on the whole validation split: ")
+    assert any(
+        "best on the whole validation split" in each
+        for each in shown.explain_choices(plan).values()
+    )
     zero_shot = job(plan, "train_head", GLYPHS, "digits", "zero_shot", 0, 0)
     assert "features" not in zero_shot.inputs
     nothing = job(plan, "train_head", GLYPHS, "digits", "taskres", 16, 1)

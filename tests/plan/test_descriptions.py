@@ -8,6 +8,7 @@ from tests.plan.conftest import job, planned
 from tests.plan_jobs import list_again, list_jobs
 from vtclip.data.descriptions import read_set
 from vtclip.paths import distinct
+from vtclip.plan import shown
 from vtclip.settings import ConfigError
 
 
@@ -50,7 +51,7 @@ def test_a_sets_files_are_fetched_like_archives_for_every_dataset(paper):
     assert fetched["expected"]["sha256"] == read_set("cafo").files["dtd"].sha256
     texts = job(plan, "extract_texts", "RN50-quickgelu-openai", "dtd")
     assert texts.params["sentences"]["file"] == file
-    assert any("CaFo's descriptions, without templates" in note for note in plan.notes)
+    assert any("CaFo's descriptions, without templates" in note for note in shown.list_notes(plan))
 
 
 def test_an_archives_own_job_is_as_before(paper):

@@ -9,6 +9,7 @@ from tests.plan.conftest import GLYPHS, job, planned
 from vtclip.cli.status import estimate_bytes
 from vtclip.config.dataset import ClassSplit
 from vtclip.paths import ALL
+from vtclip.plan import shown
 from vtclip.settings import ConfigError
 
 FOLDS = 3
@@ -84,7 +85,11 @@ def test_a_method_that_learns_from_no_image_has_one_head_for_all_folds(config):
 
 
 def test_the_images_that_folds_leave_to_learn_from_are_counted(config):
-    assert planned(config).images["birds"] == {"train": [3, 3], "val": [1, 1], "test": [6, 6]}
+    assert shown.count_images(planned(config))["birds"] == {
+        "train": [3, 3],
+        "val": [1, 1],
+        "test": [6, 6],
+    }
 
 
 def test_all_images_count_in_the_minutes_of_a_dataset_in_folds(config):
@@ -134,7 +139,7 @@ def test_the_features_of_folds_that_are_still_to_be_written_are_those_of_their_f
 
 def test_a_footnote_says_that_every_image_is_a_test_image(config):
     note = "birds: every image is a test image, of the heads of a fold that have not seen it."
-    assert note in planned(config).notes
+    assert note in shown.list_notes(planned(config))
 
 
 def test_a_list_of_picks_for_a_dataset_in_folds_is_refused(config):

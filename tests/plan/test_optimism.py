@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.plan.conftest import GLYPHS, job, planned
-from vtclip.plan import head_jobs
+from vtclip.plan import head_jobs, shown
 from vtclip.settings import ConfigError
 
 PLACE = f"{GLYPHS}/digits/tip_adapter_f"
@@ -28,7 +28,8 @@ def files(job):
 def test_the_main_tables_are_made_of_the_same_heads_and_notes_with_it_and_without(plans):
     plain, more = plans
     assert plain.index() == more.index()
-    assert (plain.notes, plain.unmet, plain.titles) == (more.notes, more.unmet, more.titles)
+    for show in (shown.list_notes, shown.list_unmet, shown.list_titles):
+        assert show(plain) == show(more)
     for run in plain.own_runs[::7]:
         where = (*run.head.split("/")[3:6], run.shots, run.seed)
         assert job(plain, "train_head", *where) == job(more, "train_head", *where)

@@ -10,6 +10,7 @@ from tests.plan.conftest import CONFIG, GLYPHS, RN50, job, planned
 from tests.project import ROOT
 from vtclip.methods import METHODS
 from vtclip.paths import distinct
+from vtclip.plan import shown
 from vtclip.settings import ConfigError, read_yaml
 
 # How much there is, and in which order.
@@ -84,7 +85,7 @@ def test_each_row_of_the_index_names_the_files_of_its_head(demo):
 
 
 def test_tables_and_figures_show_titles(demo):
-    assert planned(demo).titles == {
+    assert shown.list_titles(planned(demo)) == {
         "zero_shot": "Zero-shot CLIP", "linear_probe": "Linear probe",
         "tip_adapter_f": "Tip-Adapter-F", "vt_clip": "VT-CLIP",
         "digits": "Digits", "letters": "Letters (synthetic)",

@@ -1,12 +1,13 @@
 from tests.plan.conftest import GLYPHS, job, planned
 from vtclip.methods.vt_clip import VTClipSettings
-from vtclip.plan.variants import explain_choice
+from vtclip.plan import shown
+from vtclip.plan.shown import explain_choice
 
 
 def test_the_report_shows_an_example_of_each_dataset_from_files_that_are_made(demo):
     plan = planned(demo)
-    assert [example.dataset for example in plan.examples] == ["digits", "letters"]
-    for example in plan.examples:
+    assert [example.dataset for example in shown.list_examples(plan)] == ["digits", "letters"]
+    for example in shown.list_examples(plan):
         assert example.attention in plan.targets()
         assert example.receipt == plan.images_receipt(example.dataset)
 
@@ -18,39 +19,39 @@ def test_test_images_are_compared_with_the_images_of_all_runs(demo):
     assert found["shots"] == [plan.sample_of("digits", *run) for run in runs]
     assert found["learned"] == [plan.shot_features_of(GLYPHS, "digits", *run) for run in runs]
     assert found["test"] == plan.test_features(GLYPHS, "digits")
-    assert {"results/demo/tables/copies/digits.parquet", plan.examples[0].copies} <= {
+    assert {"results/demo/tables/copies/digits.parquet", shown.list_examples(plan)[0].copies} <= {
         *plan.targets()
     }
 
 
 def test_features_of_uneven_shots_are_the_reports_too(demo):
     plan = planned(demo, shots={"min": 1, "max": 16, "seed": 7})
-    for example in plan.examples:
+    for example in shown.list_examples(plan):
         assert all("-uneven-" in file for file in [*example.learned, example.others])
 
 
 def test_without_shots_no_test_image_is_compared(demo):
-    assert not planned(demo, methods={"zero_shot": None}).examples[0].copies
+    assert not shown.list_examples(planned(demo, methods={"zero_shot": None}))[0].copies
 
 
 def test_of_a_half_of_the_classes_the_images_are_shown_and_no_attention(demo):
     plan = planned(demo, classes="base")
-    examples = plan.examples
+    examples = shown.list_examples(plan)
     assert [example.dataset for example in examples] == ["digits@base", "letters@base"]
     receipts = [plan.images_receipt(name) for name in ("digits", "letters")]
     assert [example.receipt for example in examples] == receipts
     assert all("@" not in example.texts and not example.attention for example in examples)
-    assert {example.dataset for example in examples} <= set(plan.titles)
+    assert {example.dataset for example in examples} <= set(shown.list_titles(plan))
 
 
 def test_without_vt_clip_another_method_is_shown_and_no_attention(demo):
     plan = planned(demo, methods={"zero_shot": None, "linear_probe": None})
     assert plan.reference == "linear_probe"
-    assert not any(example.attention for example in plan.examples)
+    assert not any(example.attention for example in shown.list_examples(plan))
 
 
 def test_what_each_method_chooses_is_said(demo):
-    choices = planned(demo).choices
+    choices = shown.explain_choices(planned(demo))
     assert choices["Zero-shot CLIP"] == "Nothing: it learns from no image."
     assert "best on the run's validation shots" in choices["Linear probe"]
     assert choices["VT-CLIP"] == "Nothing: the last epoch is kept."

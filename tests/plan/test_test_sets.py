@@ -10,6 +10,7 @@ from tests.plan.conftest import CONFIG, GLYPHS, job, planned, training
 from tests.plan.test_jobs import files
 from vtclip.config.dataset import read_dataset
 from vtclip.paths import distinct
+from vtclip.plan import shown
 from vtclip.settings import ConfigError
 
 SHIFT = {"digits": ["digits_printed", "digits_noise"]}
@@ -58,7 +59,7 @@ def test_new_classes_are_for_methods_that_can_name_them(demo):
     assert methods_by_test_set(plan) == {
         ("letters@base", "letters@base"): set(METHODS), ("letters@base", "letters@new"): NAMING
     }  # fmt: skip
-    assert plan.titles["letters@new"] == "Letters (synthetic), new classes"
+    assert shown.list_titles(plan)["letters@new"] == "Letters (synthetic), new classes"
 
 
 def test_nothing_changes_where_nothing_else_is_tested(demo):

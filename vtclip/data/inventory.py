@@ -1,19 +1,29 @@
-"""A dataset's files on disk: their paths, what is missing, and the content of a user's folder."""
+"""A dataset's files on disk: paths, what is missing, and what they contain before any job."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtclip.config.dataset import OWN_LAYOUTS, ArchiveFile, Dataset, read_dataset
+from vtclip.config.dataset import (
+    OWN_LAYOUTS,
+    ArchiveFile,
+    ClassSplit,
+    Dataset,
+    dataset_name,
+    read_dataset,
+)
 from vtclip.data.descriptions import find_archive, list_sets
 from vtclip.data.fetch import Expected, is_unavailable, marker_of
-from vtclip.data.walk import UNSPLIT, Tree, read_tree, walk
+from vtclip.data.pick_lists import count_validation
+from vtclip.data.walk import SPLITS, UNSPLIT, Tree, read_tree, walk
 from vtclip.files import sha256_of
 from vtclip.paths import ARCHIVE, ARCHIVE_RECEIPT, IMAGES, IMAGES_RECEIPT
 from vtclip.runtime.job import progress
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 DECODERS = 4  # threads
+Numbers = Mapping[str, Sequence[float]]  # split -> images of each class
 
 
 def archive_path(name: str, file: str) -> Path:
@@ -133,6 +144,94 @@ def _is_unavailable(name: str, archive: ArchiveFile, mirror: str | None) -> bool
     addresses = mirror_addresses(mirror, name, archive.file, archive.urls)
     expected = Expected(archive.bytes, archive.sha256, archive.md5)
     return is_unavailable(archive_path(name, archive.file), addresses, expected)
+
+
+def count_by_class(name: str, dataset: Dataset) -> Numbers | None:
+    """Count the images of a dataset, or of a half of it, as far as that needs no job.
+
+    Where only totals are known, each class counts as the mean. None where nothing is known.
+    """
+    found = _count_files(dataset) if dataset.layout in OWN_LAYOUTS else _count_rows(name, dataset)
+    if not found and dataset.counts is not None:
+        totals = dataset.counts.model_dump()
+        classes = totals["classes"]
+        found = {split: [totals[split] / classes] * classes for split in SPLITS}
+    if not found:
+        return None
+    if dataset.folds:
+        found = _count_in_folds(found, dataset.folds)
+    labels = ClassSplit.parse(name).labels(len(found["train"]))
+    return {split: numbers[labels.start : labels.stop] for split, numbers in found.items()}
+
+
+def _count_in_folds(found: Numbers, folds: int) -> Numbers:
+    """Images of each class that a fold's heads learn from, the fewest; and all to predict."""
+    whole = [sum(numbers) for numbers in zip(*found.values(), strict=True)]
+    rest = [number - -(-number // folds) for number in whole]
+    val = [count_validation(number) for number in rest]
+    train = [number - kept for number, kept in zip(rest, val, strict=True)]
+    return {"train": train, "val": val, "test": whole}
+
+
+def _count_files(dataset: Dataset) -> Numbers:
+    """Count the files in class folders, or a table's; none is opened, some may be no images."""
+    tree = find_tree(dataset)
+    assert tree is not None
+    assert dataset.folder is not None
+    left_out, depth = set(dataset.leave_out), next(iter(tree.places)).count("/") + 1
+    if dataset.layout == "table":
+        files = Counter(tree.places.keys() - left_out)
+    else:
+        files = Counter(
+            "/".join(entry.path.split("/")[:depth])
+            for entry in walk(dataset.folder)
+            if entry.kind == "file" and entry.path not in left_out
+        )
+    found = {split: [0] * len(tree.classes) for split in (*SPLITS, UNSPLIT)}
+    for folder, (label, split) in tree.places.items():
+        found[split][label] += files[folder]
+    whole = found.pop(UNSPLIT)
+    if not tree.splits:
+        divided = [dataset.fractions.divide(max(3, number)) for number in whole]
+        found = {split: [sizes[n] for sizes in divided] for n, split in enumerate(SPLITS)}
+    return found
+
+
+def _read_rows(name: str, dataset: Dataset) -> dict[str, list[tuple[str, int, str]]]:
+    """Read a split file in CoOp's form; nothing while there is none."""
+    if dataset.split is None:
+        return {}
+    split_file = images_folder(dataset_name(name), dataset) / dataset.split
+    try:
+        content = json.loads(split_file.read_text(encoding="utf-8"))
+        return {
+            split: [(i, int(n), str(name)) for i, n, name in content[split]] for split in SPLITS
+        }
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}  # the job that makes the manifest says what is wrong
+
+
+def _count_rows(name: str, dataset: Dataset) -> Numbers:
+    """Count the rows of a split file."""
+    found = _read_rows(name, dataset)
+    counts = {split: Counter(label for _, label, _ in rows) for split, rows in found.items()}
+    return {split: [n[label] for label in sorted(counts["train"])] for split, n in counts.items()}
+
+
+def list_rows(name: str, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """List image, label, class_name and split of a split file's images, while it is there."""
+    for split, rows in _read_rows(name, dataset).items():
+        for image, label, class_name in rows:
+            place = {"image": posixpath.join(dataset.images, image), "split": split}
+            yield place | {"label": label, "class_name": class_name}
+
+
+def read_class_names(name: str, dataset: Dataset) -> list[str]:
+    """Read the class names, by label, as far as that needs no job."""
+    if (tree := find_tree(dataset)) is not None:
+        return [dataset.class_names.get(folder, folder) for folder in tree.classes]
+    splits = _read_rows(name, dataset).values()
+    return [*{label: text for rows in splits for _, label, text in rows}.values()]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain, product
-from pathlib import Path
 from typing import Any
 
 from vtclip import paths
@@ -18,24 +17,12 @@ from vtclip.config.backbone_config import BackboneConfig, with_spatial
 from vtclip.config.dataset import dataset_name
 from vtclip.config.experiment import read_experiment
 from vtclip.data.descriptions import find_all
-from vtclip.data.inventory import explain_missing
 from vtclip.methods import METHODS
-from vtclip.paths import Example, ExperimentPaths, Run, distinct
-from vtclip.plan import checks, data_checks, notices
-from vtclip.plan.contents import Contents, list_tested, why_not
-from vtclip.plan.variants import (
-    Variant,
-    describe_changes,
-    describe_choices,
-    describe_texts,
-    explain_choice,
-    list_kinds,
-    list_variants,
-    methods_left_out,
-)
+from vtclip.paths import ExperimentPaths, Run, distinct
+from vtclip.plan import checks, data_checks
+from vtclip.plan.contents import Contents
+from vtclip.plan.variants import Variant, list_kinds, list_variants, methods_left_out
 from vtclip.settings import ConfigError
-
-CHECKED, SCORES = 16, 10_000_000  # shots, and scores of them, whose labels the report checks
 
 
 @dataclass(frozen=True, eq=False)  # one object: functions of a plan are cached
@@ -60,16 +47,7 @@ class Plan(Contents):
         settings = checks.check_settings(experiment, source=source)
         variants = list_variants(experiment, source=source)
         left_out = methods_left_out(experiment, settings, variants, source=source)
-        datasets = data_checks.check_datasets(experiment.datasets, source=f"{source}: datasets")
-        datasets |= data_checks.check_datasets(list_tested(experiment), source=f"{source}: tests")
-        data_checks.check_tests(experiment, datasets, source=source)
-        data_checks.check_mirror(experiment.mirror, datasets, source=source)
-        missing = {}
-        for name, dataset in datasets.items():
-            key = "datasets" if name in experiment.datasets else "tests"
-            if reason := explain_missing(name, dataset, experiment.mirror, source, key=key):
-                missing[name] = reason
-        kept = {name: dataset for name, dataset in datasets.items() if name not in missing}
+        datasets, missing = data_checks.read_datasets(experiment, source=source)
         backbones = {
             backbone.folder: backbone
             for spatial in [None, *list_kinds(settings, variants)]
@@ -78,22 +56,19 @@ class Plan(Contents):
         plan = cls(
             experiment,
             ExperimentPaths(experiment.name, experiment.draw),
-            kept,
+            datasets,
             missing,
             {name: given for name, given in settings.items() if name not in left_out},
             left_out,
             variants,
             backbones,
             {folder: read_shape(backbone) for folder, backbone in backbones.items()},
-            find_all(experiment.texts, kept, source=source),
+            find_all(experiment.texts, datasets, source=source),
         )
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
-        data_checks.check_picks(plan, source=source)
-        data_checks.check_uneven(plan, source=source)
-        checks.check_places(experiment, plan.datasets, plan.outputs(), files)
-        data_checks.check_sentences(plan)
-        data_checks.check_validation(plan, source=source)
+        checks.check_places(experiment, datasets, plan.outputs(), files)
+        data_checks.check_data(plan, source=source)
         return plan
 
     # The index.
@@ -123,7 +98,7 @@ class Plan(Contents):
     ) -> Iterable[Run]:
         """The rows of a method's heads of all runs, or of a variant's, which has a label."""
         place, kind = (backbone.folder, dataset, tested), METHODS[found.method]
-        if reason := why_not(dataset, tested, found.method, self.datasets, self.missing):
+        if reason := self._why_not(dataset, tested, found.method):
             yield Run(*place, found.name, label, 0, 0, "", "", "", "", reason)
             return
         folder = with_spatial(backbone, found.spatial or kind.spatial_kind).folder
@@ -134,6 +109,21 @@ class Plan(Contents):
             head = self.head_of(folder, trained, found.name, *run)
             files = head, predictions, paths.record_of(head), self.texts_of(folder, tested)
             yield Run(*place, found.name, label, *run, *files)
+
+    def _why_not(self, dataset: str, tested: str, method: str) -> str:
+        """The reason that a method's heads on a dataset cannot be tested on a test set, or ""."""
+        kind = METHODS[method]
+        for name in map(dataset_name, [tested, dataset] if kind.few_shot else [tested]):
+            if name in self.missing:
+                return f"{name} is left out"
+        if kind.names_new_classes or dataset == tested:
+            return ""
+        # Halves of one dataset have no class in common.
+        if dataset_name(dataset) != dataset_name(tested):
+            families = [self.datasets[name].classes_of or name for name in (dataset, tested)]
+            if families[0] == families[1]:
+                return ""
+        return f"{kind.title} knows only the classes that it was trained on"
 
     @cached_property
     def own_runs(self) -> list[Run]:
@@ -192,8 +182,8 @@ class Plan(Contents):
             (self.optimistic, "optimism", ("parquet", "csv", "md")),
         )
         made = [(name, kinds) for runs, name, kinds in tables if runs]
-        copied = distinct(self.examples, "copies")
-        made += [(f"copies/{Path(file).stem}", ("parquet", "csv")) for file in copied]
+        copied = filter(self.copies_of, map(dataset_name, distinct(self.own_runs, "dataset")))
+        made += [(f"copies/{name}", ("parquet", "csv")) for name in dict.fromkeys(copied)]
         return [file for name, kinds in made for file in self.paths.table(name, *kinds)]
 
     def _figures(self) -> list[str]:
@@ -208,59 +198,7 @@ class Plan(Contents):
         pairs = ((run.backbone, run.dataset) for run in self.own_runs if run.method == "vt_clip")
         return [pair for pair in dict.fromkeys(pairs) if pair[1] in self.datasets]
 
-    # Requests that cannot be met.
-
-    @cached_property
-    def images(self) -> dict[str, notices.Numbers]:
-        """Training set of heads -> images of each class, where their number is known."""
-        kinds = {name: self.datasets[dataset_name(name)] for name in self.trained}
-        counted = {name: notices.count_images(name, dataset) for name, dataset in kinds.items()}
-        return {name: numbers for name, numbers in counted.items() if numbers is not None}
-
-    @property
-    def unmet_settings(self) -> list[str]:
-        """Settings that are used in part, or not at all: footnotes of the tables too."""
-        return list(notices.list_unmet_settings(self.experiment, self.compared, self.images))
-
-    @property
-    def unmet(self) -> list[str]:
-        """All requests that cannot be met, to show before the first job."""
-        methods = [METHODS[each.method](each.settings) for each in self.compared.values()]
-        learn = [method for method in methods if method.few_shot]
-        chooses = self.experiment.choose == "validation" and any(each.choices() for each in learn)
-        images = self.images if learn else {}
-        shots = notices.list_unmet_shots(self.experiment, images, chooses=chooses)
-        keys = notices.list_unused_keys(self.experiment, optimistic=bool(self.optimistic))
-        datasets = notices.list_odd_datasets(self.datasets)
-        return [*shots, *self.unmet_settings, *keys, *datasets]
-
-    # What tables, figures and report show beside the index.
-
-    @property
-    def titles(self) -> dict[str, str]:
-        """Method, dataset or half -> the name that tables and figures show."""
-        titles = {name: METHODS[name].title for name in self.settings}
-        titles |= {name: dataset.title for name, dataset in self.datasets.items()}
-        for split in self.halves:
-            titles[str(split)] = f"{titles[split.dataset]}, {split.half} classes"
-        return titles
-
-    @property
-    def notes(self) -> list[str]:
-        """Footnotes of all tables: what was chosen on what, and which settings were changed."""
-        methods = [(METHODS[n].title, METHODS[n](each)) for n, each in self.settings.items()]
-        left_out = [METHODS[name].title for name in self.left_out]
-        choices = describe_choices(methods, choose=self.experiment.choose, left_out=left_out)
-        text = "every image is a test image, of the heads of a fold that have not seen it."
-        folds = [f"{each.title}: {text}" for each in self.datasets.values() if each.folds]
-        texts = describe_texts(self.experiment, self.sentences)
-        return [choices, *folds, *describe_changes(methods), *texts]
-
-    @property
-    def ablation_notes(self) -> list[str]:
-        """Footnotes of the ablation: what each variant has chosen."""
-        methods = [(found.label, METHODS[found.method](found.settings)) for found in self.variants]
-        return [describe_choices(methods, choose=self.experiment.choose)]
+    # What rules read beside the index.
 
     @property
     def backbone_names(self) -> list[tuple[str, str, str]]:
@@ -271,46 +209,6 @@ class Plan(Contents):
     def reference(self) -> str:
         """The method that the table of differences compares with all others."""
         return "vt_clip" if "vt_clip" in self.settings else [*self.settings][-1]
-
-    @property
-    def examples(self) -> list[Example]:
-        """The datasets and backbones whose images the report shows."""
-        rows = (self._example(run) for run in self.own_runs if run.method == self.reference)
-        return list(dict.fromkeys(rows))
-
-    def _example(self, run: Run) -> Example:
-        pair = run.backbone, run.dataset
-        is_drawn = pair in self.drawn_attention
-        return Example(
-            *pair,
-            images=self.images_of(run.dataset),
-            receipt=self.images_receipt(run.dataset),
-            texts=run.texts,
-            attention=self.paths.figure("attention/{}/{}".format(*pair))[1] if is_drawn else None,
-            others=self.others_of(*pair) if run.shots else None,
-            learned=self.learned_of(*pair) if run.shots else (),
-            copies=self.copies_of(run.dataset),
-        )
-
-    def learned_of(self, backbone: str, dataset: str) -> tuple[str, ...]:
-        """Features of images whose labels the report checks: of all folds, or of one seed's shots.
-
-        The shots are as many as take little memory: each image gets a score for each class.
-        """
-        if self.folds_of(dataset):
-            return tuple(self.fold_features(backbone, dataset_name(dataset)))
-        classes, seed = self.counts(dataset).classes, self.experiment.seeds[0]
-        shots = [n for n in self.experiment.shots if n <= CHECKED and n * classes**2 <= SCORES]
-        return (self.shot_features_of(backbone, dataset, max(shots), seed),) if shots else ()
-
-    def others_of(self, backbone: str, dataset: str) -> str | None:
-        """Features of the next dataset's shots: images of no class of this one."""
-        names = list(dict.fromkeys(map(dataset_name, self.trained)))
-        other = names[(names.index(dataset_name(dataset)) + 1) % len(names)]
-        if other == dataset_name(dataset):
-            return None
-        shots, seed = max(self.experiment.shots), self.experiment.seeds[0]
-        return self.shot_features_of(backbone, other, shots, seed)
 
     def copies_of(self, dataset: str) -> str | None:
         """The table of a dataset's test images that are near-duplicates of images drawn."""
@@ -329,11 +227,3 @@ class Plan(Contents):
             for dataset, shots, seed in runs
             if shots
         }  # fmt: skip
-
-    @property
-    def choices(self) -> dict[str, str]:
-        """Title of a method -> what it chooses in a run, and on which images."""
-        return {
-            METHODS[name].title: explain_choice(name, each, self.experiment.choose)
-            for name, each in self.settings.items()
-        }

@@ -301,26 +301,3 @@ def list_tested(experiment: Experiment) -> list[str]:
     """The datasets that heads are only tested on."""
     named = map(dataset_name, chain(*list_tests(experiment).values()))
     return [name for name in dict.fromkeys(named) if name not in experiment.datasets]
-
-
-def why_not(
-    dataset: str,  # that the heads are trained on, or a half of its classes
-    tested: str,  # the test set, or a half of its classes
-    method: str,
-    datasets: Mapping[str, Dataset],
-    missing: Mapping[str, str],
-) -> str:
-    """The reason that a method's heads on a dataset cannot be tested on a test set, or nothing."""
-    kind = METHODS[method]
-    needed = [tested, dataset] if kind.few_shot else [tested]
-    for name in map(dataset_name, needed):
-        if name in missing:
-            return f"{name} is left out"
-    if kind.names_new_classes or dataset == tested:
-        return ""
-    # Halves of one dataset have no class in common.
-    if dataset_name(dataset) != dataset_name(tested):
-        families = [datasets[name].classes_of or name for name in (dataset, tested)]
-        if families[0] == families[1]:
-            return ""
-    return f"{kind.title} knows only the classes that it was trained on"

@@ -1,6 +1,6 @@
 """Checks before any job: refuse datasets, test sets and a user's files that cannot be used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -15,25 +15,54 @@ from vtclip.config.dataset import (
 )
 from vtclip.config.experiment import Experiment
 from vtclip.data.folders import check_folder
-from vtclip.data.inventory import find_tree, list_missing
+from vtclip.data.inventory import (
+    count_by_class,
+    explain_missing,
+    find_tree,
+    list_missing,
+    list_rows,
+    read_class_names,
+)
 from vtclip.data.pick_lists import FORMS, find_list, index_rows, match_rows, read_picks
 from vtclip.data.walk import list_folder
 from vtclip.methods import METHODS
 from vtclip.paths import ALL, DATASETS, format_shots, name_shots
 from vtclip.plan.checks import check_length, prefix_errors
-from vtclip.plan.contents import Contents
-from vtclip.plan.notices import count_images, list_rows, read_class_names
+from vtclip.plan.contents import Contents, list_tested
 from vtclip.settings import refusal
 from vtclip.wording import count, did_you_mean
 
 
-def check_datasets(names: Sequence[str], *, source: str) -> dict[str, Dataset]:
-    """Read and check the files of some datasets, which the key `source` names."""
-    check_known(names, source=source)
-    datasets = {name: read_dataset(name) for name in names}
-    for name, dataset in datasets.items():
-        _check_dataset(name, dataset)
-    return datasets
+def read_datasets(
+    experiment: Experiment, *, source: str
+) -> tuple[dict[str, Dataset], dict[str, str]]:
+    """Read and check the datasets of an experiment, also those that heads are only tested on.
+
+    Returns those that are run, and name -> why it is left out of the others.
+    """
+    keys = dict.fromkeys(experiment.datasets, "datasets")
+    keys |= dict.fromkeys(list_tested(experiment), "tests")
+    datasets = {}
+    for name, key in keys.items():
+        check_known([name], source=f"{source}: {key}")
+        datasets[name] = read_dataset(name)
+        _check_dataset(name, datasets[name])
+    _check_tests(experiment, datasets, source)
+    _check_mirror(experiment.mirror, datasets, source)
+    missing = {
+        name: reason
+        for name, dataset in datasets.items()
+        if (reason := explain_missing(name, dataset, experiment.mirror, source, key=keys[name]))
+    }
+    return {name: each for name, each in datasets.items() if name not in missing}, missing
+
+
+def check_data(plan: Contents, *, source: str) -> None:
+    """Refuse what the images do not allow, as far as that needs no job."""
+    _check_picks(plan, source)
+    _check_uneven(plan, source)
+    _check_sentences(plan)
+    _check_validation(plan, source)
 
 
 def _check_dataset(name: str, dataset: Dataset) -> None:
@@ -65,7 +94,7 @@ def _check_dataset(name: str, dataset: Dataset) -> None:
         raise refusal(f"{file}: split", problem, found=found, expected=expected)
 
 
-def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, source: str) -> None:
+def _check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], source: str) -> None:
     """Refuse heads and test sets that do not go together."""
     for name in [] if isinstance(experiment.tests, str) else experiment.tests:
         if name not in experiment.datasets:
@@ -84,7 +113,7 @@ def check_tests(experiment: Experiment, datasets: Mapping[str, Dataset], *, sour
         _check_family(name, dataset, datasets)
 
 
-def check_mirror(mirror: str | None, datasets: Mapping[str, Dataset], *, source: str) -> None:
+def _check_mirror(mirror: str | None, datasets: Mapping[str, Dataset], source: str) -> None:
     """Refuse a mirror that no archive can be fetched from, where one is still to be fetched."""
     if mirror is None or mirror.startswith(("http://", "https://")):
         return
@@ -150,7 +179,7 @@ def _count_classes(dataset: Dataset) -> int | None:
     return None if dataset.counts is None else dataset.counts.classes
 
 
-def check_uneven(plan: Contents, *, source: str) -> None:
+def _check_uneven(plan: Contents, source: str) -> None:
     """Refuse numbers of images for classes that a dataset does not have, where its are known."""
     uneven = plan.experiment.uneven
     classes = {} if uneven is None else uneven.classes
@@ -165,7 +194,7 @@ def check_uneven(plan: Contents, *, source: str) -> None:
             )  # fmt: skip
 
 
-def check_sentences(plan: Contents) -> None:
+def _check_sentences(plan: Contents) -> None:
     """Refuse descriptions that do not fit, as far as their files and the classes are known.
 
     A tokenizer, which planning does not import, gives a word one token or more: what has more words
@@ -189,10 +218,10 @@ def check_sentences(plan: Contents) -> None:
 def _list_choosing(plan: Contents) -> list[str]:
     """The methods that choose anything."""
     found = plan.compared.values()
-    return [each.method for each in found if METHODS[each.method](each.settings).choices()]
+    return [each.method for each in found if each.make().choices()]
 
 
-def check_validation(plan: Contents, *, source: str) -> None:
+def _check_validation(plan: Contents, source: str) -> None:
     """Refuse to choose where none of the images are left to validate on."""
     experiment, choosing = plan.experiment, _list_choosing(plan)
     optimism, on_all = experiment.optimism, experiment.optimism or experiment.choose == "all"
@@ -239,14 +268,14 @@ def _has_validation(dataset: Dataset) -> bool:
 
 def _most_that_use_all(name: str, dataset: Dataset, experiment: Experiment) -> int:
     """The most shots, if each class certainly gives all its images; else 0: a mean says nothing."""
-    numbers, most = count_images(name, dataset), max(experiment.shots)
+    numbers, most = count_by_class(name, dataset), max(experiment.shots)
     if numbers is None:
         return 0
     exact = all(isinstance(number, int) for number in numbers["train"])
     return most if most == ALL or (exact and 0 < max(numbers["train"]) <= most) else 0
 
 
-def check_picks(plan: Contents, *, source: str) -> None:
+def _check_picks(plan: Contents, source: str) -> None:
     """Refuse lists of picks that are not there or cannot be used, as far as that needs no job."""
     experiment, names = plan.experiment, list(map(dataset_name, plan.trained))
     if experiment.picks is None:

@@ -9,15 +9,13 @@ from typing import Any, get_args
 
 from vtclip.config.backbone_config import SpatialKind, with_spatial
 from vtclip.config.experiment import Ablation, Experiment
-from vtclip.data.descriptions import Sentences, read_set
 from vtclip.methods import METHODS
-from vtclip.methods.base import Method, Training
+from vtclip.methods.base import Method
 from vtclip.paths import format_shots
 from vtclip.plan.checks import check_length, check_method
 from vtclip.settings import ConfigError, Settings, check, refusal
 from vtclip.wording import inline, shorten
 
-CONFIGURED = "as configured"
 CHOSEN_ON = {
     "validation": "the validation shots, min(shots, 4) images per class",
     "all": "the whole validation split",
@@ -48,7 +46,11 @@ class Variant:
     def label(self) -> str:
         """As tables name it: `heads: 1, blocks: 2`."""
         changes = ", ".join(f"{key}: {inline(value)}" for key, value in self.changes.items())
-        return changes or CONFIGURED
+        return changes or "as configured"
+
+    def make(self) -> Method:
+        """Make the method with these settings."""
+        return METHODS[self.method](self.settings)
 
 
 def list_variants(experiment: Experiment, *, source: str) -> list[Variant]:
@@ -219,61 +221,3 @@ def _refuse_choosing(given: Settings, source: str) -> None:
             found="select: val, and choose: none", expected="select: last, or choose: validation",
             write="select: last",
         )  # fmt: skip
-
-
-def describe_choices(
-    methods: Iterable[tuple[str, Method]],  # with their titles
-    *,
-    choose: str,
-    left_out: Iterable[str] = (),  # titles
-) -> str:
-    """A footnote: what each method has chosen, and on how many images."""
-    if choose == "none":
-        text = "Nothing was chosen on any image: each method has taken constants."
-        names = ", ".join(left_out)
-        return f"{text} Left out, for they have none: {names}." if names else text
-    chosen: dict[str, list[str]] = {}
-    for title, method in methods:
-        chosen.setdefault(" and ".join(method.choices()) or "nothing", []).append(title)
-    parts = (f"{', '.join(titles)}: {what}" for what, titles in chosen.items())
-    return f"Chosen on {CHOSEN_ON[choose]}: {'; '.join(parts)}."
-
-
-def describe_changes(methods: Iterable[tuple[str, Method]]) -> list[str]:
-    """A footnote, if there is something to say: the settings that are not the defaults."""
-    parts = []
-    for title, method in methods:
-        defaults = type(method.settings)()
-        names = [name for name, value in method.settings if value != getattr(defaults, name)]
-        if names:
-            parts.append(f"{title}: {', '.join(names)}")
-    return [f"Settings other than the default ones: {'; '.join(parts)}."] if parts else []
-
-
-def explain_choice(name: str, settings: Settings, choose: str = "validation") -> str:
-    """Name what a method chooses in a run, and on which images."""
-    method = METHODS[name]
-    if not method.few_shot:
-        return "Nothing: it learns from no image."
-    parts = []
-    if method.tunes:
-        parts.append("settings with several values")
-    if isinstance(settings, Training) and settings.select == "val":
-        parts.append("the epoch")
-    if not parts:
-        kept = ": the last epoch is kept" if isinstance(settings, Training) else ""
-        return f"Nothing{kept}."
-    images = "the whole validation split" if choose == "all" else "the run's validation shots"
-    return f"{' and '.join(parts).capitalize()}: best on {images}."
-
-
-def describe_texts(experiment: Experiment, sentences: Mapping[str, Sentences]) -> list[str]:
-    """A footnote, if the texts are not of templates alone."""
-    if isinstance(texts := experiment.texts, str):
-        return []
-    title = texts.descriptions if texts.is_file else read_set(texts.descriptions).title
-    added = any(found.with_templates for found in sentences.values())
-    return [
-        f"Texts: {title}{', and the templates' if added else ', without templates'}. "
-        "Published numbers are of templates where they do not say otherwise."
-    ]

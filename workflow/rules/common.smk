@@ -22,7 +22,7 @@ os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2 << 30))
 
 from vtclip import paths
 from vtclip.paths import INSTALLED, distinct, receipt_of, receipts_of
-from vtclip.plan import Plan, head_jobs, jobs
+from vtclip.plan import Plan, head_jobs, jobs, shown
 from vtclip.plan.contents import any_of
 from vtclip.runtime import warm
 from vtclip.runtime.code_hash import code_hash
@@ -59,10 +59,11 @@ except ConfigError as error:
 if workflow.is_main_process:
     show_summaries(logger)
     # What is left out, or cannot be had as requested, is named at once.
-    for reason in [*PLAN.missing.values(), *PLAN.left_out.values(), *PLAN.unmet]:
+    for reason in [*PLAN.missing.values(), *PLAN.left_out.values(), *shown.list_unmet(PLAN)]:
         print(reason, file=sys.stderr)
 
 PATHS = PLAN.paths
+TITLES = shown.list_titles(PLAN)
 TABLES = f"{PATHS.folder}/tables"
 FIGURES = f"{PATHS.folder}/figures"
 

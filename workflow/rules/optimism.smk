@@ -58,7 +58,7 @@ rule aggregate_optimism:
     params:
         runs=head_jobs.list_runs(PLAN),
         oracles=head_jobs.list_oracles(PLAN),
-        titles=PLAN.titles,
+        titles=TITLES,
         code=code_of("aggregate_optimism"),
     message:
         "Writing what choosing is worth"

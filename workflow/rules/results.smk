@@ -67,11 +67,11 @@ rule aggregate_results:
         **SMALL,
     params:
         runs=PLAN.own_runs,
-        titles=PLAN.titles,
-        notes=PLAN.notes,
+        titles=TITLES,
+        notes=shown.list_notes(PLAN),
         missing=list(PLAN.missing),
         samples=PLAN.samples_of(PLAN.own_runs),
-        unmet=lambda wildcards: PLAN.unmet_settings,
+        unmet=lambda wildcards: shown.list_unmet_settings(PLAN),
         backbones=PLAN.backbone_names,
         code=code_of("aggregate_results"),
     message:
@@ -93,7 +93,7 @@ rule plot_accuracy:
     resources:
         **SMALL,
     params:
-        titles=PLAN.titles,
+        titles=TITLES,
         code=code_of("plot_accuracy"),
     message:
         "Drawing accuracy against shots"
@@ -120,8 +120,8 @@ rule aggregate_differences:
         **SMALL,
     params:
         runs=PLAN.own_runs,
-        titles=PLAN.titles,
-        notes=PLAN.notes,
+        titles=TITLES,
+        notes=shown.list_notes(PLAN),
         reference=PLAN.reference,
         code=code_of("aggregate_differences"),
     message:
@@ -143,7 +143,7 @@ rule plot_ranks:
     resources:
         **SMALL,
     params:
-        titles=PLAN.titles,
+        titles=TITLES,
         code=code_of("plot_ranks"),
     message:
         "Drawing the methods' ranks"
@@ -199,7 +199,7 @@ rule aggregate_estimates:
         **SMALL,
     params:
         runs=PLAN.own_runs,
-        titles=PLAN.titles,
+        titles=TITLES,
         code=code_of("aggregate_estimates"),
     message:
         "Estimating accuracies, and choosing the head to take"
@@ -222,7 +222,7 @@ rule plot_cost:
         **SMALL,
     params:
         runs=PLAN.own_runs,
-        titles=PLAN.titles,
+        titles=TITLES,
         code=code_of("plot_cost"),
     message:
         "Drawing accuracy against what training costs"
@@ -281,8 +281,8 @@ rule aggregate_ablation:
         **SMALL,
     params:
         runs=PLAN.ablation_runs,
-        titles=PLAN.titles,
-        notes=PLAN.ablation_notes,
+        titles=TITLES,
+        notes=shown.list_ablation_notes(PLAN),
         samples=PLAN.samples_of(PLAN.ablation_runs),
         code=code_of("aggregate_ablation"),
     message:
@@ -304,7 +304,7 @@ rule plot_ablation:
     resources:
         **SMALL,
     params:
-        titles=PLAN.titles,
+        titles=TITLES,
         code=code_of("plot_ablation"),
     message:
         "Drawing what each variant gains"
@@ -331,7 +331,7 @@ rule aggregate_tests:
         **SMALL,
     params:
         runs=PLAN.test_runs,
-        titles=PLAN.titles,
+        titles=TITLES,
         backbones=PLAN.backbone_names,
         code=code_of("aggregate_tests"),
     message:
@@ -353,7 +353,7 @@ rule plot_tests:
     resources:
         **SMALL,
     params:
-        titles=PLAN.titles,
+        titles=TITLES,
         code=code_of("plot_tests"),
     message:
         "Drawing accuracy by test set"
@@ -388,7 +388,8 @@ rule find_test_copies:
         "../scripts/find_test_copies.py"
 
 
-LEARNED = [file for each in PLAN.examples for file in each.learned]
+EXAMPLES = shown.list_examples(PLAN)
+LEARNED = [file for each in EXAMPLES for file in each.learned]
 
 
 rule report:
@@ -402,24 +403,24 @@ rule report:
             PATHS.figure(name)[0]
             for name in ["accuracy", "cost", "ranks"] + ["ablation"] * bool(PLAN.ablation_runs)
         ],
-        attention=distinct(PLAN.examples, "attention"),
+        attention=distinct(EXAMPLES, "attention"),
         records=RECORDS,
         # Of all heads: which one's mistakes are shown is known when they are tested.
         predictions=tracked_by_checksum(PREDICTIONS),
-        texts=tracked_by_checksum(distinct(PLAN.examples, "texts")),
+        texts=tracked_by_checksum(distinct(EXAMPLES, "texts")),
         heads=tracked_by_checksum(distinct(PLAN.own_runs, "head")),
         # Images of no class of a dataset: the shots of another one.
-        others=tracked_by_checksum(distinct(PLAN.examples, "others")),
+        others=tracked_by_checksum(distinct(EXAMPLES, "others")),
         # Images that heads have learned from, whose labels the report checks.
         learned=tracked_by_checksum(LEARNED),
         receipts=receipts_of(
-            *(distinct(PLAN.examples, name) for name in ("texts", "others")),
+            *(distinct(EXAMPLES, name) for name in ("texts", "others")),
             PREDICTIONS,
             LEARNED,
         ),
-        copies=distinct(PLAN.examples, "copies"),
+        copies=distinct(EXAMPLES, "copies"),
         # Of images that the workflow has unpacked or drawn; of a user's folder there is none.
-        images=distinct(PLAN.examples, "receipt"),
+        images=distinct(EXAMPLES, "receipt"),
         samples=list(PLAN.picks.values()),
         template=paths.find_own(paths.TEMPLATE),
     output:
@@ -437,11 +438,11 @@ rule report:
         **SMALL,
     params:
         runs=PLAN.own_runs,
-        examples=PLAN.examples,
+        examples=EXAMPLES,
         name=PLAN.name,
-        titles=PLAN.titles,
+        titles=TITLES,
         reference=PLAN.reference,
-        choices=PLAN.choices,
+        choices=shown.explain_choices(PLAN),
         picks=PLAN.picks,
         missing=dict(PLAN.missing),
         code=code_of("report"),

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.plan.conftest import planned
+from vtclip.plan import shown
 
 
 @pytest.fixture
@@ -18,12 +19,12 @@ def pets(here, own_dataset):
 
 
 def unmet(config, **changes) -> str:
-    return "\n".join(planned(config, **changes).unmet)
+    return "\n".join(shown.list_unmet(planned(config, **changes)))
 
 
 def test_an_experiment_that_gets_what_it_requests_has_no_notice(demo, paper):
-    assert planned(demo).unmet == []
-    assert planned(paper, "config/config.yaml").unmet == []
+    assert shown.list_unmet(planned(demo)) == []
+    assert shown.list_unmet(planned(paper, "config/config.yaml")) == []
 
 
 @pytest.mark.parametrize("shots", [[4], [1, 16], [10**9]])
@@ -91,8 +92,8 @@ def test_a_setting_that_is_used_in_part_or_not_at_all_is_named_and_in_the_footno
     demo, methods, changes, said
 ):
     plan = planned(demo, methods=methods, **changes)
-    assert said in "\n".join(plan.unmet)
-    assert plan.unmet_settings == plan.unmet
+    assert said in "\n".join(shown.list_unmet(plan))
+    assert shown.list_unmet_settings(plan) == shown.list_unmet(plan)
 
 
 def test_a_batch_that_the_user_does_not_set_is_not_named(demo):
