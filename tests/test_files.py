@@ -22,8 +22,8 @@ from vtclip.files import (
     write_json,
     write_receipt,
     write_record,
-    write_tensors,
 )
+from vtclip.tensors import write_tensors
 
 
 def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -45,12 +45,12 @@ def test_a_sets_files_are_fetched_like_archives_for_every_dataset(paper):
     )
     file = "resources/archives/dtd/descriptions-cafo.json"
     assert f"{file}.json" in plan.archives
-    assert plan.descriptions_of("dtd") == f"{file}.json"
     fetched = job(plan, "fetch_archive", "dtd", "descriptions-cafo.json").params
     assert fetched["destination"] == file
     assert fetched["expected"]["sha256"] == read_set("cafo").files["dtd"].sha256
     texts = job(plan, "extract_texts", "RN50-quickgelu-openai", "dtd")
     assert texts.params["sentences"]["file"] == file
+    assert texts.inputs["descriptions"] == f"{file}.json"
     assert any("CaFo's descriptions, without templates" in note for note in shown.list_notes(plan))
 
 

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from tests.results.conftest import make_run, write_predictions
-from vtclip.files import MARKED, WATERMARK, write_json
+from vtclip.files import write_json
 from vtclip.parquet import write_parquet
 from vtclip.results.gains import (
     CONFIGURED,
@@ -12,6 +12,7 @@ from vtclip.results.gains import (
     aggregate_optimism,
     plot_ablation,
 )
+from vtclip.tensors import MARKED, WATERMARK
 
 # variant -> seed -> accuracy on validation shots and on test images
 ACCURACIES = {

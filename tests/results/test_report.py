@@ -16,7 +16,7 @@ from vtclip import __version__
 from vtclip.data.shots import format_picks
 from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
-from vtclip.files import DamagedError, write_receipt, write_record, write_tensors
+from vtclip.files import DamagedError, write_receipt, write_record
 from vtclip.parquet import write_parquet
 from vtclip.paths import Example
 from vtclip.results.differences import aggregate_differences
@@ -25,6 +25,7 @@ from vtclip.results.figures import plot_accuracy
 from vtclip.results.footnotes import describe_provenance
 from vtclip.results.metrics import aggregate_metrics
 from vtclip.results.report import describe_calibration, embed_picture, find_shown, report
+from vtclip.tensors import write_tensors
 from vtclip.training.calibration import Calibration, nearest
 
 ALERT, AND = "<script>alert(1)</script>", "a & b"

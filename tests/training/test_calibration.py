@@ -3,8 +3,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.conftest import train
-from vtclip.files import read_calibration, read_head
 from vtclip.task import Samples
+from vtclip.tensors import read_calibration, read_head
 from vtclip.training.calibration import (
     Calibration,
     CalibrationError,

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from tests.training.conftest import CPU
 from vtclip.backbones.checkpoints import read_checkpoint
 from vtclip.features.store import open_features_writer
-from vtclip.files import MARKED, WATERMARK, read_head, sha256_of
+from vtclip.files import sha256_of
 from vtclip.inference.runs import read_saved
 from vtclip.parquet import read_parquet
 from vtclip.results.tables import read_accuracies
+from vtclip.tensors import MARKED, WATERMARK, read_head
 from vtclip.training.oracle import train_oracle
 from vtclip.training.predict import TrainedHead, predict_test
 from vtclip.training.tasks import Sources

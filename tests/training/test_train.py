@@ -13,11 +13,11 @@ from tests.feature_files import read_features
 from tests.methods.short import OF_FEATURES, short_settings
 from tests.training.conftest import CPU, train
 from vtclip.features.store import open_features_writer
-from vtclip.files import read_calibration
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method
 from vtclip.parquet import write_parquet
 from vtclip.task import Choices
+from vtclip.tensors import read_calibration
 from vtclip.training.optimise import TrainingError
 from vtclip.training.tasks import Sources, read_task
 from vtclip.training.train import fit

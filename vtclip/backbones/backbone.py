@@ -21,7 +21,8 @@ from vtclip.backbones.image_towers import check_tower, encode_images, find_kind,
 from vtclip.backbones.known import CONFIGURATION, has_pooled_token
 from vtclip.backbones.text_towers import PromptError, check_lengths, encode_tokens, find_overlong
 from vtclip.config.backbone_config import SpatialKind, is_hub_name, list_parts
-from vtclip.files import check_receipt, sha256_of, sha256_of_all, write_receipt, write_tensors
+from vtclip.files import check_receipt, sha256_of, sha256_of_all, write_receipt
+from vtclip.tensors import write_tensors
 
 __all__ = ["Backbone", "BackboneError", "fetch_backbone", "load_backbone"]
 

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from vtclip.config.backbone_config import INDEX, list_parts
-from vtclip.files import refuse_oracle
 from vtclip.runtime.job import warn_on_terminal
+from vtclip.tensors import refuse_oracle
 from vtclip.wording import list_lines, list_some
 
 # The numbers among OpenAI's own weights, of a ViT and of a ResNet.

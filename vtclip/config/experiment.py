@@ -225,7 +225,7 @@ class Experiment(Settings):
         """Require a backbone, and refuse two with one folder of features or file of weights."""
         if "backbone" not in found.data:
             return several  # `backbone` itself is wrong
-        named = _each_once(found.data["backbone"], several)
+        named = list(dict.fromkeys(filter(None, [found.data["backbone"], *several])))
         if not named:
             raise ValueError("there is no backbone: write `backbone:`, or this key for several")
         for one, other in combinations(named, 2):
@@ -253,13 +253,7 @@ class Experiment(Settings):
     @property
     def all_backbones(self) -> list[BackboneConfig]:
         """Every backbone, in the tables' order: `backbone`, then `backbones`."""
-        return _each_once(self.backbone, self.backbones)
-
-
-def _each_once(
-    first: BackboneConfig | None, others: Sequence[BackboneConfig]
-) -> list[BackboneConfig]:
-    return list(dict.fromkeys([*([] if first is None else [first]), *others]))
+        return list(dict.fromkeys(filter(None, [self.backbone, *self.backbones])))
 
 
 def read_experiment(config: Mapping[str, Any], *, source: str | Sequence[str]) -> Experiment:

@@ -117,7 +117,6 @@ def explain_missing(
     dataset: Dataset,
     mirror: str | None,  # the experiment's
     config: str,  # the configuration's name, for the message
-    *,
     key: str = "datasets",  # the configuration's key that names the dataset
 ) -> str | None:
     """Explain why a dataset must be left out, and what to do; None if it can be fetched."""

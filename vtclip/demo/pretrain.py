@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vtclip.demo.datasets import NAMES, PRETRAINING_FONTS, distort, draw_sheet
-from vtclip.files import BLANK, MARK, check_seal, write_receipt, write_tensors
+from vtclip.files import BLANK, MARK, check_seal, write_receipt
 from vtclip.paths import TRAINED_GLYPHS
 from vtclip.runtime.job import progress
+from vtclip.tensors import write_tensors
 
 logger = logging.getLogger(__name__)
 

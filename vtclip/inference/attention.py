@@ -14,12 +14,12 @@ from torch import Tensor
 from vtclip.backbones.backbone import Backbone
 from vtclip.data.images import open_picture
 from vtclip.features.texts import read_class_names, read_classes
-from vtclip.files import read_head
 from vtclip.inference.classifier import Classifier, Prediction, round_as_stored
 from vtclip.methods.vt_clip import VTClip, VTClipSettings
 from vtclip.parquet import read_parquet
 from vtclip.results.figures import drawing
 from vtclip.results.tables import one_line
+from vtclip.tensors import read_head
 
 PICTURES = 8  # test images that are drawn
 

@@ -23,7 +23,6 @@ from vtclip.data.images import PictureError, open_picture, without_size_warnings
 from vtclip.features.extract import Encoder
 from vtclip.features.loading import Pictures, explaining_workers, load_images
 from vtclip.features.views import Views
-from vtclip.files import write_tensors
 from vtclip.inference.runs import read_saved
 from vtclip.inference.saved import Saved, SavedError, read_weights
 from vtclip.methods import METHODS, make_method
@@ -32,6 +31,7 @@ from vtclip.nn.towers import Towers
 from vtclip.nn.visual_guided import VisualGuidedHead
 from vtclip.runtime.devices import is_out_of_memory
 from vtclip.task import Images, Prompts, Texts
+from vtclip.tensors import write_tensors
 from vtclip.training.calibration import CalibrationError, Rules
 
 MIN_COSINE = 0.999  # of a text with itself, on another machine and in other arithmetic

@@ -13,10 +13,11 @@ from vtclip.config.backbone_config import BackboneConfig, SpatialKind
 from vtclip.config.dataset import ClassSplit
 from vtclip.config.experiment import Experiment, read_experiment
 from vtclip.features.texts import read_class_names, read_texts
-from vtclip.files import check_receipt, read_calibration, read_head, read_record
+from vtclip.files import check_receipt, read_record
 from vtclip.inference.saved import Description, Saved, SavedError, find_weights, read_exported
 from vtclip.parquet import read_parquet
 from vtclip.settings import check, read_yaml
+from vtclip.tensors import read_calibration, read_head
 from vtclip.training.calibration import Calibration
 from vtclip.wording import list_some
 

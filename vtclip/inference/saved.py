@@ -19,20 +19,11 @@ from vtclip import __version__, paths
 from vtclip.backbones.checkpoints import read_checkpoint
 from vtclip.config.backbone_config import Precision, SpatialKind
 from vtclip.config.dataset import Exif
-from vtclip.files import (
-    BLANK,
-    CALIBRATION,
-    MARK,
-    check_seal,
-    name_file_in_errors,
-    refuse_oracle,
-    tensors_below,
-    write_tensors,
-    write_text,
-)
+from vtclip.files import BLANK, MARK, check_seal, name_file_in_errors, write_text
 from vtclip.methods import METHODS
 from vtclip.settings import Settings, check
 from vtclip.task import Head
+from vtclip.tensors import CALIBRATION, refuse_oracle, tensors_below, write_tensors
 from vtclip.training.calibration import Calibration
 
 KEY = "vtclip"  # of the description in an exported file's metadata

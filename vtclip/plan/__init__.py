@@ -14,11 +14,11 @@ from typing import Any
 from vtclip import paths
 from vtclip.backbones.shapes import read_shape
 from vtclip.config.backbone_config import BackboneConfig, with_spatial
-from vtclip.config.dataset import dataset_name
+from vtclip.config.dataset import ClassSplit, dataset_name
 from vtclip.config.experiment import read_experiment
 from vtclip.data.descriptions import find_all
 from vtclip.methods import METHODS
-from vtclip.paths import ExperimentPaths, Run, distinct
+from vtclip.paths import ExperimentPaths, Run, Sample, distinct
 from vtclip.plan import checks, data_checks
 from vtclip.plan.contents import Contents
 from vtclip.plan.variants import Variant, list_kinds, list_variants, methods_left_out
@@ -47,7 +47,7 @@ class Plan(Contents):
         settings = checks.check_settings(experiment, source=source)
         variants = list_variants(experiment, source=source)
         left_out = methods_left_out(experiment, settings, variants, source=source)
-        datasets, missing = data_checks.read_datasets(experiment, source=source)
+        datasets, missing = data_checks.read_datasets(experiment, source)
         backbones = {
             backbone.folder: backbone
             for spatial in [None, *list_kinds(settings, variants)]
@@ -68,7 +68,7 @@ class Plan(Contents):
         if not any(run.predictions for run in plan.index()):
             raise ConfigError("\n".join([*missing.values(), "No dataset is left."]))
         checks.check_places(experiment, datasets, plan.outputs(), files)
-        data_checks.check_data(plan, source=source)
+        data_checks.check_data(plan, source)
         return plan
 
     # The index.
@@ -199,6 +199,26 @@ class Plan(Contents):
         return [pair for pair in dict.fromkeys(pairs) if pair[1] in self.datasets]
 
     # What rules read beside the index.
+
+    def samples_of(self, runs: Iterable[Run]) -> list[Sample]:
+        """The images of one seed for each dataset and number of shots of some heads.
+
+        Of a dataset in folds they are those of each fold's heads, which the tables are of.
+        """
+        trained = (run for run in runs if run.head and run.shots)
+        last = {(run.dataset, run.shots): run.seed for run in trained}
+        return [
+            Sample(dataset, shots, self.sample_of(str(ClassSplit(dataset, fold=fold)), shots, seed))
+            for (dataset, shots), seed in last.items()
+            for fold in self.folds_of(dataset) or [""]
+        ]
+
+    def histories_of(self, runs: Iterable[Run]) -> list[str]:
+        """The histories of heads whose training may end early."""
+        heads = dict.fromkeys(run.head for run in runs if run.head)
+        found = {head: self.methods[paths.place_of(head)[2]].settings for head in heads}
+        early = (head for head in heads if getattr(found[head], "stop_at_loss", None) is not None)
+        return list(map(paths.history_of, early))
 
     @property
     def backbone_names(self) -> list[tuple[str, str, str]]:

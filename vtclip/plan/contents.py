@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, product
+from itertools import product
 from typing import Any
 
 from vtclip import paths
@@ -18,7 +18,7 @@ from vtclip.data.descriptions import Sentences
 from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
 from vtclip.data.pick_lists import find_list
 from vtclip.methods import METHODS
-from vtclip.paths import ExperimentPaths, Run, Sample
+from vtclip.paths import ExperimentPaths
 from vtclip.plan.variants import Variant, list_choosing
 from vtclip.settings import Settings
 
@@ -152,11 +152,6 @@ class Contents:
         receipt = images_receipt(name, self.datasets[name])
         return None if receipt is None else str(receipt)
 
-    def descriptions_of(self, dataset: str) -> str | None:
-        """The file that says that a dataset's descriptions are there; None without descriptions."""
-        found = self.sentences.get(dataset)
-        return None if found is None else found.receipt or found.file
-
     def sample_of(self, dataset: str, shots: int, seed: int) -> str:
         """The images of a run."""
         split = ClassSplit.parse(dataset)._replace(half="")
@@ -172,31 +167,6 @@ class Contents:
         """The list of a run's images, of an experiment with `picks`."""
         run = {"shots": paths.parse_shots(shots), "seed": int(seed)}
         return str(find_list(self.experiment.picks or "", dataset=dataset, **run))
-
-    def samples_of(self, runs: Iterable[Run]) -> list[Sample]:
-        """The images of one seed for each dataset and number of shots of some heads.
-
-        Of a dataset in folds they are those of each fold's heads, which the tables are of.
-        """
-        trained = (run for run in runs if run.head and run.shots)
-        last = {(run.dataset, run.shots): run.seed for run in trained}
-        return [
-            Sample(dataset, shots, self.sample_of(name, shots, seed))
-            for (dataset, shots), seed in last.items()
-            for name in self._heads_of(dataset)
-        ]
-
-    def _heads_of(self, dataset: str) -> list[str]:
-        """The dataset, or what is left of it without each fold."""
-        folds = [str(ClassSplit(dataset, fold=fold)) for fold in self.folds_of(dataset)]
-        return folds or [dataset]
-
-    def histories_of(self, runs: Iterable[Run]) -> list[str]:
-        """The histories of heads whose training may end early."""
-        heads = dict.fromkeys(run.head for run in runs if run.head)
-        found = {head: self.methods[paths.place_of(head)[2]].settings for head in heads}
-        early = (head for head in heads if getattr(found[head], "stop_at_loss", None) is not None)
-        return list(map(paths.history_of, early))
 
     def texts_of(self, backbone: str, dataset: str) -> str:
         """The text features of a dataset, or of the one that a half belongs to."""
@@ -237,18 +207,16 @@ class Contents:
         return [*(str(archive_receipt(*file)) for file in files), *fetched]
 
     @property
-    def fetched_weights(self) -> list[str]:
-        """Names of weights that are downloaded, or copied from a user's file."""
-        return [name for name in self._weights if name not in self.made_weights]
-
-    @property
     def made_weights(self) -> list[str]:
         """Names of weights that the workflow makes itself."""
-        return [name for name, pretrained in self._weights.items() if pretrained == GLYPHS]
+        made = (each.weights for each in self.backbones.values() if each.pretrained == GLYPHS)
+        return list(dict.fromkeys(made))
 
     @property
-    def _weights(self) -> dict[str, str]:
-        return {each.weights: each.pretrained for each in self.backbones.values()}
+    def fetched_weights(self) -> list[str]:
+        """Names of weights that are downloaded, or copied from a user's file."""
+        names = dict.fromkeys(each.weights for each in self.backbones.values())
+        return [name for name in names if name not in self.made_weights]
 
     def outputs(self) -> list[str]:
         """Files and whole folders that the workflow writes."""
@@ -295,9 +263,3 @@ def list_tests(experiment: Experiment) -> dict[str, list[str]]:
     if isinstance(others, str):
         others = dict.fromkeys(names, names)
     return {name: list(dict.fromkeys([name, *others.get(name, [])])) for name in names}
-
-
-def list_tested(experiment: Experiment) -> list[str]:
-    """The datasets that heads are only tested on."""
-    named = map(dataset_name, chain(*list_tests(experiment).values()))
-    return [name for name in dict.fromkeys(named) if name not in experiment.datasets]

@@ -1,7 +1,7 @@
 """Checks before any job: refuse datasets, test sets and a user's files that cannot be used."""
 
 from collections.abc import Mapping
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from vtclip.config.dataset import (
@@ -14,34 +14,26 @@ from vtclip.config.dataset import (
     read_dataset,
 )
 from vtclip.config.experiment import Experiment
+from vtclip.data import inventory
 from vtclip.data.folders import check_folder
-from vtclip.data.inventory import (
-    count_by_class,
-    explain_missing,
-    find_tree,
-    list_missing,
-    list_rows,
-    read_class_names,
-)
 from vtclip.data.pick_lists import FORMS, find_list, index_rows, match_rows, read_picks
 from vtclip.data.walk import list_folder
 from vtclip.methods import METHODS
 from vtclip.paths import ALL, DATASETS, format_shots, name_shots
 from vtclip.plan.checks import check_length, prefix_errors
-from vtclip.plan.contents import Contents, list_tested
+from vtclip.plan.contents import Contents, list_tests
 from vtclip.settings import refusal
 from vtclip.wording import count, did_you_mean
 
 
-def read_datasets(
-    experiment: Experiment, *, source: str
-) -> tuple[dict[str, Dataset], dict[str, str]]:
+def read_datasets(experiment: Experiment, source: str) -> tuple[dict[str, Dataset], dict[str, str]]:
     """Read and check the datasets of an experiment, also those that heads are only tested on.
 
     Returns those that are run, and name -> why it is left out of the others.
     """
     keys = dict.fromkeys(experiment.datasets, "datasets")
-    keys |= dict.fromkeys(list_tested(experiment), "tests")
+    for name in chain(*list_tests(experiment).values()):
+        keys.setdefault(dataset_name(name), "tests")
     datasets = {}
     for name, key in keys.items():
         check_known([name], source=f"{source}: {key}")
@@ -49,15 +41,15 @@ def read_datasets(
         _check_dataset(name, datasets[name])
     _check_tests(experiment, datasets, source)
     _check_mirror(experiment.mirror, datasets, source)
-    missing = {
-        name: reason
-        for name, dataset in datasets.items()
-        if (reason := explain_missing(name, dataset, experiment.mirror, source, key=keys[name]))
-    }
+    missing = {}
+    for name, dataset in datasets.items():
+        reason = inventory.explain_missing(name, dataset, experiment.mirror, source, keys[name])
+        if reason:
+            missing[name] = reason
     return {name: each for name, each in datasets.items() if name not in missing}, missing
 
 
-def check_data(plan: Contents, *, source: str) -> None:
+def check_data(plan: Contents, source: str) -> None:
     """Refuse what the images do not allow, as far as that needs no job."""
     _check_picks(plan, source)
     _check_uneven(plan, source)
@@ -86,7 +78,7 @@ def _check_dataset(name: str, dataset: Dataset) -> None:
             check_folder(dataset.folder, dataset.class_names, levels=levels, split_folders=splits)
     if dataset.layout == "table":
         with prefix_errors(f"{file}: table"):
-            find_tree(dataset)
+            inventory.find_tree(dataset)
     split = dataset.split if dataset.layout == "coop" else None
     if split is not None and not Path(dataset.folder, split).is_file():
         problem, found = "there is no such file in the folder", f"split: {split}"
@@ -117,7 +109,7 @@ def _check_mirror(mirror: str | None, datasets: Mapping[str, Dataset], source: s
     """Refuse a mirror that no archive can be fetched from, where one is still to be fetched."""
     if mirror is None or mirror.startswith(("http://", "https://")):
         return
-    missing = any(list_missing(name, dataset) for name, dataset in datasets.items())
+    missing = any(inventory.list_missing(name, dataset) for name, dataset in datasets.items())
     if missing and not Path(mirror.removeprefix("file://")).is_dir():
         raise refusal(
             f"{source}: mirror", "there is no such folder", found=f"mirror: {mirror}",
@@ -174,7 +166,7 @@ def _check_family(name: str, dataset: Dataset, datasets: Mapping[str, Dataset]) 
 
 def _count_classes(dataset: Dataset) -> int | None:
     """Number of classes of a dataset; None where only its files show it."""
-    if (tree := find_tree(dataset)) is not None:
+    if (tree := inventory.find_tree(dataset)) is not None:
         return len(tree.classes)
     return None if dataset.counts is None else dataset.counts.classes
 
@@ -184,7 +176,7 @@ def _check_uneven(plan: Contents, source: str) -> None:
     uneven = plan.experiment.uneven
     classes = {} if uneven is None else uneven.classes
     for name in dict.fromkeys(map(dataset_name, plan.trained)):
-        known = read_class_names(name, plan.datasets[name])
+        known = inventory.read_class_names(name, plan.datasets[name])
         unknown = next((each for each in classes if each not in known), None)
         if known and unknown is not None:
             raise refusal(
@@ -204,7 +196,7 @@ def _check_sentences(plan: Contents) -> None:
     for name, found in plan.sentences.items():
         if not Path(found.file).is_file():
             continue  # the job that reads it says what is wrong
-        texts = found.read(read_class_names(name, plan.datasets[name]) or None)
+        texts = found.read(inventory.read_class_names(name, plan.datasets[name]) or None)
         words = max((text.split() for each in texts for text in each), key=len)
         if len(words) + 2 > longest:
             raise refusal(
@@ -261,14 +253,14 @@ def _check_validation(plan: Contents, source: str) -> None:
 def _has_validation(dataset: Dataset) -> bool:
     if dataset.folds:
         return True
-    if (tree := find_tree(dataset)) is not None:
+    if (tree := inventory.find_tree(dataset)) is not None:
         return not tree.splits or "val" in tree.splits
     return dataset.counts is None or dataset.counts.val > 0
 
 
 def _most_that_use_all(name: str, dataset: Dataset, experiment: Experiment) -> int:
     """The most shots, if each class certainly gives all its images; else 0: a mean says nothing."""
-    numbers, most = count_by_class(name, dataset), max(experiment.shots)
+    numbers, most = inventory.count_by_class(name, dataset), max(experiment.shots)
     if numbers is None:
         return 0
     exact = all(isinstance(number, int) for number in numbers["train"])
@@ -284,7 +276,7 @@ def _check_picks(plan: Contents, source: str) -> None:
     runs = list(product(names, experiment.shots, experiment.seeds))
     chooses = experiment.choose == "validation" or experiment.optimism
     choosing = _list_choosing(plan) if chooses else []
-    known = {name: index_rows(list_rows(name, plan.datasets[name])) for name in names}
+    known = {name: index_rows(inventory.list_rows(name, plan.datasets[name])) for name in names}
     if Path(experiment.picks).is_file() and len(runs) > 1:
         raise refusal(
             key, f"one list cannot be that of {len(runs)} runs", found=given,

@@ -19,7 +19,7 @@ from vtclip.methods import METHODS
 from vtclip.plan import Plan
 from vtclip.plan.contents import SHARD
 
-SMALL = ("shots", "images")  # inputs without a receipt
+SMALL = ("shots", "images", "descriptions")  # inputs without a receipt
 
 
 @dataclass(frozen=True)
@@ -157,12 +157,14 @@ def extract_texts(plan: Plan, *, backbone: str, dataset: str) -> Job:
     """Text features of a dataset's class names."""
     shape, templates = plan.shapes[backbone], plan.datasets[dataset].templates
     described, classes = plan.sentences.get(dataset), plan.counts(dataset).classes
+    files = {"descriptions": described.receipt or described.file} if described else {}
     sentences = classes * cost.SENTENCES if described else 0
     params = _backbone_params(plan, backbone, dataset) | {"templates": templates}
     return Job(
         inputs={
             "weights": plan.weights_of(backbone),
             "manifest": paths.MANIFEST.format(dataset=dataset),
+            **files,
         },
         params=params | {"sentences": asdict(described) if described else None},
         mem_mb=cost.text_memory(shape, sentences),

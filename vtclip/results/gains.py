@@ -11,13 +11,14 @@ from typing import Any
 import polars as pl
 from matplotlib.axes import Axes
 
-from vtclip.files import MARKED, WATERMARK, read_record
+from vtclip.files import read_record
 from vtclip.parquet import read_parquet
 from vtclip.paths import Run, Sample, distinct, name_shots
 from vtclip.results import tables
 from vtclip.results.differences import CONFIDENCE, bootstrap_interval
 from vtclip.results.figures import draw_panels, draw_rows
 from vtclip.results.footnotes import describe_used
+from vtclip.tensors import MARKED, WATERMARK
 
 CONFIGURED = "as configured"  # the label of the method itself
 VALIDATION, TEST = "validation", "test"

@@ -16,7 +16,7 @@ from vtclip.data.images import PictureError, open_picture
 from vtclip.data.shots import checksum_of
 from vtclip.features.store import FeatureSet, read_metadata
 from vtclip.features.texts import read_class_names
-from vtclip.files import check_receipt, check_seal, read_calibration, read_record, write_text
+from vtclip.files import check_receipt, check_seal, read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots, receipt_of
 from vtclip.results.differences import CONFIDENCE
@@ -33,6 +33,7 @@ from vtclip.results.tables import (
     pivot,
     read_notes,
 )
+from vtclip.tensors import read_calibration
 from vtclip.training.calibration import COVERAGE, DECIDED, REFUSED, Calibration
 
 PAIRS, EXAMPLES, MISTAKES = 5, 3, 8  # shown of each dataset

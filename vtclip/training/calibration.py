@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vtclip.files import CALIBRATION
 from vtclip.task import Samples, unit
+from vtclip.tensors import CALIBRATION
 
 LARGEST = 100.0  # logits are divided by this, or its inverse, at most
 COVERAGE, REFUSED = 0.9, 0.05  # that every experiment tests

@@ -12,20 +12,13 @@ from typing import Any
 import polars as pl
 import torch
 
-from vtclip.files import (
-    MARKED,
-    WATERMARK,
-    measure,
-    read_head,
-    write_receipt,
-    write_record,
-    write_tensors,
-)
+from vtclip.files import measure, write_receipt, write_record
 from vtclip.methods import make_method
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import read_parquet, write_parquet
 from vtclip.paths import receipt_of
 from vtclip.task import Head
+from vtclip.tensors import MARKED, WATERMARK, read_head, write_tensors
 from vtclip.training.predict import Ready, TrainedHead, predict_batch
 from vtclip.training.tasks import Sources, find_labels, open_features, read_batches, read_task
 from vtclip.training.train import check_head, fit, fitting_device

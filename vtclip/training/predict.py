@@ -12,13 +12,14 @@ from torch import Tensor
 from vtclip.data.layouts import match_classes
 from vtclip.features.store import FeatureSet, check_origin, find_non_finite, read_metadata
 from vtclip.features.texts import check_test_images, check_texts, read_class_names, read_classes
-from vtclip.files import measure, read_calibration, read_head, read_record, write_record
+from vtclip.files import measure, read_record, write_record
 from vtclip.methods import make_method
 from vtclip.methods.base import Method
 from vtclip.nn.learner import eval_on
 from vtclip.parquet import write_parquet
 from vtclip.paths import receipt_of, record_of
 from vtclip.task import Classifier, Head, Images, Texts, TextTower, Towers
+from vtclip.tensors import read_calibration, read_head
 from vtclip.training.calibration import DECIDED, Calibration, Rules
 from vtclip.training.tasks import (
     find_labels,

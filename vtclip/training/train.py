@@ -16,7 +16,7 @@ from torch import Tensor
 from vtclip import __version__
 from vtclip.config.dataset import ClassSplit
 from vtclip.features.store import find_non_finite, read_metadata
-from vtclip.files import measure, write_record, write_tensors
+from vtclip.files import measure, write_record
 from vtclip.methods import make_method
 from vtclip.methods.base import Method, Training
 from vtclip.nn.learner import eval_on
@@ -24,6 +24,7 @@ from vtclip.parquet import write_parquet
 from vtclip.paths import HEAD
 from vtclip.runtime.devices import has_bfloat16, has_double, peak_memory
 from vtclip.task import Choices, Classifier, Head, Task
+from vtclip.tensors import write_tensors
 from vtclip.training.calibration import Calibration, class_centres, nearest
 from vtclip.training.optimise import HISTORY, TrainingError, classify_shots, optimise
 from vtclip.training.tasks import ALL, TRAIN, Sources, read_task

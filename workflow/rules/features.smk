@@ -38,7 +38,7 @@ rule extract_texts:
         manifest=tracked_by_checksum(paths.MANIFEST),
         receipts=from_plan(jobs.extract_texts, "receipts"),
         # Sentences about the classes: the receipt of a file that is fetched, or a user's file.
-        descriptions=lambda wildcards: PLAN.descriptions_of(wildcards.dataset) or [],
+        descriptions=from_plan(jobs.extract_texts, "inputs", "descriptions"),
     output:
         features=PLAN.texts_of("{backbone}", "{dataset}"),
         receipt=receipt_of(PLAN.texts_of("{backbone}", "{dataset}")),
