@@ -80,20 +80,6 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
     assert sorted(found.name for found in tmp_path.iterdir()) == ["other.txt", "table.txt"]
 
 
-def test_the_next_writer_removes_what_an_earlier_version_left(tmp_path):
-    path = tmp_path / "table.txt"
-    with atomic_write(path) as temporary:
-        temporary.write_text("whole")
-        name = temporary.parent.name
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    left = tmp_path / name.replace(str(os.getpid()), str(ended.pid))
-    left.write_text("half")
-    with atomic_write(path) as temporary:
-        temporary.write_text("whole")
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
