@@ -3,8 +3,8 @@
 It reads the features of a finished run, the folder of a dataset's training features, such as
 results/features/RN50-quickgelu-openai/caltech101/4crops-0.5-1.0-flip. Each row is the mean over
 random subsets of the classes. Accuracy is that on the validation shots, and on images that other
-numbers of shots picked and this one did not. Test images are read only with `--test`, for a last
-look. A training that may end early has the default numbers of epochs before it. Seconds are those
+numbers of shots picked and this one did not. Test images are read only with `--test`, for a final
+check. A training that may end early has the default numbers of epochs before it. Seconds are those
 that this process computed: other jobs may share its cores.
 """
 

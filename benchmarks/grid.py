@@ -33,7 +33,7 @@ LAUNCH = 5e-6  # seconds of the processor, about
 def make_task(
     classes: int, shots: int, views: int, dim: int, seed: int, device: torch.device
 ) -> Task:
-    """Random features; spatial ones in half precision, as training holds them."""
+    """Random features; spatial ones in half precision, as training keeps them."""
     generator = torch.Generator(device).manual_seed(seed)
 
     def normal(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -69,7 +69,7 @@ def added_memory(step: Step, device: torch.device) -> int:
 
 
 def peak_memory(step: Step, device: torch.device) -> int:
-    """Bytes that a step takes at the most, beside what is held before it."""
+    """Bytes that a step takes at the most, beside what it finds in use."""
     if device.type == "cuda":
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

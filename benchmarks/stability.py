@@ -1,6 +1,6 @@
 """Training of VT-CLIP at the real shapes, where a wrong learning rate drowns the texts.
 
-Invented features: an image's pooled feature holds a little of its class's text, as in CLIP, and so
+Invented features: an image's pooled feature has a little of its class's text, as in CLIP, and so
 do some of its spatial tokens. The logit scale is 100. A training is steady if its loss never rises
 far above its start, at the default learning rate and at three times it.
 """

@@ -11,7 +11,7 @@ class TaskResSettings(DasslRecipe):
     """Settings of TaskRes; the defaults are those of the authors' code for most datasets.
 
     They took alpha 1.0 for Flowers102 and a learning rate of 2e-4 for ImageNet, and do not
-    say what they chose them on. Here one pair holds for all datasets.
+    say what they chose them on. Here one pair serves all datasets.
     """
 
     optimiser: base.OptimiserName = "adam"
