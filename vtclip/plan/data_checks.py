@@ -173,8 +173,7 @@ def _count_classes(dataset: Dataset) -> int | None:
 
 def _check_uneven(plan: Contents, source: str) -> None:
     """Refuse numbers of images for classes that a dataset does not have, where its are known."""
-    uneven = plan.experiment.uneven
-    classes = {} if uneven is None else uneven.classes
+    classes = plan.experiment.uneven.classes if plan.experiment.uneven else {}
     for name in dict.fromkeys(map(dataset_name, plan.trained)):
         known = inventory.read_class_names(name, plan.datasets[name])
         unknown = next((each for each in classes if each not in known), None)
@@ -209,8 +208,7 @@ def _check_sentences(plan: Contents) -> None:
 
 def _list_choosing(plan: Contents) -> list[str]:
     """The methods that choose anything."""
-    found = plan.compared.values()
-    return [each.method for each in found if each.make().choices()]
+    return [each.method for each in plan.compared.values() if each.make().choices()]
 
 
 def _check_validation(plan: Contents, source: str) -> None:

@@ -26,13 +26,8 @@ CHECKED, SCORES = 16, 10_000_000  # shots, and scores of them, whose labels the 
 
 def list_unmet(plan: Plan) -> list[str]:
     """All requests that cannot be met."""
-    datasets = _list_odd_datasets(plan)
-    return [
-        *_list_unmet_shots(plan),
-        *list_unmet_settings(plan),
-        *_list_unused_keys(plan),
-        *datasets,
-    ]
+    lists = _list_unmet_shots, list_unmet_settings, _list_unused_keys, _list_odd_datasets
+    return [sentence for each in lists for sentence in each(plan)]
 
 
 @cache

@@ -97,7 +97,7 @@ SMALL = {
 
 
 def from_plan(job, field, name=None):
-    """A value of the plan's job of these wildcards: a field, or an input or param by its name.
+    """A value of the plan's job of these wildcards: a field, or one of its inputs by name.
 
     An input that a job does not have is an empty list.
     """
@@ -111,7 +111,11 @@ def from_plan(job, field, name=None):
 
 def params_of(job, *names):
     """Params of the plan's job, by name."""
-    return {name: from_plan(job, "params", name) for name in names}
+
+    def param(name):
+        return lambda wildcards: job(PLAN, **wildcards).params[name]
+
+    return {name: param(name) for name in names}
 
 
 def requests_of(job):

@@ -53,7 +53,7 @@ rule unpack_archives:
         **requests_of(jobs.unpack_archives),
     params:
         archives="resources/archives/{dataset}",
-        dataset=from_plan(jobs.unpack_archives, "params", "dataset"),
+        **params_of(jobs.unpack_archives, "dataset"),
         code=code_of("unpack_archives"),
     message:
         "Unpacking {wildcards.dataset}"
