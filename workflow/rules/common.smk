@@ -90,10 +90,8 @@ wildcard_constraints:
     **PLAN.wildcards,
 
 
-SMALL = {
-    "mem_mb": 1000,
-    "runtime": 10,
-}  # MB and minutes of a job that reads and writes tables
+# MB and minutes of a job that reads and writes tables.
+SMALL = {"mem_mb": 1000, "runtime": 10}
 
 
 def from_plan(job, field, name=None):

@@ -52,8 +52,8 @@ rule unpack_archives:
     resources:
         **requests_of(jobs.unpack_archives),
     params:
-        archives="resources/archives/{dataset}",
         **params_of(jobs.unpack_archives, "dataset"),
+        archives="resources/archives/{dataset}",
         code=code_of("unpack_archives"),
     message:
         "Unpacking {wildcards.dataset}"
