@@ -27,6 +27,7 @@ from vtclip.inference.saved import SavedError
 from vtclip.methods.vt_clip import VTClip
 from vtclip.nn.towers import Towers
 from vtclip.parquet import write_parquet
+from vtclip.runtime.devices import PRETEND
 from vtclip.training.predict import TrainedHead, predict_test
 
 RUN = "mine/pets/vt_clip/1shot-seed1"
@@ -290,6 +291,14 @@ def test_beside_a_job_that_has_the_gpu_the_cpu_classifies_and_says_so(here, take
     said = capsys.readouterr()
     assert NAMES[2] in said.out
     assert "Every GPU is taken by another job.\nComputing on the CPU." in said.err
+
+
+def test_a_slot_that_jobs_leave_free_is_taken(here, taken_gpu, tmp_path, monkeypatch, capsys):
+    (lock,) = (tmp_path / "leases").glob("*/gpu-0-slot0.lock")
+    lock.with_name("gpu-0-slot1.lock").touch()  # as jobs with `slots_per_gpu: 2` leave it
+    monkeypatch.setenv(PRETEND, "1")
+    assert main(["classify", RUN, "0.png"]) == 0
+    assert "taken" not in capsys.readouterr().err
 
 
 def test_who_insists_on_the_gpu_waits_and_reads_what_for(here, taken_gpu, caplog, monkeypatch):

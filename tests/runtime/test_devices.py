@@ -232,6 +232,7 @@ def test_a_lease_ends_with_its_process_also_where_its_worker_lives_on(tmp_path):
     holder.wait()
     after = start_holder(tmp_path, "0")
     assert taken(after) == ("0", "0")
+    assert worker.is_running(), "the lease ended with its process, not with the worker"
     after.kill()
     worker.kill()
 
