@@ -59,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
 
     check_device(given.device)
     check_known([given.dataset], source="DATASET")
-    config = given.config or f"config/{given.dataset}.yaml"
+    config = given.config = given.config or f"config/{given.dataset}.yaml"
     if not Path(paths.find_config(config)).is_file():
         expected = "the configuration of an experiment with the dataset"
         raise refusal("--config", "there is no such file", found=config, expected=expected)
@@ -145,10 +145,9 @@ def _encode(
 
     weights = plan.weights_of(backbone)
     if not Path(weights).is_file():
-        config = given.config or f"config/{given.dataset}.yaml"
         raise ConfigError(
             f"{weights}: the backbone is not there yet, to encode {images.height} images.\n"
-            f"  Fetch it: snakemake fetch --cores all --configfile {config}"
+            f"  Fetch it: snakemake fetch --cores all --configfile {given.config}"
         )
     job = plan_test(plan, backbone=backbone, dataset=given.dataset, part="test")
     with ExitStack() as stack:
