@@ -21,7 +21,7 @@ from tests.pretend import pretend_gpu
 from tests.project import ROOT
 from vtclip.backbones.backbone import load_backbone
 from vtclip.backbones.prompts import TextTower
-from vtclip.data.layouts import IDENTITIES
+from vtclip.data.layouts import IDENTITIES, SCHEMA
 from vtclip.data.shots import sample_shots
 from vtclip.features.extract import extract_shots, extract_test, extract_texts
 from vtclip.features.texts import read_texts
@@ -33,7 +33,6 @@ from vtclip.training.tasks import Sources
 from vtclip.training.train import train_head
 
 NAMES = ["ant", "polar_bear", "cow"]
-SCHEMA = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
 CPU = torch.device("cpu")
 KINDS = ("cuda", "cpu")
 

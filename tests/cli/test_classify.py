@@ -18,6 +18,7 @@ from tests.pretend import pretend_gpu
 from tests.project import ROOT
 from tests.runtime.test_devices import start_holder, taken
 from vtclip.__main__ import main
+from vtclip.data.layouts import SCHEMA
 from vtclip.data.walk import SPLITS
 from vtclip.features.extract import extract_test
 from vtclip.features.texts import read_texts, write_texts
@@ -63,8 +64,7 @@ def test_a_gpu_gives_the_same_probabilities_and_attention(here, monkeypatch, cap
 def test_probabilities_are_those_of_the_workflow(here, method, shots):
     named = f"{method}/{shots}shot-seed{shots}"
     rows = [(f"{number}.png", number, NAMES[number], SPLITS[2]) for number in range(3)]
-    schema = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
-    write_parquet("manifest.parquet", pl.DataFrame(rows, schema=schema, orient="row"))
+    write_parquet("manifest.parquet", pl.DataFrame(rows, schema=SCHEMA, orient="row"))
     classifier = load_classifier(f"mine/pets/{named}")
     extract_test(
         classifier.backbone, "manifest.parquet", here, "test.parquet", batch_size=64, workers=0

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from tests.project import ROOT
 from vtclip.backbones.backbone import load_backbone
+from vtclip.data.layouts import SCHEMA
 from vtclip.data.shots import sample_shots
 from vtclip.features.extract import extract_texts
 from vtclip.features.loading import ExtractionError
@@ -26,7 +27,6 @@ from vtclip.training.train import train_head
 NAMES = ["ant", "polar_bear", "cow", "dog"]
 CPU = torch.device("cpu")
 SETTINGS = {"steps_per_shot": 4, "template": "a {}.", "learning_rate": 0.01}
-SCHEMA = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
 
 
 def load():

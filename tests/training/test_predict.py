@@ -5,6 +5,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score
 
 from tests.feature_files import read_features
+from vtclip.data.layouts import SCHEMA
 from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import read_classes, write_texts
 from vtclip.files import DamagedError, measure, read_record, write_record
@@ -149,8 +150,7 @@ def test_logits_that_are_no_numbers_are_refused_with_head_and_image(folder, valu
 
 def write_manifest(folder, images):
     rows = [(image, int(image[1]), "abc"[int(image[1])], "test") for image in images]
-    schema = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
-    table = pl.DataFrame(rows, schema=schema, orient="row")
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     table.write_parquet(folder / "manifest.parquet")
     return folder / "manifest.parquet"
 

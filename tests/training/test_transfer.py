@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from vtclip.backbones.prompts import TextTower
-from vtclip.data.layouts import IDENTITIES
+from vtclip.data.layouts import IDENTITIES, SCHEMA
 from vtclip.data.walk import ManifestError
 from vtclip.features.store import FeatureError, open_features_writer
 from vtclip.features.texts import write_texts
@@ -19,7 +19,6 @@ from vtclip.parquet import write_parquet
 from vtclip.training.predict import PredictionError, Trained, TrainedHead, predict_test
 
 CPU = torch.device("cpu")
-SCHEMA = {"image": pl.String, "label": pl.Int32, "class_name": pl.String, "split": pl.String}
 CODES = torch.eye(6, 8)  # what an image of each known class looks like
 
 
