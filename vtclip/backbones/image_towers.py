@@ -91,7 +91,10 @@ def list_attention(tower: nn.Module) -> dict[str, nn.Module]:
     for name, part in tower.named_modules():
         if isinstance(part, Transformer):  # open_clip's
             each = {f"{name}.resblocks.{i}.attn": b.attn for i, b in enumerate(part.resblocks)}
-            found |= {n: a for n, a in each.items() if type(a) is nn.MultiheadAttention}
+            for layer, attn in each.items():
+                # The second is what `vtclip.nn.towers` puts in place of the first.
+                if type(attn) is nn.MultiheadAttention or hasattr(attn, "qkv"):
+                    found[layer] = attn
         elif type(part) is Attention:  # timm's
             found[name] = part
     return found
