@@ -18,7 +18,9 @@ from vtclip.files import (
     check_receipt,
     check_seal,
     name_file_in_errors,
+    owner,
     read_record,
+    remove_leftovers,
     write_json,
     write_receipt,
     write_record,
@@ -78,6 +80,17 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
         temporary.write_text("whole")
         other.write_text("whole")
     assert sorted(found.name for found in tmp_path.iterdir()) == ["other.txt", "table.txt"]
+
+
+def test_only_what_dead_processes_of_this_machine_left_is_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = owner().replace(str(os.getpid()), str(ended.pid))
+    kept = [f"a-{owner()}.x1", f"b-{dead}.x1", f"a-other.{ended.pid}.x1", f"a-{dead}"]
+    for name in [*kept, f"a-{dead}.x1"]:
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path, "a-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The command `vtclip`."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 1 where some of the images could not be classified, where a job of the experiment has
     failed, or where the output is no longer read; and 2 after an error.
     """
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):  # UTF-8 as all files, and names that are not
+            output.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(format="%(message)s")  # before a library does, with more before a warning
     given, others = make_parser().parse_known_args(arguments)
     if others:

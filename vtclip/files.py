@@ -44,9 +44,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    machine = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-    _remove_leftovers(path, machine)
-    folder = path.with_name(f".{path.name}.{machine}.{os.getpid()}.tmp")
+    remove_leftovers(path.parent, f".{path.name}.")
+    folder = path.with_name(f".{path.name}.{owner()}.tmp")
     try:
         folder.mkdir(exist_ok=True)
         temporary = folder / path.name
@@ -65,10 +64,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_leftovers(path: Path, machine: str) -> None:
-    """Remove what killed processes of this machine left where they wrote `path`."""
-    leftovers = re.compile(rf"\.{re.escape(path.name)}\.{machine}\.(\d+)\.tmp")
-    for other in path.parent.iterdir():
+def owner() -> str:
+    """Name of this process, as in the names of what it leaves if it is killed: `machine.4711`."""
+    return f"{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())[:40]}.{os.getpid()}"
+
+
+def remove_leftovers(folder: Path, start: str) -> None:
+    """Remove what killed processes of this machine left: `start`, their name, a dot and a word."""
+    leftovers = re.compile(rf"{re.escape(start)}{owner().partition('.')[0]}\.(\d+)\.\w+")
+    for other in folder.iterdir():
         found = leftovers.fullmatch(other.name)
         if found and not psutil.pid_exists(int(found[1])):
             shutil.rmtree(other, ignore_errors=True)

@@ -22,7 +22,7 @@ from vtclip.data.layouts import SCHEMA
 from vtclip.data.walk import SPLITS
 from vtclip.features.extract import extract_test
 from vtclip.features.texts import read_texts, write_texts
-from vtclip.files import read_record, write_record
+from vtclip.files import owner, read_record, write_record
 from vtclip.inference.classifier import load_classifier
 from vtclip.inference.saved import SavedError
 from vtclip.methods.vt_clip import VTClip
@@ -115,6 +115,43 @@ def test_an_exported_file_classifies_in_an_empty_folder_as_the_run_does(
         capsys, "small.safetensors", here / "0.png", "--json", "--backbone", weights
     )
     assert (status, json.loads(found)) == (0, json.loads(expected))
+
+
+def test_the_copy_of_a_backbone_that_a_killed_command_left_is_removed(
+    here, tmp_path, monkeypatch, capsys
+):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f"vtclip-{owner().replace(str(os.getpid()), str(ended.pid))}.abc_1234"
+    left.mkdir()
+    (left / "weights.safetensors").write_text("a copy")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["export", RUN, "whole.safetensors", "--with-backbone"]) == 0
+    assert classify(capsys, "whole.safetensors", "0.png")[0] == 0
+    assert not list(tmp_path.glob("vtclip-*"))
+
+
+def test_whatever_the_locale_output_is_utf_8_and_names_that_are_not_are_named(here, monkeypatch):
+    (here / "photos").mkdir()
+    for name in ("grün.png", "caf\udce9.png"):
+        shutil.copy("0.png", here / "photos" / name)
+    out, said = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", said)
+    assert main(["classify", RUN, "photos", "--json"]) == 0
+    (found,) = json.loads(out.buffer.getvalue().decode())
+    assert found["image"] == "photos/grün.png"
+    assert main(["classify", RUN, "photos/caf\udce9.png"]) == 2
+    said.flush()
+    lines = said.buffer.getvalue().decode().splitlines()
+    assert lines[0] == "photos/caf\\xe9.png: skipped: its name is not UTF-8"
+    assert lines[-1] == "vtclip: photos/caf\\udce9.png: its name is not UTF-8: rename it."
+
+
+def test_an_empty_name_is_not_taken_for_the_current_folder(here, capsys):
+    status, out, error = classify(capsys, RUN, "")
+    assert (status, out) == (2, "")
+    assert error == "vtclip: IMAGE: an empty name, as of a variable that is not set.\n"
 
 
 def test_folders_and_patterns_give_their_pictures_and_csv_a_line_an_image_and_class(here, capsys):

@@ -266,3 +266,17 @@ def test_a_second_time_nothing_is_written_over(photographs, capsys):
     assert new(photographs) == 0
     assert new(photographs) == 2
     assert "config/datasets/mine.yaml already exists" in capsys.readouterr().err
+
+
+def test_names_that_are_used_and_unknown_experiments_are_named_before_an_image_is_read(
+    photographs, capsys
+):
+    assert main(["new", "mean", str(photographs)]) == 2
+    assert "and none of manifests, shots, features, benchmarks, mean" in capsys.readouterr().err
+    assert main(["new", "digits", str(photographs)]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("/config/datasets/digits.yaml already exists: choose another name.\n")
+    assert main(["new", "mine", str(photographs), "--like", "dmo"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Unknown configuration 'dmo'" in said.err

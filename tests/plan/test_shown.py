@@ -134,6 +134,7 @@ def test_fractions_beside_split_folders_are_named_as_not_used(demo, here, own_da
         ({"optimism": True, "methods": {"vt_clip": None}}, "no method of the experiment chooses"),
         ({"tests": "crossed", "datasets": ["digits"]}, "the experiment has one dataset"),
         ({"tests": {"digits": ["letters", "digits"]}}, "tested on digits in any case"),
+        ({"tests": {"digits": []}}, "tests: digits: no test set is named"),
     ],
 )
 def test_a_key_that_adds_nothing_is_named(demo, changes, expected):

@@ -81,6 +81,9 @@ def run(given: argparse.Namespace) -> int:
     if given.copy and given.sort is None:
         raise ValueError("--copy: it needs --sort DIR.")
     images = list(find_images(given.images))
+    for image in images:
+        if image != os.fsencode(image).decode("utf-8", "replace"):
+            raise ValueError(f"{image}: its name is not UTF-8: rename it.")
     saved = read_saved(given.head, given.backbone)
     bad: list[str] = []
     with ExitStack() as stack:
@@ -171,17 +174,23 @@ def find_images(given: Sequence[str]) -> Iterator[str]:
     from vtclip.data.walk import walk
 
     for name in given:
+        if not name:  # it would be the current folder
+            raise ValueError("IMAGE: an empty name, as of a variable that is not set.")
         if Path(name).is_dir():
-            entries = [Path(name, entry.path) for entry in walk(name) if entry.kind == "file"]
-            pictures = [str(file) for file in entries if is_picture(file)]
+            entries = [*walk(name)]
+            for entry in entries:
+                if entry.kind == "passed over":
+                    print(f"{Path(name, entry.path)}: skipped: {entry.note}", file=sys.stderr)
+            files = [Path(name, entry.path) for entry in entries if entry.kind == "file"]
+            pictures = [str(file) for file in files if is_picture(file)]
             if not pictures:
                 raise ValueError(f"{name}: this folder contains no image.")
             yield from pictures
         elif not Path(name).exists() and set("*?[") & set(name):
-            files = sorted(glob(name, recursive=True))  # noqa: PTH207  it may be absolute
-            if not files:
+            found = sorted(glob(name, recursive=True))  # noqa: PTH207  it may be absolute
+            if not found:
                 raise ValueError(f"{name}: no file matches this pattern.")
-            yield from files
+            yield from found
         else:
             yield name
 

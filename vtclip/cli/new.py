@@ -86,11 +86,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the two files, and print what was found."""
+    from vtclip.cli.run import find
     from vtclip.cli.status import read_plan
     from vtclip.data.inventory import survey_folder
     from vtclip.data.manifest import leave_out
 
     dataset_file, experiment_file = _check_name(given.dataset)
+    like = read_config(find(given.like))
     described = describe_source(given)
     checked = check(Dataset, described, source=dataset_file).model_dump(mode="json")
     if "table" in described:
@@ -103,7 +105,7 @@ def run(given: argparse.Namespace) -> int:
     if survey.damaged:
         described["leave_out"] = list(survey.damaged)
     leave_out(survey.manifest, list(survey.damaged), described["folder"])
-    experiment = make_experiment(given.dataset, read_config(paths.find_config(given.like)), survey)
+    experiment = make_experiment(given.dataset, like, survey)
     try:
         write_text(dataset_file, to_yaml(described))
         write_text(experiment_file, to_yaml(experiment))
@@ -246,11 +248,15 @@ def _check_name(name: str) -> tuple[str, str]:
     """Names of the two files to write."""
     reserved = (*paths.SHARED, MEAN)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or name in reserved:
-        expected = "letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        expected = (
+            "letters, digits, '.', '_' and '-', beginning with a letter or digit; and none of "
+            f"{', '.join(reserved)}, which are used"
+        )
         problem = "this is not a valid name for a dataset"
         raise refusal("DATASET", problem, found=name, expected=expected)
     files = f"{paths.DATASETS}/{name}.yaml", f"config/{name}.yaml"
     for file in files:
-        if Path(paths.find_own(file)).exists():
-            raise ConfigError(f"{file} already exists: choose another name, or delete the file.")
+        if Path(found := paths.find_own(file)).exists():
+            mend = "choose another name" + (", or delete the file" if found == file else "")
+            raise ConfigError(f"{found} already exists: {mend}.")
     return files

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import polars as pl
 import torch
@@ -23,6 +24,7 @@ from vtclip.data.images import PictureError, open_picture, without_size_warnings
 from vtclip.features.extract import Encoder
 from vtclip.features.loading import Pictures, explaining_workers, load_images
 from vtclip.features.views import Views
+from vtclip.files import owner, remove_leftovers
 from vtclip.inference.runs import read_saved
 from vtclip.inference.saved import Saved, SavedError, read_weights
 from vtclip.methods import METHODS, make_method
@@ -230,17 +232,17 @@ def load_classifier(
 def make_classifier(saved: Saved, device: str | torch.device) -> Classifier:
     """Load the backbone of a head that was read; errors as of `load_classifier`."""
     tower = saved.description.backbone
-    with TemporaryDirectory() as folder:
+    with _private_folder() as folder:
         architecture = None
         if tower.architecture is not None:
-            architecture = Path(folder, f"{tower.name}.json")
+            architecture = folder / f"{tower.name}.json"
             architecture.write_text(json.dumps(tower.architecture), encoding="utf-8")
             # A file may come from anywhere: its architecture is checked before it is built.
             named = BackboneConfig(name=tower.name, pretrained="-", architecture=str(architecture))
             read_architecture(named)
         backbone = load_backbone(
             tower.name,
-            pretrained=_choose_weights(saved, Path(folder)),
+            pretrained=_choose_weights(saved, folder),
             architecture=architecture,
             spatial=tower.spatial,
             precision=tower.precision,
@@ -248,6 +250,14 @@ def make_classifier(saved: Saved, device: str | torch.device) -> Classifier:
         )
     _check_backbone(saved, backbone)
     return Classifier(saved, backbone)
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A temporary folder; those of killed processes, with a copy of a backbone, are removed."""
+    remove_leftovers(Path(gettempdir()), "vtclip-")
+    with TemporaryDirectory(prefix=f"vtclip-{owner()}.") as folder:
+        yield Path(folder)
 
 
 def _choose_weights(saved: Saved, folder: Path) -> str:

@@ -138,6 +138,10 @@ def _list_unseen_views(plan: Plan) -> Iterator[str]:
 def _list_unused_keys(plan: Plan) -> Iterator[str]:
     """Sentences about keys that add nothing."""
     tests = plan.experiment.tests
+    named = [plan.experiment.backbone, *plan.experiment.backbones]
+    for each in plan.experiment.all_backbones:
+        if named.count(each) > 1:
+            yield f"{each.folder}: this backbone is named {named.count(each)} times, and used once."
     if plan.experiment.optimism and not plan.optimistic:
         yield "`optimism: true` is not used: no method of the experiment chooses a setting."
     if isinstance(tests, str):
@@ -145,6 +149,8 @@ def _list_unused_keys(plan: Plan) -> Iterator[str]:
             yield f"`tests: {tests}` is not used: the experiment has one dataset."
         return
     for name in tests:
+        if not tests[name]:
+            yield f"tests: {name}: no test set is named, so nothing is added."
         if name in tests[name]:
             yield f"tests: {name}: its heads are tested on {name} in any case."
 
