@@ -79,7 +79,7 @@ def in_chunks(
     """
     if chunks.keep == "everything":
         return function(texts, *context)
-    policy = _keep_large_products if chunks.keep == "products" else None
+    policy = partial(_keep_products, large=True) if chunks.keep == "products" else None
     parts = [
         _run_again(function, chunk, *context, policy=policy)
         for chunk in texts.split(chunks.classes, dim=1)
@@ -106,15 +106,10 @@ def _run_again(
     return checkpoint(function, *inputs, use_reentrant=False, **options)
 
 
-def _keep_products(_: Any, operation: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
-    kept = operation in MATRIX_PRODUCTS
-    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
-
-
-def _keep_large_products(
-    _: Any, operation: Any, *arguments: Any, **options: Any
+def _keep_products(
+    _: Any, operation: Any, *arguments: Any, large: bool = False, **options: Any
 ) -> CheckpointPolicy:
     # A square product, an attention's projection, costs an eighth of a feed-forward part's two and
     # makes a fifth as many numbers: to compute it again is the cheaper way to save memory.
-    kept = operation in MATRIX_PRODUCTS and arguments[-1].shape[0] != arguments[-1].shape[1]
+    kept = operation in MATRIX_PRODUCTS and not (large and len({*arguments[-1].shape}) == 1)
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vtclip.backbones import prompts
-from vtclip.backbones.backbone import Backbone, load_backbone
+from vtclip.backbones.backbone import Backbone, fill_templates, load_backbone
 from vtclip.backbones.image_towers import list_attention
+from vtclip.backbones.prompts import TextTower
 from vtclip.backbones.text_towers import check_lengths, find_causal
 from vtclip.config.dataset import Exif
 from vtclip.features.loading import KeptPictures, Pictures, explaining_workers, load_batches
@@ -73,7 +73,7 @@ class _Model(nn.Module):
         return encode(*inputs)
 
 
-class Towers(prompts.TextTower):
+class Towers(TextTower):
     """Both towers of a backbone: the weights stay frozen, and gradients reach a change to them.
 
     Args:
@@ -110,12 +110,10 @@ class Towers(prompts.TextTower):
         Raises:
             PromptError: classes whose prompts are longer than the text tower reads.
         """
-        filled = {name: template.format(name.replace("_", " ")) for name in class_names}
-        check_lengths(
-            self._tokenizer, {name: [text] for name, text in filled.items()},
-            tower=self.backbone.name,
-        )  # fmt: skip
-        tokens = self._tokenizer(list(filled.values())).to(self._device)
+        prompts = fill_templates([template], class_names)
+        named = dict(zip(class_names, prompts, strict=True))
+        check_lengths(self._tokenizer, named, tower=self.backbone.name)
+        tokens = self._tokenizer([prompt for (prompt,) in prompts]).to(self._device)
         return F.normalize(self._encode(self._read, tokens, change), dim=-1)
 
     def open_pictures(
