@@ -128,10 +128,9 @@ def test_weights_are_fetched_with_the_memory_that_reading_them_takes(paper):
     assert memory[RN50] < 4000
 
 
-def test_a_backbone_that_is_named_twice_is_planned_once_with_a_notice(demo):
+def test_a_backbone_that_is_named_twice_is_planned_once(demo):
     plan = planned(demo, backbones=[demo["backbone"], demo["backbone"]])
     assert len(plan.own_runs) == 92
-    assert "glyph-clip-glyphs: this backbone is named 3 times, and used once." in plan.unmet
 
 
 def test_a_file_of_weights_is_used_whatever_the_backbone_is_called(demo, here):

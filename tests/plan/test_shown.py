@@ -141,6 +141,11 @@ def test_a_key_that_adds_nothing_is_named(demo, changes, expected):
     assert expected in unmet(demo, **changes)
 
 
+def test_a_backbone_that_is_named_again_is_said_to_be_used_once(demo):
+    said = unmet(demo, backbones=[demo["backbone"], demo["backbone"]])
+    assert said == "glyph-clip-glyphs: this backbone is named 3 times, and used once."
+
+
 def test_keys_that_add_a_table_are_not_named(demo):
     assert unmet(demo, optimism=True, tests="crossed") == ""
     assert unmet(demo, tests={"digits": ["letters"]}) == ""
