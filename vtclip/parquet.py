@@ -77,10 +77,15 @@ def read_table(path: str | Path, *columns: str) -> pa.Table:
     """Read some columns of a file, or all of them."""
     # `pq.read_table` imports pandas if it is installed: a third of a second in each job.
     with open_verified(path) as file:
-        missing = [name for name in columns if name not in file.schema_arrow.names]
-        if missing:
+        names = file.schema_arrow.names
+        missing = [name for name in columns if name not in names]
+        marked = bool(missing) and "watermark" in names
+        if missing and not marked:
             raise ValueError(f"it has no column '{missing[0]}'")
-        return file.read(columns=list(columns) or None)
+        table = file.read(columns=["watermark"] if marked else list(columns) or None)
+    if marked:  # an oracle's file: whole, but no result
+        raise ValueError(f"{path}: {table['watermark'][0]}")
+    return table
 
 
 def read_parquet(path: str | Path, *columns: str) -> pl.DataFrame:

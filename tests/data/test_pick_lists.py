@@ -168,6 +168,22 @@ def test_what_is_no_list_is_refused_by_the_files_name(matched, tmp_path, content
         matched(write(tmp_path / "a.json", content))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", "image\n" + 200_000 * "a"), ("a.jsonl", '{"image": "a", "label": Infinity}')],
+)
+def test_values_that_no_list_has_are_refused_by_the_files_name(tmp_path, name, content):
+    with pytest.raises(PicksError, match=rf"{name}: no list of picks can be read from it"):
+        read_picks(write(tmp_path / name, content))
+
+
+def test_a_line_ends_where_its_form_says(tmp_path):
+    (tmp_path / "old.csv").write_bytes(b"image,split\ra.png,train\rb.png,val\r")
+    assert [pick.image for pick in read_picks(tmp_path / "old.csv")] == ["a.png", "b.png"]
+    (tmp_path / "a.jsonl").write_text('{"image": "a\u2028b.png"}\r\n', encoding="utf-8")
+    assert [pick.image for pick in read_picks(tmp_path / "a.jsonl")] == ["a\u2028b.png"]
+
+
 def test_a_run_finds_its_list_by_the_names_of_other_projects_and_by_ours(tmp_path):
     (tmp_path / "pets").mkdir()
     names = ("pets/shot_4-seed_1.pkl", "pets/4shot-seed2.jsonl", "shot_4-seed_3.json")

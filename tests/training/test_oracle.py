@@ -116,5 +116,5 @@ def test_an_oracles_file_is_refused_as_the_weights_of_a_backbone(run, name):
 
 
 def test_an_oracles_predictions_cannot_be_read_as_those_of_a_method(run):
-    with pytest.raises(ValueError, match="it has no column 'prediction'"):
+    with pytest.raises(ValueError, match=r"predictions.parquet: ORACLE: chosen on the test images"):
         read_accuracies(run / "oracle/predictions.parquet")

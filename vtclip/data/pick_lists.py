@@ -55,8 +55,8 @@ def read_picks(path: str | Path) -> list[Pick]:
         return list(_read(path))
     except PicksError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError,
-            EOFError, IndexError, MemoryError, RecursionError) as error:  # fmt: skip
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, EOFError,
+            MemoryError, RecursionError, csv.Error, pickle.UnpicklingError) as error:  # fmt: skip
         raise PicksError(f"{path}: no list of picks can be read from it: {error}") from error
 
 
@@ -68,10 +68,10 @@ def _read(path: Path) -> Iterable[Pick]:
     if suffix == ".json":
         return _read_splits(json.loads(text), path)
     if suffix == ".jsonl":
-        lines = (line for line in text.splitlines() if line.strip())
+        lines = (line for line in text.split("\n") if line.strip())
         return (_read_record(json.loads(line), path) for line in lines)
     separator = max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.DictReader(io.StringIO(text), delimiter=separator)
+    rows = csv.DictReader(io.StringIO(text, newline=None), delimiter=separator)
     return (_read_record(row, path) for row in rows)
 
 
