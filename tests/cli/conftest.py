@@ -97,11 +97,18 @@ def made(tmp_path_factory) -> Path:
     return root
 
 
+def _copy(source: str, target: str) -> None:
+    if source.endswith(WEIGHTS):  # 15 MB, for a hundred tests
+        Path(target).hardlink_to(source)
+    else:
+        shutil.copy2(source, target)
+
+
 @pytest.fixture
 def here(made, tmp_path, monkeypatch) -> Path:
-    """A copy of it, as the working directory."""
+    """A copy of it, as the working directory; its weights, not to be changed, are linked."""
     folder = tmp_path / "here"
-    shutil.copytree(made, folder)
+    shutil.copytree(made, folder, copy_function=_copy)
     monkeypatch.chdir(folder)
     return folder
 

@@ -84,6 +84,12 @@ def test_a_wrong_number_of_shots_is_refused_with_what_is_expected(config, writte
         assert expected in message
 
 
+@pytest.mark.parametrize("number", [-1, 100_000_000])
+def test_more_views_than_a_disk_has_room_for_are_refused(config, number):
+    with pytest.raises(ConfigError, match="(?s)views.number: .* 0 to 10000"):
+        read_experiment(config | {"views": {"number": number}}, source="mine.yaml")
+
+
 def test_all_wrong_keys_are_named_at_once(config):
     config["shots"], config["device"] = "many", "gpu"
     message = refused(config)

@@ -42,8 +42,8 @@ ShotsList = Annotated[
 class Views(Settings):
     """The cached views of each training image."""
 
-    number: int = Field(4, ge=0)
-    """random views beside the test view, 0 or more"""
+    number: int = Field(4, ge=0, le=10_000)
+    """random views beside the test view, 0 to 10000"""
     scale: tuple[float, float] = Field((0.5, 1.0), examples=[[0.5, 1.0]])
     """smallest and largest share of the image's area in a crop, within 0 .. 1"""
     flip: bool = True
