@@ -123,3 +123,7 @@ def test_each_image_is_in_one_folder_and_a_second_run_adds_nothing(calibrated, c
             Path(name).read_bytes() for name in PHOTOGRAPHS
         }
         assert all(path.is_symlink() != bool(copy) for path in placed)
+    other = [option for option in ["--copy"] if option not in copy]
+    status, _, error = classify(capsys, *sort[:4], *other)
+    assert status == 2
+    assert "sorted into it with another --copy" in error

@@ -172,11 +172,11 @@ def test_a_broken_table_gives_one_clear_error(tmp_path, folder, rows, content, s
 @pytest.mark.parametrize(
     ("name", "content", "columns", "said"),
     [
-        ("labels.xlsx", "PK", {}, "one of the suffixes .csv, .tsv"),
+        ("labels.xlsx", "PK", {}, "the suffix of a table of labels is .csv or .tsv"),
         ("one.csv", "path,label\n0-0.jpg,x\n0-1.jpg,x\n", {"label": "label"}, "two labels or more"),
         (
             "test.csv", "path,label,split\n0-0.jpg,x,test\n2-0.jpg,y,test\n",
-            {"label": "label", "split": "split"}, "has no image to train on; found: test",
+            {"label": "label", "split": "split"}, "there is no image to train with",
         ),
     ],
 )  # fmt: skip

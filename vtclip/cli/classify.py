@@ -125,6 +125,7 @@ def _describe_rules(saved: Saved, given: argparse.Namespace) -> dict[str, object
         "--coverage": given.coverage,
         "--by-class": given.by_class,
         "--refuse": given.refuse,
+        "--copy": given.copy or None,
     }
 
 
