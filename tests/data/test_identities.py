@@ -208,6 +208,13 @@ def test_every_image_has_the_label_and_the_synset_of_what_it_shows(prepared, nam
         assert identities[label] == read_synsets()[shown(found.images / image)]
 
 
+def test_the_folders_of_imagenet_v2_are_numbers_and_no_texts(prepared):
+    """Sorted as texts, "10" comes before "2": nearly every label would be another one."""
+    rows = read_parquet(prepared["imagenet_v2"].manifest).sort("label")
+    folders = [image.split("/")[1] for image in rows["image"]]
+    assert folders == [str(label) for label in range(1000)]
+
+
 def test_imagenet_is_labelled_by_sorted_synsets_and_named_by_label(prepared):
     rows = read_parquet(prepared["imagenet"].manifest)
     train = rows.filter(split="train")

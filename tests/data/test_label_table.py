@@ -126,6 +126,7 @@ BROKEN = {
     "a list of labels": ("+\ncrane/more.jpg,\"['x', 'y']\"", "several labels: ['x', 'y']"),
     "no header": (b"crane/0-0.jpg,a\ncrane/0-1.jpg,a\nstork/2-0.jpg,b\n", "the first row is that"),
     "two columns of one name": (b"path,label, label\nx,a,a\n", "two columns have one name: label"),
+    "a column twice": (b"path,label,label\nx,a,b\n", "two columns have one name: label"),
     "a split that is none": (
         b"path,label,split\ncrane/0-0.jpg,a,train\ncrane/0-1.jpg,a,eval\nstork/2-0.jpg,b,train\n",
         "row 3 has the split 'eval' in column 'split'",
@@ -230,9 +231,15 @@ def test_images_below_split_folders_have_the_split_of_their_folder(tmp_path):
     assert {split for *_, split in read_table({"table": str(table)}, tmp_path).rows} == {""}
 
 
+def test_columns_without_a_name_are_left_unused(tmp_path, folder, rows):
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,label, ,", *(f"{','.join(row)},," for row in rows)]))
+    assert read_table({"table": str(table)}, folder).unused == ["(no name)", "(no name)"]
+
+
 def test_a_line_that_is_no_json_object_is_named(tmp_path, folder):
     table = tmp_path / "labels.jsonl"
-    table.write_text('{"path": "crane/0-0.jpg", "label": "a"}\n\n["oops"]\n')
+    table.write_text('{"path": "crane/0-0.jpg", "label": "a"}\n \n["oops"]\n')
     with pytest.raises(ManifestError, match="line 3 is no JSON object"):
         read(table, folder)
 

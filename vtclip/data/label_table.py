@@ -88,7 +88,7 @@ def read_table(dataset: Mapping[str, Any], folder: str | Path) -> LabelTable:
             f"  found:    the splits {list_some(sorted({*splits}))}, by {place}\n"
             "  expected: train and test, or no split"
         )
-    unused = [name or "(no name)" for name in table.columns if name not in found.values()]
+    unused = [name.strip() or "(no name)" for name in table.columns if name not in found.values()]
     rows = list(zip(images, labels, splits, strict=True))
     return LabelTable(rows, found, unused, sorted({*files.paths} - {*images}))
 
@@ -113,10 +113,10 @@ def _read(file: Path) -> pl.DataFrame:
     if not text.strip():
         raise ManifestError(f"{file}: the table is empty.")
     table = _read_lines(file, text) if file.suffix.lower() in LINES else _read_csv(file, text)
-    names = [name.strip() for name in table.columns]
-    if twins := [name for name, number in Counter(names).items() if number > 1]:
+    names = [re.sub(r"_duplicated_\d+$", "", name).strip() for name in table.columns]  # by Polars
+    if twins := [name for name, number in Counter(filter(None, names)).items() if number > 1]:
         raise ManifestError(f"{file}: two columns have one name: {list_some(twins)}.")
-    table.columns = names
+    table.columns = [name.strip() or name for name in table.columns]
     while table.height and not any((value or "").strip() for value in table.row(-1)):
         table = table.head(-1)  # spreadsheets write blank rows at the end
     if table.height == 0:
@@ -143,7 +143,7 @@ def _read_lines(file: Path, text: str) -> pl.DataFrame:
     names: dict[str, Any] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         try:
-            row = json.loads(line or "{}")
+            row = json.loads(line.strip() or "{}")
         except ValueError:
             row = None
         if not isinstance(row, dict):
