@@ -28,7 +28,7 @@ def to_yaml(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def inline(value: Any) -> str:
+def inline(value: Any, *, allow_unicode: bool = True) -> str:
     """Write a value as YAML on one line, for messages; name its type if YAML cannot show it."""
     try:
         text = yaml.dump(
@@ -37,7 +37,7 @@ def inline(value: Any) -> str:
             default_flow_style=True,
             width=float("inf"),
             sort_keys=False,
-            allow_unicode=True,
+            allow_unicode=allow_unicode,
         )
     except (yaml.YAMLError, ValueError, RecursionError):
         return f"<a {type(value).__name__} that YAML cannot show>"

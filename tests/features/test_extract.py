@@ -103,8 +103,8 @@ def test_an_image_is_decoded_once_for_all_its_views(
     assert decoded == [images / name for name in features.rows["image"].unique(maintain_order=True)]
 
 
-def floats(look, picture, image, view):
-    return look.normalize(look(picture, image, view)[None])[0]
+def floats(draw, picture, image, view):
+    return draw.normalize(draw(picture, image, view)[None])[0]
 
 
 def test_a_views_pixels_are_those_of_the_plain_transforms_seeded_by_image_view_and_seed(
@@ -115,11 +115,11 @@ def test_a_views_pixels_are_those_of_the_plain_transforms_seeded_by_image_view_a
     plain = Compose([crop, RandomHorizontalFlip(), *backbone.preprocess.transforms[3:]])
     with Image.open(images / image) as picture:
         for name, view, seed in product((image, "another"), range(3), (1, 2)):
-            look = Views(backbone.preprocess, 32, scale=(0.3, 1.0), flip=True, seed=seed)
+            draw = Views(backbone.preprocess, 32, scale=(0.3, 1.0), flip=True, seed=seed)
             key = hashlib.sha256(f"{name}\0{view}\0{seed}".encode()).digest()
             torch.manual_seed(int.from_bytes(key[:8], "little") >> 1)
             expected = (plain if view else backbone.preprocess)(picture)
-            assert torch.equal(floats(look, picture, name, view), expected)
+            assert torch.equal(floats(draw, picture, name, view), expected)
 
 
 def test_drawing_a_view_leaves_the_global_generator_alone(backbone):
@@ -219,9 +219,9 @@ def test_turned_photographs_have_the_features_of_upright_ones_and_the_metadata_s
 def test_a_random_view_of_a_whole_square_picture_is_its_test_view(mode, interpolation):
     config = PreprocessCfg(size=32, resize_mode=mode, interpolation=interpolation, mean=(0.5,) * 3)
     preprocess = image_transform_v2(config, is_train=False)
-    look = Views(preprocess, 32, scale=(1.0, 1.0), flip=False, seed=1)
+    draw = Views(preprocess, 32, scale=(1.0, 1.0), flip=False, seed=1)
     picture = Image.effect_noise((90, 90), 50).convert("RGB")
-    assert torch.equal(look(picture, "a.png", 1), look(picture, "a.png", 0))
+    assert torch.equal(draw(picture, "a.png", 1), draw(picture, "a.png", 0))
 
 
 @pytest.mark.parametrize(

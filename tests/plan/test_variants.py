@@ -35,6 +35,15 @@ def test_one_at_a_time_changes_one_setting():
     assert (one.settings.heads, one.settings.weight_decay, one.label) == (1, 3.0, "heads: 1")
 
 
+def test_texts_in_other_letters_have_names_of_their_own():
+    config = yaml.safe_load((CONFIG / "demo.yaml").read_text()) | {"methods": {"kgcoop": None}}
+    config["ablation"] = {"method": "kgcoop", "one_at_a_time": {"template": ["é {}", "日 {}"]}}
+    listed = list_variants(read_experiment(config, source="mine.yaml"), source="mine.yaml")
+    names = ["kgcoop", "kgcoop@template=xE9", "kgcoop@template=u65E5"]
+    assert [variant.name for variant in listed] == names
+    assert listed[1].label == "template: é {}"
+
+
 def test_crossed_settings_give_every_combination():
     found = variants(crossed={"optimiser": ["sgd", "adamw"], "learning_rate": [0.1, 0.01]})
     assert [variant.label for variant in found.values()] == [

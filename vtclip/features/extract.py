@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Decoding(TypedDict):
-    """How images are decoded and encoded."""
+    """The options that decode and encode images."""
 
     batch_size: int  # views per forward pass
     workers: int  # processes that decode images

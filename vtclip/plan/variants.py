@@ -150,8 +150,11 @@ def _check_part(wanted: list[Any], known: list[Any], key: str, source: str) -> N
 
 
 def _slug(value: Any) -> str:
-    """A value as a part of a path: letters, digits, points, and one dash for anything else."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", inline(value)).strip("-")
+    """A value as a part of a path: letters, digits, points, and one dash for anything else.
+
+    Other letters are written by their numbers: `caf-xE9`.
+    """
+    return re.sub(r"[^A-Za-z0-9.]+", "-", inline(value, allow_unicode=False)).strip("-")
 
 
 def constant_settings(method: Method, shots: int) -> Settings | None:

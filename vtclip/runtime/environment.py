@@ -117,8 +117,8 @@ def _is_of_cache(path: object) -> bool:
 def check_profile(arguments: Sequence[str], project: str | Path) -> None:
     """Check that the workflow profile of Snakemake's arguments exists.
 
-    Snakemake itself leaves out one that does not, and runs every job on this machine. It looks for
-    one here, in profiles/ here, and in profiles/ of the workflow's folder `project`.
+    Snakemake itself leaves out one that does not, and runs every job on this machine. It searches
+    here, in profiles/ here, and in profiles/ of the workflow's folder `project`.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--workflow-profile", default="none")

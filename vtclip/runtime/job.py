@@ -61,7 +61,7 @@ def gpu_job(
         torch.set_num_threads(threads)
         _choose_deterministic_kernels(compiles)
         yield found
-    # Else Python looks for cycles among PyTorch's objects as it ends, for 0.4 s or more.
+    # Else Python searches for cycles among PyTorch's objects as it ends, for 0.4 s or more.
     gc.freeze()
 
 
