@@ -86,7 +86,7 @@ def search_all(
 def search_few(
     table: pl.DataFrame, first: int, features: np.ndarray
 ) -> tuple[list[tuple[int, ...]], int]:
-    """The same as the rule `find_test_copies` searches."""
+    """Search as the rule `find_test_copies` does."""
     numbers = []
 
     def hash_some(images: Sequence[str]) -> np.ndarray:

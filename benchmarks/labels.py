@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def list_encoders(given: argparse.Namespace) -> dict[str, Callable[[], Encode]]:
-    """What encodes images, by name; made when it is called."""
+    """Encoders of images by name; each is made when it is called."""
     encoders = {"demo's small CLIP": lambda: load_glyphs(given.weights)}
     if given.photographs:
         encoders["EfficientNet-Lite0, projected"] = lambda: load_photographs(given.photographs)

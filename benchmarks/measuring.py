@@ -1,4 +1,4 @@
-"""What several benchmarks measure alike: seconds in turn, and the memory that a step adds."""
+"""Measurements of several benchmarks: seconds in turn, and the memory that a step adds."""
 
 import ctypes
 import os
@@ -15,7 +15,7 @@ Step = Callable[[], object]
 
 
 def describe_device(device: torch.device) -> str:
-    """What computes, in words."""
+    """The device that computes, in words."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name()}, bfloat16"
     return f"CPU, {torch.get_num_threads()} threads, float32"

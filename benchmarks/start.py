@@ -1,4 +1,4 @@
-"""What it costs to start a job: a Python of its own against a fork of the warm parent.
+"""The cost of starting a job: a Python of its own against a fork of the warm parent.
 
 Twelve trainings of Tip-Adapter-F on the digits of the embedded experiment run under Snakemake, as
 many at a time as there are cores: first each as a Python of its own, then forked. The heads are

@@ -24,7 +24,7 @@ PARSING = torch._C._nn._parse_to  # arguments of Tensor.to, for Module.to
 
 
 class Placement:
-    """Which tensors are on the pretend GPU: those whose storages are marked."""
+    """The tensors on the pretend GPU: those whose storages are marked."""
 
     def __init__(self, kind: str) -> None:
         self.device = torch.device(kind, 0)

@@ -171,7 +171,7 @@ def assert_planned_or_refused(plan: Callable[[], Plan], *files: str) -> None:
 
 
 def try_examples(number: int, strategy: st.SearchStrategy, one: Callable[[Any], None]) -> None:
-    """The same examples each time."""
+    """Try examples that are the same each time."""
     given(strategy)(
         settings(
             max_examples=number, deadline=None, database=None, derandomize=True,

@@ -1,4 +1,4 @@
-"""What is true of every method, or of many."""
+"""Promises of every method, or of many."""
 
 from dataclasses import replace
 

@@ -42,7 +42,7 @@ def test_before_training_the_logits_are_zero_shots(
 
 
 def scrambled(guide):
-    """The same module with no weight at zero, as after training."""
+    """A copy of the module with no weight at zero, as after training."""
     generator = torch.Generator().manual_seed(1)
     for weight in guide.parameters():
         torch.nn.init.normal_(weight, std=0.2, generator=generator)

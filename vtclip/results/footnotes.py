@@ -1,4 +1,4 @@
-"""What was used where that is not what was requested, what differs between runs, what made them."""
+"""Footnotes: requests that were met in part, differences between runs, and what made the runs."""
 
 import json
 import platform

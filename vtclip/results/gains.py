@@ -1,4 +1,4 @@
-"""What a method gains over itself as configured: as a variant of the ablation, or by other choices.
+"""Gains of a method over itself as configured: as a variant of the ablation, or by other choices.
 
 The optimism table is that of the choices: on more images, and on the test images.
 """
