@@ -123,7 +123,7 @@ def job_on_device(backbone: Backbone, arguments: argparse.Namespace) -> None:
 
 
 def decode(backbone: Backbone, arguments: argparse.Namespace, device: str | None = None) -> None:
-    """Do the workers' part of the job in this process: decode, and make the views that they make."""
+    """Do the workers' part of the job in this process: decode, and make their views."""
     rows = list_rows(list_images(arguments.images, arguments.number), arguments.views)
     views = Views(backbone.preprocess, backbone.image_size, scale=SCALE, flip=True, seed=SEED)
     pictures = Pictures(rows, views, Path("/"), device=device and torch.device(device))

@@ -91,7 +91,7 @@ def read_plan() -> Plan:
 
 
 def time_jobs(plan: Plan, arguments: argparse.Namespace) -> dict[str, list[Job]]:
-    """Minutes of each kind of job on a GPU."""
+    """Jobs of each kind, with the seconds that each takes on a GPU."""
     rate = arguments.tflops * 1e12 * arguments.share
     launches = {"vt_clip": grid.count_step(), "coop": coop.count_step()}
     seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in OVERHEADS}
