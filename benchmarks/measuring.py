@@ -41,7 +41,8 @@ def time_in_turn(steps: dict[str, Step], rounds: int, *, warm: bool = False) -> 
 def count_launches(step: Step) -> int:
     """Operations that a step gives its device: on a GPU each is a kernel to launch, or a few.
 
-    What looks at the same numbers in another shape, or takes memory without writing to it, is none.
+    An operation that shows the same numbers in another shape, or takes memory without writing to
+    it, is none.
     """
     with _Counting() as counting:
         step()

@@ -84,7 +84,7 @@ def main() -> None:
 def read_plan() -> Plan:
     """The plan of config/config.yaml, all eleven datasets in it."""
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
-    # A plan looks for archives from the working directory.
+    # A plan searches for archives from the working directory.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         supply_archives(Path(folder))
         return Plan.read(config, source="config/config.yaml")

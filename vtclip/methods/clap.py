@@ -17,7 +17,7 @@ class CLAPSettings(ZSLPSettings):
 class CLAP(ZSLP):
     """ZS-LP, with the mean over classes of lambda * |vector - text mean|^2 added to the loss.
 
-    A class's lambda is the mean confidence in it before training, on all views of its shots.
+    A class's lambda is its mean probability by the text means, on all views of its shots.
     """
 
     title = "CLAP"
@@ -38,7 +38,7 @@ class CLAP(ZSLP):
         return Learner(head, self.trained, lambda head: self.classifier(head, task.texts), penalise)
 
     def work(self, size: Size) -> Work:
-        """ZS-LP's, and zero-shot's on all views of the shots."""
+        """ZS-LP's, and that of lambda: the logits of all views of the shots."""
         plain = super().work(size)
         views, logits = size.images * size.views, size.images * size.classes
         return plain._replace(

@@ -53,7 +53,7 @@ class Calibration:
 
     @classmethod
     def read(cls, tensors: Mapping[str, Tensor]) -> Calibration | None:
-        """From what `read_calibration` reads; None where a head has no calibration."""
+        """Make one of what `read_calibration` reads; None where a head has no calibration."""
         return cls(**tensors) if tensors else None
 
     def tensors(self) -> dict[str, Tensor]:

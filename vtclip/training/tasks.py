@@ -164,7 +164,7 @@ def _number_folds(rows: pl.DataFrame, images: int, device: torch.device) -> Tens
 
 
 def _place(spatial: Tensor, device: torch.device) -> Tensor:
-    """On the device, where that takes half of what is free there at most; else in main memory."""
+    """Put features on the device if half of its free memory takes them, else in main memory."""
     if spatial.nbytes <= free_memory(device) // 2:
         return spatial.to(device)
     logger.info("Streaming %.1f GB of spatial features from main memory.", spatial.nbytes / 1e9)
