@@ -302,3 +302,8 @@ def test_on_a_gpu_products_are_in_bfloat16_and_norms_and_logits_in_float32(new_g
     assert (logits.device.type, logits.dtype) == ("cuda", torch.float32)
     assert found.pop("layer_norm") == {torch.float32}
     assert found == {name: {torch.bfloat16} for name in products}
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValueError, match="heads: expected a divisor of the width 16, found 3"):
+        VisualGuidedText(16, heads=3)
