@@ -44,20 +44,20 @@ def find(run, folder, target):
 
 
 def kill(run, folder, target, number):
-    """Send a signal to one process, to Snakemake or to the whole group; True if it reached one."""
-    if run.poll() is not None:
-        return False
-    if target == "all of them":
-        os.killpg(run.pid, number)
-    elif target == "Snakemake":
-        run.send_signal(number)
-    else:
-        found = find(run, folder, target)
-        for process in found:
+    """Send a signal to a process as soon as there is one; False if the run ends before."""
+    while run.poll() is None:
+        if target == "all of them":
+            os.killpg(run.pid, number)
+            return True
+        if target == "Snakemake":
+            run.send_signal(number)
+            return True
+        for process in find(run, folder, target):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-        return bool(found)
-    return True
+                return True
+        time.sleep(0.05)
+    return False
 
 
 def assert_nothing_is_left(folder):
@@ -80,7 +80,7 @@ def disturb(broken, draw, tally):
         time.sleep(draw.uniform(1, LONGEST))
         target, number = draw.choice(TARGETS), draw.choice(SIGNALS)
         hit = kill(run, broken.folder, target, number)
-        fault = f"{signal.Signals(number).name} to {target}" if hit else "a kill that came too late"
+        fault = f"{signal.Signals(number).name} to {target}" if hit else "a run that ended before"
         try:
             run.wait(timeout=60 if number != signal.SIGKILL else 30)
         except subprocess.TimeoutExpired:

@@ -135,7 +135,7 @@ def test_a_method_is_checked_against_every_backbone(demo):
         (
             "views",
             {"number": -1},
-            ["views.number", "found:    number: -1", "0 or more", "number: 4"],
+            ["views.number", "found:    number: -1", "0 to 10000", "number: 4"],
         ),
         (
             "views",
