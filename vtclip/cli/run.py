@@ -16,7 +16,6 @@ from itertools import takewhile
 from pathlib import Path
 
 from vtclip import paths
-from vtclip.plan.checks import check_files
 from vtclip.runtime.environment import check_cache
 from vtclip.settings import ConfigError, unknown
 from vtclip.wording import did_you_mean
@@ -48,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Let Snakemake take the place of this process."""
+    from vtclip.plan.checks import check_files  # a third of the time in which any command starts
+
     check_cache()
     others = list(takewhile(lambda word: not word.startswith("-"), given.options))
     configs = [find(name) for name in (given.config, *others)]
