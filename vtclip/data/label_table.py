@@ -224,8 +224,8 @@ def _describe_columns(table: pl.DataFrame) -> str:
 
 def _resolve(file: Path, column: pl.Series, files: NamedFiles) -> list[str]:
     values = _refuse_blanks(file, column, "image")
-    known, found = files.find([*values, column.name])
-    if found.pop() and file.suffix.lower() not in LINES:
+    known, found = files.find(values)
+    if files.find_one(column.name, known) and file.suffix.lower() not in LINES:
         raise ManifestError(
             f"{file}: the first row is that of an image: {quote(column.name)}.\n"
             "  expected: the names of the columns there, such as: path,label"
@@ -249,17 +249,17 @@ def _resolve(file: Path, column: pl.Series, files: NamedFiles) -> list[str]:
 def _read_labels(file: Path, column: pl.Series) -> list[str]:
     """The label of each row; refuse several, and labels that are one in two spellings."""
     labels = _refuse_blanks(file, column, "label")
-    known = {plain(label) for label in labels}
-    for number, label in enumerate(labels):
+    numbers = Counter(labels)
+    known = {plain(label) for label in numbers}
+    for label in numbers:
         is_list = re.fullmatch(r"\[.*,.*\]", label.strip())
         parts = [{plain(part) for part in label.split(mark)} for mark in PARTS]
         if is_list or any(len(each) > 1 and each <= known for each in parts):
             raise ManifestError(
-                f"{file}: {_row(file, number)} has several labels: {label}.\n"
+                f"{file}: {_row(file, labels.index(label))} has several labels: {label}.\n"
                 "  expected: one label for each image; a few-shot classifier has one answer\n"
                 "  If it is the name of one class, write it with other signs, such as '_'."
             )
-    numbers = Counter(labels)
     for group in find_alike(sorted(numbers)):
         shown = [f"{label!r} ({count(numbers[label], 'row')})" for label in group]
         raise ManifestError(

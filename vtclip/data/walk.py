@@ -164,14 +164,18 @@ class NamedFiles:
             for path in self.paths:
                 names[shorten_path(path)].append(path)
 
-    def find(self, values: Sequence[str | None]) -> tuple[Collection[str], list[list[str]]]:
+    def find(self, values: Sequence[str | None]) -> tuple[Mapping[str, list[str]], list[list[str]]]:
         """All names in the form in which most values name files, and the files of each value."""
-        found = [
-            (names, [self._find_one(value, names) for value in values]) for names in self.by_form
-        ]
+        found = []
+        for names in self.by_form:
+            files = [self.find_one(value, names) for value in values]
+            found.append((names, files))
+            if all(files):
+                break  # no other form names more
         return max(found, key=lambda each: sum(map(bool, each[1])))
 
-    def _find_one(self, value: str | None, names: Mapping[str, list[str]]) -> list[str]:
+    def find_one(self, value: str | None, names: Mapping[str, list[str]]) -> list[str]:
+        """The files that a value names, among all names in one form."""
         name = (value or "").strip().replace("\\", "/").removeprefix("./")
         if "/" not in name or name in names:
             return names.get(name, [])
