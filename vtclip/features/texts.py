@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import torch
 
+from vtclip.config.dataset import Exif
 from vtclip.features.store import (
     METADATA_KEY,
     FeatureError,
@@ -107,6 +108,11 @@ def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Pa
                 f"{path}: class {label}: expected '{name}', as in {manifest}, found '{found}'"
                 f"{show_difference(name, found)}. {AGAIN}"
             )
+
+
+def read_exif(path: str | Path) -> Exif:
+    """How the images of a dataset are turned, by the record in its texts."""
+    return read_metadata(path).get("exif", "ignore")
 
 
 def is_tested() -> pl.Expr:

@@ -14,8 +14,8 @@ from PIL import Image
 from vtclip.config.dataset import Exif
 from vtclip.data.images import PictureError, open_picture
 from vtclip.data.shots import checksum_of
-from vtclip.features.store import FeatureSet, read_metadata
-from vtclip.features.texts import read_class_names
+from vtclip.features.store import FeatureSet
+from vtclip.features.texts import read_class_names, read_exif
 from vtclip.files import check_receipt, check_seal, read_record, write_text
 from vtclip.parquet import read_parquet
 from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots, receipt_of
@@ -140,7 +140,7 @@ def find_shown(
 def _describe_example(example: Example, shown: Sequence[Run], number: int) -> dict[str, Any]:
     """The part of the page about a dataset; `number` of them share the bytes for pictures."""
     names = read_class_names(example.texts)
-    exif = read_metadata(example.texts).get("exif", "ignore")
+    exif = read_exif(example.texts)
     columns = ("shots", "seed", "image", "label", "prediction", "confidence")
     run = read_parquet(shown[0].predictions, *columns).filter(shots=shown[0].shots)
     pictures = PAIRS * EXAMPLES + MISTAKES + (NEIGHBOURS + 5) * SUSPICIOUS

@@ -13,7 +13,13 @@ from torch import Tensor
 from vtclip.config.dataset import ClassSplit
 from vtclip.cost import BATCH
 from vtclip.features.store import FeatureError, FeatureSet, check_origin, read_metadata
-from vtclip.features.texts import check_labels, is_tested, read_class_names, read_classes
+from vtclip.features.texts import (
+    check_labels,
+    is_tested,
+    read_class_names,
+    read_classes,
+    read_exif,
+)
 from vtclip.methods.base import Method
 from vtclip.parquet import read_parquet
 from vtclip.runtime.devices import free_memory
@@ -184,7 +190,7 @@ def _open_images(
     settings: Any = method.settings
     options = {
         "images": sources.images, "scale": settings.crop, "flip": settings.mirror,
-        "seed": task.seed, "exif": read_metadata(sources.texts).get("exif", "ignore"),
+        "seed": task.seed, "exif": read_exif(sources.texts),
     }  # fmt: skip
     train, val = (
         _open(cast(Towers, sources.tower), rows.filter(pl.col("split").is_in(splits)), **options,
@@ -230,7 +236,7 @@ def read_test_images(
     """The batches of the test images themselves."""
     known = pl.col("label").is_between(labels.start, labels.stop - 1)
     rows = read_parquet(manifest).filter(known, is_tested())
-    exif = read_metadata(texts).get("exif", "ignore")
+    exif = read_exif(texts)
     batches = towers.read_test(rows, folder, batch_size=BATCH, exif=exif, workers=workers)
     for number, pixels in enumerate(batches):
         pooled = towers.encode_frozen(pixels)
