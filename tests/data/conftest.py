@@ -78,8 +78,8 @@ class Handler(BaseHTTPRequestHandler):
 def mark_unavailable(name: str, dataset: Dataset) -> Path:
     """Leave the marker of a failed download of a dataset's first archive."""
     first = dataset.archives[0]
-    archive, expected = archive_path(name, first.file), (first.bytes, first.sha256, first.md5)
-    write_marker(archive, first.urls, Expected(*expected), "gone")
+    archive = archive_path(name, first.file)
+    write_marker(archive, first.urls, Expected(**first.expected), "gone")
     return marker_of(archive)
 
 

@@ -5,7 +5,13 @@ import pytest
 
 from tests.data.conftest import mark_unavailable
 from vtclip.config.dataset import Dataset
-from vtclip.data.inventory import explain_missing, list_contents, mirror_addresses
+from vtclip.data.fetch import Expected, FetchError, fetch_archive
+from vtclip.data.inventory import (
+    archive_path,
+    explain_missing,
+    list_contents,
+    mirror_addresses,
+)
 
 CLOSED = {"file": "train.tar"}
 OPEN = {"file": "split.json", "urls": ["https://example.org/split.json"]}
@@ -72,14 +78,24 @@ def test_an_archive_that_could_not_be_downloaded_is_explained_with_the_way_to_tr
         ({"urls": ["https://example.org/moved.json"]}, None),
         ({"sha256": 64 * "0"}, None),
         ({"bytes": 5}, None),
+        ({"git_blob": 40 * "0"}, None),
         ({}, "https://mirror.example.org"),
     ],
-    ids=["address", "checksum", "length", "mirror"],
+    ids=["address", "checksum", "length", "name in Git", "mirror"],
 )
 def test_an_archive_is_tried_again_once_what_is_searched_for_has_changed(changed, mirror):
     mark_unavailable("big", dataset(OPEN))
     assert explain(OPEN) is not None
     assert explain(OPEN | changed, mirror=mirror) is None
+
+
+def test_any_checksum_of_an_archive_is_known_again_after_a_failed_download(at):
+    given = {"urls": [str(at / "nowhere.json")], "git_blob": 40 * "0"}
+    archive = dataset(OPEN | given).archives[0]
+    place = archive_path("big", archive.file)
+    with pytest.raises(FetchError):
+        fetch_archive(archive.urls, place, f"{place}.json", Expected(**archive.expected))
+    assert "could not be downloaded on an earlier run" in explain(OPEN | given)
 
 
 def test_an_archive_is_tried_again_once_its_local_file_has_come(at):

@@ -138,6 +138,10 @@ BROKEN = {
     "labels that differ by case": ("+\ncrane/more.jpg,Crane", "'Crane' (1 row) and 'crane' (100"),
     "labels that differ by blanks": ("+\ncrane/more.jpg, crane", "' crane' (1 row)"),
     "no column of images": (b"a,b\n1,2\n1,3\n2,2\n", "no column names images of"),
+    "names in another case": (
+        b"path,label\n0-0.JPG,a\n0-1.JPG,a\n2-0.JPG,b\n",
+        "0-0.jpg (not '0-0.JPG': upper and lower case count)",
+    ),
     "no column of labels": (b"path\ncrane/0-0.jpg\nstork/2-0.jpg\n", "no column can be the labels"),
     "one label": (b"path,label\ncrane/0-0.jpg,x\nstork/2-0.jpg,x\n", "no column can be the labels"),
     "two columns of labels": (

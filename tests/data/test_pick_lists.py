@@ -168,6 +168,16 @@ def test_what_is_no_list_is_refused_by_the_files_name(matched, tmp_path, content
         matched(write(tmp_path / "a.json", content))
 
 
+@pytest.mark.parametrize("label", ["1.7", "true", '"1"', "1.0"])
+def test_a_label_is_the_number_of_a_class(tmp_path, label):
+    lines = write(tmp_path / "a.jsonl", f'{{"image": "a.png", "label": {label}}}')
+    if label in ("1.7", "true"):
+        with pytest.raises(PicksError, match=r"a\.png: expected the number of a class, found"):
+            read_picks(lines)
+    else:
+        assert [pick.label for pick in read_picks(lines)] == [1]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("a.csv", "image\n" + 200_000 * "a"), ("a.jsonl", '{"image": "a", "label": Infinity}')],

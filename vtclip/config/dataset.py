@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -124,6 +124,12 @@ class ArchiveFile(Settings):
     nested archive"""
     nested: str | None = Field(None, examples=["*.tar"])
     """a pattern of members that are archives themselves"""
+
+    @property
+    def expected(self) -> dict[str, Any]:
+        """Its length and checksums; `git_blob` where one is known, which few have."""
+        found = self.model_dump(include={"bytes", "sha256", "md5"})
+        return found | self.model_dump(include={"git_blob"}, exclude_none=True)
 
 
 class Fractions(Settings):

@@ -141,7 +141,7 @@ def explain_missing(
 def _is_unavailable(name: str, archive: ArchiveFile, mirror: str | None) -> bool:
     """Check for the marker of an earlier search for an archive, as the configuration has it now."""
     addresses = mirror_addresses(mirror, name, archive.file, archive.urls)
-    expected = Expected(archive.bytes, archive.sha256, archive.md5)
+    expected = Expected(**archive.expected)
     return is_unavailable(archive_path(name, archive.file), addresses, expected)
 
 

@@ -173,10 +173,14 @@ def _find_paths(file: str | Path, table: pl.DataFrame, files: NamedFiles) -> str
     best = max(shares, key=shares.__getitem__, default="")
     if shares.get(best, 0) > 0.5:
         return best
-    example = next(iter(files.paths), "no file")
+    there = {plain(name): name for names in files.by_form for name in names}
+    values = (value.strip() for c in rows for value in c.to_list() if value and "." in value)
+    alike = next((value for value in values if plain(value) in there), None)
+    found = next(iter(files.paths), "no file") if alike is None else there[plain(alike)]
+    hint = "" if alike is None else f" (not {quote(alike)}: upper and lower case count)"
     raise ManifestError(
         f"{file}: no column names images of the folder '{files.folder}'.\n"
-        f"  found:    {_describe_columns(table)}; in the folder {example}\n"
+        f"  found:    {_describe_columns(table)}; in the folder {found}{hint}\n"
         "  expected: a column of paths below that folder, of file names, or of names without "
         "suffix\n  Name the images' folder with --images, or the column with --path-column."
     )

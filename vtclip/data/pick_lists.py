@@ -103,6 +103,8 @@ def _read_record(record: Any, path: Path, split: str = TRAIN) -> Pick:
         raise PicksError(f"{path}: {image}: expected the split {TRAIN} or {VAL}, found {given}.")
     if isinstance(label, str) and not label.strip().isdecimal():
         label, name = None, name or label  # tables name classes in such a column, too
+    if label is not None and (isinstance(label, bool) or int(label) != float(label)):
+        raise PicksError(f"{path}: {image}: expected the number of a class, found {label}.")
     return Pick(image, split, None if label is None else int(label), name)
 
 

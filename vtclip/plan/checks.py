@@ -241,7 +241,11 @@ def _list_inputs(
     for name, dataset in datasets.items():
         file = f"{DATASETS}/{name}.yaml"
         if dataset.folder is not None:
-            yield _Input(f"{file}: folder", dataset.folder, with_contents=True)
+            fix = (
+                "move it to another place, and name that; or name the folder of the images alone, "
+                "which `vtclip new` takes as FOLDER or --images"
+            )
+            yield _Input(f"{file}: folder", dataset.folder, with_contents=True, fix=fix)
         if dataset.table is not None:
             yield _Input(f"{file}: table", dataset.table)
         key = f"{source}: mirror" if mirror else f"{file}: archives"

@@ -51,9 +51,8 @@ def fetch_archive(plan: Plan, *, dataset: str, file: str) -> Job:
     """An archive, downloaded and verified."""
     archives = list_archives(plan.experiment.texts, dataset, plan.datasets[dataset])
     archive = next(each for each in archives if each.file == file)
-    expected = archive.model_dump(include={"bytes", "sha256", "md5"})
-    expected |= archive.model_dump(include={"git_blob"}, exclude_none=True)
-    return Job(params={"destination": str(archive_path(dataset, file)), "expected": expected})
+    place = str(archive_path(dataset, file))
+    return Job(params={"destination": place, "expected": archive.expected})
 
 
 @cache
