@@ -73,10 +73,3 @@ def test_the_page_lists_every_method_and_everything_that_a_method_can_define():
     assert all(f"| `{name}`" in page for name in METHODS)
     public = {name for name in vars(Method) if not name.startswith("_")}
     assert [name for name in public if f"`{name}" not in page] == []
-
-
-def test_the_pages_that_count_the_methods_count_all_of_them():
-    words = {26: "twenty-six", 27: "twenty-seven", 28: "twenty-eight"}
-    root = PAGE.parents[1]
-    assert f"contains {words[len(METHODS)]} methods" in (root / "README.md").read_text()
-    assert f"[{words[len(METHODS)]}](methods.md)" in (root / "docs" / "peers.md").read_text()

@@ -21,6 +21,13 @@ class Nearest{0}(Method):
     pass
 """
 
+TRAINED = """
+from vtclip.methods.base import Method
+class Nearest(Method):
+    trained = ("weight",)
+    {0}
+"""
+
 
 @pytest.fixture
 def add_method(tmp_path, monkeypatch):
@@ -50,14 +57,6 @@ def test_a_file_in_the_folder_is_a_method_and_the_names_are_sorted(add_method):
     assert list(METHODS) == sorted(METHODS)
     assert len(METHODS) == len(list(METHODS)) == before + 1
     assert list(check_methods({"near_est": None}, source="mine.yaml")) == ["near_est"]
-
-
-def test_the_methods_are_there_with_their_titles():
-    assert ", ".join(method.title for method in METHODS.values()) == (
-        "APE, APE-T, CALIP, CLAP, CLIP-Adapter, CLIP-LoRA, CoCoOp, CoOp, Cross-modal probe, GDA, "
-        "KgCoOp, Linear probe, LP++, ProGrad, ProKeR, ProLIP, SS-Text, SS-Text+, TaskRes, TIMO, "
-        "Tip-Adapter, Tip-Adapter-F, 2SFS, VT-CLIP, Zero-shot CLIP, ZS-LP"
-    )
 
 
 @pytest.mark.parametrize("name", ["base", "__init__", "_shared", "zero.shot", "", "../paths", "x"])
@@ -94,6 +93,8 @@ def test_a_second_name_for_the_class_is_no_second_method(add_method):
         ("import numpy\nimport nowhere_at_all\n", ["line 2", "No module named 'nowhere_at_all'"]),
         ("def f(:\n", ["SyntaxError"]),
         ("\n\n1 / 0\n", ["line 3", "ZeroDivisionError"]),
+        (TRAINED.format(""), ["line 3", "expected a subclass of base.Recipe", "found Settings"]),
+        (TRAINED.format("settings_type = int"), ["line 3", "expected a subclass of Settings"]),
     ],
 )
 def test_a_file_that_fails_is_named_with_its_line_and_the_failure(add_method, code, parts):

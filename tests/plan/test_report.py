@@ -1,7 +1,5 @@
 from tests.plan.conftest import GLYPHS, job, planned
-from vtclip.methods.vt_clip import VTClipSettings
 from vtclip.plan import shown
-from vtclip.plan.shown import explain_choice
 
 
 def test_the_report_shows_an_example_of_each_dataset_from_files_that_are_made(demo):
@@ -50,10 +48,13 @@ def test_without_vt_clip_another_method_is_shown_and_no_attention(demo):
     assert not any(example.attention for example in shown.list_examples(plan))
 
 
-def test_what_each_method_chooses_is_said(demo):
+def test_what_each_method_chooses_is_what_the_tables_say(demo):
     choices = shown.explain_choices(planned(demo))
-    assert choices["Zero-shot CLIP"] == "Nothing: it learns from no image."
-    assert "best on the run's validation shots" in choices["Linear probe"]
-    assert choices["VT-CLIP"] == "Nothing: the last epoch is kept."
-    chosen = explain_choice("vt_clip", VTClipSettings(select="val"))
-    assert chosen == "The epoch: best on the run's validation shots."
+    assert choices["Zero-shot CLIP"] == choices["VT-CLIP"] == "nothing"
+    shots = "the validation shots, min(shots, 4) images per class"
+    assert choices["Linear probe"] == f"inverse regularisation, on {shots}"
+    one = {"tip_adapter": {"alpha": [0.5], "beta": [1.0]}, "vt_clip": {"select": "val"}}
+    choices = shown.explain_choices(planned(demo, methods=one))
+    assert choices == {"Tip-Adapter": "nothing", "VT-CLIP": f"when to stop, on {shots}"}
+    constants = shown.explain_choices(planned(demo, choose="none"))
+    assert set(constants.values()) == {"nothing"}

@@ -14,7 +14,7 @@ from tests.methods.short import OF_FEATURES, short_settings
 from tests.training.conftest import CPU, train
 from vtclip.features.store import open_features_writer
 from vtclip.methods import METHODS
-from vtclip.methods.base import Method
+from vtclip.methods.base import Method, Recipe
 from vtclip.parquet import write_parquet
 from vtclip.task import Choices
 from vtclip.tensors import read_calibration
@@ -79,6 +79,14 @@ def curious(monkeypatch):
 
     monkeypatch.setattr(type(METHODS), "__getitem__", lambda _, name: Curious)
     return Curious
+
+
+@pytest.mark.parametrize("trained", [(), ("nothing",)])
+def test_a_classifier_without_a_logit_for_each_class_is_refused(on_disk, curious, trained):
+    curious.trained, curious.settings_type = trained, Recipe
+    curious.classifier = lambda *_: lambda images: torch.zeros(len(images.pooled), 3)
+    with pytest.raises(TrainingError, match=r"gives \(4, 3\): expected logits \(images, 4\)"):
+        train(on_disk, "curious", {"epochs": 1})
 
 
 @pytest.mark.parametrize("tunes", [False, True])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vtclip import paths
 from vtclip.cli.run import find
 from vtclip.cost import SINGLE, features_bytes
-from vtclip.wording import count, list_some
+from vtclip.wording import count
 
 if TYPE_CHECKING:
     from vtclip.paths import Run
@@ -145,15 +145,7 @@ def _describe_disk(plan: Plan) -> str:
     parts = ", ".join(f"{kind} {_show(size)}" for kind, size in needed.items())
     total = _show(sum(needed.values())) + (f" ({parts})" if parts else "")
     free = _show(shutil.disk_usage(".").free)
-    line = f"Still to be written (estimated): {total}; {free} free."
-    unsized = [name for name, dataset in plan.datasets.items() if dataset.counts is None]
-    if unsized:
-        guess = plan.counts(unsized[0])
-        line += (
-            f"\nNo `counts:` in {list_some(unsized)}: {guess.classes} classes and {guess.test:,} "
-            "test images are assumed."
-        )
-    return f"Disk: {used}.\n{line}"
+    return f"Disk: {used}.\nStill to be written (estimated): {total}; {free} free."
 
 
 def _measure(folder: str) -> int:

@@ -16,6 +16,7 @@ from vtclip.config.dataset import (
     OWN_LAYOUTS,
     ArchiveFile,
     ClassSplit,
+    Counts,
     Dataset,
     dataset_name,
     read_dataset,
@@ -150,7 +151,8 @@ def count_by_class(name: str, dataset: Dataset) -> Numbers | None:
 
     Where only totals are known, each class counts as the mean. None where nothing is known.
     """
-    found = _count_files(dataset) if dataset.layout in OWN_LAYOUTS else _count_rows(name, dataset)
+    is_own = dataset.layout in OWN_LAYOUTS
+    found = _count_by_folder(dataset) if is_own else _count_rows(name, dataset)
     if not found and dataset.counts is not None:
         totals = dataset.counts.model_dump()
         classes = totals["classes"]
@@ -172,7 +174,14 @@ def _count_in_folds(found: Numbers, folds: int) -> Numbers:
     return {"train": train, "val": val, "test": whole}
 
 
-def _count_files(dataset: Dataset) -> Numbers:
+def count_files(dataset: Dataset) -> Counts:
+    """Count the images of a user's dataset: some files may turn out to be none."""
+    found = _count_by_folder(dataset)
+    totals = {split: int(sum(numbers)) for split, numbers in found.items()}
+    return Counts.model_construct(**totals, classes=len(found["train"]))  # any may be 0
+
+
+def _count_by_folder(dataset: Dataset) -> Numbers:
     """Count the files in class folders, or a table's; none is opened, some may be no images."""
     tree = find_tree(dataset)
     assert tree is not None

@@ -50,6 +50,7 @@ class TowerMethod(Method):
     A subclass gives the tensors that are trained in `initial_head`, what they change in `change`.
     """
 
+    settings_type = TowerRecipe
     settings: TowerRecipe
     reads_images = True
     reads_text_tower = True

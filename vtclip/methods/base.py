@@ -76,7 +76,17 @@ class Method:
     trained: ClassVar[tuple[str, ...]] = ()  # the head's tensors that are trained by gradient
 
     def __init_subclass__(cls) -> None:
+        """Set the title, and refuse a class that could not be used; the error names its file."""
         super().__init_subclass__()
+        kind: Any = cls.settings_type
+        if not (isinstance(kind, type) and issubclass(kind, Settings)):
+            raise TypeError(f"settings_type: expected a subclass of Settings, found {kind!r}")
+        is_trained = bool(cls.trained) or cls.learner is not Method.learner
+        if is_trained and not issubclass(kind, Training):
+            raise TypeError(
+                f"settings_type: expected a subclass of base.Recipe, which trains tensors by "
+                f"gradient, found {kind.__name__}"
+            )
         if "title" not in cls.__dict__:
             words = cls.__module__.rpartition(".")[2].replace("_", " ")
             cls.title = words[:1].upper() + words[1:]

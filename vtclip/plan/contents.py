@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any
 
@@ -15,7 +15,7 @@ from vtclip.config.dataset import HALVES, ClassSplit, Counts, Dataset, dataset_n
 from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
 from vtclip.data.descriptions import Sentences
-from vtclip.data.inventory import archive_receipt, images_folder, images_receipt
+from vtclip.data.inventory import archive_receipt, count_files, images_folder, images_receipt
 from vtclip.data.pick_lists import find_list
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
@@ -23,7 +23,6 @@ from vtclip.plan.variants import Variant, list_choosing
 from vtclip.settings import Settings
 
 SHARD = 10_000  # test images per job: two GPUs share a large test set, a killed job loses one part
-UNKNOWN_COUNTS = Counts(train=10_000, val=2000, test=10_000, classes=100)  # for estimates
 
 
 @dataclass(frozen=True, eq=False)  # one object: the jobs of a plan are cached
@@ -103,12 +102,16 @@ class Contents:
         return list(product(shots, seeds))
 
     def counts(self, dataset: str) -> Counts:
-        """The numbers of a dataset's images and classes; a guess where its file has none.
+        """The numbers of a dataset's images and classes; of a half's, those of all classes.
 
         Of a dataset in folds, all images are learned from, and all are predicted.
         """
-        described = self.datasets[dataset_name(dataset)]
-        counts = described.counts or UNKNOWN_COUNTS
+        return self._counts_of(dataset_name(dataset))
+
+    @cache  # noqa: B019  a process has one plan
+    def _counts_of(self, name: str) -> Counts:
+        described = self.datasets[name]
+        counts = described.counts or count_files(described)
         if not described.folds:
             return counts
         whole = counts.train + counts.val + counts.test
@@ -116,7 +119,7 @@ class Contents:
 
     def parts_of(self, dataset: str) -> list[str]:
         """Files of a dataset's test features: one, or shards of 10,000 images at most."""
-        shards = -(-self.counts(dataset).test // SHARD)  # one for a guess
+        shards = -(-self.counts(dataset).test // SHARD)
         numbers = range(1, shards + 1)
         return [f"test-{shard}of{shards}" for shard in numbers] if shards > 1 else ["test"]
 

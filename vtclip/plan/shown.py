@@ -10,10 +10,9 @@ from vtclip.config.dataset import dataset_name
 from vtclip.data.descriptions import read_set
 from vtclip.data.inventory import Numbers, count_by_class, find_tree, read_class_names
 from vtclip.methods import METHODS
-from vtclip.methods.base import Method, Recipe, Training
+from vtclip.methods.base import Method, Recipe
 from vtclip.paths import ALL, Example, Run, name_shots
 from vtclip.plan.variants import CHOSEN_ON, constant_settings
-from vtclip.settings import Settings
 from vtclip.wording import count, explain_alike, find_alike, inline, list_some
 
 if TYPE_CHECKING:
@@ -231,25 +230,12 @@ def _describe_texts(plan: Plan) -> list[str]:
 
 def explain_choices(plan: Plan) -> dict[str, str]:
     """Title of a method -> what it chooses in a run, and on which images."""
-    choose = plan.experiment.choose
-    return {METHODS[n].title: explain_choice(n, each, choose) for n, each in plan.settings.items()}
-
-
-def explain_choice(name: str, settings: Settings, choose: str = "validation") -> str:
-    """Name what a method chooses in a run, and on which images."""
-    method = METHODS[name]
-    if not method.few_shot:
-        return "Nothing: it learns from no image."
-    parts = []
-    if method.tunes:
-        parts.append("settings with several values")
-    if isinstance(settings, Training) and settings.select == "val":
-        parts.append("the epoch")
-    if not parts:
-        kept = ": the last epoch is kept" if isinstance(settings, Training) else ""
-        return f"Nothing{kept}."
-    images = "the whole validation split" if choose == "all" else "the run's validation shots"
-    return f"{' and '.join(parts).capitalize()}: best on {images}."
+    images = CHOSEN_ON.get(plan.experiment.choose)  # None where nothing may be chosen
+    found = {}
+    for name, given in plan.settings.items():
+        chosen = METHODS[name](given).choices() if images else []
+        found[METHODS[name].title] = f"{' and '.join(chosen)}, on {images}" if chosen else "nothing"
+    return found
 
 
 # The report's images.

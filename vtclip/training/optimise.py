@@ -64,6 +64,13 @@ def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFram
     share = task.choices.repeat() if recipe.select == "val" else None
     last = epochs if share is None else max(1, round(share * epochs))
     penalty = getattr(classifier, "penalty", lambda: None)
+
+    def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+        check_logits(logits, len(task.texts.features))
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        added = penalty()
+        return loss if added is None else loss + added
+
     rows = []
     best: tuple[tuple[int, float], int, dict[str, Tensor]] | None = None
     for epoch in progress(range(1, last + 1), what="epochs"):
@@ -73,7 +80,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFram
         before = (epoch - 1) * steps_per_epoch
         after = min(steps, before + steps_per_epoch)
         batches = islice(drawn, after - before)
-        loss, hits, seen = _train_epoch(forward, penalty, batches, recipe, optimiser, rate, before)
+        loss, hits, seen = _train_epoch(forward, loss_of, batches, recipe, optimiser, rate, before)
         ends_early = stops_at is not None and loss / seen <= stops_at
         found, accuracy = None, None
         if task.val is not None and (epoch % measured_every == 0 or ends_early):
@@ -101,7 +108,7 @@ def _compile(classifier: nn.Module, device: torch.device) -> Classifier:
 
 def _train_epoch(
     classifier: Classifier,
-    penalty: Callable[[], Tensor | None],
+    loss_of: Callable[[Tensor, Tensor], Tensor],  # logits (B, K), labels (B,) -> ()
     batches: Iterator[tuple[Images, Tensor]],
     recipe: Training,
     optimiser: Optimiser,
@@ -116,10 +123,7 @@ def _train_epoch(
     losses, predicted, seen = [], [], []  # on the device until the epoch's end
     for step, (images, labels) in enumerate(batches, start=before):
         logits = classifier(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        added = penalty()
-        if added is not None:
-            loss = loss + added
+        loss = loss_of(logits, labels)
         loss.backward()
         if recipe.clip_gradient is not None:
             nn.utils.clip_grad_norm_(optimiser.parameters, recipe.clip_gradient)
@@ -137,6 +141,19 @@ def _train_epoch(
     total = sum(mean * len(labels) for mean, labels in zip(means, seen, strict=True))
     hits = torch.cat(predicted) == torch.cat(seen)
     return total, int(hits.sum()), len(hits)
+
+
+def check_logits(logits: Tensor, classes: int) -> None:
+    """Refuse the output of a classifier that is not (B, K): that of a method which is being made.
+
+    Raises:
+        TrainingError: another shape.
+    """
+    if logits.ndim != 2 or logits.shape[1] != classes:
+        raise TrainingError(
+            f"The method's classifier gives {tuple(logits.shape)}: expected logits (images, "
+            f"{classes}), one for each class."
+        )
 
 
 def _make_optimiser(classifier: nn.Module, recipe: Training) -> Optimiser:

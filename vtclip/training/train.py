@@ -26,7 +26,13 @@ from vtclip.runtime.devices import has_bfloat16, has_double, peak_memory
 from vtclip.task import Choices, Classifier, Head, Task
 from vtclip.tensors import write_tensors
 from vtclip.training.calibration import Calibration, class_centres, nearest
-from vtclip.training.optimise import HISTORY, TrainingError, classify_shots, optimise
+from vtclip.training.optimise import (
+    HISTORY,
+    TrainingError,
+    check_logits,
+    classify_shots,
+    optimise,
+)
 from vtclip.training.tasks import ALL, TRAIN, Sources, read_task
 
 logger = logging.getLogger(__name__)
@@ -191,6 +197,7 @@ def _calibrate(classifier: Classifier, task: Task) -> tuple[float | None, Calibr
     if task.train is None or task.val is None:
         return None, None
     logits, labels = classify_shots(classifier, task.val).cpu(), task.val.labels.cpu()
+    check_logits(logits, len(task.texts.features))
     accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
     centres = _find_centres(task)
     distances = nearest(task.val.pooled[:, 0].cpu(), centres)
