@@ -73,3 +73,12 @@ def test_the_page_lists_every_method_and_everything_that_a_method_can_define():
     assert all(f"| `{name}`" in page for name in METHODS)
     public = {name for name in vars(Method) if not name.startswith("_")}
     assert [name for name in public if f"`{name}" not in page] == []
+
+
+def test_the_page_of_settings_names_the_methods_whose_heads_name_new_classes():
+    page = " ".join((PAGE.parent / "settings.md").read_text().split())
+    _, _, after = page.partition("## Which heads can be tested on what")
+    named = after.partition("All other methods")[0]
+    for method in METHODS.values():
+        if method.names_new_classes:
+            assert method.title.removesuffix(" CLIP") in named

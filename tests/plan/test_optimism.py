@@ -60,7 +60,7 @@ def test_an_oracle_alone_reads_test_features_and_writes_into_a_folder_that_no_jo
     assert made.mem_mb > fair.mem_mb  # with the test features
     assert len(made.inputs["heads"]) == len(made.inputs["predictions"]) == 3
     assert plan.paths.oracle.startswith("results/demo/oracle/")
-    runs = [*plan.own_runs, *head_jobs.list_runs(plan)]
+    runs = [*plan.own_runs, *head_jobs.list_fair_runs(plan)]
     for run in runs:
         place = run.head.split("/")[3:6]
         training = job(plan, "train_head", *place, run.shots, run.seed)

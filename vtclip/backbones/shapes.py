@@ -28,6 +28,7 @@ from vtclip.backbones.known import (
 from vtclip.config.backbone_config import BackboneConfig, check_transform, name_model
 from vtclip.cost import Shape
 from vtclip.files import read_record, write_record
+from vtclip.runtime.code_hash import code_hash
 from vtclip.settings import LARGEST, ConfigError, Settings, check
 
 SHAPES = Path(__file__).with_name("shapes.csv")
@@ -119,6 +120,7 @@ def find_measured(backbone: BackboneConfig) -> Measured:
         return _by_digest()[digest]
     path = Path(paths.SHAPE.format(sha256=digest))
     versions = {library: version(library) for library in ("open_clip_torch", "timm")}
+    versions["code"] = code_hash(Path(__file__).with_name("measure.py"))
     try:
         cached = read_record(path)
         if cached["versions"] == versions:

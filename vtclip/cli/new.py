@@ -94,7 +94,8 @@ def run(given: argparse.Namespace) -> int:
     dataset_file, experiment_file = _check_name(given.dataset)
     like = read_config(find(given.like))
     described = describe_source(given)
-    checked = check(Dataset, described, source=dataset_file).model_dump(mode="json")
+    # Its file is not there yet: options have nearly the same names as its keys.
+    checked = check(Dataset, described, source="options of vtclip new").model_dump(mode="json")
     if "table" in described:
         described["columns"] = _find_columns(checked)
         checked["columns"] = described["columns"]

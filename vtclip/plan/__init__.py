@@ -78,7 +78,7 @@ class Plan(Contents):
         """A row for each head and test set, in the tables' order; the ablation's come last."""
         backbones = self.experiment.all_backbones
         rows = [
-            self._rows(backbone, dataset, tested, self.methods[method])
+            self._rows(backbone, dataset, tested, self.variants_by_name[method])
             for backbone, dataset, method in product(backbones, self.tests, self.settings)
             for tested in self.tests[dataset]
         ]
@@ -216,7 +216,7 @@ class Plan(Contents):
     def histories_of(self, runs: Iterable[Run]) -> list[str]:
         """The histories of heads whose training may end early."""
         heads = dict.fromkeys(run.head for run in runs if run.head)
-        found = {head: self.methods[paths.place_of(head)[2]].settings for head in heads}
+        found = {head: self.variants_by_name[paths.place_of(head)[2]].settings for head in heads}
         early = (head for head in heads if getattr(found[head], "stop_at_loss", None) is not None)
         return list(map(paths.history_of, early))
 

@@ -67,8 +67,8 @@ class Contents:
         return [split for split in splits if split.half and split.dataset in self.datasets]
 
     @cached_property
-    def methods(self) -> dict[str, Variant]:
-        """Folder name, such as `vt_clip@heads=1`, -> method or variant of one."""
+    def variants_by_name(self) -> dict[str, Variant]:
+        """Name in paths, such as `vt_clip@heads=1` -> method as configured, or a variant."""
         plain = {
             name: Variant(name, {}, given, as_configured=True)
             for name, given in self.settings.items()
@@ -85,15 +85,17 @@ class Contents:
     @property
     def compared(self) -> dict[str, Variant]:
         """The methods and variants of all other tables."""
-        return {name: found for name, found in self.methods.items() if found.choose is None}
+        return {
+            name: found for name, found in self.variants_by_name.items() if found.choose is None
+        }
 
     def choice_of(self, method: str) -> str:
         """Images that a method or variant chooses on: validation (the shots), all or none."""
-        return self.methods[method].choose or self.experiment.choose
+        return self.variants_by_name[method].choose or self.experiment.choose
 
     def runs_of(self, method: str, *, in_ablation: bool = False) -> list[tuple[int, int]]:
         """(shots, seed) of each head of a method, or of a variant of one."""
-        variant, ablation = self.methods[method], self.experiment.ablation
+        variant, ablation = self.variants_by_name[method], self.experiment.ablation
         if not METHODS[variant.method].few_shot:
             return [(0, 0)]
         shots, seeds = self.experiment.shots, self.experiment.seeds
@@ -238,13 +240,13 @@ class Contents:
     @property
     def wildcards(self) -> dict[str, str]:
         """Wildcard of the paths -> a pattern of its values here: other targets have no rule."""
-        runs = [run for method in self.methods for run in self.runs_of(method)]
+        runs = [run for method in self.variants_by_name for run in self.runs_of(method)]
         folds = (ClassSplit(n, fold=fold) for n in self.datasets for fold in self.folds_of(n))
         known: dict[str, Iterable[Any]] = {
             "backbone": self.backbones,
             "dataset": [*self.datasets, *self.halves, *folds],
             "tested": [*self.datasets, *self.halves],
-            "method": self.methods,
+            "method": self.variants_by_name,
             "views": [self.experiment.views.folder],
             "shots": {paths.format_shots(shots) for shots, _ in runs},
             "seed": {seed for _, seed in runs},

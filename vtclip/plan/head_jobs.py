@@ -26,7 +26,7 @@ def train_head(
     plan: Plan, *, backbone: str, dataset: str, method: str, shots: str, seed: str
 ) -> Job:
     """One head."""
-    name, number = plan.methods[method].method, paths.parse_shots(shots)
+    name, number = plan.variants_by_name[method].method, paths.parse_shots(shots)
     kind, chosen = METHODS[name], chosen_of(plan, method, dataset, number)
     size = size_of(plan, backbone, dataset, number)
     work = chosen.work(size)
@@ -87,7 +87,7 @@ def _training_inputs(
 @cache
 def predict_test(plan: Plan, *, backbone: str, dataset: str, method: str, tested: str) -> Job:
     """The predictions of all heads of a method on a dataset, for one test set."""
-    name, other = plan.methods[method].method, tested != dataset
+    name, other = plan.variants_by_name[method].method, tested != dataset
     kind, runs = METHODS[name], plan.runs_of(method)
     configured = _configured(plan, method, dataset)
     folds = plan.folds_of(dataset) if kind.few_shot and not other else []
@@ -182,7 +182,7 @@ def _images(plan: Plan, dataset: str, kind: type[Method]) -> str | None:
 @cache
 def _configured(plan: Plan, method: str, dataset: str) -> Method:
     """A method, or a variant of one, with its settings for a dataset."""
-    variant = plan.methods[method]
+    variant = plan.variants_by_name[method]
     return METHODS[variant.method](variant.settings.for_dataset(dataset_name(dataset)))
 
 
@@ -226,13 +226,13 @@ def list_choices(plan: Plan, method: str) -> dict[str, str]:
     found = {plan.choice_of(method): method}
     found |= {
         variant.choose: name
-        for name, variant in plan.methods.items()
+        for name, variant in plan.variants_by_name.items()
         if variant.choose is not None and variant.method == method
     }
     return {choose: found[choose] for choose in ("none", "validation", "all") if choose in found}
 
 
-def list_runs(plan: Plan) -> list[Run]:
+def list_fair_runs(plan: Plan) -> list[Run]:
     """The fair heads of the optimism table; the label of each is what it has chosen on."""
     return [
         run._replace(
@@ -282,7 +282,7 @@ def train_oracle(
     return replace(
         fair,
         inputs=inputs,
-        code=method_code("train_oracle", plan.methods[method].method),
+        code=method_code("train_oracle", plan.variants_by_name[method].method),
         mem_mb=fair.mem_mb + tested,
         group=None,
     )

@@ -71,7 +71,9 @@ def _read_variants(runs: Sequence[Run]) -> pl.DataFrame:
     tested = {
         (path, shots, seed): accuracy
         for path in distinct(runs, "predictions")
-        for shots, seed, accuracy in tables.read_accuracies(path).iter_rows()
+        for shots, seed, accuracy in tables.read_accuracies(path)
+        .select("shots", "seed", "accuracy")
+        .iter_rows()
     }
     validation, test = [], []
     for run in runs:

@@ -117,12 +117,13 @@ def params_of(job, *names):
 
 
 def requests_of(job):
-    """Memory and minutes of the plan's job, times the number of the attempt."""
+    """Memory and minutes of the plan's job, times the number of the attempt, and its GPUs."""
 
     def request(field):
         return lambda wildcards, attempt: attempt * getattr(job(PLAN, **wildcards), field)
 
-    return {field: request(field) for field in ("mem_mb", "runtime")}
+    scaled = {field: request(field) for field in ("mem_mb", "runtime")}
+    return scaled | {"gpu": from_plan(job, "gpus")}
 
 
 def tracked_by_checksum(files, name=None):

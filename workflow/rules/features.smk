@@ -76,7 +76,6 @@ rule extract_shots:
     threads: from_plan(jobs.extract_shots, "threads")
     resources:
         **requests_of(jobs.extract_shots),
-        gpu=PLAN.gpus,
     params:
         **params_of(jobs.extract_shots, "backbone", "architecture", "images", "exif"),
         views=PLAN.experiment.views.model_dump(),
@@ -107,7 +106,6 @@ rule extract_fold:
     threads: from_plan(jobs.extract_fold, "threads")
     resources:
         **requests_of(jobs.extract_fold),
-        gpu=PLAN.gpus,
     params:
         **params_of(jobs.extract_fold, "backbone", "architecture", "images", "exif"),
         views=PLAN.experiment.views.model_dump(),
@@ -133,7 +131,6 @@ rule extract_validation:
     threads: from_plan(jobs.extract_validation, "threads")
     resources:
         **requests_of(jobs.extract_validation),
-        gpu=PLAN.gpus,
     params:
         **params_of(jobs.extract_validation, "backbone", "architecture", "images", "exif"),
         code=code_of("extract_validation"),
@@ -160,7 +157,6 @@ rule extract_test:
     threads: from_plan(jobs.extract_test, "threads")
     resources:
         **requests_of(jobs.extract_test),
-        gpu=PLAN.gpus,
     params:
         **params_of(jobs.extract_test, "backbone", "architecture", "images", "exif", "shard"),
         code=code_of("extract_test"),

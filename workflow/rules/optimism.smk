@@ -30,7 +30,6 @@ rule train_oracle:
     threads: from_plan(head_jobs.train_oracle, "threads")
     resources:
         **requests_of(head_jobs.train_oracle),
-        gpu=from_plan(head_jobs.train_oracle, "gpus"),
     params:
         **params_of(head_jobs.train_oracle, "method", "settings", "on_gpu", "tower", "projection"),
         code=from_plan(head_jobs.train_oracle, "code"),
@@ -42,9 +41,9 @@ rule train_oracle:
 
 rule aggregate_optimism:
     input:
-        predictions=tracked_by_checksum(distinct(head_jobs.list_runs(PLAN), "predictions")),
+        predictions=tracked_by_checksum(distinct(head_jobs.list_fair_runs(PLAN), "predictions")),
         oracles=[row[-1] for row in head_jobs.list_oracles(PLAN)],
-        receipts=receipts_of(distinct(head_jobs.list_runs(PLAN), "predictions")),
+        receipts=receipts_of(distinct(head_jobs.list_fair_runs(PLAN), "predictions")),
     output:
         parquet=f"{TABLES}/optimism.parquet",
         csv=f"{TABLES}/optimism.csv",
@@ -56,7 +55,7 @@ rule aggregate_optimism:
     resources:
         **SMALL,
     params:
-        runs=head_jobs.list_runs(PLAN),
+        runs=head_jobs.list_fair_runs(PLAN),
         oracles=head_jobs.list_oracles(PLAN),
         titles=TITLES,
         code=code_of("aggregate_optimism"),

@@ -27,7 +27,6 @@ rule train_head:
     threads: from_plan(head_jobs.train_head, "threads")
     resources:
         **requests_of(head_jobs.train_head),
-        gpu=from_plan(head_jobs.train_head, "gpus"),
         turn=from_plan(head_jobs.train_head, "turn"),
     params:
         **params_of(
@@ -48,8 +47,9 @@ rule train_head:
         "../scripts/train_head.py"
 
 
-# The one rule that sees test features or test images: nothing can be chosen on them. Of a dataset in
-# folds it sees all of them, and each fold's heads, which predict that fold alone.
+# Of the rules that lead to a result, the one that sees test features or test images: nothing can be
+# chosen on them. Of a dataset in folds it sees all of them, and each fold's heads, which predict that
+# fold alone.
 rule predict_test:
     input:
         features=tracked_by_checksum(head_jobs.predict_test, "features"),
@@ -74,7 +74,6 @@ rule predict_test:
     threads: from_plan(head_jobs.predict_test, "threads")
     resources:
         **requests_of(head_jobs.predict_test),
-        gpu=PLAN.gpus,
     params:
         **params_of(
             head_jobs.predict_test, "method", "settings", "runs", "trained", "images", "tower"
