@@ -177,8 +177,9 @@ def _count_in_folds(found: Numbers, folds: int) -> Numbers:
 def count_files(dataset: Dataset) -> Counts:
     """Count the images of a user's dataset: some files may turn out to be none."""
     found = _count_by_folder(dataset)
-    totals = {split: int(sum(numbers)) for split, numbers in found.items()}
-    return Counts.model_construct(**totals, classes=len(found["train"]))  # any may be 0
+    train, val, test = (int(sum(found[split])) for split in SPLITS)
+    classes = len(found["train"])
+    return Counts.model_construct(train=train, val=val, test=test, classes=classes)  # any may be 0
 
 
 def _count_by_folder(dataset: Dataset) -> Numbers:

@@ -85,9 +85,8 @@ class Contents:
     @property
     def compared(self) -> dict[str, Variant]:
         """The methods and variants of all other tables."""
-        return {
-            name: found for name, found in self.variants_by_name.items() if found.choose is None
-        }
+        every = self.variants_by_name.items()
+        return {name: found for name, found in every if found.choose is None}
 
     def choice_of(self, method: str) -> str:
         """Images that a method or variant chooses on: validation (the shots), all or none."""
