@@ -147,6 +147,10 @@ def fit_gaussians(
     if variance < ROUNDING:
         logger.warning("No class has two different views: the Gaussians count for nothing.")
         return torch.zeros_like(means).float(), means.new_zeros(classes).float()
+    # The logarithms of Gaussians of one covariance differ by linear functions of f, with the weight
+    # inverse(S) @ m. With fewer rows than D there is no inverse. P is Kubokawa and Srivastava's
+    # estimate of it (2008), with the trace on the diagonal. The authors' code takes its
+    # pseudo-inverse; it is positive definite, so a Cholesky factor gives the same in less time.
     scatter.diagonal().add_(variance)
     weight = dim * torch.cholesky_solve(means.T, torch.linalg.cholesky(scatter)).T
     bias = -(weight * means).sum(dim=1) / 2 - math.log(classes)

@@ -143,6 +143,9 @@ def solve(kernel: Tensor, ridge: float, missed: Tensor) -> Tensor:
     """inverse(kernel / ridge + I) @ missed, (N, N) and (N, K): (N, K)."""
     import torch
 
+    # Kernel ridge regression: of all functions g in the kernel's space, the one with the smallest
+    # sum_n |missed_n - g(f_n)|^2 + ridge |g|^2 is k(., F) @ inverse(kernel + ridge I) @ missed. The
+    # authors' answers are `ridge` times these, so that a small ridge stays near zero-shot.
     system = kernel / ridge
     system.diagonal().add_(1)  # positive definite, as the kernel is
     return torch.cholesky_solve(missed, torch.linalg.cholesky(system))
