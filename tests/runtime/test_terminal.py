@@ -131,6 +131,7 @@ def show(jobs):
             {
                 "msg": "A job", "event": LogEvent.JOB_INFO, "rule_name": rule, "reason": reason,
                 "wildcards": {"dataset": dataset} if dataset else None,
+                "output": [] if rule == "all" else ["a"],
             }
             for rule, dataset, reason in jobs
         ),
@@ -152,6 +153,7 @@ def test_a_rule_has_a_line_for_each_dataset_with_the_number_of_jobs_and_the_reas
         + [("train_head", "letters", "Missing output files: a")] * 2
         + [("train_head", "letters", "Forced execution")]
         + [("report", "", "Input files updated by another job: c")]
+        + [("all", "", "Input files updated by another job: report.html")]
     )
     assert [line.split(maxsplit=3) for line in lines[1:4]] == [
         ["train_head", "digits", "150", "new"],
@@ -159,9 +161,10 @@ def test_a_rule_has_a_line_for_each_dataset_with_the_number_of_jobs_and_the_reas
         ["sample", "letters", "1", "new"],
     ]
     assert lines[4].split(maxsplit=2) == ["report", "1", "input changed"]
-    assert lines[5].split()[:2] == ["total", "155"]
-    assert "--verbose" in lines[5]
-    assert lines[6:] == ["This was a dry-run (flag -n)."]
+    assert lines[5].split() == ["all", "1"], "it makes nothing, so it has no reason"
+    assert lines[6].split()[:2] == ["total", "156"]
+    assert "--verbose" in lines[6]
+    assert lines[7:] == ["This was a dry-run (flag -n)."]
 
 
 def test_with_quiet_rules_there_is_snakemakes_own_table():

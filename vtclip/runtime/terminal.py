@@ -138,7 +138,8 @@ class DryRun(DefaultFormatter):
         if event == LogEvent.JOB_INFO:
             job = record.__dict__
             place = job["rule_name"], (job["wildcards"] or {}).get("dataset", "")
-            self.jobs.setdefault(place, Counter())[name_reason(job["reason"])] += 1
+            reason = name_reason(job["reason"]) if job["output"] else ""  # of targets there is none
+            self.jobs.setdefault(place, Counter())[reason] += 1
             return False
         if event == LogEvent.RUN_INFO:
             self.tables += 1
@@ -161,7 +162,7 @@ class DryRun(DefaultFormatter):
         rows.append(("total", "", str(total), "each job with its files and its reason: --verbose"))
         first, second, third = (max(map(len, column)) for column in [*zip(*rows, strict=True)][:3])
         return "\n".join(
-            f"{rule:{first}}  {dataset:{second}}  {number:>{third}}  {reason}"
+            f"{rule:{first}}  {dataset:{second}}  {number:>{third}}  {reason}".rstrip()
             for rule, dataset, number, reason in rows
         )
 
