@@ -42,12 +42,6 @@ def test_the_graph_gives_the_classifiers_probabilities_for_any_number_of_images(
         )
 
 
-def test_a_folder_that_is_not_there_is_named_and_not_made(here, capsys):
-    assert main(["export", f"mine/pets/{RUNS[0]}", "typo/a.safetensors"]) == 2
-    assert "there is no such folder" in capsys.readouterr().err
-    assert not (here / "typo").exists()
-
-
 @needs_onnx
 @pytest.mark.parametrize("run", RUNS)
 def test_onnxruntime_gives_the_classifiers_probabilities(here, run):

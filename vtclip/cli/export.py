@@ -47,10 +47,6 @@ def run(given: argparse.Namespace) -> int:
     if Path(given.file).exists() and not Path(given.file).is_file():
         found = "a folder" if Path(given.file).is_dir() else "a device"
         raise ValueError(f"{given.file}: expected the name of a file, found {found}.")
-    folder = Path(given.file).parent
-    if not folder.is_dir():
-        expected = "a folder that exists"
-        raise refusal("FILE", "there is no such folder", found=str(folder), expected=expected)
     ending = ".onnx" if given.onnx else ".safetensors"
     if Path(given.file).suffix != ending:
         expected = f"a name that ends in {ending}" + ("" if given.onnx else ", or --onnx and .onnx")

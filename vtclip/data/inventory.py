@@ -16,7 +16,6 @@ from vtclip.config.dataset import (
     OWN_LAYOUTS,
     ArchiveFile,
     ClassSplit,
-    Counts,
     Dataset,
     dataset_name,
     read_dataset,
@@ -146,13 +145,13 @@ def _is_unavailable(name: str, archive: ArchiveFile, mirror: str | None) -> bool
     return is_unavailable(archive_path(name, archive.file), addresses, expected)
 
 
-def count_by_class(name: str, dataset: Dataset) -> Numbers | None:
+def count_by_class(name: str, dataset: Dataset, tree: Tree | None) -> Numbers | None:
     """Count the images of a dataset, or of a half of it, as far as that needs no job.
 
-    Where only totals are known, each class counts as the mean. None where nothing is known.
+    `tree` is that of `find_tree`. Where only totals are known, each class counts as the mean. None
+    where nothing is known.
     """
-    is_own = dataset.layout in OWN_LAYOUTS
-    found = _count_by_folder(dataset) if is_own else _count_rows(name, dataset)
+    found = _count_rows(name, dataset) if tree is None else _count_files(dataset, tree)
     if not found and dataset.counts is not None:
         totals = dataset.counts.model_dump()
         classes = totals["classes"]
@@ -174,18 +173,8 @@ def _count_in_folds(found: Numbers, folds: int) -> Numbers:
     return {"train": train, "val": val, "test": whole}
 
 
-def count_files(dataset: Dataset) -> Counts:
-    """Count the images of a user's dataset: some files may turn out to be none."""
-    found = _count_by_folder(dataset)
-    train, val, test = (int(sum(found[split])) for split in SPLITS)
-    classes = len(found["train"])
-    return Counts.model_construct(train=train, val=val, test=test, classes=classes)  # any may be 0
-
-
-def _count_by_folder(dataset: Dataset) -> Numbers:
+def _count_files(dataset: Dataset, tree: Tree) -> Numbers:
     """Count the files in class folders, or a table's; none is opened, some may be no images."""
-    tree = find_tree(dataset)
-    assert tree is not None
     assert dataset.folder is not None
     left_out, depth = set(dataset.leave_out), next(iter(tree.places)).count("/") + 1
     if dataset.layout == "table":
@@ -235,9 +224,9 @@ def list_rows(name: str, dataset: Dataset) -> Iterator[dict[str, Any]]:
             yield place | {"label": label, "class_name": class_name}
 
 
-def read_class_names(name: str, dataset: Dataset) -> list[str]:
-    """Read the class names, by label, as far as that needs no job."""
-    if (tree := find_tree(dataset)) is not None:
+def read_class_names(name: str, dataset: Dataset, tree: Tree | None) -> list[str]:
+    """Read the class names, by label, as far as that needs no job; `tree` is `find_tree`'s."""
+    if tree is not None:
         return [dataset.class_names.get(folder, folder) for folder in tree.classes]
     splits = _read_rows(name, dataset).values()
     return [*{label: text for rows in splits for _, label, text in rows}.values()]

@@ -1,6 +1,7 @@
 """Files and folders below a folder, without those of systems and editors, and its class folders."""
 
 import os
+import posixpath
 import stat
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -144,9 +145,9 @@ def _describe(root: str | Path, path: str) -> Entry:
 # What tables may name an image by: its path, that without suffix, its name, that without suffix.
 FORMS: Sequence[Callable[[str], str]] = (
     str,
-    lambda path: str(PurePosixPath(path).with_suffix("")),
-    lambda path: PurePosixPath(path).name,
-    lambda path: PurePosixPath(path).stem,
+    lambda path: posixpath.splitext(path)[0],
+    posixpath.basename,
+    lambda path: posixpath.splitext(posixpath.basename(path))[0],
 )
 
 
@@ -157,7 +158,8 @@ class NamedFiles:
     """
 
     def __init__(self, folder: str | Path, start: Path) -> None:
-        self.folder, self.start = folder, start
+        self.folder = folder
+        self.root, *self.starts = (os.path.abspath(each) for each in (folder, start, "."))  # noqa: PTH100
         self.paths = [entry.path for entry in walk(folder) if entry.kind == "file"]
         self.by_form: list[dict[str, list[str]]] = [defaultdict(list) for _ in FORMS]
         for shorten_path, names in zip(FORMS, self.by_form, strict=True):
@@ -179,8 +181,11 @@ class NamedFiles:
         name = (value or "").strip().replace("\\", "/").removeprefix("./")
         if "/" not in name or name in names:
             return names.get(name, [])
-        seen = (os.path.relpath(start / name, self.folder) for start in (self.start, Path()))
-        return next((names[path] for path in seen if path in names), [])
+        for start in self.starts:
+            path = posixpath.normpath(posixpath.join(start, name)).removeprefix(f"{self.root}/")
+            if path in names:
+                return names[path]
+        return []
 
 
 # Class folders, alone or inside split folders.

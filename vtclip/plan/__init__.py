@@ -73,7 +73,7 @@ class Plan(Contents):
 
     # The index.
 
-    @cache  # noqa: B019  a process has one plan
+    @cache
     def index(self) -> tuple[Run, ...]:
         """A row for each head and test set, in the tables' order; the ablation's come last."""
         backbones = self.experiment.all_backbones

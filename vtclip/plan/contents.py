@@ -15,8 +15,17 @@ from vtclip.config.dataset import HALVES, ClassSplit, Counts, Dataset, dataset_n
 from vtclip.config.experiment import Experiment
 from vtclip.cost import Shape
 from vtclip.data.descriptions import Sentences
-from vtclip.data.inventory import archive_receipt, count_files, images_folder, images_receipt
+from vtclip.data.inventory import (
+    Numbers,
+    archive_receipt,
+    count_by_class,
+    find_tree,
+    images_folder,
+    images_receipt,
+    read_class_names,
+)
 from vtclip.data.pick_lists import find_list
+from vtclip.data.walk import SPLITS, Tree
 from vtclip.methods import METHODS
 from vtclip.paths import ExperimentPaths
 from vtclip.plan.variants import Variant, list_choosing
@@ -109,14 +118,36 @@ class Contents:
         """
         return self._counts_of(dataset_name(dataset))
 
-    @cache  # noqa: B019  a process has one plan
+    @cache
     def _counts_of(self, name: str) -> Counts:
         described = self.datasets[name]
-        counts = described.counts or count_files(described)
-        if not described.folds:
-            return counts
-        whole = counts.train + counts.val + counts.test
-        return counts.model_copy(update={"train": whole, "test": whole})
+        counts = described.counts
+        if counts is None:  # of a user's images
+            found = self.images_by_class(name)
+            assert found is not None
+            train, val, test = (int(sum(found[split])) for split in SPLITS)
+            classes = len(found["train"])
+            counts = Counts.model_construct(train=train, val=val, test=test, classes=classes)
+            whole = test
+        else:
+            whole = counts.train + counts.val + counts.test
+        in_folds = {"train": whole, "test": whole} if described.folds else {}
+        return counts.model_copy(update=in_folds)
+
+    @cache
+    def tree_of(self, dataset: str) -> Tree | None:
+        """The classes of a user's images, and their places; None of other datasets."""
+        return find_tree(self.datasets[dataset])
+
+    @cache
+    def images_by_class(self, dataset: str) -> Numbers | None:
+        """Images of each class of a dataset, or of a half, as far as their number is known."""
+        name = dataset_name(dataset)
+        return count_by_class(dataset, self.datasets[name], self.tree_of(name))
+
+    def class_names_of(self, dataset: str) -> list[str]:
+        """The class names of a dataset, by label, as far as that needs no job."""
+        return read_class_names(dataset, self.datasets[dataset], self.tree_of(dataset))
 
     def parts_of(self, dataset: str) -> list[str]:
         """Files of a dataset's test features: one, or shards of 10,000 images at most."""

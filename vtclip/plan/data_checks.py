@@ -175,7 +175,7 @@ def _check_uneven(plan: Contents, source: str) -> None:
     """Refuse numbers of images for classes that a dataset does not have, where its are known."""
     classes = plan.experiment.uneven.classes if plan.experiment.uneven else {}
     for name in dict.fromkeys(map(dataset_name, plan.trained)):
-        known = inventory.read_class_names(name, plan.datasets[name])
+        known = plan.class_names_of(name) if classes else []
         unknown = next((each for each in classes if each not in known), None)
         if known and unknown is not None:
             raise refusal(
@@ -195,7 +195,7 @@ def _check_sentences(plan: Contents) -> None:
     for name, found in plan.sentences.items():
         if not Path(found.file).is_file():
             continue  # the job that reads it says what is wrong
-        texts = found.read(inventory.read_class_names(name, plan.datasets[name]) or None)
+        texts = found.read(plan.class_names_of(name) or None)
         words = max((text.split() for each in texts for text in each), key=len)
         if len(words) + 2 > longest:
             raise refusal(
@@ -230,14 +230,14 @@ def _check_validation(plan: Contents, source: str) -> None:
         )  # fmt: skip
     for name in plan.trained:
         dataset = plan.datasets[dataset_name(name)]
-        has_split = _has_validation(dataset)
+        has_split = bool(dataset.folds) or plan.counts(name).val > 0
         if on_all and (dataset.folds or not has_split):
             raise refusal(
                 f"{source}: {key}", f"{name} has no validation split", found=f"{key}: {value}",
                 expected="a dataset with one, or not to choose on a whole split",
                 write=f"{key}: {write}",
             )  # fmt: skip
-        most = 0 if has_split or experiment.picks else _most_that_use_all(name, dataset, experiment)
+        most = 0 if has_split or experiment.picks else _most_that_use_all(plan, name)
         if most:
             given = f"shots: {format_shots(most)}"
             raise refusal(
@@ -248,17 +248,9 @@ def _check_validation(plan: Contents, source: str) -> None:
             )  # fmt: skip
 
 
-def _has_validation(dataset: Dataset) -> bool:
-    if dataset.folds:
-        return True
-    if (tree := inventory.find_tree(dataset)) is not None:
-        return not tree.splits or "val" in tree.splits
-    return dataset.counts is None or dataset.counts.val > 0
-
-
-def _most_that_use_all(name: str, dataset: Dataset, experiment: Experiment) -> int:
+def _most_that_use_all(plan: Contents, name: str) -> int:
     """The most shots, if each class certainly gives all its images; else 0: a mean says nothing."""
-    numbers, most = inventory.count_by_class(name, dataset), max(experiment.shots)
+    numbers, most = plan.images_by_class(name), max(plan.experiment.shots)
     if numbers is None:
         return 0
     exact = all(isinstance(number, int) for number in numbers["train"])

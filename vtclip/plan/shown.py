@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vtclip.config.dataset import dataset_name
 from vtclip.data.descriptions import read_set
-from vtclip.data.inventory import Numbers, count_by_class, find_tree, read_class_names
+from vtclip.data.inventory import Numbers
 from vtclip.methods import METHODS
 from vtclip.methods.base import Method, Recipe
 from vtclip.paths import ALL, Example, Run, name_shots
@@ -29,11 +28,9 @@ def list_unmet(plan: Plan) -> list[str]:
     return [sentence for each in lists for sentence in each(plan)]
 
 
-@cache
 def count_images(plan: Plan) -> dict[str, Numbers]:
     """Training set of heads -> images of each class, where their number is known."""
-    kinds = {name: plan.datasets[dataset_name(name)] for name in plan.trained}
-    counted = {name: count_by_class(name, dataset) for name, dataset in kinds.items()}
+    counted = {name: plan.images_by_class(name) for name in plan.trained}
     return {name: numbers for name, numbers in counted.items() if numbers is not None}
 
 
@@ -157,10 +154,10 @@ def _list_unused_keys(plan: Plan) -> Iterator[str]:
 def _list_odd_datasets(plan: Plan) -> Iterator[str]:
     """Sentences about fractions beside split folders, and class names that read alike."""
     for name, dataset in plan.datasets.items():
-        tree = find_tree(dataset) if "fractions" in dataset.model_fields_set else None
+        tree = plan.tree_of(name) if "fractions" in dataset.model_fields_set else None
         if tree is not None and tree.splits:
             yield f"{name}: `fractions` is not used: {dataset.folder} has train and test folders."
-        if groups := find_alike(read_class_names(name, dataset)):
+        if groups := find_alike(plan.class_names_of(name)):
             yield explain_alike(groups, name)
 
 
