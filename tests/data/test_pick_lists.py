@@ -116,7 +116,9 @@ def test_json_lines_and_csv_give_the_same_rows(manifest, matched, tmp_path):
     semicolons = "\ufeff" + table.write_csv(separator=";").replace(";val", ";Validation")
     assert matched(write(tmp_path / "b.csv", semicolons)).equals(sample)
     table = sample.select("image", pl.col("class_name").alias("label"), "split")
-    assert matched(write(tmp_path / "c.tsv", table.write_csv(separator="\t"))).equals(sample)
+    for separator in "\t|":
+        lists = write(tmp_path / "c.tsv", table.write_csv(separator=separator))
+        assert matched(lists).equals(sample)
 
 
 def test_json_of_paths_or_of_rows_gives_the_same_rows(manifest, matched, tmp_path):

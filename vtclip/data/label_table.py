@@ -20,6 +20,7 @@ from vtclip.data.walk import (
     UNSPLIT,
     ManifestError,
     NamedFiles,
+    find_separator,
     list_folder,
     refuse_unknown,
 )
@@ -36,7 +37,6 @@ from vtclip.wording import (
 )
 
 LINES = (".jsonl", ".ndjson")
-SEPARATORS = (",", ";", "\t", "|")
 # Names that a column of labels has, where several columns repeat their values.
 LABELS = {
     "label", "labels", "class", "classes", "class_name", "classname", "category", "target",
@@ -125,9 +125,8 @@ def _read(file: Path) -> pl.DataFrame:
 
 
 def _read_csv(file: Path, text: str) -> pl.DataFrame:
-    separator = max(SEPARATORS, key=text.partition("\n")[0].count)
     try:
-        return pl.read_csv(io.StringIO(text), separator=separator, infer_schema=False)
+        return pl.read_csv(io.StringIO(text), separator=find_separator(text), infer_schema=False)
     except pl.exceptions.PolarsError as error:
         reason = str(error).strip().splitlines()[0]
         raise ManifestError(

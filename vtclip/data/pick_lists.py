@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from vtclip import paths
-from vtclip.data.walk import NAMES
+from vtclip.data.walk import NAMES, find_separator
 from vtclip.paths import format_shots
 from vtclip.wording import count, list_some
 
@@ -70,8 +70,7 @@ def _read(path: Path) -> Iterable[Pick]:
     if suffix == ".jsonl":
         lines = (line for line in text.split("\n") if line.strip())
         return (_read_record(json.loads(line), path) for line in lines)
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    rows = csv.DictReader(io.StringIO(text, newline=None), delimiter=separator)
+    rows = csv.DictReader(io.StringIO(text, newline=None), delimiter=find_separator(text))
     return (_read_record(row, path) for row in rows)
 
 

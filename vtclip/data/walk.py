@@ -142,6 +142,11 @@ def _describe(root: str | Path, path: str) -> Entry:
     return Entry(path, "passed over", "no plain file")
 
 
+def find_separator(text: str) -> str:
+    """The separator of the columns of CSV: the most frequent one of its first line."""
+    return max(",;\t|", key=text.partition("\n")[0].count)
+
+
 # What tables may name an image by: its path, that without suffix, its name, that without suffix.
 FORMS: Sequence[Callable[[str], str]] = (
     str,
