@@ -58,7 +58,7 @@ class CALIP(Method):
 
     def work(self, size: Size) -> Work:
         """Three products of tokens, texts and D, and three comparisons, for an image."""
-        (tokens, _, dim, *_), classes = size.shape, size.classes
+        tokens, dim, classes = size.shape.tokens, size.shape.dim, size.classes
         # The attention and both its softmaxes; T'; the tokens, sharpened, and what they saw.
         numbers = 3 * tokens * classes + classes * dim + 3 * tokens * dim
         plain = super().work(size)
