@@ -18,7 +18,7 @@ from vtclip.features.store import open_features_writer
 from vtclip.features.texts import write_texts
 from vtclip.files import DamagedError, write_receipt, write_record
 from vtclip.parquet import write_parquet
-from vtclip.paths import Example
+from vtclip.paths import ALL, Example
 from vtclip.results.differences import aggregate_differences
 from vtclip.results.few_shot import aggregate_results
 from vtclip.results.figures import plot_accuracy
@@ -60,14 +60,14 @@ class Page(HTMLParser):
             self.texts.append(data.strip())
 
 
-def predictions(path, wrong, images=6):
+def predictions(path, wrong, images=6, shots=1):
     """Six images of three classes in two seeds; `wrong` of them are taken for the next class."""
     rows = []
     for seed in (1, 2):
         for number in range(images):
             label = number % 3
             found = (label + 1) % 3 if number < wrong else label
-            rows.append((1, seed, f"{number}.png", label, found, 0.5 + 0.01 * number, [found]))
+            rows.append((shots, seed, f"{number}.png", label, found, 0.5 + 0.01 * number, [found]))
     schema = {
         "shots": pl.Int32, "seed": pl.Int32, "image": pl.String, "label": pl.Int32,
         "prediction": pl.Int32, "confidence": pl.Float32, "top": pl.List(pl.Int32),
@@ -115,18 +115,20 @@ def write_copies(folder: Path) -> str:
     return str(folder / "copies.parquet")
 
 
-def write(folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="", best=None) -> str:
+def write(
+    folder: Path, *, wrong=2, datasets=(DATASET,), side=40, flipped="", best=None, shots=1
+) -> str:
     """A report of hand-made results, and its content."""
     (folder / "images").mkdir(exist_ok=True)
     for number in range(5):  # the sixth image is not there any more
         draw_noise(folder / "images" / f"{number}.png", side, side)
     write_texts(folder / "texts.parquet", NAMES, torch.eye(3), {"logit_scale": 1.0})
     for method in METHODS:
-        predictions(folder / f"{method}.parquet", wrong)
+        predictions(folder / f"{method}.parquet", wrong, shots=shots)
     texts = str(folder / "texts.parquet")
     runs = [
         make_run(
-            dataset, method, folder / f"{method}.parquet", backbone="RN50", shots=1, seed=1,
+            dataset, method, folder / f"{method}.parquet", backbone="RN50", shots=shots, seed=1,
             record=record(folder, method), texts=texts
         )
         for dataset in datasets
@@ -204,6 +206,12 @@ def test_every_section_is_there_and_says_what_was_found(content):
 
 def test_the_settings_that_the_heads_were_trained_with_are_those_of_their_records(content):
     assert f'weight_decay: 0.25, note: "{AND}"' in Page(content).texts
+
+
+def test_all_shots_are_called_so(tmp_path):
+    texts = Page(write(tmp_path, shots=ALL)).texts
+    assert texts.count("all") == 1 + 2 + 2 + 1  # differences, metrics, costs; all datasets
+    assert not [text for text in texts if str(ALL) in text]
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "accuracy.svg", "accuracy.png"])

@@ -18,7 +18,16 @@ from vtclip.features.store import FeatureSet
 from vtclip.features.texts import read_class_names, read_exif
 from vtclip.files import check_receipt, check_seal, read_record, write_text
 from vtclip.parquet import read_parquet
-from vtclip.paths import PROJECT, TEMPLATE, Example, Run, distinct, name_shots, receipt_of
+from vtclip.paths import (
+    PROJECT,
+    TEMPLATE,
+    Example,
+    Run,
+    distinct,
+    format_shots,
+    name_shots,
+    receipt_of,
+)
 from vtclip.results.differences import CONFIDENCE
 from vtclip.results.estimates import EXPLAINED
 from vtclip.results.figures import drawing, read_costs
@@ -103,6 +112,7 @@ def _fill_in(template: Path, values: Mapping[str, Any]) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["format_shots"] = format_shots
     return environment.get_template(template.name).render(values)
 
 
