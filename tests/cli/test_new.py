@@ -239,6 +239,8 @@ def test_class_names_that_the_model_reads_as_one_are_named(photographs, capsys):
     ("like", "message"),
     [
         ({"shots": [8, 16]}, "has too few images: at most 6 to train on"),
+        ({"shots": {"min": 1, "max": 4}}, "--like: its numbers of shots differ from class to"),
+        ({"shots": "many"}, "like.yaml: shots: "),
         ({"methods": {"vtclip": None}}, "Unknown method 'vtclip'"),
     ],
 )
@@ -247,6 +249,18 @@ def test_an_experiment_that_cannot_be_planned_is_not_written(photographs, capsys
     assert new(photographs, "--like", "like.yaml") == 2
     assert message in capsys.readouterr().err
     assert list(Path().rglob("mine.yaml")) == []
+
+
+@pytest.mark.parametrize(("shots", "written"), [("all", ["all"]), ([1, 64, "all"], [1, "all"])])
+def test_all_shots_of_another_experiment_are_kept_and_its_datasets_are_not(
+    photographs, shots, written
+):
+    like = yaml.safe_load(Path(DEMO).read_text()) | {"shots": shots, "tests": "crossed"}
+    Path("like.yaml").write_text(yaml.safe_dump(like))
+    assert new(photographs, "--like", "like.yaml") == 0
+    experiment = yaml.safe_load(Path("config/mine.yaml").read_text())
+    assert experiment["shots"] == written
+    assert "tests" not in experiment
 
 
 def test_a_disk_that_becomes_full_leaves_neither_file(photographs, capsys, monkeypatch):

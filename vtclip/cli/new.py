@@ -20,7 +20,15 @@ from vtclip.data.pick_lists import count_validation
 from vtclip.data.walk import TABLES
 from vtclip.files import write_text
 from vtclip.settings import ConfigError, check, read_config, refusal
-from vtclip.wording import count, explain_alike, find_alike, list_lines, list_some, to_yaml
+from vtclip.wording import (
+    count,
+    explain_alike,
+    find_alike,
+    inline,
+    list_lines,
+    list_some,
+    to_yaml,
+)
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -37,6 +45,7 @@ EXAMPLES = """examples:
 FOLDS = 5
 LARGE = 100  # images of a class, with which some can be kept for a test
 COLUMNS = ("path", "label", "split")  # of a table
+OF_OTHERS = ("name", "ablation", "tests", "picks")  # keys about other runs or datasets
 METADATA = ("metadata.csv", "metadata.jsonl")  # tables in folders as Hugging Face's imagefolder
 
 
@@ -92,7 +101,7 @@ def run(given: argparse.Namespace) -> int:
     from vtclip.data.manifest import leave_out
 
     dataset_file, experiment_file = _check_name(given.dataset)
-    like = read_config(find(given.like))
+    like = _read_like(find(given.like))
     described = describe_source(given)
     # Its file is not there yet: options have nearly the same names as its keys.
     checked = check(Dataset, described, source="options of vtclip new").model_dump(mode="json")
@@ -190,21 +199,36 @@ def _most_shots(counts: DataFrame) -> int:
     return most if counts["val"].sum() else most - 1
 
 
+def _read_like(file: str) -> dict[str, Any]:
+    """The experiment to copy from, with its shots as a list; they may not differ by class."""
+    from vtclip.config.experiment import read_experiment
+
+    like = read_config(file)
+    experiment = read_experiment(like, source=file)
+    if experiment.uneven is not None:
+        raise refusal(
+            "--like", "its numbers of shots differ from class to class",
+            found=f"{file}: shots: {inline(like['shots'])}",
+            expected="an experiment whose shots are a list",
+        )  # fmt: skip
+    return like | {"shots": list(map(paths.format_shots, experiment.shots))}
+
+
 def make_experiment(name: str, like: dict[str, Any], survey: Survey) -> dict[str, Any]:
     """Make an experiment on a dataset like another one, with the shots that all classes have."""
     counts = survey.count()
     most = _most_shots(counts)
-    given = [number for number in like.get("shots", []) if number != "all"]
+    given = [number for number in like["shots"] if number != "all"]
     shots = [number for number in given if number <= most]
-    if shots and ("images" in counts.columns or given != like["shots"]):
-        shots.append("all")  # the head to use learns from all images
-    if not shots:
+    if given and not shots:
         smallest = counts.sort(counts.columns[2])["class_name"][0]
         raise ConfigError(
             f"class '{smallest}' has too few images: at most {most} to train on, and the smallest "
-            f"number of shots is {min(given, default=1)}. Add images of it."
+            f"number of shots is {min(given)}. Add images of it."
         )
-    kept = {key: value for key, value in like.items() if key not in ("name", "ablation")}
+    if "images" in counts.columns or given != like["shots"]:
+        shots.append("all")  # the head to use learns from all images
+    kept = {key: value for key, value in like.items() if key not in OF_OTHERS}
     return kept | {"datasets": [name], "shots": shots}
 
 
