@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from tests.results.conftest import make_run, write_predictions
-from vtclip.results.differences import aggregate_differences
+from vtclip.results.differences import _cell, aggregate_differences
 
 
 def write_run(folder, backbone, dataset, method, accuracies):
@@ -144,7 +144,7 @@ def test_a_lead_is_claimed_by_the_rule_that_is_stated_and_no_other(tmp_path):
         claims[datasets] = (tmp_path / "differences.md").read_text()
     assert "- vt_clip over probe at 1 shot: p 0.00781" in claims[4]  # 8 runs
     assert "No lead may be claimed." in claims[5]
-    assert "With 5 datasets the smallest p of 1 pairs can be 0.0625." in claims[5]
+    assert "With 5 datasets the smallest p of 1 pair can be 0.0625." in claims[5]
     assert "- vt_clip over probe at 1 shot: p 0.0312" in claims[6]
 
 
@@ -159,3 +159,8 @@ def test_the_p_of_all_pairs_of_methods_are_corrected_together(tmp_path):
     assert table["p_holm"][0] == pytest.approx(3 * 2 / 2**7)
     assert (table["p_holm"] >= table["p"]).all()
     assert table["won"].to_list()[0] == 0.0
+
+
+def test_a_difference_of_nothing_has_no_minus_sign():
+    row = {"sign": -1, "difference": 0.0, "low": -0.04, "high": 0.0}
+    assert _cell(row) == "+0.0 (+0.0 to +0.0)"

@@ -18,6 +18,7 @@ import polars as pl
 from vtclip.paths import Run, name_shots
 from vtclip.results import ranks, tables
 from vtclip.results.ranks import ALPHA, MIN_DATASETS
+from vtclip.wording import count
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
@@ -205,13 +206,15 @@ def _claim(table: pl.DataFrame, reference: str, titles: Mapping[str, str], datas
     largest = table.group_by("backbone", "shots").agg(pl.len(), pl.max("pairs")).max()
     pairs = largest["len"].item() or 0
     units = datasets if unit == "dataset" else largest["pairs"].item() or 0
+    compared = count(pairs, "pair")
+    corrected_over = f"all {compared}" if pairs > 1 else compared
     rule = (
         f"Rule: a lead is claimed where Wilcoxon's signed-rank test over {unit}s, corrected by "
-        f"Holm over all {pairs} pairs of methods at a number of shots, has p below {ALPHA}."
+        f"Holm over {corrected_over} of methods at a number of shots, has p below {ALPHA}."
     )
     least = min(1, 2 * 0.5**units * pairs)
     if least >= ALPHA:
-        rule += f" With {units} {unit}s the smallest p of {pairs} pairs can be {least:.3g}."
+        rule += f" With {count(units, unit)} the smallest p of {compared} can be {least:.3g}."
     found = []
     for row in (
         _select_led(table, reference)
@@ -232,8 +235,8 @@ def _claim(table: pl.DataFrame, reference: str, titles: Mapping[str, str], datas
 
 
 def _cell(row: dict[str, Any]) -> str:
-    mean = f"{row['sign'] * row['difference']:+.1f}"
+    mean = f"{row['sign'] * row['difference']:+z.1f}"
     if row["low"] is None:
         return mean
     low, high = sorted(row["sign"] * row[bound] for bound in ("low", "high"))
-    return f"{mean} ({low:+.1f} to {high:+.1f})"
+    return f"{mean} ({low:+z.1f} to {high:+z.1f})"

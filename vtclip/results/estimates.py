@@ -241,7 +241,7 @@ def describe_curve(hits: pl.DataFrame) -> str:
     gain, error = gains.mean(), NORMAL * gains.std() * math.sqrt(factor / len(gains))
     measured = (
         f"From {name_shots(few)} to {name_shots(many)} per class the accuracy changes by "
-        f"{gain:+.1f} points (95 % interval {gain - error:+.1f} to {gain + error:+.1f})"
+        f"{gain:+z.1f} points (95 % interval {gain - error:+z.1f} to {gain + error:+z.1f})"
     )
     if gain > error:
         return f"{measured}: more images per class would probably help."

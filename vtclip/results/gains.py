@@ -112,7 +112,7 @@ def _show_variant(row: dict[str, Any]) -> str:
     if row["mean"] is None:
         return ""
     deviation = "" if row["gain_std"] is None else f" ± {row['gain_std']:.1f}"
-    return f"{row['mean']:.1f} ({row['gain']:+.1f}{deviation})"
+    return f"{row['mean']:.1f} ({row['gain']:+z.1f}{deviation})"
 
 
 def plot_ablation(table: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
@@ -213,5 +213,5 @@ def _show_choice(row: dict[str, Any]) -> str:
     if row["chosen_on"] == "validation" or row["gain"] is None:
         return mean
     if row["low"] is None:
-        return f"{mean}, {row['gain']:+.1f}"
-    return f"{mean}, {row['gain']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+        return f"{mean}, {row['gain']:+z.1f}"
+    return f"{mean}, {row['gain']:+z.1f} ({row['low']:+z.1f} to {row['high']:+z.1f})"

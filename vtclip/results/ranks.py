@@ -19,6 +19,7 @@ from vtclip.parquet import read_parquet
 from vtclip.paths import name_shots
 from vtclip.results.figures import draw_panels, title_of
 from vtclip.results.tables import align, backbone_column, pivot
+from vtclip.wording import count
 
 ALPHA = 0.05
 MIN_DATASETS = 5  # to take them as units, and to draw from them
@@ -132,7 +133,8 @@ def render_ranks(ranks: pl.DataFrame, titles: Mapping[str, str]) -> str:
 
 
 def _describe_test(row: Mapping[str, float | str | None]) -> str:
-    found = f"critical difference {row['critical_difference']:.2f}, {row['units']} {row['unit']}s"
+    units = count(int(row["units"] or 0), str(row["unit"]))
+    found = f"critical difference {row['critical_difference']:.2f}, {units}"
     if row["p"] is not None:
         found = f"Friedman's chi-square {row['chi_square']:.2f}, p {row['p']:.3g}; {found}"
     return f"{name_shots(int(row['shots'] or 0))}: {found}"
@@ -159,5 +161,6 @@ def _draw_ranks(panel: Axes, group: pl.DataFrame, titles: Mapping[str, str]) -> 
         group["rank"].to_list(), places, xerr=half, fmt="o", color="C0", markersize=4, capsize=3
     )
     panel.set_yticks(list(places), [title_of(name, titles) for name in group["method"]], fontsize=8)
-    panel.set_xlabel(f"average rank over {group['units'][0]} {group['unit'][0]}s", fontsize=8)
+    units = count(group["units"][0], group["unit"][0])
+    panel.set_xlabel(f"average rank over {units}", fontsize=8)
     panel.grid(axis="x", alpha=0.3)

@@ -233,7 +233,7 @@ def render_published(
 
     def cell(row: dict[str, Any]) -> str:
         theirs = f"{row['published']:.1f}{marks[row['published_chosen_on']]}"
-        return f"{row['mean']:.1f} / {theirs} ({row['difference']:+.1f})"
+        return f"{row['mean']:.1f} / {theirs} ({row['difference']:+z.1f})"
 
     return (
         f"Ours / published (difference):\n\n{lay_out(cell)}\n\n"
