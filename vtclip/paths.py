@@ -122,6 +122,13 @@ def name_shots(shots: int) -> str:
     return f"{format_shots(shots)} shot{'' if shots == 1 else 's'}"
 
 
+def name_images(shots: int) -> str:
+    """What a head is trained on, in words: `no image`, `16 shots per class`, `all images`."""
+    if shots == ALL:
+        return "all images"
+    return f"{name_shots(shots)} per class" if shots else "no image"
+
+
 def parse_shots(written: int | str) -> int:
     """Read a number of shots that `format_shots` wrote."""
     return ALL if written == "all" else int(written)

@@ -322,8 +322,9 @@ def test_mistakes_are_those_of_the_head_to_take(tmp_path):
     best = {
         DATASET: {
             "method": "zero_shot", "shots": 1, "backbone": "RN50", "accuracy": 66.7, "low": 30.0,
-            "high": 90.0, "trained": "1 shot", "seconds": 1.0, "bytes": 5, "folds": 0, "images": 6,
-            "seeds": 2, "score": 75.0, "candidates": 2, "as_good": [["vt_clip", "1 shot"]],
+            "high": 90.0, "trained": "1 shot per class", "seconds": 1.0, "bytes": 5, "folds": 0,
+            "images": 6, "seeds": 2, "score": 75.0, "candidates": 2,
+            "as_good": [["vt_clip", "1 shot"]],
             "nested": None, "curve": "", "classes": [],
         }
     }  # fmt: skip

@@ -174,14 +174,14 @@ def make_card(saved: Saved, file: str) -> str:
     described = saved.description
     names, run = described.class_names, described.run
     accuracies = {"test": run.get("test_accuracy"), "validation": run.get("val_accuracy")}
-    images = "no image" if not run["shots"] else f"{paths.name_shots(run['shots'])} per class"
     template = Template(
         CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True,
         undefined=StrictUndefined,
     )  # fmt: skip
     return template.render(
         library=LIBRARY, json=json.dumps, version=__version__, described=described, run=run,
-        backbone=described.backbone, title=METHODS[described.method].title, images=images,
+        backbone=described.backbone, title=METHODS[described.method].title,
+        images=paths.name_images(run["shots"]),
         accuracies=accuracies, calibration=saved.calibration, file=file, quoted=repr(file),
         number=len(names), named=[f"`{name.replace('`', '')}`" for name in names[:CLASSES]],
     )  # fmt: skip

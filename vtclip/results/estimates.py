@@ -10,7 +10,7 @@ import polars as pl
 from vtclip.data.pick_lists import VAL_SHOTS
 from vtclip.files import read_record, write_record
 from vtclip.parquet import read_parquet
-from vtclip.paths import Run, distinct, format_shots, name_shots
+from vtclip.paths import Run, distinct, format_shots, name_images, name_shots
 from vtclip.results import tables
 from vtclip.results.tables import KEY
 
@@ -190,7 +190,7 @@ def describe_head(
     return run, first | {
         "head": run.head,
         "seed": run.seed,
-        "trained": name_shots(run.shots),
+        "trained": name_images(run.shots),
         "seconds": record["seconds"],
         "bytes": record["bytes"],
         "candidates": candidates.height,
