@@ -279,7 +279,7 @@ def save_calibrated(folder: Path) -> str:
 def test_a_suspicious_label_is_shown_with_what_it_looks_like_and_its_nearest_images(content):
     texts = Page(content).texts
     start = texts.index("Labels to look at")
-    said = "Of 20 images that heads learn from, the others contradict the label of 1"
+    said = "Of 20 images that were checked, the others contradict the label of 1"
     assert said in texts[start + 1]
     row = texts[texts.index("nearest images", start) + 1 :]
     assert row[:5] == ["4.png", "4.png", "4.png", AND, ALERT]
@@ -318,20 +318,29 @@ def test_test_images_that_are_near_duplicates_of_images_drawn_are_counted_with_p
     assert re.findall(r'src="data:image/jpeg[^"]*" alt="(.*?)"', pair) == ["2.png", "4.png"]
 
 
+BEST = {
+    "method": "zero_shot", "shots": 1, "backbone": "RN50", "accuracy": 66.7, "low": 30.0,
+    "high": 90.0, "trained": "1 shot per class", "seconds": 1.0, "bytes": 5, "folds": 0,
+    "images": 6, "seeds": 2, "score": 75.0, "candidates": 2, "as_good": [["vt_clip", "1 shot"]],
+    "nested": None, "curve": "", "classes": [],
+}  # fmt: skip
+
+
 def test_mistakes_are_those_of_the_head_to_take(tmp_path):
-    best = {
-        DATASET: {
-            "method": "zero_shot", "shots": 1, "backbone": "RN50", "accuracy": 66.7, "low": 30.0,
-            "high": 90.0, "trained": "1 shot per class", "seconds": 1.0, "bytes": 5, "folds": 0,
-            "images": 6, "seeds": 2, "score": 75.0, "candidates": 2,
-            "as_good": [["vt_clip", "1 shot"]],
-            "nested": None, "curve": "", "classes": [],
-        }
-    }  # fmt: skip
-    texts = Page(write(tmp_path, best=best)).texts
+    texts = Page(write(tmp_path, best={DATASET: BEST})).texts
     assert f"{DATASET}, RN50, zero_shot, 1 shot" in texts
-    assert any("it has the highest accuracy on the validation shots, 75.0 %" in t for t in texts)
+    said = "The accuracy on the validation images is 75.0 %, the highest of 2 candidates."
+    assert any(said in t for t in texts)
     assert any("As good within the interval: VT-CLIP (1 shot)." in t for t in texts)
+
+
+def test_a_head_without_another_candidate_is_not_the_best_of_any(tmp_path):
+    for folds, said in (
+        (0, "The accuracy on the validation images is 75.0 %."),
+        (5, "It is the accuracy over 6 images in 5 folds."),
+    ):
+        best = BEST | {"folds": folds, "candidates": 1}
+        assert any(said in text for text in Page(write(tmp_path, best={DATASET: best})).texts)
 
 
 def test_where_the_head_to_take_has_another_backbone_the_reference_is_shown():
