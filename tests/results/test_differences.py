@@ -52,6 +52,13 @@ def table(tmp_path):
     return aggregate_differences(runs, tmp_path / "differences", reference="vt_clip", **more)
 
 
+def test_of_a_method_alone_the_page_compares_nothing(tmp_path):
+    runs = [write_run(tmp_path, "RN50", "a", "probe", {(1, 1): 0.5, (1, 2): 0.7})]
+    aggregate_differences(runs, tmp_path / "differences", reference="probe", notes=["A note."])
+    page = (tmp_path / "differences.md").read_text()
+    assert page == "There is one method, so nothing is compared. A note.\n"
+
+
 def test_methods_are_compared_on_the_same_dataset_seed_and_shots(table):
     row = table.filter(method="probe", other="vt_clip").row(0, named=True)
     assert row["difference"] == pytest.approx((-10 + 0 - 30 - 40) / 4)

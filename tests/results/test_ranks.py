@@ -125,6 +125,13 @@ def test_the_text_names_tests_and_number_of_units_and_the_figure_is_written(tmp_
     assert (tmp_path / "ranks.svg").stat().st_size > 1000
 
 
+def test_of_several_backbones_each_test_names_its_own():
+    several = [accuracies(5).with_columns(backbone=pl.lit(name)) for name in ("RN50", "ViT")]
+    text = render_ranks(rank_methods(pl.concat(several)), {})
+    for name in ("RN50", "ViT"):
+        assert f"{name}, 1 shot: Friedman's" in text
+
+
 def test_a_method_alone_has_no_rank(tmp_path):
     assert rank_methods(accuracies(5).filter(method="a")).is_empty()
     assert render_ranks(rank_methods(accuracies(5).filter(method="a")), {}) == ""

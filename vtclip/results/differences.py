@@ -64,11 +64,12 @@ def aggregate_differences(
     table = _correct(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
     ranked = ranks.rank_methods(_spread_shotless(found))
     tables.write_table(ranked, Path(destination).with_name("ranks"))
-    text = _render(table, found, reference, titles, notes)
-    claims = _claim(table, reference, titles, found["dataset"].n_unique())
-    tables.write_table(
-        table, destination, md="\n".join([text, claims, ranks.render_ranks(ranked, titles)])
-    )
+    text = f"There is one method, so nothing is compared. {' '.join(notes)}".rstrip() + "\n"
+    if not table.is_empty():
+        leads = _render(table, found, reference, titles, notes)
+        claims = _claim(table, reference, titles, found["dataset"].n_unique())
+        text = "\n".join([leads, claims, ranks.render_ranks(ranked, titles)])
+    tables.write_table(table, destination, md=text)
     return table
 
 
@@ -204,8 +205,8 @@ def _claim(table: pl.DataFrame, reference: str, titles: Mapping[str, str], datas
     """The leads of the reference, and over it, that the rule lets anyone claim."""
     unit, several = ranks.unit_of(datasets), table["backbone"].n_unique() > 1
     largest = table.group_by("backbone", "shots").agg(pl.len(), pl.max("pairs")).max()
-    pairs = largest["len"].item() or 0
-    units = datasets if unit == "dataset" else largest["pairs"].item() or 0
+    pairs = largest["len"].item()
+    units = datasets if unit == "dataset" else largest["pairs"].item()
     compared = count(pairs, "pair")
     corrected_over = f"all {compared}" if pairs > 1 else compared
     rule = (

@@ -118,12 +118,16 @@ def render_ranks(ranks: pl.DataFrame, titles: Mapping[str, str]) -> str:
     """The average ranks in Markdown, a column per number of shots, with what they mean."""
     if ranks.is_empty():
         return ""
+    several = backbone_column(ranks)
     rows = pivot(
-        ranks, [*backbone_column(ranks), "method"], "shots", lambda row: f"{row['rank']:.2f}",
+        ranks, [*several, "method"], "shots", lambda row: f"{row['rank']:.2f}",
         titles=titles,
     )  # fmt: skip
     tested = ranks.unique(["backbone", "shots"], maintain_order=True)
-    tests = "; ".join(map(_describe_test, tested.sort("shots", maintain_order=True).to_dicts()))
+    shown = tested.sort("shots", maintain_order=True).to_dicts()
+    tests = "; ".join(
+        (f"{row['backbone']}, " if several else "") + _describe_test(row) for row in shown
+    )
     return (
         f"Average ranks, 1 the best:\n\n{align(rows)}\n\nThe mean over units of a method's rank "
         f"among all methods. Two methods differ by Nemenyi's test at {ALPHA:.0%} where their "
