@@ -24,13 +24,17 @@ ACCURACIES = {
 
 @pytest.fixture
 def table(tmp_path):
+    return make_table(tmp_path)
+
+
+def make_table(tmp_path, *, validated=True):
     runs = []
     for number, (variant, seeds) in enumerate(ACCURACIES.items()):
         test = {(4, seed): accuracy for seed, (_, accuracy) in seeds.items()}
         predictions = write_predictions(tmp_path / f"{number}.parquet", test)
         for seed, (val, _) in seeds.items():
             record = tmp_path / f"{number}-{seed}.json"
-            write_json(record, {"val_accuracy": val})
+            write_json(record, {"val_accuracy": val if validated else None})
             place = {"label": variant, "shots": 4, "seed": seed, "record": str(record)}
             runs.append(make_run("a", "vt_clip", predictions, **place))
     return aggregate_ablation(runs, tmp_path / "ablation", notes=["Nothing was chosen."])
@@ -51,8 +55,15 @@ def test_validation_shots_and_test_images_have_a_table_each(table, tmp_path):
     assert "| a       | heads: 1          | 50.0 (+0.0 ± 14.1) |" in validation
     assert "| a       | heads: 1          | 75.0 (+25.0 ± 7.1) |" in test
     assert r"| words: \$\\a\$ \| |" in test, "any words are text"
-    assert "Choose by the validation shots alone." in test
+    assert "Choose by the validation images alone." in test
     assert test.endswith("Nothing was chosen.\n")
+
+
+def test_without_validation_images_there_is_no_table_of_them_to_choose_by(tmp_path):
+    make_table(tmp_path, validated=False)
+    page = (tmp_path / "ablation.md").read_text()
+    assert page.startswith("Accuracy on the test images")
+    assert "validation" not in page
 
 
 def test_the_figure_has_a_panel_per_dataset_and_a_row_per_variant(table, tmp_path):

@@ -94,18 +94,22 @@ def _compare_variants(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _render_variants(table: pl.DataFrame, notes: Sequence[str]) -> str:
-    """One Markdown table for the validation shots and one for the test images."""
-    parts = []
+    """One Markdown table for the validation images, if there are any, and one for the test ones."""
+    parts, advice = [], []
     table = tables.drop_lone_mean(table)
-    for images, title in ((VALIDATION, "the validation shots"), (TEST, "the test images")):
+    for images in (VALIDATION, TEST):
         key = ["dataset", *tables.backbone_column(table), "variant"]
-        rows = tables.pivot(table.filter(images=images), key, "shots", _show_variant)
-        parts.append(f"Accuracy on {title} in percent.\n\n{tables.align(rows)}\n")
+        found = table.filter(images=images)
+        if found["mean"].is_null().all():
+            continue  # without validation images
+        rows = tables.pivot(found, key, "shots", _show_variant)
+        parts.append(f"Accuracy on the {images} images in percent.\n\n{tables.align(rows)}\n")
+        advice += ["Choose by the validation images alone."] * (images == VALIDATION)
     note = (
         "In brackets: what is gained over the method as configured, on the same shots, "
-        f"{tables.describe_mean(table)}. Choose by the validation shots alone."
+        f"{tables.describe_mean(table)}."
     )
-    return "\n".join([*parts, f"{' '.join([note, *notes])}\n"])
+    return "\n".join([*parts, f"{' '.join([note, *advice, *notes])}\n"])
 
 
 def _show_variant(row: dict[str, Any]) -> str:
