@@ -102,6 +102,12 @@ def test_the_footnote_names_the_settings_that_are_not_the_published_ones(demo):
     ]
 
 
+def test_without_a_choice_a_list_that_is_not_used_is_no_setting_in_the_footnote(demo):
+    methods = {"gda": {"alpha": [0.5, 1.0]}}
+    assert len(shown.list_notes(planned(demo, methods=methods))) == 2
+    assert len(shown.list_notes(planned(demo, methods=methods, choose="none"))) == 1
+
+
 def test_a_single_value_that_the_configuration_names_stays():
     kind = METHODS["weighted"]
     for given, taken in (([0.25], [0.25]), ([0.25, 0.5], [4.0])):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.plan.conftest import GLYPHS, job, planned
+from vtclip.plan import shown
 from vtclip.settings import ConfigError
 
 PICKS = "lists/{dataset}/shot_{shots}-seed_{seed}.json"
@@ -63,6 +64,13 @@ def test_the_lists_of_any_experiment_can_be_the_picks_of_another(demo, lists, dr
         )
     again = {"picks": f"{plan.paths.folder}/picks", "shots": [*plan.experiment.shots]}
     assert planned(demo, **again, name="again").picks.keys() == plan.picks.keys()
+
+
+def test_how_many_images_a_class_has_is_no_matter_of_picks(demo, lists):
+    given = {"datasets": ["digits"], "shots": [64], "seeds": [1]}
+    lists("digits", 64, 1)
+    assert "`shots:` requests 64 images" in "".join(shown.list_unmet(planned(demo, **given)))
+    assert shown.list_unmet(planned(demo, **given, picks="lists")) == []
 
 
 def test_two_places_of_picks_have_two_names(demo, lists):

@@ -36,6 +36,13 @@ def test_more_shots_than_a_class_of_a_folder_has_are_named_with_smallest_and_lar
     assert "3 to 4 to train on" in said
 
 
+def test_in_folds_a_class_with_fewer_images_gives_others_with_another_seed(demo, pets, own_dataset):
+    assert "gives all of them, the same with every seed." in unmet(demo, datasets=["pets"])
+    given = {"layout": "folders", "folder": "pets", "drawn": None, "counts": None}
+    own_dataset("pets", "digits", **given, folds=3)
+    assert "gives all of them." in unmet(demo, datasets=["pets"])
+
+
 def test_as_many_shots_as_the_smallest_class_has_are_no_problem(demo, pets):
     assert unmet(demo, datasets=["pets"], shots=[1], methods={"vt_clip": None}) == ""
     assert "to train on" not in unmet(demo, datasets=["pets"], shots=[3])

@@ -73,7 +73,7 @@ def test_smallest_and_largest_number_of_images_per_class_are_named(sample):
     samples = [sample(2, [2, 2], [2, 1]), sample(16, [4, 12], [4, 4]), sample(ALL, [4, 30], [4, 4])]
     assert describe_used([], samples, {"pets": "Pets"}) == [
         "Images per class used for training: Pets 4 to 12 at 16 shots, 4 to 30 at all shots.",
-        "Images per class used for validation: Pets 1 to 2 at 2 shots.",
+        "Validation shots per class: Pets 1 to 2 at 2 shots.",
     ]
 
 
@@ -81,7 +81,7 @@ def test_of_a_dataset_in_folds_the_images_of_all_folds_heads_count(sample):
     samples = [sample(ALL, [7, 7], [2, 2]), sample(ALL, [8, 8], [2, 2])]
     assert describe_used([], samples, {}) == [
         "Images per class used for training: pets 9 to 10 at all shots.",
-        "Images per class used for validation: pets 2 at all shots.",
+        "Validation shots per class: pets 2 at all shots.",
     ]
 
 
@@ -100,7 +100,9 @@ def test_trainings_that_ended_early_are_named_with_their_epochs(sample, trained)
 
 def test_epochs_are_those_of_the_images_that_were_used(sample, trained):
     runs = [trained(1, 50, epochs={1: 50, 2: 100})]
-    assert describe_used(runs, [sample(2, [1, 1], [1, 1])], {})[-1].startswith("Images per class")
+    assert describe_used(runs, [sample(2, [1, 1], [1, 1])], {})[-1].startswith(
+        "Validation shots per class"
+    )
 
 
 def test_every_form_of_the_table_and_its_figure_say_what_was_used(tmp_path, sample):

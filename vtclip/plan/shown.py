@@ -39,14 +39,16 @@ def _list_unmet_shots(plan: Plan) -> Iterator[str]:
     learning = [each for found in plan.compared.values() if (each := found.make()).few_shot]
     chooses = plan.experiment.choose == "validation" and any(each.choices() for each in learning)
     requested = [shots for shots in plan.experiment.shots if shots != ALL]
-    for name, numbers in count_images(plan).items() if learning and requested else ():
+    is_drawn = learning and requested and plan.experiment.picks is None
+    for name, numbers in count_images(plan).items() if is_drawn else ():
         train, most = numbers["train"], max(requested)
         few = [shots for shots in requested if min(train) < shots]
         if few:
+            # In folds the seed says which images are left to validate on.
+            same = "" if plan.folds_of(name) else ", the same with every seed"
             yield (
                 f"{name}: `shots:` requests {list_some(few)} images per class, and its classes "
-                f"have {_span(train)} to train on. A class with fewer gives all of them, the same "
-                "with every seed."
+                f"have {_span(train)} to train on. A class with fewer gives all of them{same}."
             )
         val = numbers["val"] if any(numbers["val"]) else [max(0, n - most) for n in train]
         if chooses and min(val) < min(most, 4):
@@ -182,7 +184,7 @@ def list_notes(plan: Plan) -> list[str]:
         choices += f" Left out, for they have none: {names}."
     text = "every image is a test image, of the heads of a fold that have not seen it."
     folds = [f"{each.title}: {text}" for each in plan.datasets.values() if each.folds]
-    return [choices, *folds, *_describe_changes(methods), *_describe_texts(plan)]
+    return [choices, *folds, *_describe_changes(plan, methods), *_describe_texts(plan)]
 
 
 def list_ablation_notes(plan: Plan) -> list[str]:
@@ -202,12 +204,17 @@ def _describe_choices(methods: Iterable[tuple[str, Method]], choose: str) -> str
     return f"Chosen on {CHOSEN_ON[choose]}: {'; '.join(parts)}."
 
 
-def _describe_changes(methods: Iterable[tuple[str, Method]]) -> list[str]:
+def _describe_changes(plan: Plan, methods: Iterable[tuple[str, Method]]) -> list[str]:
     """Name the settings that are not the defaults; nothing where all are."""
-    parts = []
+    parts, constants = [], plan.experiment.choose == "none"
     for title, method in methods:
         defaults = type(method.settings)()
-        names = [name for name, value in method.settings if value != getattr(defaults, name)]
+        used = constant_settings(method, max(plan.experiment.shots)) if constants else None
+        names = [
+            name
+            for name, value in method.settings
+            if value != getattr(defaults, name) and getattr(used, name, value) == value
+        ]
         if names:
             parts.append(f"{title}: {', '.join(names)}")
     return [f"Settings other than the default ones: {'; '.join(parts)}."] if parts else []

@@ -23,7 +23,7 @@ from vtclip.paths import ALL, PROJECT, Run, Sample, history_of, name_shots
 from vtclip.wording import count, explain_alike
 
 PACKAGES = ("torch", "open_clip_torch", "scikit-learn")  # whose versions may move a number
-SPLITS = {"train": "training", "val": "validation"}
+SPLITS = {"train": "Images per class used for training", "val": "Validation shots per class"}
 
 
 class _Span(NamedTuple):
@@ -102,7 +102,7 @@ def _describe_images(used: Used, titles: Mapping[str, str]) -> Iterator[str]:
             ]
             parts += [f"{titles.get(dataset, dataset)} {', '.join(other)}"] if other else []
         if parts:
-            yield f"Images per class used for {name}: {'; '.join(parts)}."
+            yield f"{name}: {'; '.join(parts)}."
 
 
 def _describe_epochs(runs: Sequence[Run], used: Used, titles: Mapping[str, str]) -> Iterator[str]:

@@ -24,10 +24,7 @@ SCHEMA = {
     "shots": pl.Int32, "seed": pl.Int32, "accuracy": pl.Float64, "calibration_error": pl.Float64,
     "reason": pl.String,
 }  # fmt: skip
-NOTE = (
-    "An image is classified among the classes of its test "
-    "set only, or of the tested half. Test images were used for nothing else."
-)
+NOTE = "An image is classified among the classes of its test set only, or of the tested half."
 
 
 def aggregate_tests(
