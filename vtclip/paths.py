@@ -123,10 +123,13 @@ def name_shots(shots: int) -> str:
 
 
 def name_images(shots: int) -> str:
-    """What a head is trained on, in words: `no image`, `16 shots per class`, `all images`."""
+    """What a head is trained on, in words: `no image`, `at most 16 shots per class`.
+
+    A class may have fewer, and `all training images` are not those of another split.
+    """
     if shots == ALL:
-        return "all images"
-    return f"{name_shots(shots)} per class" if shots else "no image"
+        return "all training images"
+    return f"at most {name_shots(shots)} per class" if shots else "no image"
 
 
 def parse_shots(written: int | str) -> int:

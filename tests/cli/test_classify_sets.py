@@ -81,6 +81,7 @@ def test_a_head_without_calibration_classifies_and_refuses_sets_with_the_reason(
     status, out, error = classify(capsys, RUN, "0.png", "--coverage", "0.9")
     assert (status, out) == (2, "")
     assert "no calibration" in error
+    assert "leave out `choose: none`" in error
     assert "validation shots" in error
 
 

@@ -100,8 +100,8 @@ def test_the_card_beside_an_exported_file_says_what_it_is_and_how_good(here, cap
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["library_name"] == "vtclip"
     assert front["pipeline_tag"] == "image-classification"
-    for said in ("1 shot per class", "`pets`", "validation images: 75.0%", "40 images, each unseen",
-                 *(f"`{name}`" for name in NAMES)):  # fmt: skip
+    for said in ("at most 1 shot per class", "`pets`", "validation images: 75.0%",
+                 "40 images, each unseen", *(f"`{name}`" for name in NAMES)):  # fmt: skip
         assert said in card
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
     assert len(code.splitlines()) == 3

@@ -79,7 +79,7 @@ def test_the_head_to_take_is_the_most_accurate_of_all_numbers_of_shots(estimated
     assert (best["method"], best["shots"], best["candidates"]) == ("linear_probe", ALL, 4)
     assert (best["bytes"], best["seconds"]) == (5, 2.0)
     assert best["as_good"] == [["gda", "all shots"], ["linear_probe", "1 shot"]]
-    assert best["trained"] == "all images"
+    assert best["trained"] == "all training images"
     assert "+12.0 points" in best["curve"]
     assert best["curve"].endswith("more images per class would probably help.")
 

@@ -115,7 +115,8 @@ class Classifier:
             raise CalibrationError(
                 "this head has no calibration, so it has no sets and no refusals: it was trained "
                 "without validation shots, or by an earlier version. Give the dataset images "
-                "beside the shots, use a method that learns from images, and run Snakemake again."
+                "beside the shots, use a method that learns from images, leave out "
+                "`choose: none`, and run Snakemake again."
             )
         return self.calibration.rules(coverage, refused, by_class=by_class)
 
