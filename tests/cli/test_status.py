@@ -8,7 +8,7 @@ import yaml
 
 from tests.project import ROOT
 from vtclip.__main__ import main
-from vtclip.cli.status import estimate_bytes, find_states, read_plan
+from vtclip.cli.status import estimate_bytes, find_states, list_further_heads, read_plan
 from vtclip.paths import log_of, record_of
 
 CONFIG = "mine.yaml"
@@ -66,6 +66,30 @@ def test_the_last_lines_of_failed_logs_are_shown_also_of_jobs_before_the_trainin
     assert "Failed: logs/draw_dataset/digits.log" in said
     assert "ValueError: no such disk" in said
     assert "others.log" not in said
+
+
+def test_a_failed_head_of_a_fold_or_of_the_optimism_table_is_a_failed_job(plan, capsys):
+    for name in ("heron", "stork"):
+        Path("photographs", name).mkdir(parents=True)
+        for number in range(6):
+            Path("photographs", name, f"{number}.jpg").touch()
+    Path("config/datasets").mkdir(parents=True)
+    described = {"title": "birds", "layout": "folders", "folder": "photographs", "folds": 3}
+    Path("config/datasets/birds.yaml").write_text(yaml.safe_dump(described))
+    given = yaml.safe_load(Path(CONFIG).read_text())
+    for changes, place in (
+        ({"datasets": ["birds"]}, "/birds@fold3/vt_clip/"),
+        ({"optimism": True}, "/digits/linear_probe@choose=all/"),
+    ):
+        Path(CONFIG).write_text(yaml.safe_dump(given | changes))
+        plan = read_plan([CONFIG])
+        for run in plan.heads.values():
+            finish(run)
+        assert main(["status", CONFIG]) == 0
+        failed = next(head for head in list_further_heads(plan) if place in head)
+        write_log(log_of(failed), TRACEBACK)
+        assert main(["status", CONFIG]) == 1
+        assert f"Failed: {log_of(failed)}" in capsys.readouterr().out
 
 
 def test_what_is_still_to_be_written_shrinks_as_files_come(plan):

@@ -62,6 +62,8 @@ def run(given: argparse.Namespace) -> int:
     for reason in plan.missing.values():
         print(f"\n{reason}")
     logs = [paths.log_of(run.head) for run, state in states.items() if state == "failed"]
+    further = [head for head in list_further_heads(plan) if _find_state(head) == "failed"]
+    logs += map(paths.log_of, further)
     logs += find_failed_logs(plan)
     for log in logs:
         print(f"\nFailed: {log}")
@@ -87,6 +89,21 @@ def read_plan(configs: Sequence[str]) -> Plan:
 def find_states(plan: Plan) -> dict[Run, State]:
     """The state of every run of an experiment, in the tables' order."""
     return {run: _find_state(head) for head, run in plan.heads.items()}
+
+
+def list_further_heads(plan: Plan) -> list[str]:
+    """The heads that are no runs of their own: those of each fold, and of the optimism table."""
+    from vtclip.config.dataset import ClassSplit
+    from vtclip.plan.head_jobs import list_fair_runs
+
+    found = []
+    for head, run in plan.heads.items():
+        backbone, dataset, method = paths.place_of(head)
+        for fold in plan.folds_of(dataset) if run.shots else ():
+            part = str(ClassSplit(dataset, fold=fold))
+            found.append(plan.head_of(backbone, part, method, run.shots, run.seed))
+    found += [run.head for run in list_fair_runs(plan) if run.head not in plan.heads]
+    return found
 
 
 def find_failed_logs(plan: Plan) -> list[str]:
