@@ -5,8 +5,8 @@ experiment/dataset/method/run. IMAGE is a file, a folder (all images in it), or 
 
 With --coverage, the set of an image contains its true class as often as requested; with --refuse,
 an image that is like no class is called unknown, and so is this share of the classes' own images.
-Both are fitted on the head's validation shots. --sort puts images into a folder per class,
-`unsure` (the set is not one class) and `unknown`; started again, it goes on where it was.
+--sort puts images into a folder per class, `unsure` (the set is not one class) and `unknown`;
+started again, it goes on where it was.
 
 An image that cannot be read is reported and skipped; the exit status is then 1.
 """

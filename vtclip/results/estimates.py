@@ -266,6 +266,6 @@ EXPLAINED = (
     "Accuracy in percent. With a test split, the interval is Wilson's, for the number of test "
     "images. With folds, all images count, each predicted by heads that were trained on the other "
     "folds. The interval is for the accuracy, on new images of the same kind, of the head that is "
-    "trained on all folds. That head has seen more images than the folds' heads: it is more "
-    "often better than the interval than worse."
+    "trained on all folds. A head of all shots has then seen more images than the folds' heads: "
+    "it is more often better than the interval than worse."
 )
