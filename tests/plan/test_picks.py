@@ -73,6 +73,13 @@ def test_how_many_images_a_class_has_is_no_matter_of_picks(demo, lists):
     assert shown.list_unmet(planned(demo, **given, picks="lists")) == []
 
 
+def test_the_images_that_picks_choose_on_are_those_of_the_lists(demo, lists):
+    plan = planned(demo, picks="lists", methods={"gda": None})
+    images = "the validation images of the lists of picks"
+    assert shown.list_notes(plan)[0] == f"Chosen on {images}: GDA: alpha."
+    assert shown.explain_choices(plan) == {"GDA": f"alpha, on {images}"}
+
+
 def test_two_places_of_picks_have_two_names(demo, lists):
     names = {planned(demo, picks=picks).experiment.draw for picks in ("lists", PICKS, "./lists")}
     assert len(names) == 3

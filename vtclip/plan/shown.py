@@ -178,7 +178,7 @@ def list_titles(plan: Plan) -> dict[str, str]:
 def list_notes(plan: Plan) -> list[str]:
     """Footnotes of all tables: what was chosen on what, and which settings were changed."""
     methods = [(METHODS[name].title, METHODS[name](given)) for name, given in plan.settings.items()]
-    choices = _describe_choices(methods, plan.experiment.choose)
+    choices = _describe_choices(methods, _name_chosen_on(plan))
     if plan.left_out:
         names = ", ".join(METHODS[name].title for name in plan.left_out)
         choices += f" Left out, for they have none: {names}."
@@ -190,18 +190,25 @@ def list_notes(plan: Plan) -> list[str]:
 def list_ablation_notes(plan: Plan) -> list[str]:
     """Footnotes of the ablation: what each variant has chosen."""
     methods = [(found.label, found.make()) for found in plan.variants]
-    return [_describe_choices(methods, plan.experiment.choose)]
+    return [_describe_choices(methods, _name_chosen_on(plan))]
 
 
-def _describe_choices(methods: Iterable[tuple[str, Method]], choose: str) -> str:
+def _name_chosen_on(plan: Plan) -> str | None:
+    """The images that methods choose on, in words; None where nothing may be chosen."""
+    if plan.experiment.choose == "validation" and plan.experiment.picks is not None:
+        return "the validation images of the lists of picks"
+    return CHOSEN_ON.get(plan.experiment.choose)
+
+
+def _describe_choices(methods: Iterable[tuple[str, Method]], images: str | None) -> str:
     """Describe what each method, with its title, has chosen, and on how many images."""
-    if choose == "none":
+    if images is None:
         return "Nothing was chosen on any image: each method has taken constants."
     chosen: dict[str, list[str]] = {}
     for title, method in methods:
         chosen.setdefault(" and ".join(method.choices()) or "nothing", []).append(title)
     parts = (f"{', '.join(titles)}: {what}" for what, titles in chosen.items())
-    return f"Chosen on {CHOSEN_ON[choose]}: {'; '.join(parts)}."
+    return f"Chosen on {images}: {'; '.join(parts)}."
 
 
 def _describe_changes(plan: Plan, methods: Iterable[tuple[str, Method]]) -> list[str]:
@@ -234,7 +241,7 @@ def _describe_texts(plan: Plan) -> list[str]:
 
 def explain_choices(plan: Plan) -> dict[str, str]:
     """Title of a method -> what it chooses in a run, and on which images."""
-    images = CHOSEN_ON.get(plan.experiment.choose)  # None where nothing may be chosen
+    images = _name_chosen_on(plan)
     found = {}
     for name, given in plan.settings.items():
         chosen = METHODS[name](given).choices() if images else []
