@@ -86,6 +86,7 @@ def test_a_failed_head_of_a_fold_or_of_the_optimism_table_is_a_failed_job(plan, 
         for run in plan.heads.values():
             finish(run)
         assert main(["status", CONFIG]) == 0
+        assert estimate_bytes(plan)["heads"], "these are still to be written"
         failed = next(head for head in list_further_heads(plan) if place in head)
         write_log(log_of(failed), TRACEBACK)
         assert main(["status", CONFIG]) == 1

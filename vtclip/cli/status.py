@@ -91,19 +91,18 @@ def find_states(plan: Plan) -> dict[Run, State]:
     return {run: _find_state(head) for head, run in plan.heads.items()}
 
 
-def list_further_heads(plan: Plan) -> list[str]:
-    """The heads that are no runs of their own: those of each fold, and of the optimism table."""
+def list_further_heads(plan: Plan) -> dict[str, Run]:
+    """The heads that are no runs of their own, of folds and of the optimism table -> a row."""
     from vtclip.config.dataset import ClassSplit
     from vtclip.plan.head_jobs import list_fair_runs
 
-    found = []
+    found = {}
     for head, run in plan.heads.items():
         backbone, dataset, method = paths.place_of(head)
         for fold in plan.folds_of(dataset) if run.shots else ():
             part = str(ClassSplit(dataset, fold=fold))
-            found.append(plan.head_of(backbone, part, method, run.shots, run.seed))
-    found += [run.head for run in list_fair_runs(plan) if run.head not in plan.heads]
-    return found
+            found[plan.head_of(backbone, part, method, run.shots, run.seed)] = run
+    return found | {run.head: run for run in list_fair_runs(plan) if run.head not in plan.heads}
 
 
 def find_failed_logs(plan: Plan) -> list[str]:
@@ -191,7 +190,8 @@ def estimate_bytes(plan: Plan) -> dict[str, int]:
         for file, shape in shapes.items()
         if not Path(file).is_file()
     ]
-    heads = [run for head, run in plan.heads.items() if not Path(head).is_file()]
+    planned = plan.heads | list_further_heads(plan)
+    heads = [run for head, run in planned.items() if not Path(head).is_file()]
     found = {
         "archives": sum(size for file, size in packed if not file.is_file()),
         "images": UNPACKED * sum(size for _, size in packed),
