@@ -155,6 +155,17 @@ def test_a_lead_is_claimed_by_the_rule_that_is_stated_and_no_other(tmp_path):
     assert "- vt_clip over probe at 1 shot: p 0.0312" in claims[6]
 
 
+def test_a_pair_of_one_run_without_a_test_is_not_among_those_that_are_corrected(tmp_path):
+    accuracies = {
+        "zero_shot": {(0, 0): 0.4}, "calip": {(0, 0): 0.5},
+        "probe": {(1, 1): 0.5, (1, 2): 0.7},
+    }  # fmt: skip
+    runs = [write_run(tmp_path, "RN50", "a", *each) for each in accuracies.items()]
+    table = aggregate_differences(runs, tmp_path / "differences", reference="probe")
+    assert table.height == 3
+    assert "Holm over all 2 pairs of methods" in (tmp_path / "differences.md").read_text()
+
+
 def test_the_p_of_all_pairs_of_methods_are_corrected_together(tmp_path):
     runs = [
         write_run(tmp_path, "RN50", f"d{dataset}", method, {(1, 1): base + dataset * slope})

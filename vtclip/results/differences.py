@@ -204,8 +204,9 @@ def _explain(table: pl.DataFrame, found: pl.DataFrame) -> str:
 def _claim(table: pl.DataFrame, reference: str, titles: Mapping[str, str], datasets: int) -> str:
     """The leads of the reference, and over it, that the rule lets anyone claim."""
     unit, several = ranks.unit_of(datasets), table["backbone"].n_unique() > 1
-    largest = table.group_by("backbone", "shots").agg(pl.len(), pl.max("pairs")).max()
-    pairs = largest["len"].item()
+    counts = pl.len(), pl.count("p").alias("tested"), pl.max("pairs")
+    largest = table.group_by("backbone", "shots").agg(*counts).max()
+    pairs = largest["tested"].item() or largest["len"].item()
     units = datasets if unit == "dataset" else largest["pairs"].item()
     compared = count(pairs, "pair")
     corrected_over = f"all {compared}" if pairs > 1 else compared
