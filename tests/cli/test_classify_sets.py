@@ -88,10 +88,10 @@ def test_a_head_without_calibration_classifies_and_refuses_sets_with_the_reason(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--coverage", "0.99"], "it takes 99 validation images, and this head has 40"),
+        (["--coverage", "0.99"], "it takes 99 calibration images, and this head has 40"),
         (
             ["--refuse", "0.01"],
-            "it takes 99 validation images, and this head has 40. It can be 0.025",
+            "it takes 99 calibration images, and this head has 40. It can be 0.025",
         ),
         (["--by-class"], "--by-class: it needs --coverage"),
         (["--coverage", "90"], "expected a coverage between 0 and 1, found 90"),

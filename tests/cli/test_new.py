@@ -263,6 +263,13 @@ def test_all_shots_of_another_experiment_are_kept_and_its_datasets_are_not(
     assert "tests" not in experiment
 
 
+def test_an_experiment_to_copy_from_needs_no_datasets(photographs):
+    like = yaml.safe_load(Path(DEMO).read_text())
+    del like["datasets"]
+    Path("like.yaml").write_text(yaml.safe_dump(like))
+    assert new(photographs, "--like", "like.yaml") == 0
+
+
 def test_a_disk_that_becomes_full_leaves_neither_file(photographs, capsys, monkeypatch):
     def write(path, text):
         if path == "config/mine.yaml":

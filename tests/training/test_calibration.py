@@ -71,11 +71,11 @@ def test_as_many_of_the_classes_own_images_are_refused_as_asked():
 def test_a_coverage_that_too_few_images_cannot_give_is_refused_with_the_largest_that_can_be():
     calibration = fit(8)
     assert images_needed(0.9) == 9
-    message = "0.9 cannot be had: it takes 9 validation images, and this head has 8.*0.888 at most"
+    message = "0.9 cannot be had: it takes 9 calibration images, and this head has 8.*0.888 at most"
     with pytest.raises(CalibrationError, match=message):
         calibration.thresholds(0.9)
     calibration.thresholds(0.888)
-    with pytest.raises(CalibrationError, match="takes 19 validation images"):
+    with pytest.raises(CalibrationError, match="takes 19 calibration images"):
         calibration.limit(0.05)
     with pytest.raises(CalibrationError, match="between 0 and 1, found 90"):
         calibration.thresholds(90)

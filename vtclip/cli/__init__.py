@@ -39,7 +39,7 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by-class",
         action="store_true",
-        help="with --coverage: for each class that has enough validation images by itself",
+        help="with --coverage: for each class that has enough calibration images by itself",
     )
     parser.add_argument(
         "--refuse", type=float, metavar="R", help="share of known images that may be refused: 0.05"

@@ -204,7 +204,7 @@ def _read_like(file: str) -> dict[str, Any]:
     from vtclip.config.experiment import read_experiment
 
     like = read_config(file)
-    experiment = read_experiment(like, source=file)
+    experiment = read_experiment({"datasets": ["replaced"], **like}, source=file)
     if experiment.uneven is not None:
         raise refusal(
             "--like", "its numbers of shots differ from class to class",

@@ -147,7 +147,7 @@ def _describe_test(row: Mapping[str, float | str | None]) -> str:
 def plot_ranks(ranks: str | Path, destination: str | Path, titles: Mapping[str, str]) -> None:
     """Draw the average ranks, each with a bar as long as the critical difference.
 
-    Two methods whose bars do not overlap differ by Nemenyi's test.
+    Two methods whose bars do not overlap differ by Nemenyi's test, if Friedman's finds any.
     """
     table = read_parquet(ranks)
     groups, methods = table.select("backbone", "shots").n_unique(), table["method"].n_unique()

@@ -53,7 +53,7 @@ CAPTIONS = {
     "over seeds; a dashed line is a published number.",
     "cost": "Accuracy against the seconds of a run. Each point is a number of shots.",
     "ranks": "Average ranks of the methods, 1 the best. Two methods whose bars do not overlap "
-    "differ by Nemenyi's test.",
+    "differ by Nemenyi's test, if Friedman's finds any difference.",
     "ablation": "What each variant gains over the method as configured.",
 }
 

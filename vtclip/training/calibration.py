@@ -76,7 +76,7 @@ class Calibration:
         alone = (counts >= images_needed(coverage)) & by_class
         if by_class and not alone.all():
             logger.warning(
-                "%d of %d classes have the %d validation images that a coverage of %g takes by "
+                "%d of %d classes have the %d calibration images that a coverage of %g takes by "
                 "class; the others share a threshold.",
                 alone.sum(), classes, images_needed(coverage), coverage,
             )  # fmt: skip
@@ -94,7 +94,7 @@ class Calibration:
         if images * refused + refused < 1 - ROUNDING:
             raise CalibrationError(
                 f"a share of refusals of {refused:g} cannot be had: it takes "
-                f"{images_needed(1 - refused)} validation images, and this head has {images}. It "
+                f"{images_needed(1 - refused)} calibration images, and this head has {images}. It "
                 f"can be {math.ceil(1000 / (images + 1)) / 1000:g} at least."
             )
         return _quantile(self.distances, 1 - refused)
@@ -183,7 +183,7 @@ def _quantile(scores: Tensor, coverage: float) -> Tensor:
     if place > images:
         raise CalibrationError(
             f"a coverage of {coverage:g} cannot be had: it takes {images_needed(coverage)} "
-            f"validation images, and this head has {images}. It can be "
+            f"calibration images, and this head has {images}. It can be "
             f"{math.floor(1000 * images / (images + 1)) / 1000:g} at most."
         )
     return scores.sort().values[place - 1]
