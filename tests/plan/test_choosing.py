@@ -95,6 +95,12 @@ def test_the_footnote_of_an_ablation_names_it_of_each_variant(demo):
     assert note.endswith("as configured: nothing; select: val: when to stop.")
 
 
+def test_the_footnote_of_an_ablation_without_a_choice_names_the_values_that_are_not_used(demo):
+    varied = {"method": "gda", "one_at_a_time": {"alpha": [[0.5, 1.0]]}}
+    plan = planned(demo, methods={"gda": None}, choose="none", ablation=varied)
+    assert "`alpha: [0.5, 1.0]` cannot be chosen from" in shown.list_ablation_notes(plan)[-1]
+
+
 def test_the_footnote_names_the_settings_that_are_not_the_published_ones(demo):
     settings = {"coop": {"context": 4, "last_batch": "keep"}, "zs_lp": None}
     assert shown.list_notes(planned(demo, methods=settings))[1:] == [

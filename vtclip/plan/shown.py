@@ -188,9 +188,9 @@ def list_notes(plan: Plan) -> list[str]:
 
 
 def list_ablation_notes(plan: Plan) -> list[str]:
-    """Footnotes of the ablation: what each variant has chosen."""
+    """Footnotes of the ablation: what each variant has chosen, or which constants it has taken."""
     methods = [(found.label, found.make()) for found in plan.variants]
-    return [_describe_choices(methods, _name_chosen_on(plan))]
+    return [_describe_choices(methods, _name_chosen_on(plan)), *_list_constants(plan)]
 
 
 def _name_chosen_on(plan: Plan) -> str | None:
