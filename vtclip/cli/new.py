@@ -239,6 +239,8 @@ def describe_survey(survey: Survey) -> list[str]:
     uses = f"in {FOLDS} folds, each to be predicted by heads that learn from the others"
     if "test" in totals:
         uses = "{train} to train, {val} to validate, {test} to test".format(**totals)
+        if not totals["val"]:
+            uses += "; runs validate on training images that they have not drawn"
     lines = [f"{counts.height} classes, {count(sum(totals.values()), 'image')}: {uses}."]
     widest = max(counts["class_name"].str.len_chars().to_list())
     for _, name, *numbers in counts.iter_rows():
