@@ -32,7 +32,7 @@ WEIGHTS = (
 )
 INDEX = ".index.json"  # end of the name of a file that lists the parts of a file of weights
 WEIGHT_SUFFIXES = {".bin", ".ckpt", ".pt", ".pth", ".safetensors", ".json"}
-GLYPHS = "glyphs"  # the weights that the workflow trains itself, for the embedded experiment
+GLYPHS = "glyphs"  # the small CLIP of the embedded experiment
 GLYPH_SIZE = 32  # pixels of an image that these weights are trained on
 
 Channel = Annotated[float, Field(gt=0)]
@@ -82,7 +82,7 @@ class BackboneConfig(Settings):
     `architecture`"""
     pretrained: PathText = Field(examples=["openai"])
     """open_clip's tag for the weights, a file of weights, own: those of a model in the hub's form,
-    or glyphs: weights that the workflow trains itself on rendered glyphs"""
+    or glyphs: the demo's small CLIP, which was pre-trained on rendered glyphs"""
     architecture: PathText | None = Field(None, examples=["config/backbones/glyph-clip.json"])
     """a model configuration in open_clip's JSON form, for a model it does not know"""
     weights_key: str | None = Field(
