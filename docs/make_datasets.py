@@ -113,15 +113,15 @@ for validation, training images that were not sampled are used for validation.
 With `folds: 5` no image is kept for a test alone. The images, those of split folders too, are
 divided into five folds, evenly in each class, and near-duplicates (by perceptual hash) stay in
 one fold. Each image is predicted by heads that were trained on the other four folds. What a
-method chooses, it chooses on images of these four: a quarter of a class at most, four images at
-most, are to validate. The accuracy in the tables is that over all images. The heads under the
+method chooses, it chooses on validation images of these four: a quarter of a class, but at least
+one image and at most four. The accuracy in the tables is that over all images. The heads under the
 dataset's name learn from all folds: these are the heads to use. An image is encoded once for all
 of them. `folds` works with every layout, and needs three different images per class or more.
 
 `shots: all` trains on every training image, however many each class has. In tables it comes last,
 in figures one doubling to the right of the largest number, and in Parquet and JSON files it is
-2147483647. Without a validation folder, no image is then left to choose on, so methods that
-choose something require `choose: none`.
+2147483647. Without folds and without a validation folder, no image is then left to choose on, so
+methods that choose something require `choose: none`.
 
 A folder that could be read in two ways is refused, before the first job if names alone show
 it: two folders for one split, split folders beside other folders of images, training images without

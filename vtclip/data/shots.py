@@ -68,8 +68,8 @@ def sample_shots(
     Without val rows (ImageNet), validation images come from the train rows that were not picked.
     CoOp takes test images there, which would select on the test set.
 
-    Of a manifest in folds, both come from all folds but `without`: at most a quarter of a class,
-    and one image at least, is to validate on.
+    Of a manifest in folds, both come from all folds but `without`. A quarter of a class is to
+    validate on, but at least one image and at most min(shots, 4).
 
     Args:
         manifest: image, label, class_name, split.
