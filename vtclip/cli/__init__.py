@@ -34,7 +34,10 @@ def add_device(parser: argparse.ArgumentParser, *, to: str = "compute") -> None:
 def add_rules(parser: argparse.ArgumentParser) -> None:
     """Add the options of sets and refusals."""
     parser.add_argument(
-        "--coverage", type=float, metavar="C", help="sets that contain the true class so often: 0.9"
+        "--coverage",
+        type=float,
+        metavar="C",
+        help="share of images whose set is to contain the true class, such as 0.9",
     )
     parser.add_argument(
         "--by-class",
@@ -42,7 +45,10 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
         help="with --coverage: for each class that has enough calibration images by itself",
     )
     parser.add_argument(
-        "--refuse", type=float, metavar="R", help="share of known images that may be refused: 0.05"
+        "--refuse",
+        type=float,
+        metavar="R",
+        help="share of images of the known classes that may be refused, such as 0.05",
     )
 
 

@@ -1,7 +1,8 @@
 """Classify images with a trained head, and print the most probable classes.
 
 HEAD is a run's folder, a file of `vtclip export`, or the name of a run below results/:
-experiment/dataset/method/run. IMAGE is a file, a folder (all images in it), or a pattern.
+experiment/dataset/method/run, or experiment/best for the head that the report begins with. IMAGE is
+a file, a folder (all images in it), or a pattern.
 
 With --coverage, the set of an image contains its true class as often as requested; with --refuse,
 an image that is like no class is called unknown, and so is this share of the classes' own images.

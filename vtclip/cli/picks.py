@@ -22,7 +22,7 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "configs", metavar="EXPERIMENT", nargs="+", help="the configuration files, as for Snakemake"
+        "configs", metavar="CONFIG", nargs="+", help="the configuration files; several are merged"
     )
 
 

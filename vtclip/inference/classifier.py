@@ -217,7 +217,8 @@ def load_classifier(
 
     Args:
         source: a run's folder, a file that `vtclip export` wrote, or the name of a run below
-            results/, such as `demo/digits/vt_clip/16shot-seed1`.
+            results/, such as `demo/digits/vt_clip/16shot-seed1`, or `birds/best` for the head that
+            the report begins with.
         backbone: the file of the backbone's weights; left out, those in the exported file, in
             resources/backbones/ or, of a tag of open_clip's, the downloaded ones.
         device: where to compute.
