@@ -123,7 +123,7 @@ def name_shots(shots: int) -> str:
 
 
 def name_images(shots: int) -> str:
-    """What a head is trained on, in words: `no image`, `at most 16 shots per class`.
+    """Write in words what a head is trained on: `no image`, `at most 16 shots per class`.
 
     A class may have fewer, and `all training images` are not those of another split.
     """

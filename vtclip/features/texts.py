@@ -111,7 +111,7 @@ def check_texts(path: str | Path, class_names: Sequence[str], manifest: str | Pa
 
 
 def read_exif(path: str | Path) -> Exif:
-    """How the images of a dataset are turned, by the record in its texts."""
+    """Read from the record in a dataset's texts if its images are turned upright."""
     return read_metadata(path).get("exif", "ignore")
 
 

@@ -13,7 +13,7 @@ EPSILON = 1e-4  # Adam's, the authors'
 
 
 class ProLIPSettings(Settings):
-    """Settings of ProLIP; the defaults are those of its authors without validation images."""
+    """Settings of ProLIP without validation images; see `docs/methods.md` on the learning rate."""
 
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's, which falls with a cosine, above 0"""
