@@ -63,14 +63,7 @@ def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFram
     measured_every = recipe.measured_every(epochs)
     share = task.choices.repeat() if recipe.select == "val" else None
     last = epochs if share is None else max(1, round(share * epochs))
-    penalty = getattr(classifier, "penalty", lambda: None)
-
-    def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
-        check_logits(logits, len(task.texts.features))
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        added = penalty()
-        return loss if added is None else loss + added
-
+    loss_of = _make_loss(classifier, recipe, len(task.texts.features))
     rows = []
     best: tuple[tuple[int, float], int, dict[str, Tensor]] | None = None
     for epoch in progress(range(1, last + 1), what="epochs"):
@@ -98,6 +91,21 @@ def optimise(classifier: nn.Module, task: Task, recipe: Training) -> pl.DataFram
     return pl.DataFrame(rows, schema=HISTORY, orient="row")
 
 
+def _make_loss(
+    classifier: nn.Module, recipe: Training, classes: int
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of logits (B, K) and labels (B,), with the classifier's penalty if it has one."""
+    penalty = getattr(classifier, "penalty", lambda: None)
+
+    def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+        check_logits(logits, classes)
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        added = penalty()
+        return loss if added is None else loss + added
+
+    return loss_of
+
+
 def _compile(classifier: nn.Module, device: torch.device) -> Classifier:
     """Fuse the classifier's operations; on a GPU, capture them and replay them as one launch."""
     # Each size of a batch is compiled: there are two at most, an epoch's last batch and all others.
@@ -108,7 +116,7 @@ def _compile(classifier: nn.Module, device: torch.device) -> Classifier:
 
 def _train_epoch(
     classifier: Classifier,
-    loss_of: Callable[[Tensor, Tensor], Tensor],  # logits (B, K), labels (B,) -> ()
+    loss_of: Callable[[Tensor, Tensor], Tensor],  # of `_make_loss`
     batches: Iterator[tuple[Images, Tensor]],
     recipe: Training,
     optimiser: Optimiser,
