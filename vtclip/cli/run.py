@@ -1,8 +1,8 @@
 """Run an experiment in the current folder: Snakemake, on the workflow of this package.
 
 CONFIG is a file, or the name of one in config/ here or in the package. What begins with the first
-option goes to Snakemake as it is. Without --cores, and without a profile that names
-them, all cores are used.
+option goes to Snakemake as it is. Without --cores, and without a profile that names them, all cores
+are used.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Method:
         is_trained = bool(cls.trained) or cls.learner is not Method.learner
         if is_trained and not issubclass(kind, Training):
             raise TypeError(
-                f"settings_type: expected a subclass of base.Recipe, which trains tensors by "
+                "settings_type: expected a subclass of base.Recipe, which trains tensors by "
                 f"gradient, found {kind.__name__}"
             )
         if "title" not in cls.__dict__:

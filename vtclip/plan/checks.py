@@ -37,6 +37,7 @@ from vtclip.runtime.gpus import APPLE
 from vtclip.settings import ConfigError, Settings, read_config, refusal
 from vtclip.wording import shorten
 
+MOVE = "move it to another place, and name that"
 LONGEST = 200  # bytes of a name: a file's may have 255, and endings and temporary names add to it
 
 
@@ -182,7 +183,7 @@ class _Input(NamedTuple):
     key: str  # the file and key that name it
     path: str
     with_contents: bool = False  # everything below it counts, as of a folder of images
-    fix: str = "move it to another place, and name that"
+    fix: str = MOVE
 
 
 def check_places(
@@ -241,10 +242,8 @@ def _list_inputs(
     for name, dataset in datasets.items():
         file = f"{DATASETS}/{name}.yaml"
         if dataset.folder is not None:
-            fix = (
-                "move it to another place, and name that; or name the folder of the images alone, "
-                "which `vtclip new` takes as FOLDER or --images"
-            )
+            alone = "the folder of the images alone, which `vtclip new` takes as FOLDER or --images"
+            fix = f"{MOVE}; or name {alone}"
             yield _Input(f"{file}: folder", dataset.folder, with_contents=True, fix=fix)
         if dataset.table is not None:
             yield _Input(f"{file}: table", dataset.table)
